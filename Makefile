@@ -1,0 +1,47 @@
+# `make demo` and `make test` work on a fresh clone with nothing but python3 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out
+
+.PHONY: help setup demo test test-all lint format bench clean
+
+help:
+	@echo "make demo     set up, then reproduce the paper at demo scale into $(OUT)/report.html"
+	@echo "make test     set up, then run the tests"
+	@echo "make test-all the tests with the slow ones"
+	@echo "make lint     ruff, pyright, import-linter"
+	@echo "make bench    the benchmarks, into benchmarks/results"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: setup
+	$(BIN)/corridor reproduce --scale demo --out $(OUT)
+
+test: setup
+	$(BIN)/pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/loop_throughput.py
+
+clean:
+	rm -rf $(VENV) $(OUT) runs build dist .pytest_cache .ruff_cache .hypothesis
