@@ -1,0 +1,82 @@
+"""VGG-16 in two forms: torchvision's for large images, batch norm and one linear head for small."""
+
+from torch import Tensor, nn
+
+from corridor.models._init import he_init
+from corridor.models.resnet import IMAGENET_STEM_ABOVE
+
+STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (multiple of the width, convolutions)
+
+
+def _features(in_channels: int, width: int, batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    planes = in_channels
+    for multiple, convolutions in STAGES:
+        for _ in range(convolutions):
+            layers.append(nn.Conv2d(planes, width * multiple, 3, padding=1))
+            planes = width * multiple
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(planes))
+            layers.append(nn.ReLU(inplace=True))
+        # Rounding up lets an image that has already shrunk to one pixel pass the later poolings.
+        layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=batch_norm))
+    return nn.Sequential(*layers)
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions with max pooling, then a pooled, flattened classifier."""
+
+    def __init__(self, features: nn.Sequential, pooled: int, classifier: nn.Module):
+        super().__init__()
+        self.features = features
+        self.avgpool = nn.AdaptiveAvgPool2d(pooled)
+        self.classifier = classifier
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images [b, in_channels, h, w] to logits [b, num_classes]."""
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+def _wide_classifier(planes: int, num_classes: int) -> nn.Sequential:
+    classifier = nn.Sequential(
+        nn.Linear(planes * 7 * 7, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        nn.Linear(4096, num_classes),
+    )
+    for module in classifier:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            nn.init.zeros_(module.bias)
+    return classifier
+
+
+def vgg16(num_classes: int, in_channels: int, image_size: int, width: int | None = None) -> VGG:
+    """VGG-16 (Simonyan and Zisserman, 2015), the form chosen by the image size.
+
+    Above 64 pixels it is torchvision's `vgg16`: no batch norm, three linear layers with dropout
+    (1000 classes, 3 channels, width 64: 138,357,544 parameters under the same names). Up to 64
+    pixels it has batch norm after each convolution and a single linear layer after mean pooling.
+
+    Args:
+        num_classes: outputs.
+        in_channels: channels of the images.
+        image_size: side of the images, in pixels.
+        width: planes of the first stage (default 64).
+
+    Example:
+        >>> import torch
+        >>> vgg16(10, 3, 32, width=4)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+    width = width or 64
+    planes = width * STAGES[-1][0]
+    if image_size > IMAGENET_STEM_ABOVE:
+        features = _features(in_channels, width, batch_norm=False)
+        return VGG(features, 7, _wide_classifier(planes, num_classes))
+    features = _features(in_channels, width, batch_norm=True)
+    return VGG(features, 1, nn.Linear(planes, num_classes))
