@@ -1,0 +1,20 @@
+"""Means over the ranks of a process group: the core's one file that names torch.distributed."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Mean of a 0-dim tensor over the ranks of the default process group.
+
+    Without an initialised group, or alone in it, the value is returned as it is. Data-parallel
+    training averages gradients over ranks; a step size that is to match them needs the loss
+    averaged alike, else every rank takes a step of its own and the parameters drift apart.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

@@ -1,0 +1,12 @@
+"""Type aliases shared by all rooms of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+Tensors: TypeAlias = Sequence[Tensor]
+Params: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+LossClosure: TypeAlias = Callable[[], Any]

@@ -1,0 +1,144 @@
+"""Moving the tensors: measure gradients and apply steps, bucket by bucket, without a host read.
+
+A bucket holds the active parameters of one group that share device and dtype. Where torch's fused
+SGD kernel is right it does the update in one pass (it takes the step size as a tensor and skips
+the update by ``found_inf``); elsewhere plain tensor expressions say the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corridor import _tree
+
+AVERAGE = "gradient_average"
+PLAIN = (torch.nn.Parameter, Tensor)
+FUSED_DTYPES = {
+    "cpu": (torch.float32, torch.float64, torch.complex64, torch.complex128),
+    "cuda": (torch.float32, torch.complex64, torch.float16, torch.bfloat16),
+}
+
+
+@dataclass
+class Bucket:
+    """Active parameters of one group on one device and of one dtype, complex ones viewed real."""
+
+    group: int
+    params: list[Tensor]
+    grads: list[Tensor]
+    averages: list[Tensor]
+    fused: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where all tensors of the bucket lie."""
+        return self.params[0].device
+
+
+def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> list[Bucket]:
+    """The parameters that have a gradient, sorted into buckets; averages are made where missing."""
+    found: dict[tuple[int, torch.device, torch.dtype, bool], Bucket] = {}
+    for index, p in _active(groups):
+        grad = p.grad
+        assert grad is not None
+        if grad.is_sparse or grad.layout != torch.strided:
+            raise ValueError(
+                f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
+                f"{tuple(p.shape)}; build the layer with sparse=False"
+            )
+        average = grad
+        if with_average:
+            if AVERAGE not in state[p]:
+                state[p][AVERAGE] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            average = state[p][AVERAGE]
+        fused = _fusable(p, grad, average)
+        key = (index, p.device, p.dtype, fused)
+        bucket = found.setdefault(key, Bucket(index, [], [], [], fused))
+        bucket.params.append(_tree.as_real(p))
+        bucket.grads.append(_tree.as_real(grad))
+        if with_average:
+            bucket.averages.append(_tree.as_real(average))
+    return list(found.values())
+
+
+def _active(groups: list[dict[str, Any]]) -> Iterator[tuple[int, Tensor]]:
+    for index, group in enumerate(groups):
+        for p in group["params"]:
+            if p.grad is not None and p.numel():
+                yield index, p
+
+
+def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
+    """Whether torch's fused SGD kernel is right for these tensors.
+
+    On the CPU it leaves whole blocks of 16-bit parameters untouched (pytorch issue 191763); on a
+    GPU it reads the step size as float32, too coarse for float64. It addresses memory linearly,
+    so layouts must agree and be dense, and it has no rule for subclasses such as DTensor.
+    """
+    return (
+        p.dtype in FUSED_DTYPES.get(p.device.type, ())
+        and grad.dtype == p.dtype
+        and type(p) in PLAIN
+        and type(grad) in PLAIN
+        and type(average) in PLAIN
+        and _same_layout(p, grad)
+        and (average is grad or _same_layout(p, average))
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _same_layout(a: Tensor, b: Tensor) -> bool:
+    if a.is_contiguous():
+        return b.is_contiguous()
+    dense = torch._debug_has_internal_overlap(a) == 0  # pyright: ignore[reportPrivateImportUsage]
+    return dense and a.stride() == b.stride()
+
+
+def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
+    """Divide the gradients by a scaler's scale in place, as ``GradScaler.unscale_`` does."""
+    for bucket in found:
+    torch._foreach_mul_(bucket.grads, (1.0 / grad_scale).to(bucket.device))  # pyright: ignore[reportPrivateImportUsage]
+
+
+def apply(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta: float) -> None:
+    """Take the step: ``d = beta d + (1 - beta) g`` where averages are kept, ``p = keep p - step d``.
+
+    Args:
+        bucket: what to move; without averages the direction d is the gradient.
+        step: 0-dim step size on the bucket's device.
+        skip: 0-dim bool; where true nothing changes, even if gradients are not finite.
+        keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
+        beta: weight of the past in the average.
+    """
+    if bucket.fused:
+        if keep is not None:
+            torch._foreach_mul_(bucket.params, keep)  # pyright: ignore[reportPrivateImportUsage]
+        torch._fused_sgd_(  # pyright: ignore[reportPrivateImportUsage]
+            bucket.params,
+            bucket.grads,
+            bucket.averages,
+            weight_decay=0.0,
+            momentum=beta if bucket.averages else 0.0,
+            lr=step,
+            dampening=beta,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+            found_inf=skip.to(torch.float32),
+        )
+        return
+    directions = bucket.averages or bucket.grads
+    for p, grad, d in zip(bucket.params, bucket.grads, directions, strict=True):
+        # The arithmetic of 16-bit parameters is done in float32 and rounded once.
+        wide = torch.promote_types(torch.promote_types(p.dtype, grad.dtype), step.dtype)
+        new = grad.to(wide)
+        if bucket.averages:
+            new = beta * d.to(wide) + (1.0 - beta) * new
+            d.copy_(torch.where(skip, d, new.to(d.dtype)))
+        old = p.to(wide) if keep is None else keep * p.to(wide)
+        p.copy_(torch.where(skip, p, (old - step * new).to(p.dtype)))

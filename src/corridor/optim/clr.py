@@ -1,0 +1,84 @@
+"""CLR: the optimizer of the paper, safe by default."""
+
+from __future__ import annotations
+
+from corridor._types import Params
+from corridor.optim.base import PolyakOptimizer
+
+DEFAULT_MAX_LR = 1.0
+
+
+class CLR(PolyakOptimizer):
+    """Gradient descent whose step size is the Corridor Learning Rate: nothing to tune.
+
+    In a corridor the loss falls linearly along the gradient; the step that brings it to `f_star` is
+
+        h = min(scale * (loss - f_star)_+ / ||g||^2, max_lr),    theta <- theta - h g
+
+    with ``||g||^2`` taken over all parameters. ``CLR(params, max_lr=float("inf"))`` is the paper's
+    rule to the letter, ``max_lr=10`` its ImageNet form.
+
+    The loss reaches the optimizer in one of three ways: ``step(loss=loss)``; ``step(closure)``;
+    ``watch(loss)`` before backward, or ``attach(model)`` once, followed by a bare ``step()``. What
+    was watched wins over a closure's return value.
+
+    A loss or gradient that is not finite skips the step: parameters and averages stay as they are.
+    A loss below `f_star`, or a zero gradient, gives no step. ``||g||^2`` is that of the gradients
+    as they lie in ``.grad``: clip after reading this, since a clipped gradient beside an unclipped
+    loss makes the step longer.
+
+    With ``momentum > 0`` the step goes along the average of past gradients and its size solves the
+    average of their linear models (MoMo), which stays exact in corridors; it costs one buffer. The
+    model takes the parameters to move by these steps alone.
+
+    Args:
+        params: parameters, groups, or named parameters, as for any torch optimizer.
+        max_lr: the cap, a positive number or inf. It is kept in ``param_groups[i]["lr"]``, where
+            a scheduler scales it; a group may have its own.
+        f_star: the loss aimed at, a lower bound. 0 is right for losses that can reach zero, such
+            as cross-entropy with hard labels.
+        scale: factor on the uncapped step.
+        momentum: weight of the past in the gradient average, in [0, 1).
+        weight_decay: decoupled, ``theta <- (1 - h weight_decay) theta`` before the step; it is
+            not part of the loss, so `f_star` keeps its meaning. A group may have its own.
+
+    ``param_groups[i]["effective_lr"]`` holds the step size last used, 0 on a skipped step, and
+    ``param_groups[0]["skipped"]`` the number of skipped steps: 0-dim tensors beside the
+    parameters, so that reading them is the caller's choice.
+
+    Raises:
+        ValueError: an option is out of range, or groups disagree on an option of the one step size.
+
+    Example:
+        >>> import torch
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = CLR([x], max_lr=float("inf"))
+        >>> loss = x.norm()  # a cone: a corridor down to its apex
+        >>> loss.backward()
+        >>> _ = opt.step(loss=loss)
+        >>> bool(x.norm() < 1e-6), float(opt.param_groups[0]["effective_lr"])
+        (True, 5.0)
+
+    Reference:
+        Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization"; the momentum
+        form follows Schaipp et al. (2024), "MoMo".
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        max_lr: float = DEFAULT_MAX_LR,
+        *,
+        f_star: float = 0.0,
+        scale: float = 1.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            scale=scale,
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
