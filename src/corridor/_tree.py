@@ -38,6 +38,11 @@ def flatten(tensor: Tensor) -> Tensor:
     return tensor.permute(by_stride).reshape(-1)
 
 
+def assign(targets: Tensors, values: Tensors) -> None:
+    """Copy values into targets in place, pairwise."""
+    torch._foreach_copy_(list(targets), list(values))  # pyright: ignore[reportPrivateImportUsage]
+
+
 def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     """Squared Euclidean norm of a list of tensors on one device, ``sum_i ||t_i||^2``.
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import numbers
 import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-if TYPE_CHECKING:
-    from corridor.optim.base import PolyakOptimizer
+from corridor._types import Params
 
 _MARK = "_corridor_watchers"
 
@@ -107,7 +108,7 @@ class AttachedWatch:
     optimizer's.
     """
 
-    def __init__(self, optimizer: PolyakOptimizer | None = None, scaler: Any = None) -> None:
+    def __init__(self, optimizer: LossChannels | None = None, scaler: Any = None) -> None:
         self.optimizer = None if optimizer is None else weakref.ref(optimizer)
         self.scaler = scaler
 
@@ -120,3 +121,104 @@ class AttachedWatch:
 
     def __reduce__(self) -> tuple[type[AttachedWatch], tuple[()]]:
         return AttachedWatch, ()
+
+
+class LossChannels(Optimizer):
+    """The ways a loss reaches an optimizer; a subclass's `step` calls `_take_loss`."""
+
+    # GradScaler then hands over its scale and verdict instead of unscaling by itself, so that a
+    # watched loss, scaled as the gradients are, can be brought back to its own units.
+    _step_supports_amp_scaling = True
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        self._pending = PendingLoss()
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._pending = PendingLoss()
+        super().__setstate__(state)
+
+    def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
+        """Watch a loss before its backward pass; the next `step` uses it.
+
+        Several watched losses add up by their weight in what is differentiated, as gradients do:
+        with ``(loss / k).backward()`` over k micro-batches the step sees their mean. A loss that
+        is never differentiated counts for nothing.
+
+        Args:
+            loss: scalar tensor.
+            scaler: the run's GradScaler, needed where it unscales gradients before the step.
+
+        Returns:
+            The same loss, so that ``opt.watch(loss).backward()`` reads well.
+
+        Raises:
+            ValueError: the loss is not one real number, or is watched already.
+        """
+        return watch(self._pending, loss, scaler)
+
+    def attach(self, model: torch.nn.Module, scaler: Any = None) -> RemovableHandle:
+        """Watch the loss in every output of a model: for trainers that call a bare ``step()``.
+
+        Args:
+            model: returns a scalar loss, or an object with ``.loss``, ``["loss"]``, or a tuple
+                that begins with it.
+            scaler: as for `watch`.
+
+        Returns:
+            A handle; its ``remove()`` ends the watching.
+        """
+        return model.register_forward_hook(AttachedWatch(self, scaler))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, and with them the loss that was watched."""
+        self._pending.clear()
+        super().zero_grad(set_to_none)
+
+    def _take_loss(self, closure: Callable[[], Any] | None, loss: Any) -> tuple[Any, Tensor]:
+        """What `step` is to return, and the loss of this step; what was watched is used up."""
+        given = loss
+        try:
+            if closure is not None:
+                given = self._run(closure, loss)
+            return given, self._resolve(given, explicit=closure is None and loss is not None)
+        finally:
+            self._pending.clear()
+
+    def _run(self, closure: Callable[[], Any], loss: Any) -> Any:
+        if loss is not None:
+            raise ValueError("the loss came twice, by closure and by loss=: give one of them")
+        if not callable(closure):
+            raise ValueError(
+                f"expected a closure, got {type(closure).__name__}; pass a loss as step(loss=loss)"
+            )
+        with torch.enable_grad():
+            return closure()
+
+    def _resolve(self, given: Any, explicit: bool) -> Tensor:
+        """The loss of this step, 0-dim, from wherever it came."""
+        if self._pending:
+            if explicit:
+                raise ValueError(
+                    "the loss came twice, by watch or attach and by step(loss=): drop one of them"
+                )
+            return self._pending.take(self._watched_scale())
+        if given is not None:
+            return as_scalar(given)
+        if all(float(group["lr"]) == 0.0 for group in self.param_groups):
+            # Checkpointing tools call step() once with every rate 0 to make an optimizer's state.
+            return torch.zeros(())
+        raise ValueError(
+            "no loss reached the optimizer: call step(loss=loss), step(closure), or "
+            "watch(loss) before backward (attach(model) for trainers)"
+        )
+
+    def _watched_scale(self) -> Tensor | None:
+        grad_scale = getattr(self, "grad_scale", None)
+        scaling = getattr(self, "found_inf", None) is not None
+        if scaling and grad_scale is None and self._pending.scaled is not None:
+            raise ValueError(
+                "a GradScaler unscaled the gradients before step and the watched loss is still "
+                "scaled: use watch(loss, scaler=scaler) or attach(model, scaler=scaler)"
+            )
+        return grad_scale

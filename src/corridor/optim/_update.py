@@ -102,11 +102,12 @@ def _same_layout(a: Tensor, b: Tensor) -> bool:
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
     """Divide the gradients by a scaler's scale in place, as ``GradScaler.unscale_`` does."""
     for bucket in found:
-    torch._foreach_mul_(bucket.grads, (1.0 / grad_scale).to(bucket.device))  # pyright: ignore[reportPrivateImportUsage]
+        factor = (1.0 / grad_scale).to(bucket.device)
+        torch._foreach_mul_(bucket.grads, factor)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def apply(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta: float) -> None:
-    """Take the step: ``d = beta d + (1 - beta) g`` where averages are kept, ``p = keep p - step d``.
+    """Take the step: ``d = beta d + (1 - beta) g`` if averages are kept, ``p = keep p - step d``.
 
     Args:
         bucket: what to move; without averages the direction d is the gradient.
@@ -139,6 +140,6 @@ def apply(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta:
         new = grad.to(wide)
         if bucket.averages:
             new = beta * d.to(wide) + (1.0 - beta) * new
-            d.copy_(torch.where(skip, d, new.to(d.dtype)))
+            _tree.assign([d], [torch.where(skip, d, new.to(d.dtype))])
         old = p.to(wide) if keep is None else keep * p.to(wide)
-        p.copy_(torch.where(skip, p, (old - step * new).to(p.dtype)))
+        _tree.assign([p], [torch.where(skip, p, (old - step * new).to(p.dtype))])

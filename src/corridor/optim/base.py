@@ -8,74 +8,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from corridor import _reduce, _tree
 from corridor._types import Params
-from corridor.optim import _loss, _update, step_size
+from corridor.optim import _update, step_size
+from corridor.optim._loss import LossChannels
 from corridor.optim._update import Bucket
 
 SHARED = ("f_star", "scale", "momentum")
 AVERAGES = ("loss_average", "linear_term", "average_weight", "average_shift")
 
 
-class PolyakOptimizer(Optimizer):
+class PolyakOptimizer(LossChannels):
     """Steps whose size follows from the loss: the machine that `CLR` and its relatives share.
 
     A subclass gives the defaults and, where its rule differs, overrides `step_size_rule`. All
     memory of a step lies in ``param_groups`` and ``state``; see `CLR` for the meaning of each key.
     """
 
-    # GradScaler then hands over its scale and verdict instead of unscaling by itself, so that a
-    # watched loss, scaled as the gradients are, can be brought back to its own units.
-    _step_supports_amp_scaling = True
-
     def __init__(self, params: Params, max_lr: float, **defaults: Any) -> None:
-        self._pending = _loss.PendingLoss()
         self._active: dict[int, tuple[int, ...]] = {}
         super().__init__(params, {"lr": max_lr, "weight_decay": 0.0, **defaults})
-
-    # --- handing over the loss ---------------------------------------------------------------
-
-    def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
-        """Watch a loss before its backward pass; the next `step` uses it.
-
-        Several watched losses add up by their weight in what is differentiated, as gradients do:
-        with ``(loss / k).backward()`` over k micro-batches the step sees their mean. A loss that
-        is never differentiated counts for nothing.
-
-        Args:
-            loss: scalar tensor.
-            scaler: the run's GradScaler, needed where it unscales gradients before the step.
-
-        Returns:
-            The same loss, so that ``opt.watch(loss).backward()`` reads well.
-
-        Raises:
-            ValueError: the loss is not one real number, or is watched already.
-        """
-        return _loss.watch(self._pending, loss, scaler)
-
-    def attach(self, model: torch.nn.Module, scaler: Any = None) -> RemovableHandle:
-        """Watch the loss in every output of a model: for trainers that call a bare ``step()``.
-
-        Args:
-            model: returns a scalar loss, or an object with ``.loss``, ``["loss"]``, or a tuple
-                that begins with it.
-            scaler: as for `watch`.
-
-        Returns:
-            A handle; its ``remove()`` ends the watching.
-        """
-        return model.register_forward_hook(_loss.AttachedWatch(self, scaler))
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients, and with them the loss that was watched."""
-        self._pending.clear()
-        super().zero_grad(set_to_none)
-
-    # --- one step ----------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -91,13 +44,7 @@ class PolyakOptimizer(Optimizer):
         Raises:
             ValueError: no loss came, or two did, or it is no scalar, or a cap is NaN.
         """
-        given = loss
-        try:
-            if closure is not None:
-                given = self._run(closure, loss)
-            value = self._resolve(given, explicit=closure is None and loss is not None)
-        finally:
-            self._pending.clear()
+        given, value = self._take_loss(closure, loss)
         device, dtype = self._home()
         value = _reduce.mean_over_ranks(value.to(device=device, dtype=dtype))
         caps = self._caps()
@@ -149,10 +96,10 @@ class PolyakOptimizer(Optimizer):
             keep = self._keep(bucket, here)
             _update.apply(bucket, along, skip.to(bucket.device), keep, beta)
         for key, new in zip(AVERAGES, (loss_average, linear_term, weight, shift), strict=True):
-            first[key].copy_(torch.where(skip, first[key], new))
+            _tree.assign([first[key]], [torch.where(skip, first[key], new)])
         for index, new in norms.items():
             kept = self.param_groups[index]["average_norm_sq"]
-            kept.copy_(torch.where(skip, kept, new))
+            _tree.assign([kept], [torch.where(skip, kept, new)])
 
     def _average_norms(self, found: list[Bucket], beta: float, like: Tensor) -> dict[int, Tensor]:
         """``||d||^2`` of each group's new average, from one pass over old average and gradient."""
@@ -213,7 +160,7 @@ class PolyakOptimizer(Optimizer):
 
     def _skip(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
         """Whether the step must not be taken, counted; a 0-dim bool tensor."""
-        skip = ~step_size.usable(loss, norm_sq)
+        skip = torch.logical_not(step_size.usable(loss, norm_sq))
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None:
             skip = skip | (found_inf.to(skip.device).reshape(()) > 0)
@@ -232,49 +179,9 @@ class PolyakOptimizer(Optimizer):
             step = torch.clamp(raw, max=limit).clamp(min=0.0)
             # A NaN cap on a device shows up only here; the step is skipped, and is 0.
             step = torch.where(skip, torch.zeros_like(step), step)
-            group["effective_lr"].copy_(step)
+            _tree.assign([group["effective_lr"]], [step])
             steps.append(step)
         return steps
-
-    # --- taking the loss ---------------------------------------------------------------------
-
-    def _run(self, closure: Callable[[], Any], loss: Any) -> Any:
-        if loss is not None:
-            raise ValueError("the loss came twice, by closure and by loss=: give one of them")
-        if not callable(closure):
-            raise ValueError(
-                f"expected a closure, got {type(closure).__name__}; pass a loss as step(loss=loss)"
-            )
-        with torch.enable_grad():
-            return closure()
-
-    def _resolve(self, given: Any, explicit: bool) -> Tensor:
-        """The loss of this step, 0-dim, from wherever it came."""
-        if self._pending:
-            if explicit:
-                raise ValueError(
-                    "the loss came twice, by watch or attach and by step(loss=): drop one of them"
-                )
-            return self._pending.take(self._watched_scale())
-        if given is not None:
-            return _loss.as_scalar(given)
-        if all(float(group["lr"]) == 0.0 for group in self.param_groups):
-            # Checkpointing tools call step() once with every rate 0 to make an optimizer's state.
-            return torch.zeros(())
-        raise ValueError(
-            "no loss reached the optimizer: call step(loss=loss), step(closure), or "
-            "watch(loss) before backward (attach(model) for trainers)"
-        )
-
-    def _watched_scale(self) -> Tensor | None:
-        grad_scale = getattr(self, "grad_scale", None)
-        scaling = getattr(self, "found_inf", None) is not None
-        if scaling and grad_scale is None and self._pending.scaled is not None:
-            raise ValueError(
-                "a GradScaler unscaled the gradients before step and the watched loss is still "
-                "scaled: use watch(loss, scaler=scaler) or attach(model, scaler=scaler)"
-            )
-        return grad_scale
 
     def _caps(self) -> list[Any]:
         """Every group's cap; a NaN one is refused where it can be read without waiting."""
@@ -289,8 +196,6 @@ class PolyakOptimizer(Optimizer):
                 )
             caps.append(cap)
         return caps
-
-    # --- memory ------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
@@ -383,7 +288,7 @@ class PolyakOptimizer(Optimizer):
         self._restore()
 
     def _restore(self) -> None:
-        self._pending = _loss.PendingLoss()
+        self._pending.clear()
         self._active = {}
         for group in self.param_groups:
             for key, value in self.defaults.items():

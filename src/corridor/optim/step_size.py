@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 
-def usable(*values: Tensor) -> Tensor:
-    """Whether all of the 0-dim tensors are finite, as a 0-dim bool tensor."""
-    return torch.stack([torch.isfinite(v) for v in values]).all()
+def usable(loss: Tensor, norm_sq: Tensor) -> Tensor:
+    """Whether both are finite, as a 0-dim bool tensor."""
+    return torch.isfinite(loss) & torch.isfinite(norm_sq)
 
 
 def ratio(gap: Tensor, norm_sq: Tensor) -> Tensor:
