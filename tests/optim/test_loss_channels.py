@@ -1,0 +1,279 @@
+"""All the ways to hand over the loss give the same step."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from corridor import CLR
+
+
+class Regression(nn.Module):
+    """Returns its loss the way the model hubs do."""
+
+    def __init__(self, form: str = "object") -> None:
+        super().__init__()
+        self.layer, self.form = nn.Linear(3, 2, dtype=torch.float64), form
+
+    def forward(self, x, y=None):
+        out = self.layer(x)
+        loss = None if y is None else (out - y).square().mean()
+        if self.form == "scalar":
+            return loss
+        if self.form == "tuple":
+            return (loss, out)
+        fields = {"loss": loss, "logits": out}
+        return fields if self.form == "dict" else SimpleNamespace(**fields)
+
+
+def data(n: int = 8):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    return x, x[:, :2] + 0.5
+
+
+def loss_of(model: Regression, x, y):
+    return (model.layer(x) - y).square().mean()
+
+
+def fresh(form: str = "object", **options) -> tuple[Regression, CLR]:
+    torch.manual_seed(1)
+    model = Regression(form)
+    return model, CLR(model.parameters(), max_lr=float("inf"), **options)
+
+
+def reference(steps: int = 3, **options) -> list[torch.Tensor]:
+    model, opt = fresh(**options)
+    for _ in range(steps):
+        opt.zero_grad()
+        loss = loss_of(model, *data())
+        loss.backward()
+        assert opt.step(loss=loss) is loss
+    return [p.detach() for p in model.parameters()]
+
+
+def check_equal(model: Regression, expected: list[torch.Tensor]) -> None:
+    for p, q in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.detach(), q, rtol=1e-12, atol=1e-14)
+
+
+def test_closure():
+    model, opt = fresh()
+
+    def closure():
+        opt.zero_grad()
+        loss = loss_of(model, *data())
+        loss.backward()
+        return loss
+
+    returned = [float(opt.step(closure).detach()) for _ in range(3)]
+    assert returned[0] > returned[1]
+    check_equal(model, reference())
+
+
+@pytest.mark.parametrize("as_number", [False, True])
+def test_closure_may_return_a_number(as_number: bool):
+    model, opt = fresh()
+
+    def closure():
+        opt.zero_grad()
+        loss = loss_of(model, *data())
+        loss.backward()
+        return loss.item() if as_number else loss.detach().reshape(1)
+
+    for _ in range(3):
+        opt.step(closure)
+    check_equal(model, reference())
+
+
+def test_watch():
+    model, opt = fresh()
+    for _ in range(3):
+        opt.zero_grad()
+        opt.watch(loss_of(model, *data())).backward()
+        assert opt.step() is None
+    check_equal(model, reference())
+
+
+@pytest.mark.parametrize("form", ["object", "dict", "tuple", "scalar"])
+def test_attach(form: str):
+    model, opt = fresh(form)
+    handle = opt.attach(model)
+    for _ in range(3):
+        opt.zero_grad()
+        out = model(*data())
+        loss = {"object": lambda: out.loss, "dict": lambda: out["loss"]}.get(
+            form, lambda: out[0] if form == "tuple" else out
+        )()
+        loss.backward()
+        with torch.no_grad():
+            model(*data(4))  # an evaluation in between counts for nothing
+        model(*data(4))  # nor does a forward that is never differentiated
+        opt.step()
+    check_equal(model, reference())
+    handle.remove()
+    model(*data())
+    with pytest.raises(ValueError, match="no loss reached the optimizer"):
+        opt.step()
+
+
+def test_accumulation_sees_the_mean_of_the_micro_losses():
+    model, opt = fresh()
+    x, y = data()
+    for _ in range(3):
+        opt.zero_grad()
+        for k in range(4):
+            rows = slice(2 * k, 2 * k + 2)
+            (opt.watch(loss_of(model, x[rows], y[rows])) / 4).backward()
+        opt.step()
+    check_equal(model, reference())
+
+
+def test_accumulation_with_a_closure_keeps_what_was_watched_before_it():
+    model, opt = fresh()
+    x, y = data()
+    opt.watch(loss_of(model, x[:4], y[:4])).div(2).backward()
+
+    def closure():
+        loss = loss_of(model, x[4:], y[4:])
+        opt.watch(loss).div(2).backward()
+        return loss  # the last micro-loss alone: the watched mean wins
+
+    opt.step(closure)
+    check_equal(model, reference(steps=1))
+
+
+def test_a_watched_loss_wins_over_the_closure():
+    model, opt = fresh()
+
+    def closure():
+        opt.zero_grad()
+        loss = opt.watch(loss_of(model, *data()))
+        loss.backward()
+        return 100.0 * loss.detach()
+
+    for _ in range(3):
+        opt.step(closure)
+    check_equal(model, reference())
+
+
+def test_step_and_zero_grad_clear_what_was_watched():
+    model, opt = fresh()
+    opt.watch(loss_of(model, *data())).backward()
+    opt.zero_grad()
+    with pytest.raises(ValueError, match="no loss"):
+        opt.step()
+    opt.watch(loss_of(model, *data())).backward()
+    opt.step()
+    with pytest.raises(ValueError, match="no loss"):
+        opt.step()
+
+
+@pytest.mark.parametrize("unscale_first", [False, True])
+@pytest.mark.parametrize("channel", ["loss", "watch", "attach"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_grad_scaler_changes_nothing(channel: str, unscale_first: bool, momentum: float):
+    model, opt = fresh(momentum=momentum)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    known = scaler if unscale_first else None
+    if channel == "attach":
+        opt.attach(model, scaler=known)
+    for _ in range(3):
+        opt.zero_grad()
+        loss = model(*data()).loss
+        if channel == "watch":
+            opt.watch(loss, scaler=known)
+        scaler.scale(loss).backward()
+        if unscale_first:
+            scaler.unscale_(opt)
+        scaler.step(opt, **({"loss": loss} if channel == "loss" else {}))
+        scaler.update()
+    check_equal(model, reference(momentum=momentum))
+
+
+def test_grad_scaler_overflow_is_a_counted_skip():
+    model, opt = fresh(momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    for k in range(4):
+        opt.zero_grad()
+        loss = opt.watch(loss_of(model, *data()))
+        scaler.scale(loss).backward()
+        if k == 1:
+            model.layer.bias.grad[0] = float("inf")
+        scaler.step(opt)
+        scaler.update()
+    assert int(opt.param_groups[0]["skipped"]) == 1
+    check_equal(model, reference(momentum=0.9))
+
+
+def test_a_loss_whose_scale_is_unknown_is_refused():
+    model, opt = fresh()
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale(opt.watch(loss_of(model, *data()))).backward()
+    scaler.unscale_(opt)
+    with pytest.raises(ValueError, match=r"watch\(loss, scaler=scaler\)"):
+        scaler.step(opt)
+
+
+def test_a_loss_that_comes_twice_is_refused():
+    model, opt = fresh()
+    loss = loss_of(model, *data())
+    opt.watch(loss).backward()
+    with pytest.raises(ValueError, match="came twice"):
+        opt.step(loss=loss)
+    with pytest.raises(ValueError, match="came twice"):
+        opt.step(lambda: 1.0, loss=loss)
+    opt.attach(model)
+    with pytest.raises(ValueError, match="watched already"):
+        opt.watch(model(*data()).loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (torch.ones(2), "one real number"),
+        (torch.ones((), dtype=torch.complex64), "one real number"),
+        ("0.5", "got str"),
+    ],
+)
+def test_what_is_no_loss_is_refused(loss, message: str):
+    model, opt = fresh()
+    loss_of(model, *data()).backward()
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=message):
+        opt.step(loss=loss)
+    check_equal(model, before)
+    with pytest.raises(ValueError, match="pass a loss as step"):
+        opt.step(torch.tensor(1.0))
+    with pytest.raises(ValueError, match="no loss"):
+        opt.step(lambda: None)
+
+
+def test_copies_of_an_attached_model_do_not_report_to_the_optimizer():
+    model, opt = fresh()
+    opt.attach(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin(*data()).loss.backward()
+        with pytest.raises(ValueError, match="no loss"):
+            opt.step()
+
+
+def test_watching_keeps_no_graph_alive():
+    model, opt = fresh()
+    loss = opt.watch(loss_of(model, *data()))
+    loss.backward()
+    graph = loss.grad_fn
+    assert graph is not None
+    import weakref
+
+    alive = weakref.ref(loss)
+    del loss, graph
+    gc.collect()
+    assert alive() is None
+    opt.step()

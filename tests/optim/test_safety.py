@@ -1,0 +1,198 @@
+"""Bad input: a skipped step or one clear line, never a silent NaN or a step uphill."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tests.optim.conftest import step_sizes
+
+from corridor import CLR
+
+BAD = [math.nan, math.inf, -math.inf]
+
+
+def frozen(opt: CLR, p: torch.nn.Parameter) -> tuple:
+    groups = opt.state_dict()["param_groups"][0]
+    kept = {k: v for k, v in groups.items() if k not in ("skipped", "effective_lr", "active")}
+    state = {k: v.clone() for k, v in opt.state[p].items()}
+    return p.detach().clone(), kept, state
+
+
+def check_frozen(before: tuple, after: tuple) -> None:
+    assert torch.equal(before[0], after[0])
+    assert before[1].keys() == after[1].keys()
+    assert all(before[1][k] == after[1][k] for k in before[1])
+    assert all(torch.equal(before[2][k], after[2][k]) for k in before[2])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("bad", BAD)
+def test_what_is_not_finite_is_skipped_and_counted(parameter, momentum, dtype, where, bad):
+    p = parameter([1.0, 2.0, 3.0], [0.5, -0.5, 1.0], dtype)
+    opt = CLR([p], momentum=momentum, weight_decay=0.1)
+    opt.step(loss=0.5)
+    before = frozen(opt, p)
+    good = p.grad.clone()
+    if where == "gradient":
+        p.grad[1] = bad
+    opt.step(loss=bad if where == "loss" else 0.5)
+    check_frozen(before, frozen(opt, p))
+    assert step_sizes(opt) == [0.0]
+    assert int(opt.param_groups[0]["skipped"]) == 1
+    p.grad = good
+    opt.step(loss=0.5)
+    assert step_sizes(opt)[0] > 0.0
+    assert p.isfinite().all()
+    assert int(opt.param_groups[0]["skipped"]) == 1
+
+
+def test_a_nan_in_a_large_tensor_touches_nothing(parameter):
+    p = parameter(torch.randn(200_000), torch.randn(200_000), torch.float32)
+    opt = CLR([p], momentum=0.9)
+    opt.step(loss=1.0)
+    before = frozen(opt, p)
+    p.grad[-1] = math.nan
+    opt.step(loss=1.0)
+    check_frozen(before, frozen(opt, p))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("loss", "grad"), [(1.0, 0.0), (0.0, 0.0), (-1.0, 1.0), (0.0, 1.0), (-1.0, 0.0)]
+)
+def test_nothing_to_gain_is_no_step_and_no_skip(parameter, momentum, loss, grad):
+    p = parameter([1.0, 2.0], [grad, grad])
+    opt = CLR([p], momentum=momentum)
+    opt.step(loss=loss)
+    assert torch.equal(p.detach(), torch.tensor([1.0, 2.0], dtype=torch.float64))
+    assert step_sizes(opt) == [0.0]
+    assert int(opt.param_groups[0]["skipped"]) == 0
+
+
+def test_a_loss_below_f_star_is_no_step(parameter):
+    p = parameter([1.0], [1.0])
+    opt = CLR([p], f_star=0.5)
+    opt.step(loss=0.4)
+    assert float(p.detach()) == 1.0
+
+
+def test_parameters_without_gradient_are_left_alone(parameter):
+    p, q = parameter([1.0], [2.0]), parameter([5.0])
+    opt = CLR([p, q], max_lr=math.inf, momentum=0.9)
+    opt.step(loss=1.0)
+    assert float(q.detach()) == 5.0
+    assert float(p.detach()) == 0.5
+    p.grad = None
+    opt.step(loss=1.0)  # no gradient anywhere: no step, as with torch's own optimizers
+    assert float(p.detach()) == 0.5
+
+
+def test_the_average_is_right_when_other_parameters_take_part(parameter):
+    """The norm of the average is measured anew when the set of gradients changes."""
+    p, q = parameter([1.0, 0.0]), parameter([2.0, 1.0])
+    opt = CLR([p, q], max_lr=math.inf, momentum=0.5)
+    for k in range(6):
+        p.grad = torch.tensor([1.0, k], dtype=torch.float64)
+        q.grad = None if k % 2 else torch.tensor([0.5, -1.0], dtype=torch.float64)
+        opt.step(loss=1.0)
+        moved = [p] if k % 2 else [p, q]
+        total = sum(opt.state[x]["gradient_average"].square().sum() for x in moved)
+        kept = opt.param_groups[0]["average_norm_sq"]
+        torch.testing.assert_close(kept, total, rtol=1e-12, atol=0)
+
+
+def test_sparse_gradients_are_refused_in_one_line():
+    table = torch.nn.Embedding(10, 3, sparse=True)
+    table(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(ValueError, match="dense gradients.*sparse=False"):
+        CLR(table.parameters()).step(loss=1.0)
+
+
+def test_a_tiny_gradient_never_makes_a_step_that_is_not_finite(parameter):
+    p = parameter([1.0], [1e-22], torch.float32)
+    opt = CLR([p], max_lr=math.inf)
+    opt.step(loss=1.0)
+    assert p.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_lr": 0.0}, "max_lr must be positive"),
+        ({"max_lr": -1.0}, "max_lr must be positive"),
+        ({"max_lr": math.nan}, "max_lr must be positive"),
+        ({"f_star": math.inf}, "f_star must be a finite number"),
+        ({"scale": 0.0}, "scale must be positive"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\)"),
+        ({"momentum": -0.1}, r"momentum must lie in \[0, 1\)"),
+        ({"weight_decay": -1.0}, "weight_decay must be non-negative"),
+    ],
+)
+def test_options_out_of_range_are_refused(parameter, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        CLR([parameter([1.0])], **options)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(ValueError, match="empty parameter list"):
+        CLR([])
+
+
+def test_groups_share_all_but_cap_and_decay(parameter):
+    p, q = parameter([1.0], [1.0]), parameter([1.0], [1.0])
+    groups = [{"params": [p], "max_lr": 0.1}, {"params": [q], "lr": 0.02, "weight_decay": 0.5}]
+    opt = CLR(groups)
+    assert not any("max_lr" in group for group in opt.param_groups)
+    opt.step(loss=1.0)
+    assert step_sizes(opt) == [0.1, 0.02]
+    assert float(p.detach()) == pytest.approx(0.9)
+    assert float(q.detach()) == pytest.approx(1.0 - 0.02 * 0.5 - 0.02)
+    for key, value in {"f_star": 1.0, "scale": 2.0, "momentum": 0.5}.items():
+        with pytest.raises(ValueError, match=f"{key} belongs to the one step size"):
+            CLR([{"params": [p]}, {"params": [q], key: value}])
+    with pytest.raises(ValueError, match="cap came twice"):
+        CLR([{"params": [p], "lr": 1.0, "max_lr": 1.0}])
+
+
+def test_a_cap_made_nan_by_a_scheduler_is_refused(parameter):
+    p = parameter([1.0], [1.0])
+    opt = CLR([p], max_lr=math.inf)
+    schedule = torch.optim.lr_scheduler.LambdaLR(opt, lambda k: 1.0 if k == 0 else 0.0)
+    opt.step(loss=1.0)
+    schedule.step()
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match="finite max_lr to a scheduler"):
+        opt.step(loss=1.0)
+    assert torch.equal(p.detach(), before)
+    opt.param_groups[0]["lr"] = torch.tensor(math.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        opt.step(loss=1.0)
+
+
+@pytest.mark.parametrize("tensor_cap", [False, True])
+def test_a_scheduler_scales_the_cap(parameter, tensor_cap: bool):
+    p = parameter([1.0], [1.0])
+    opt = CLR([p], max_lr=torch.tensor(0.2) if tensor_cap else 0.2)
+    schedule = torch.optim.lr_scheduler.StepLR(opt, step_size=1, gamma=0.5)
+    seen = []
+    for _ in range(4):
+        opt.step(loss=5.0)
+        seen += step_sizes(opt)
+        schedule.step()
+    assert seen == pytest.approx([0.2, 0.1, 0.05, 0.025])
+
+
+def test_one_cycle_leaves_the_optimizer_working(parameter):
+    p = parameter([1.0], [1.0])
+    opt = CLR([p], momentum=0.9)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=0.5, total_steps=10)
+    for _ in range(9):
+        opt.step(loss=0.5)
+        assert 0.0 <= step_sizes(opt)[0] <= 0.5
+        schedule.step()
+    assert p.isfinite().all()

@@ -1,0 +1,155 @@
+"""state_dict, pickle, deepcopy, hooks, groups: as for torch's own optimizers."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from corridor import CLR
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def train(model: nn.Module, opt: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
+    for k in range(start, start + steps):
+        generator = torch.Generator().manual_seed(k)
+        x = torch.randn(16, 4, generator=generator)
+        opt.zero_grad()
+        loss = (model(x) - x[:, :2]).square().mean()
+        loss.backward()
+        opt.step(loss=loss)
+
+
+def through_a_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.01}], ids=str)
+def test_resume_equals_the_uninterrupted_run_bit_for_bit(options):
+    whole, part = network(), network()
+    opt = CLR(whole.parameters(), **options)
+    train(whole, opt, 10)
+    first = CLR(part.parameters(), **options)
+    train(part, first, 5)
+    saved = through_a_file(first.state_dict())
+    second = CLR(part.parameters())
+    second.load_state_dict(saved)
+    train(part, second, 5, start=5)
+    for p, q in zip(whole.parameters(), part.parameters(), strict=True):
+        assert torch.equal(p, q)
+    for key, value in opt.param_groups[0].items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, second.param_groups[0][key]), key
+
+
+def test_a_snapshot_stays_what_it_was():
+    model = network()
+    opt = CLR(model.parameters(), momentum=0.9)
+    train(model, opt, 2)
+    saved = opt.state_dict()
+    before = {k: float(v) for k, v in saved["param_groups"][0].items() if torch.is_tensor(v)}
+    train(model, opt, 3)
+    after = {k: float(v) for k, v in saved["param_groups"][0].items() if torch.is_tensor(v)}
+    assert before == after
+    assert "effective_lr" in before
+
+
+def test_missing_scalars_are_restored_on_load():
+    model = network()
+    opt = CLR(model.parameters())
+    saved = opt.state_dict()
+    del saved["param_groups"][0]["effective_lr"], saved["param_groups"][0]["skipped"]
+    opt.load_state_dict(saved)
+    train(model, opt, 1)
+    assert float(opt.param_groups[0]["effective_lr"]) > 0.0
+
+
+def test_a_checkpoint_of_sgd_loads():
+    model = network()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    opt = CLR(model.parameters())
+    opt.load_state_dict(sgd.state_dict())
+    train(model, opt, 2)
+    assert float(opt.param_groups[0]["effective_lr"]) <= 0.1
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_copies_step_alike(copier):
+    model = network()
+    opt = CLR(model.parameters(), momentum=0.9, f_star=0.01)
+    train(model, opt, 3)
+    model2, opt2 = copier((model, opt))
+    train(model, opt, 3, start=3)
+    train(model2, opt2, 3, start=3)
+    for p, q in zip(model.parameters(), model2.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_hooks_run_once_a_step():
+    seen: list[str] = []
+    model = network()
+    torch.optim.SGD(model.parameters(), lr=0.1)
+    opt = CLR(model.parameters())
+    opt.register_step_pre_hook(lambda *_: seen.append("pre"))
+    opt.register_step_post_hook(lambda *_: seen.append("post"))
+    train(model, opt, 2)
+    assert seen == ["pre", "post"] * 2
+
+
+def test_a_group_added_later_takes_part():
+    model, extra = network(), nn.Parameter(torch.ones(3))
+    opt = CLR(model.parameters(), momentum=0.9)
+    train(model, opt, 2)
+    opt.add_param_group({"params": [extra], "max_lr": 0.01})
+    for k in range(2, 6):
+        opt.zero_grad()
+        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(k))
+        loss = (model(x) - x[:, :2]).square().mean() + extra.square().sum()
+        loss.backward()
+        opt.step(loss=loss)
+    assert float(opt.param_groups[1]["effective_lr"]) <= 0.01
+    assert float(extra.detach().norm()) < 3**0.5
+
+
+def test_parameters_moved_after_construction_take_their_scalars_along():
+    model = network()
+    opt = CLR(model.parameters(), momentum=0.9)
+    train(model, opt, 1)
+    model.double()
+    for _ in range(2):
+        opt.zero_grad()
+        loss = model(torch.ones(2, 4, dtype=torch.float64)).square().mean()
+        loss.backward()
+        for state in opt.state.values():
+            state["gradient_average"] = state["gradient_average"].double()
+        opt.step(loss=loss)
+    assert opt.param_groups[0]["effective_lr"].dtype == torch.float64
+
+
+def test_named_parameters_are_accepted():
+    model = network()
+    opt = CLR(model.named_parameters())
+    train(model, opt, 1)
+    assert float(opt.param_groups[0]["effective_lr"]) > 0.0
+
+
+def test_no_state_without_momentum_and_one_buffer_with_it():
+    model = network()
+    plain, heavy = CLR(model.parameters()), CLR(model.parameters(), momentum=0.9)
+    train(model, plain, 1)
+    train(model, heavy, 1)
+    assert not plain.state
+    for p in model.parameters():
+        tensors = [v for v in heavy.state[p].values() if torch.is_tensor(v)]
+        assert [t.shape for t in tensors] == [p.shape]

@@ -1,0 +1,166 @@
+"""Every dtype and layout takes the same step; nothing waits for the device."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tests.optim.conftest import step_sizes
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from corridor import CLR
+
+
+def expected_step(p, g, loss: float, steps: int, momentum: float = 0.0) -> torch.Tensor:
+    """The same in float64 by the plainest means: equal gradients make any average equal to g."""
+    p, g = p.double(), g.double()
+    norm_sq = g.square().sum()
+    for k in range(steps):
+        model = loss if momentum == 0.0 else None
+        if model is None:
+            weights = [(1 - momentum) * momentum ** (k - j) for j in range(k + 1)]
+            drops = [sum(h_all[j:]) for j in range(k + 1)]
+            rho = sum(weights)
+            gap = sum(w * (loss - d * norm_sq) for w, d in zip(weights, drops, strict=True))
+            h = max(0.0, float(gap / (rho * norm_sq)))
+        else:
+            h = loss / norm_sq
+        if k == 0:
+            h_all = []
+        h_all.append(float(h))
+        p = p - h * g
+    return p
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)],
+)
+@pytest.mark.parametrize("shape", [(7,), (300, 70), (0,), ()])
+def test_real_dtypes(parameter, dtype, tolerance, shape, momentum):
+    torch.manual_seed(0)
+    p = parameter(torch.randn(shape), torch.randn(shape), dtype)
+    q = parameter(torch.ones(2), torch.ones(2), dtype)  # so that there is always something to move
+    flat = [
+        torch.cat([x.reshape(-1).double() for x in pair])
+        for pair in ((p.detach(), q.detach()), (p.grad, q.grad))
+    ]
+    opt = CLR([p, q], max_lr=math.inf, momentum=momentum)
+    opt.step(loss=0.5)
+    got = torch.cat([p.detach().reshape(-1), q.detach()]).double()
+    torch.testing.assert_close(got, expected_step(*flat, 0.5, 1), rtol=tolerance, atol=tolerance)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    assert opt.param_groups[0]["effective_lr"].dtype == wide
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_complex_parameters_move_as_pairs_of_reals(dtype, momentum):
+    """CLR on |z|, a cone over the plane, reaches its apex in one step."""
+    z = torch.nn.Parameter(torch.tensor([3.0 + 4.0j, 1.0 - 2.0j], dtype=dtype))
+    opt = CLR([z], max_lr=math.inf, momentum=momentum)
+    loss = z.abs().square().sum().sqrt()
+    loss.backward()
+    opt.step(loss=loss)
+    assert float(z.detach().abs().max()) < (1e-6 if dtype == torch.complex64 else 1e-14)
+
+
+def test_mixed_dtypes_share_one_step_size(parameter):
+    p = parameter([1.0, 2.0], [0.6, 0.0], torch.float64)
+    q = parameter([1.0, 2.0], [0.0, 0.8], torch.bfloat16)
+    opt = CLR([p, q], max_lr=math.inf)
+    opt.step(loss=1.0)
+    norm_sq = 0.36 + float(q.grad[1]) ** 2
+    assert step_sizes(opt)[0] == pytest.approx(1.0 / norm_sq, rel=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("case", ["channels last", "transposed", "mixed layouts", "slice"])
+def test_layouts_in_memory_do_not_matter(case: str, momentum: float):
+    torch.manual_seed(0)
+    p0, g0 = torch.randn(4, 6, 5, 3), torch.randn(4, 6, 5, 3)
+    last = torch.channels_last
+    p = {
+        "channels last": lambda: p0.clone(memory_format=last),
+        "transposed": lambda: p0.transpose(0, 1).contiguous().transpose(0, 1),
+        "mixed layouts": lambda: p0.clone(memory_format=last),
+        "slice": lambda: torch.cat([p0, p0], 3)[..., :3],
+    }[case]()
+    g = g0.clone(memory_format=last) if case == "channels last" else g0.clone()
+    if case == "slice":
+        g = torch.cat([g0, g0], 3)[..., :3]
+    a, b = torch.nn.Parameter(p), torch.nn.Parameter(p0.clone())
+    opts = [CLR([x], momentum=momentum, weight_decay=0.01) for x in (a, b)]
+    for _ in range(3):
+        a.grad, b.grad = g, g0.clone()
+        for opt in opts:
+            opt.step(loss=0.7)
+    torch.testing.assert_close(a.detach(), b.detach(), rtol=1e-5, atol=1e-6)
+    if case == "slice":
+        assert torch.equal(p._base[..., 3:], p0)  # the memory in between is not ours
+
+
+class CountReads(TorchDispatchMode):
+    """Counts the operations that bring a value back to the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.reads += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_step_never_waits_for_the_device(device, dtype, weight_decay, momentum):
+    """On fake CUDA tensors any host read raises; on the CPU it is counted."""
+    with FakeTensorMode():
+        params = [
+            torch.nn.Parameter(torch.empty(n, 3, device=device, dtype=dtype)) for n in (5, 9000)
+        ]
+        groups = [{"params": [params[0]], "max_lr": 0.1}, {"params": [params[1]]}]
+        opt = CLR(groups, momentum=momentum, weight_decay=weight_decay)
+        for p in params:
+            p.grad = torch.empty_like(p)
+        with CountReads() as count:
+            opt.step(loss=torch.empty((), device=device))
+            opt.step(loss=torch.empty((), device=device))
+    assert count.reads == 0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_real_steps_read_nothing_back(parameter, momentum):
+    p = parameter(torch.randn(40_000), torch.randn(40_000), torch.float32)
+    opt = CLR([p], momentum=momentum)
+    with CountReads() as count:
+        for _ in range(3):
+            opt.step(loss=torch.tensor(1.0))
+    assert count.reads == 0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
+    from corridor.optim import _update
+
+    torch.manual_seed(0)
+    start, grads = torch.randn(50, 40), [torch.randn(50, 40) for _ in range(5)]
+    ends = []
+    for fused in (True, False):
+        if not fused:
+            monkeypatch.setattr(_update, "FUSED_DTYPES", {})
+        p = torch.nn.Parameter(start.clone())
+        opt = CLR([p], momentum=momentum, weight_decay=0.1)
+        for k, g in enumerate(grads):
+            p.grad = g.clone()
+            if k == 2:
+                p.grad[0, 0] = math.nan
+            opt.step(loss=1.0 + k)
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)

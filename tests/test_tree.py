@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corridor import _tree
+
+
+@pytest.mark.parametrize("n", [1, 100, _tree.NORM_BLOCK, _tree.NORM_BLOCK + 1, 40_000_000])
+def test_squared_norm_is_right_to_1e_6_at_any_size(n: int):
+    x = torch.empty(n).normal_(generator=torch.Generator().manual_seed(0)).add_(0.1)
+    expected = sum(float(c.double().square().sum()) for c in x.split(1 << 20))
+    assert float(_tree.squared_norm([x])) == pytest.approx(expected, rel=1e-6)
+
+
+def test_dot_is_right_to_1e_6_of_the_norms_on_a_large_tensor():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.empty(10_000_001).normal_(generator=generator) for _ in range(2))
+    y = y + 0.3 * x
+    exact = float((x.double() * y.double()).sum())
+    assert abs(float(_tree.dot([x], [y])) - exact) <= 1e-6 * float(
+        x.double().norm() * y.double().norm()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_low_precision_is_summed_in_float32(dtype):
+    x = torch.full((30_000,), 3.0, dtype=dtype)  # the sum of squares overflows float16
+    total = _tree.squared_norm([x, x[:5]])
+    assert total.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert float(total) == pytest.approx(9.0 * 30_005, rel=1e-6)
+    assert float(_tree.dot([x], [x])) == pytest.approx(9.0 * 30_000, rel=1e-6)
+
+
+def test_complex_empty_and_strided_tensors():
+    z = torch.tensor([3.0 + 4.0j])
+    assert float(_tree.squared_norm([z])) == pytest.approx(25.0)
+    assert float(_tree.dot([z], [1j * z])) == pytest.approx(0.0)
+    assert float(_tree.squared_norm([torch.empty(0, 3)])) == 0.0
+    x = torch.randn(100, 300, dtype=torch.float64)
+    for view in (x.t(), x[::2, ::3], x[:, :1].expand(-1, 4)):
+        assert float(_tree.squared_norm([view])) == pytest.approx(float((view * view).sum()))
+        assert float(_tree.dot([view], [view.contiguous()])) == pytest.approx(
+            float((view * view).sum())
+        )
