@@ -43,10 +43,12 @@ def _logistic(x: list[Tensor]) -> Tensor:
     return torch.nn.functional.softplus(-(a @ x[0].reshape(-1)) * a[:, 0].sign()).mean()
 
 
+def _cone(x: list[Tensor]) -> Tensor:
+    return (x[0].square().sum() + x[1].square().sum()).sqrt()
+
+
 PROBLEMS = [
-    Problem(
-        "cone", _points((5,), (2, 3)), lambda x: (x[0].square().sum() + x[1].square().sum()).sqrt()
-    ),
+    Problem("cone", _points((5,), (2, 3)), _cone),
     Problem("quadratic", _points((4,), (3,)), _quadratic),
     Problem("least squares", _points((4, 3), (3,)), _least_squares),
     Problem("logistic", _points((2, 3), (1,)), lambda x: _logistic(x) + 0.0 * x[1].sum()),

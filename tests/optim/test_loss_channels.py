@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from corridor import CLR
+from corridor.optim._loss import find_loss
 
 
 class Regression(nn.Module):
@@ -107,11 +109,7 @@ def test_attach(form: str):
     handle = opt.attach(model)
     for _ in range(3):
         opt.zero_grad()
-        out = model(*data())
-        loss = {"object": lambda: out.loss, "dict": lambda: out["loss"]}.get(
-            form, lambda: out[0] if form == "tuple" else out
-        )()
-        loss.backward()
+        find_loss(model(*data())).backward()
         with torch.no_grad():
             model(*data(4))  # an evaluation in between counts for nothing
         model(*data(4))  # nor does a forward that is never differentiated
@@ -270,8 +268,6 @@ def test_watching_keeps_no_graph_alive():
     loss.backward()
     graph = loss.grad_fn
     assert graph is not None
-    import weakref
-
     alive = weakref.ref(loss)
     del loss, graph
     gc.collect()

@@ -81,7 +81,7 @@ def test_a_checkpoint_of_sgd_loads():
     opt = CLR(model.parameters())
     opt.load_state_dict(sgd.state_dict())
     train(model, opt, 2)
-    assert float(opt.param_groups[0]["effective_lr"]) <= 0.1
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
@@ -118,7 +118,7 @@ def test_a_group_added_later_takes_part():
         loss = (model(x) - x[:, :2]).square().mean() + extra.square().sum()
         loss.backward()
         opt.step(loss=loss)
-    assert float(opt.param_groups[1]["effective_lr"]) <= 0.01
+    assert float(opt.param_groups[1]["effective_lr"]) <= 0.01 + 1e-8
     assert float(extra.detach().norm()) < 3**0.5
 
 
