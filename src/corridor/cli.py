@@ -1,0 +1,187 @@
+"""The command line: parse, call one function, print."""
+
+import inspect
+import os
+import signal
+import sys
+import traceback
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+try:
+    import typer
+except ModuleNotFoundError:
+    print("corridor: the command line needs typer; pip install 'corridor[lab]'", file=sys.stderr)
+    raise SystemExit(2) from None
+
+import corridor
+from corridor.train.config import Config
+
+# Old versions of typer use click's error class, new ones carry their own copy of it.
+UsageMistake: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    add_completion=False,
+    help="Step sizes without tuning, from the corridor geometry of the loss surface.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        print(f"corridor {corridor.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
+    """Train a network, and write all about it to a folder."""
+    from corridor.train.loop import train
+
+    summary = train(Config(**options), out, resume=resume, progress=progress)
+    _print_run(out, summary)
+
+
+def _config_options() -> list[inspect.Parameter]:
+    """An option for every field of the config; its help is the field's."""
+    return [
+        inspect.Parameter(
+            entry.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=entry.default,
+            annotation=Annotated[
+                entry.type,
+                typer.Option(
+                    help=entry.metadata["help"],
+                    rich_help_panel=entry.metadata["group"],
+                    show_default=entry.default is not None,
+                ),
+            ],
+        )
+        for entry in fields(Config)
+    ]
+
+
+def _run_options() -> list[inspect.Parameter]:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    flags = {
+        "resume": (False, "Continue the run found in the folder."),
+        "progress": (True, "Show progress."),
+    }
+    return [
+        inspect.Parameter(
+            "out", keyword, annotation=Annotated[Path, typer.Option(help="Folder of the run.")]
+        ),
+        *(
+            inspect.Parameter(
+                name, keyword, default=default, annotation=Annotated[bool, typer.Option(help=help)]
+            )
+            for name, (default, help) in flags.items()
+        ),
+    ]
+
+
+def _with_parameters(function: Any, parameters: list[inspect.Parameter]) -> Any:
+    """Give a function the signature that typer is to read."""
+    function.__signature__ = inspect.Signature(parameters)
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+app.command("train")(_with_parameters(_train, _run_options() + _config_options()))
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="Name of the recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
+    scale: Annotated[str, typer.Option(help="demo, laptop or paper.")] = "demo",
+    processes: Annotated[
+        int | None, typer.Option(help="Runs at a time; the usable cores by default.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show progress.")] = True,
+) -> None:
+    """Train all runs of a recipe; those that have ended are not run again."""
+    from corridor.paper.recipes import RECIPES
+    from corridor.train.record import read_summary
+    from corridor.train.sweep import sweep as run_all
+
+    if recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
+    folders = run_all(RECIPES[recipe](scale), out, processes=processes, progress=progress)
+    summaries = {folder: read_summary(folder) for folder in folders}
+    states = [summary.status for summary in summaries.values() if summary]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    print(f"{len(folders)} runs in {out}: {counts}")
+    for folder, summary in summaries.items():
+        if summary and summary.status == "failed":
+            print(f"{folder.name}: {summary.message}")
+    if "failed" in states:
+        raise typer.Exit(1)
+
+
+def _print_run(out: Path, summary: Any) -> None:
+    """Two or three lines on how a run ended."""
+    from corridor.train.record import read_run
+
+    speed = f"{summary.images_per_second:,.0f} images/s"
+    reason = f" ({summary.message})" if summary.message else ""
+    print(f"{summary.status}{reason}: {summary.steps} steps, {summary.seconds:.1f} s, {speed}")
+    test = ""
+    if summary.final_test_accuracy is not None:
+        test = f"test accuracy {summary.final_test_accuracy:.2%} "
+        test += f"(best {summary.best_test_accuracy:.2%}), "
+    sizes = [line["effective_lr"] for line in read_run(out).steps]
+    spread = f"{min(sizes):.3g} to {max(sizes):.3g}, median {median(sizes):.3g}"
+    skipped = f", {summary.skipped} steps skipped" if summary.skipped else ""
+    print(f"final loss {summary.final_loss:.4g}, {test}step size {spread}{skipped}")
+    print(f"run folder {out}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; wrong input is one line on stderr and status 2.
+
+    Args:
+        arguments: Those of the process by default.
+
+    Returns:
+        The exit status. With CORRIDOR_DEBUG=1 errors raise instead.
+    """
+    warnings.formatwarning = lambda message, *_, **__: f"corridor: warning: {message}\n"
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("corridor", sys.argv[1:] if arguments is None else arguments) as (
+            context
+        ):
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except UsageMistake as error:
+        return _complain(error.format_message())
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("CORRIDOR_DEBUG") == "1":
+            traceback.print_exc()
+        return _complain(_one_line(error))
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _complain(message: str, status: int = 2) -> int:
+    print("corridor:", " ".join(message.split()), file=sys.stderr)
+    return status

@@ -1,0 +1,97 @@
+"""Files that are whole or absent, and JSON that carries infinities."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of ``path`` in one move once it is on the disk.
+
+    Args:
+        path: What to replace; the temporary file lies in the same folder.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """JSON text; numbers that JSON lacks are the strings ``"inf"``, ``"-inf"`` and ``"nan"``.
+
+    >>> dumps({"loss": float("inf")})
+    '{"loss": "inf"}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False, indent=indent)
+    except ValueError:
+        return json.dumps(_spelled(value), allow_nan=False, indent=indent)
+
+
+def numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """The same mapping with the strings that stand for numbers turned into floats.
+
+    >>> numbers({"loss": "inf", "step": 3})
+    {'loss': inf, 'step': 3}
+    """
+    return {
+        key: _WORDS.get(value, value) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, atomically."""
+    with atomic(path) as file:
+        file.write((dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON file ({error})") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; an unfinished last line is dropped.
+
+    Raises:
+        ValueError: If another line is not a JSON object.
+    """
+    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    del rest  # what follows the last newline was never finished
+    try:
+        return [numbers(json.loads(line)) for line in lines]
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} has a line that is not a JSON object ({error})") from error
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(item) for item in value]
+    return value

@@ -1,0 +1,95 @@
+import pytest
+from tests.train.processes import start_training
+
+from corridor.train.config import Config
+from corridor.train.record import read_run, read_summary
+from corridor.train.sweep import Run, sweep
+
+
+def contents(out):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.rglob("*.*")}
+
+
+def losses(folder):
+    return [line["loss"] for line in read_run(folder).steps]
+
+
+def test_a_sweep_from_beginning_to_end(tmp_path, small, capfd, monkeypatch):
+    monkeypatch.setenv("CORRIDOR_TEST_FOLDER", str(tmp_path))
+    noisy = {"model": "tests.train.small_networks:noisy", "momentum": 0.9}
+    runs = [
+        Run("clr", small(**noisy)),
+        Run("sgd", small(optimizer="sgd", lr=0.1)),
+        Run("diverges", small(optimizer="sgd", lr=1e20, epochs=50)),
+        Run("broken", small(model="tests.train.small_networks:broken")),
+        Run("killed", small(model="tests.train.small_networks:killed")),
+        Run("killed-once", small(model="tests.train.small_networks:killed_once")),
+    ]
+    folders = sweep(runs, tmp_path / "out", processes=2)
+    assert folders == [tmp_path / "out" / run.name for run in runs]
+    summaries = {f.name: read_summary(f) for f in folders}
+    states = {name: summary and summary.status for name, summary in summaries.items()}
+    assert states == {
+        "clr": "finished",
+        "sgd": "finished",
+        "diverges": "diverged",
+        "broken": "failed",
+        "killed": "failed",
+        "killed-once": "finished",
+    }
+    assert "RuntimeError: this network cannot be built" in read_run(folders[3]).summary["message"]
+    assert "SIGKILL" in read_run(folders[4]).summary["message"]
+    assert read_run(folders[3]).config == runs[3].config
+    said = capfd.readouterr().err
+    assert "[6/6]" in said
+    assert "broken: failed: RuntimeError" in said
+
+    # The numbers are those of train, called directly under one thread.
+    direct = start_training(runs[0].config, tmp_path / "direct")
+    direct.join()
+    assert losses(folders[0]) == losses(tmp_path / "direct")
+
+    # What has ended is left alone, what failed is tried again.
+    ended = [folder for folder in folders if states[folder.name] != "failed"]
+    before = [contents(folder) for folder in ended]
+    again = [run for run in runs if run.name != "killed"]
+    assert sweep(again, tmp_path / "out", progress=False)[1] == folders[1]
+    assert [contents(folder) for folder in ended] == before
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_that_was_cut_short_goes_on(tmp_path, small):
+    noisy = small(model="tests.train.small_networks:noisy", momentum=0.9)
+    sweep([Run("whole", noisy)], tmp_path, progress=False)
+    sweep([Run("cut", noisy)], tmp_path, progress=False)
+    cut = tmp_path / "cut"
+    # As a kill after the checkpoint of step 5 leaves it.
+    (cut / "summary.json").unlink()
+    (cut / "checkpoints" / "step-000000010.pt").unlink()
+    text = (cut / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (cut / "metrics.jsonl").write_bytes(b"".join(text[:8]) + b'{"step": 8, "lo')
+    first = text[0]
+    sweep([Run("cut", noisy)], tmp_path, progress=False)
+    assert losses(cut) == losses(tmp_path / "whole")
+    assert (cut / "metrics.jsonl").read_bytes().startswith(first)  # not begun anew: same seconds
+
+
+def test_another_config_in_a_folder_stops_the_sweep_before_it_begins(tmp_path, small):
+    sweep([Run("a", small(steps=1))], tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"a holds a run with another config .*seed"):
+        sweep([Run("b", small()), Run("a", small(steps=1, seed=1))], tmp_path, progress=False)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["a", "b", "a"], "must differ, got a"), (["a/b"], "a/b"), ([".."], r"\.\."), ([""], "''")],
+)
+def test_names_are_checked(tmp_path, names, words):
+    with pytest.raises(ValueError, match=words):
+        sweep([Run(name, Config()) for name in names], tmp_path, progress=False)
+
+
+def test_processes_must_be_a_number_of_processes(tmp_path):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        sweep([], tmp_path, processes=0)
