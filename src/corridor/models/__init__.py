@@ -4,22 +4,18 @@ from collections.abc import Callable
 
 from torch import nn
 
-from corridor.models.cnn import cnn
+from corridor.models import cnn, mlp, resnet, resnet8, vgg
 from corridor.models.custom import build_custom
-from corridor.models.mlp import mlp
-from corridor.models.resnet import resnet18, resnet50
-from corridor.models.resnet8 import resnet8
-from corridor.models.vgg import vgg16
 
 __all__ = ["NAMES", "build", "check_name"]
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-    "vgg16": vgg16,
-    "resnet8": resnet8,
-    "mlp": mlp,
-    "cnn": cnn,
+    "resnet18": resnet.resnet18,
+    "resnet50": resnet.resnet50,
+    "vgg16": vgg.vgg16,
+    "resnet8": resnet8.resnet8,
+    "mlp": mlp.mlp,
+    "cnn": cnn.cnn,
 }
 NAMES = tuple(_BUILDERS)
 

@@ -1,0 +1,87 @@
+# pyright: reportAttributeAccessIssue=false
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from corridor.data import StreamSplit, load
+
+
+def test_images_in_the_order_of_class_and_file_name(image_folder, pictures):
+    data = load(f"imagefolder:{image_folder}")
+    images = torch.from_numpy(pictures(10).transpose(0, 3, 1, 2).copy())
+    assert torch.equal(data.train.images, images[:6])
+    assert torch.equal(data.test.images, images[6:])
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.test.labels.tolist() == [0, 0, 1, 1]
+    assert (data.classes, data.title) == (("cat", "dog"), "pets")
+
+
+def test_a_folder_called_test_serves_too(image_folder):
+    (image_folder / "val").rename(image_folder / "test")
+    assert len(load(f"imagefolder:{image_folder}").test) == 4
+
+
+def test_files_that_are_no_images_and_hidden_ones_are_passed_over(image_folder):
+    (image_folder / "train" / "cat" / "notes.txt").write_text("x")
+    (image_folder / "train" / "cat" / ".DS_Store.png").write_text("x")
+    (image_folder / "train" / ".hidden").mkdir()
+    assert len(load(f"imagefolder:{image_folder}").train) == 6
+
+
+def test_no_folder_to_test_on(image_folder, failure):
+    (image_folder / "val").rename(image_folder / "holdout")
+    message = failure(FileNotFoundError, load, f"imagefolder:{image_folder}")
+    assert "expected a folder val or test beside train, found none" in message
+
+
+def test_no_images(image_folder, failure):
+    for path in (image_folder / "val").rglob("*.png"):
+        path.unlink()
+    message = failure(FileNotFoundError, load, f"imagefolder:{image_folder}")
+    assert "val: expected image files" in message
+
+
+def test_a_class_only_among_the_test_images(image_folder, failure):
+    (image_folder / "val" / "emu").mkdir()
+    assert "got also emu" in failure(ValueError, load, f"imagefolder:{image_folder}")
+
+
+def test_an_unreadable_image_is_named(image_folder, failure):
+    path = image_folder / "val" / "dog" / "1.png"
+    content = path.read_bytes()
+    for damaged in (b"", b"text", content[:60], content[:-40]):
+        path.write_bytes(damaged)
+        message = failure(OSError, load, f"imagefolder:{image_folder}")
+        assert f"{path}: expected an image" in message
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "L"])
+def test_other_modes_become_rgb(image_folder, pictures, mode):
+    path = image_folder / "train" / "cat" / "1.png"
+    image = Image.fromarray(pictures(1)[0]).convert(mode)
+    path.unlink()
+    image.save(path.with_suffix(".tif"))
+    data = load(f"imagefolder:{image_folder}")
+    expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(data.train.images[1].numpy(), expected)
+
+
+def test_imagenet_says_where_to_put_it(tmp_path, failure):
+    for options in ({}, {"data_dir": tmp_path}):
+        message = failure(FileNotFoundError, load, "imagenet", **options)
+        assert "expected DIR/imagenet/train and DIR/imagenet/val" in message
+        assert "CORRIDOR_DATA" in message
+
+
+def test_imagenet_is_an_image_folder_of_224_pixels(image_folder, monkeypatch):
+    image_folder.rename(image_folder.parent / "imagenet")
+    data = load("imagenet", data_dir=image_folder.parent)
+    assert (data.title, data.image_size, data.channels) == ("ImageNet", 224, 3)
+    assert data.mean == (0.485, 0.456, 0.406)
+    assert load("imagenet", data_dir=image_folder.parent, image_size=32).image_size == 32
+    monkeypatch.setattr("corridor.data.assemble.MEMORY_LIMIT", 10 * 3 * 224**2 - 1)
+    streamed = load("imagenet", data_dir=image_folder.parent, limit=4)
+    assert isinstance(streamed.train, StreamSplit)
+    assert streamed.train.labels.tolist() == [0, 0, 1, 1]
+    assert len(streamed.test) == 4
