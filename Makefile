@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out
 
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo test test-slow lint format bench clean
 
 help:
-	@echo "make demo     set up, then reproduce the paper at demo scale into $(OUT)/report.html"
-	@echo "make test     set up, then run the tests"
-	@echo "make test-all the tests with the slow ones"
-	@echo "make lint     ruff, pyright, import-linter"
-	@echo "make bench    the benchmarks, into benchmarks/results"
+	@echo "make demo       set up, then reproduce the paper at demo scale into $(OUT)/report.html"
+	@echo "make test       set up, then run the tests"
+	@echo "make test-slow  the slow tests alone"
+	@echo "make lint       ruff, pyright, import-linter"
+	@echo "make bench      the benchmarks, into benchmarks/results"
 
 setup: $(VENV)/.ready
 
@@ -26,8 +26,8 @@ demo: setup
 test: setup
 	$(BIN)/pytest -m "not slow"
 
-test-all: setup
-	$(BIN)/pytest
+test-slow: setup
+	$(BIN)/pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -54,6 +54,19 @@ def numbers(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def revive(value: Any) -> Any:
+    """The same value with strings that stand for numbers turned into floats, however nested.
+
+    >>> revive({"losses": [1.0, "inf"]})
+    {'losses': [1.0, inf]}
+    """
+    if isinstance(value, dict):
+        return {key: revive(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [revive(item) for item in value]
+    return _WORDS.get(value, value) if isinstance(value, str) else value
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON, atomically."""
     with atomic(path) as file:

@@ -1,0 +1,62 @@
+"""What all benchmarks share: interleaved timing, and results written with their environment."""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from corridor.train.environment import environment
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round, the order drawn anew every round."""
+    order = list(calls)
+    shuffler = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    gc.disable()
+    try:
+        for index in range(warmup + rounds):
+            shuffler.shuffle(order)
+            for name in order:
+                begin = time.perf_counter()
+                calls[name]()
+                if index >= warmup:
+                    seconds[name].append(time.perf_counter() - begin)
+    finally:
+        gc.enable()
+    return seconds
+
+
+def paired_ratio(of: list[float], to: list[float]) -> dict[str, float]:
+    """Median and quartiles of the ratios round by round."""
+    low, mid, high = statistics.quantiles([a / b for a, b in zip(of, to, strict=True)], n=4)
+    return {
+        "ratio": round(mid, 3),
+        "lower_quartile": round(low, 3),
+        "upper_quartile": round(high, 3),
+    }
+
+
+def write_results(theme: str, results: dict[str, Any]) -> Path:
+    """Write ``results/<theme>_<hardware>_<date>.json`` with the environment beside the numbers."""
+    where = environment()
+    processor = re.sub(r"[^a-z0-9]+", "-", str(where.get("processor", "cpu")).lower()).strip("-")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{theme}_{processor}_{date.today().isoformat()}.json"
+    text = json.dumps({"environment": where, **results}, indent=1, default=str)
+    path.write_text(text.replace("Infinity", '"inf"').replace("NaN", '"nan"') + "\n")
+    print(f"written: {path.relative_to(RESULTS.parent.parent)}")
+    return path

@@ -1,0 +1,126 @@
+"""From run folders to curves and medians: what figures and tables are made of."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from corridor.train.record import RunRecord, read_run
+
+POINTS = 400
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run, ready to be drawn.
+
+    Attributes:
+        status: finished, diverged or failed.
+        steps: steps made, one entry a point.
+        loss: training loss, the mean over the last epoch's worth of batches; one a point.
+        effective_lr: step size, one a point.
+        test_steps: steps made before each evaluation.
+        test_accuracy: between 0 and 1, one an evaluation.
+        steps_to_target: steps until `loss` first fell below the target; None if it never did.
+        mean_lr: mean step size until then, or over all steps.
+        final_loss: the last of `loss`; inf if the run diverged.
+        best_accuracy: the best of all evaluations; nan without any.
+    """
+
+    status: str
+    steps: list[int]
+    loss: list[float]
+    effective_lr: list[float]
+    test_steps: list[int]
+    test_accuracy: list[float]
+    steps_to_target: int | None
+    mean_lr: float
+    final_loss: float
+    best_accuracy: float
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Mean over the last `window` values at each place, over all there are before that.
+
+    Example:
+        >>> running_mean([4.0, 2.0, 0.0], 2)
+        [4.0, 3.0, 1.0]
+    """
+    means, total, bad = [], 0.0, 0
+    for index, value in enumerate(values):
+        left = values[index - window] if index >= window else 0.0
+        bad += (not math.isfinite(value)) - (not math.isfinite(left))
+        total += (value if math.isfinite(value) else 0.0) - (left if math.isfinite(left) else 0.0)
+        means.append(math.inf if bad else max(total, 0.0) / min(index + 1, window))
+    return means
+
+
+def first_below(values: Sequence[float], target: float, window: int) -> int | None:
+    """How many values it took until a full window's mean fell below the target."""
+    for index, value in enumerate(values):
+        if index + 1 >= window and value < target:
+            return index + 1
+    return None
+
+
+def read_curve(folder: Path, window: int, target: float) -> Curve:
+    """Read a run that has ended.
+
+    Args:
+        folder: the run folder.
+        window: steps the training loss is averaged over, an epoch's worth.
+        target: training loss that counts as reached.
+
+    Raises:
+        FileNotFoundError: there is no run, or it has not ended.
+    """
+    run: RunRecord = read_run(folder)
+    if run.summary is None:
+        raise FileNotFoundError(f"the run in {folder} has not ended; run its sweep again")
+    status = run.summary["status"]
+    loss = running_mean([line["loss"] for line in run.steps], window)
+    rates = [line["effective_lr"] for line in run.steps]
+    reached = first_below(loss, target, window)
+    kept = _thin(len(loss))
+    accuracy = [line["test_accuracy"] for line in run.evaluations]
+    return Curve(
+        status=status,
+        steps=[run.steps[i]["step"] for i in kept],
+        loss=[loss[i] for i in kept],
+        effective_lr=[rates[i] for i in kept],
+        test_steps=[line["step"] for line in run.evaluations],
+        test_accuracy=accuracy,
+        steps_to_target=reached,
+        mean_lr=statistics.fmean(rates[:reached]) if rates else math.nan,
+        final_loss=loss[-1] if loss and status == "finished" else math.inf,
+        best_accuracy=max(accuracy, default=math.nan),
+    )
+
+
+def _thin(count: int) -> list[int]:
+    """At most `POINTS` places, the first and the last among them."""
+    if count <= POINTS:
+        return list(range(count))
+    return sorted({round(k * (count - 1) / (POINTS - 1)) for k in range(POINTS)})
+
+
+def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
+    """Lowest, median and highest, a missing value counting as infinity."""
+    numbers = sorted(math.inf if v is None else v for v in values)
+    return numbers[0], statistics.median_low(numbers), numbers[-1]
+
+
+def band(curves: Sequence[Curve], name: str, at: str = "steps") -> dict[str, list[Any]]:
+    """Median and range over runs of one quantity, at the places all of them have."""
+    columns: dict[int, list[float]] = {}
+    for curve in curves:
+        for x, y in zip(getattr(curve, at), getattr(curve, name), strict=True):
+            columns.setdefault(x, []).append(y)
+    kept = sorted(x for x, ys in columns.items() if len(ys) == len(curves))
+    rows = [spread(columns[x]) for x in kept]
+    low, mid, high = ([row[i] for row in rows] for i in range(3))
+    return {"x": kept, "low": low, "median": mid, "high": high}

@@ -1,0 +1,58 @@
+"""The report: one HTML file made from the figures' manifests, readable without a network."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from corridor.paper.figures._manifest import NAME, Manifest, read_manifest
+from corridor.train.files import atomic
+
+TEMPLATE = Path(__file__).parent / "template.html"
+
+
+def build(out: Path) -> Path:
+    """Write ``out/report.html`` from the manifests under ``out/figures``.
+
+    Args:
+        out: folder that ``corridor figure`` or ``corridor reproduce`` wrote to.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: no figure is there; the message names the command that makes one.
+    """
+    folders = sorted(file.parent for file in out.glob(f"figures/*/{NAME}"))
+    if not folders:
+        raise FileNotFoundError(
+            f"no figures in {out}; make them with: corridor reproduce --out {out}"
+        )
+    figures = [(read_manifest(folder), folder) for folder in folders]
+    figures.sort(key=lambda item: item[0].number)
+    page = _render(figures)
+    target = out / "report.html"
+    with atomic(target) as file:
+        file.write(page.encode())
+    return target
+
+
+def _render(figures: list[tuple[Manifest, Path]]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        figures=[
+            {"manifest": manifest, "image": _embedded(folder / manifest.images["png"])}
+            for manifest, folder in figures
+        ],
+        claims=[(m, claim) for m, _ in figures for claim in m.claims],
+        environment=figures[0][0].environment,
+    )
+
+
+def _embedded(image: Path) -> str:
+    if not image.exists():
+        raise FileNotFoundError(f"no {image}; draw the figure again with: corridor figure")
+    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_examples_are_short_and_learn(path: Path):
+    assert len(path.read_text().splitlines()) <= 60
+    assert runpy.run_path(str(path))["main"]() < 0.05

@@ -1,0 +1,67 @@
+"""The wheel and the sdist hold what they should, and the core needs torch alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(dist: Path):
+    names = zipfile.ZipFile(next(dist.glob("*.whl"))).namelist()
+    assert "corridor/py.typed" in names
+    assert "corridor/paper/report/template.html" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert all(name.startswith(("corridor/", "corridor-")) for name in names)
+
+
+def test_the_sdist_holds_the_tests(dist: Path):
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
+        names = archive.getnames()
+    assert any(name.endswith("tests/optim/test_safety.py") for name in names)
+
+
+PROGRAM = """
+import importlib.util, torch, corridor
+present = [n for n in ("numpy", "typer", "matplotlib", "datasets") if importlib.util.find_spec(n)]
+assert not present, present
+x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+opt = corridor.CLR([x], max_lr=float("inf"))
+loss = x.norm()
+loss.backward()
+opt.step(loss=loss)
+print(corridor.__version__, float(x.norm()) < 1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+def test_a_clean_environment_with_torch_alone_runs_the_core(dist: Path, tmp_path: Path, kind: str):
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    package = str(next(dist.glob(kind)))
+    install = [python, "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), package]
+    subprocess.run(install, check=True, capture_output=True)
+    run = subprocess.run([python, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.split() == ["0.1.0", "True"], run.stderr
+    script = subprocess.run(
+        [str(tmp_path / "venv" / "bin" / "corridor"), "--version"], capture_output=True, text=True
+    )
+    assert script.returncode == 2
+    assert "pip install 'corridor[lab]'" in script.stderr
+    assert "Traceback" not in script.stderr
