@@ -138,6 +138,7 @@ def test_debugging_shows_the_traceback(run, tmp_path, monkeypatch):
     assert "Traceback" in err
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_a_warning_line(tmp_path):
     arguments = ["train", "--out", tmp_path / "a", *QUICK]
     assert corridor_process(*arguments).returncode == 0
@@ -159,7 +160,9 @@ def test_progress_off_a_terminal_is_a_line_an_epoch(tmp_path):
     assert all("images/s" in line and "test accuracy" in line for line in epochs)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, number):
     out = tmp_path / "a"
     arguments = [sys.executable, "-m", "corridor", "train", "--out", str(out), *QUICK]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 
 from torch import nn
 
@@ -43,11 +42,3 @@ def hopeless(num_classes: int) -> nn.Module:
 def killed() -> nn.Module:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
-
-
-def killed_once(num_classes: int) -> nn.Module:
-    mark = Path(os.environ["CORRIDOR_TEST_FOLDER"]) / "killed"
-    if not mark.exists():
-        mark.touch()
-        killed()
-    return linear(num_classes)

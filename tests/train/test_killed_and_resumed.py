@@ -61,7 +61,7 @@ def assert_same(one, other):
     "name",
     [
         "clr with momentum",
-        "sgd with momentum and cosine",
+        pytest.param("sgd with momentum and cosine", marks=pytest.mark.slow),
         pytest.param("clr", marks=pytest.mark.slow),
         pytest.param("adamw, micro-batches and augmentation", marks=pytest.mark.slow),
     ],

@@ -56,7 +56,9 @@ def wait_until(condition, seconds=30.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_no_worker_outlives_its_parent(tmp_path, number):
     program = (
         "from tests.train.jobs import work\n"

@@ -139,7 +139,7 @@ class Engine:
 
     def finite(self) -> bool:
         """Whether every parameter is a finite number."""
-        return bool(torch.isfinite(squared_norm(self.parameters)))
+        return bool(torch.stack([p.isfinite().all() for p in self.parameters]).all())
 
     def state_dict(self) -> dict[str, Any]:
         """State dicts of network, optimizer and schedule."""

@@ -6,6 +6,9 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+# Narrower terminals show no title and no speed.
+WIDE = 80
+
 
 class Reporter(Protocol):
     """What the training loop tells while it runs."""
@@ -43,13 +46,15 @@ class Bar(Silent):
     """A progress bar on a terminal."""
 
     def __init__(self, console: Console) -> None:
+        title = [TextColumn("{task.description}")] if console.width >= WIDE else []
+        speed = [TextColumn("{task.fields[speed]}")] if console.width >= WIDE else []
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            *title,
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("[dim]loss[/] {task.fields[loss]}"),
             TextColumn("[dim]step size[/] {task.fields[lr]}"),
-            TextColumn("{task.fields[speed]}"),
+            *speed,
             TimeRemainingColumn(compact=True),
             console=console,
             expand=True,

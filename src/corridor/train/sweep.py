@@ -13,12 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from corridor.train.config import Config, differences
 from corridor.train.environment import usable_cores
-from corridor.train.pool import run_jobs
+from corridor.train.pool import Event, run_jobs
 from corridor.train.progress import Silent
 from corridor.train.record import Summary, read_config, read_summary, write_failure
+from corridor.train.stop import Interrupted
 
 # A worker tells how far it is not more often than this, in seconds.
 REPORT_SECONDS = 0.25
+
+Show = Callable[[int, float, str | None], None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def sweep(
         ValueError: If names repeat or are no folder names, or a folder holds another config;
             nothing has been run then.
         OSError: If ``out`` cannot be written.
+        Interrupted: After Ctrl-C, when the runs at hand are saved.
 
     Example:
         ``sweep([Run("a", Config(seed=0)), Run("b", Config(seed=1))], "runs")`` returns
@@ -75,15 +79,22 @@ def sweep(
     _make(out)
     jobs = [(runs[i].config, folders[i]) for i in todo]
     with _display(progress, done=len(runs) - len(todo), total=len(runs)) as show:
-        for event in run_jobs(_work, jobs, processes or usable_cores()):
-            config, folder = jobs[event.index]
-            if event.kind == "progress":
-                show(event.index, event.value, None)
-                continue
-            if event.kind == "failed":
-                write_failure(folder, config, event.value)
-            show(event.index, 1.0, f"{folder.name}: {_result(read_summary(folder))}")
+        try:
+            for event in run_jobs(_work, jobs, processes or usable_cores()):
+                _take(event, *jobs[event.index], show)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; the same sweep into {out} goes on") from None
     return folders
+
+
+def _take(event: Event, config: Config, folder: Path, show: Show) -> None:
+    """Record and show one piece of news."""
+    if event.kind == "progress":
+        show(event.index, event.value, None)
+        return
+    if event.kind == "failed":
+        write_failure(folder, config, event.value)
+    show(event.index, 1.0, f"{folder.name}: {_result(read_summary(folder))}")
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -154,9 +165,6 @@ def _result(summary: Summary | None) -> str:
     accuracy = summary.final_test_accuracy
     test = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
     return f"{summary.status} after {summary.steps} steps, loss {summary.final_loss:.3g}{test}"
-
-
-Show = Callable[[int, float, str | None], None]
 
 
 @contextmanager
