@@ -7,6 +7,8 @@ here reads a value back to the host.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -78,6 +80,39 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     return torch.cat(norms).square().sum()
 
 
+def squared_norm_and_dot(
+    xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """``sum_i ||x_i||^2`` and ``sum_i Re <x_i, y_i>``, each block of x read from memory once.
+
+    Args:
+        xs: any shapes and floating or complex dtypes; at least one tensor.
+        ys: as many tensors of the same shapes and dtypes.
+        dtype: of the accumulation and the results; default `accumulation_dtype`.
+
+    Returns:
+        Two 0-dim tensors on the tensors' device.
+
+    Example:
+        >>> squared_norm_and_dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
+        (tensor(5.), tensor(11.))
+    """
+    dtype = dtype or accumulation_dtype(xs)
+    norms, dots, rest = [], [], ([], [])
+    for x, y in zip(xs, ys, strict=True):
+        if x.device.type != "cpu" or x.numel() <= NORM_BLOCK or not x.dtype == dtype == y.dtype:
+            rest[0].append(x)
+            rest[1].append(y)
+            continue
+        for a, b in _blocks(x, y):
+            norms.append(torch.dot(a, a))
+            dots.append(torch.dot(a, b))
+    if rest[0]:
+        norms.append(squared_norm(rest[0], dtype))
+        dots.append(dot(*rest, dtype))
+    return torch.stack(norms).sum(), torch.stack(dots).sum()
+
+
 def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     """Real inner product of two lists of tensors on one device, ``sum_i Re <x_i, y_i>``.
 
@@ -98,12 +133,14 @@ def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     for x, y in zip(map(as_real, xs), map(as_real, ys), strict=True):
         if x.dtype != dtype or y.dtype != dtype:
             parts.append((x.to(dtype) * y.to(dtype)).sum())
-            continue
-        same = x.stride() == y.stride()
-        x, y = (flatten(x), flatten(y)) if same else (x.reshape(-1), y.reshape(-1))
-        if x.device.type != "cpu" or x.numel() <= DOT_BLOCK:
-            parts.append(torch.dot(x, y))
-            continue
-        blocks = zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
-        parts.extend(torch.dot(a, b) for a, b in blocks)
+        else:
+            parts.extend(torch.dot(a, b) for a, b in _blocks(x, y))
     return torch.stack(parts).sum()
+
+
+def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Both as vectors in the same order, on the CPU cut into blocks that stay in its cache."""
+    x, y = (flatten(x), flatten(y)) if x.stride() == y.stride() else (x.reshape(-1), y.reshape(-1))
+    if x.device.type != "cpu" or x.numel() <= DOT_BLOCK:
+        return iter([(x, y)])
+    return zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)

@@ -126,6 +126,94 @@ def sweep(
         raise typer.Exit(1)
 
 
+OVERRIDES = (
+    "data",
+    "data_dir",
+    "image_size",
+    "train_limit",
+    "model",
+    "width",
+    "batch_size",
+    "epochs",
+)
+
+
+def _figure_options() -> list[inspect.Parameter]:
+    """Options that all figures share; those of the config replace a recipe's own where given."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared: dict[str, tuple[Any, Any, str]] = {
+        "scale": (str, "demo", "demo (minutes), laptop (CIFAR-10) or paper."),
+        "out": (Path, Path("out"), "Folder of runs, figures and report."),
+        "seeds": (int, 3, "Seeds of every setting."),
+        "processes": (int | None, None, "Runs at a time; the usable cores by default."),
+    }
+    replaced = {
+        p.name: (p.annotation.__args__[0] | None, None, p.annotation.__metadata__[0].help)
+        for p in _config_options()
+        if p.name in OVERRIDES
+    }
+    return [
+        inspect.Parameter(
+            name,
+            keyword,
+            default=default,
+            annotation=Annotated[
+                kind,
+                typer.Option(help=text, rich_help_panel="Replace" if name in replaced else None),
+            ],
+        )
+        for name, (kind, default, text) in {**shared, **replaced}.items()
+    ]
+
+
+def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any) -> None:
+    """Train what a figure needs, draw it, and say where it is."""
+    from corridor.paper.figures import figure
+
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    module = figure(number)
+    given = {k: v for k, v in options.items() if v is not None}
+    manifest = module.draw(module.compute(out, scale, range(seeds), **given))
+    for claim in manifest.claims:
+        print(f"{claim.verdict}: {claim.claim} ({claim.measured})")
+
+
+def _figure(number: int, out: Path, **options: Any) -> None:
+    """Make one figure of the paper."""
+    _make_figure(number, out=out, **options)
+    print(f"figure {number} in {out / 'figures'}")
+
+
+def _reproduce(out: Path, **options: Any) -> None:
+    """Make all figures of the paper, and the report."""
+    from corridor.paper import report
+    from corridor.paper.figures import FIGURES
+
+    for number in FIGURES:
+        _make_figure(number, out=out, **options)
+    print(f"report in {report.build(out)}")
+
+
+_number = inspect.Parameter(
+    "number",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    annotation=Annotated[int, typer.Argument(help="The figure's number in the paper.")],
+)
+app.command("figure")(_with_parameters(_figure, [_number, *_figure_options()]))
+app.command("reproduce")(_with_parameters(_reproduce, _figure_options()))
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder of figures.")] = Path("out"),
+) -> None:
+    """Make the report again, from the figures that are there."""
+    from corridor.paper import report
+
+    print(f"report in {report.build(out)}")
+
+
 def _print_run(out: Path, summary: Any) -> None:
     """Two or three lines on how a run ended."""
     from corridor.train.record import read_run

@@ -15,7 +15,10 @@ BAD = [math.nan, math.inf, -math.inf]
 
 def frozen(opt: CLR, p: torch.nn.Parameter) -> tuple:
     groups = opt.state_dict()["param_groups"][0]
-    kept = {k: v for k, v in groups.items() if k not in ("skipped", "effective_lr", "active")}
+    free = {"skipped", "effective_lr", "grad_norm", "active"}
+    if p.element_size() < 4:
+        free.add("average_norm_sq")  # measured anew at every step, skipped or not
+    kept = {k: v for k, v in groups.items() if k not in free}
     state = {k: v.clone() for k, v in opt.state[p].items()}
     return p.detach().clone(), kept, state
 

@@ -17,7 +17,7 @@ def test_fetch_gives_one_line_a_step_in_order():
             epoch=0,
             seconds=k / 4,
             loss=torch.tensor(float(k)),
-            squared_norm=torch.tensor(float(k * k)),
+            grad_norm=torch.tensor(float(k)),
             effective_lr=torch.tensor(0.5),
             skipped=torch.tensor(k),
         )

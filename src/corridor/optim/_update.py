@@ -29,6 +29,7 @@ class Bucket:
     """Active parameters of one group on one device and of one dtype, complex ones viewed real."""
 
     group: int
+    ids: list[int]
     params: list[Tensor]
     grads: list[Tensor]
     averages: list[Tensor]
@@ -58,7 +59,8 @@ def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> lis
             average = state[p][AVERAGE]
         fused = _fusable(p, grad, average)
         key = (index, p.device, p.dtype, fused)
-        bucket = found.setdefault(key, Bucket(index, [], [], [], fused))
+        bucket = found.setdefault(key, Bucket(index, [], [], [], [], fused))
+        bucket.ids.append(id(p))
         bucket.params.append(_tree.as_real(p))
         bucket.grads.append(_tree.as_real(grad))
         if with_average:

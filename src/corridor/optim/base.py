@@ -66,6 +66,7 @@ class PolyakOptimizer(LossChannels):
 
     def _step_plain(self, loss: Tensor, found: list[Bucket], caps: list[Any]) -> None:
         norm_sq = self._total([_tree.squared_norm(b.grads, loss.dtype) for b in found], loss)
+        _tree.assign([self.param_groups[0]["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
         raw = self.step_size_rule(loss, norm_sq)
         steps = self._cap(raw, skip, caps)
@@ -78,7 +79,7 @@ class PolyakOptimizer(LossChannels):
         first = self.param_groups[0]
         beta = first["momentum"]
         norms = self._average_norms(found, beta, loss)
-        norm_sq = self._total(list(norms.values()), loss)
+        norm_sq = self._total([new for _, new in norms.values()], loss)
         skip = self._skip(loss, norm_sq)
         loss_average = step_size.average(first["loss_average"], loss, beta)
         linear_term = beta * (first["linear_term"] + first["average_shift"])
@@ -97,21 +98,27 @@ class PolyakOptimizer(LossChannels):
             _update.apply(bucket, along, skip.to(bucket.device), keep, beta)
         for key, new in zip(AVERAGES, (loss_average, linear_term, weight, shift), strict=True):
             _tree.assign([first[key]], [torch.where(skip, first[key], new)])
-        for index, new in norms.items():
+        for index, (old, new) in norms.items():
             kept = self.param_groups[index]["average_norm_sq"]
-            _tree.assign([kept], [torch.where(skip, kept, new)])
+            _tree.assign([kept], [torch.where(skip, old, new)])
 
-    def _average_norms(self, found: list[Bucket], beta: float, like: Tensor) -> dict[int, Tensor]:
-        """``||d||^2`` of each group's new average, from one pass over old average and gradient."""
-        norms: dict[int, Tensor] = {}
+    def _average_norms(
+        self, found: list[Bucket], beta: float, like: Tensor
+    ) -> dict[int, tuple[Tensor, Tensor]]:
+        """``||d||^2`` of each group's old and new average, from one pass over d and g."""
+        norms: dict[int, tuple[Tensor, Tensor]] = {}
+        grads_sq = torch.zeros_like(like)
         for index, group in enumerate(self.param_groups):
             mine = [b for b in found if b.group == index]
             if not mine:
                 continue
             old = self._old_norm(index, group, mine, like)
-            new = self._total([_tree.squared_norm(b.grads, like.dtype) for b in mine], like)
-            inner = self._total([_tree.dot(b.averages, b.grads, like.dtype) for b in mine], like)
-            norms[index] = step_size.average_norm_sq(old, inner, new, beta)
+            pairs = [_tree.squared_norm_and_dot(b.grads, b.averages, like.dtype) for b in mine]
+            grad_sq = self._total([pair[0] for pair in pairs], like)
+            inner = self._total([pair[1] for pair in pairs], like)
+            norms[index] = old, step_size.average_norm_sq(old, inner, grad_sq, beta)
+            grads_sq = grads_sq + grad_sq
+        _tree.assign([self.param_groups[0]["grad_norm"]], [grads_sq.sqrt()])
         return norms
 
     def _old_norm(
@@ -122,7 +129,7 @@ class PolyakOptimizer(LossChannels):
         It must be measured when other parameters have gradients than at the last step, and for
         16-bit averages, whose rounding the recursion does not see.
         """
-        active = tuple(id(p) for b in mine for p in b.params)
+        active = tuple(i for b in mine for i in b.ids)
         known = self._active.get(index)
         same = known in (None, active) and group["active"] == len(active)
         self._active[index] = active
@@ -135,14 +142,14 @@ class PolyakOptimizer(LossChannels):
     def _shift(
         self,
         found: list[Bucket],
-        norms: dict[int, Tensor],
+        norms: dict[int, tuple[Tensor, Tensor]],
         steps: list[Tensor],
         weight: Tensor,
         beta: float,
     ) -> Tensor:
         """``<d, x_{k+1} - x_k>``; x itself is read only for weight decay."""
         total = torch.zeros_like(weight)
-        for index, norm_sq in norms.items():
+        for index, (_, norm_sq) in norms.items():
             total = total - steps[index] / weight * norm_sq
         for b in found:
             rate = self.param_groups[b.group]["weight_decay"]
@@ -245,6 +252,7 @@ class PolyakOptimizer(LossChannels):
         """Make the scalars a step leaves in the groups, or move them after the parameters."""
         first = self.param_groups[0]
         self._settle(first, "skipped", device, torch.int64)
+        self._settle(first, "grad_norm", device, dtype)
         if self._averaging():
             for key in AVERAGES:
                 self._settle(first, key, device, dtype)
@@ -291,7 +299,7 @@ class PolyakOptimizer(LossChannels):
         self._pending.clear()
         self._active = {}
         for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, value)
+            for key in ("lr", "weight_decay", *SHARED):
+                group.setdefault(key, self.defaults[key])
         if self.param_groups:
             self._settle_scalars(*self._home())

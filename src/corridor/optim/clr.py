@@ -42,9 +42,9 @@ class CLR(PolyakOptimizer):
         weight_decay: decoupled, ``theta <- (1 - h weight_decay) theta`` before the step; it is
             not part of the loss, so `f_star` keeps its meaning. A group may have its own.
 
-    ``param_groups[i]["effective_lr"]`` holds the step size last used, 0 on a skipped step, and
-    ``param_groups[0]["skipped"]`` the number of skipped steps: 0-dim tensors beside the
-    parameters, so that reading them is the caller's choice.
+    ``param_groups[i]["effective_lr"]`` holds the step size last used, 0 on a skipped step;
+    ``param_groups[0]["skipped"]`` the number of skipped steps, and ``["grad_norm"]`` the last
+    ``||g||``: 0-dim tensors beside the parameters, so that reading them is the caller's choice.
 
     Raises:
         ValueError: an option is out of range, or groups disagree on an option of the one step size.

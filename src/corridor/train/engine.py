@@ -17,7 +17,7 @@ class StepNumbers(NamedTuple):
     """Numbers of one step, 0-dim tensors still on the device where they were made there."""
 
     loss: Tensor
-    squared_norm: Tensor
+    grad_norm: Tensor
     effective_lr: Tensor | float
     skipped: Tensor | int
 
@@ -81,17 +81,17 @@ class Engine:
     def step(self, images: Tensor, labels: Tensor) -> StepNumbers:
         """One optimizer step on a batch: images [b, c, h, w], labels [b]."""
         loss = self._backward(images, labels)
-        squared = squared_norm([p.grad for p in self.parameters if p.grad is not None])
         group = self.optimizer.param_groups[0]
         if self.takes_loss:
             self.optimizer.step(loss=loss)  # pyright: ignore[reportCallIssue]
-            # The next step writes over both in place.
-            numbers = StepNumbers(
-                loss, squared, group["effective_lr"].clone(), group["skipped"].clone()
-            )
+            # The next step writes over them in place.
+            kept = [group[name].clone() for name in ("grad_norm", "effective_lr", "skipped")]
+            numbers = StepNumbers(loss, *kept)
         else:
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            grad_norm = squared_norm(grads).sqrt()
             self.optimizer.step()
-            numbers = StepNumbers(loss, squared, group["lr"], 0)
+            numbers = StepNumbers(loss, grad_norm, group["lr"], 0)
         self.optimizer.zero_grad()
         if self.scheduler is not None:
             self.scheduler.step()

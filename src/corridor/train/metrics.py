@@ -19,7 +19,7 @@ class Step:
     epoch: int
     seconds: float
     loss: Tensor
-    squared_norm: Tensor
+    grad_norm: Tensor
     effective_lr: Tensor | float
     skipped: Tensor | int
 
@@ -27,7 +27,7 @@ class Step:
 def fetch(steps: list[Step]) -> list[dict[str, Any]]:
     """The metrics lines of some steps; one wait for the device in all for each column.
 
-    >>> one = Step(1, 0, 0.5, torch.tensor(2.0), torch.tensor(9.0), 0.1, 0)
+    >>> one = Step(1, 0, 0.5, torch.tensor(2.0), torch.tensor(3.0), 0.1, 0)
     >>> fetch([one])[0]["grad_norm"]
     3.0
     """
@@ -36,7 +36,7 @@ def fetch(steps: list[Step]) -> list[dict[str, Any]]:
     columns = zip(
         torch.stack([s.loss for s in steps]).tolist(),
         _column([s.effective_lr for s in steps]),
-        torch.stack([s.squared_norm for s in steps]).sqrt().tolist(),
+        torch.stack([s.grad_norm for s in steps]).tolist(),
         _column([s.skipped for s in steps]),
         strict=True,
     )
