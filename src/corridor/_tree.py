@@ -15,7 +15,7 @@ from torch import Tensor
 from corridor._types import Tensors
 
 NORM_BLOCK = 1 << 14
-DOT_BLOCK = 1 << 17
+DOT_BLOCK = 1 << 18
 
 
 def accumulation_dtype(tensors: Tensors) -> torch.dtype:
@@ -60,24 +60,38 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
         tensor(29.)
     """
     dtype = dtype or accumulation_dtype(tensors)
-    whole: list[Tensor] = []
-    norms: list[Tensor] = []
-    for tensor in map(as_real, tensors):
-        # CUDA reduces by trees of blocks already; rows there would only cost launches.
-        if tensor.device.type != "cpu" or tensor.numel() <= NORM_BLOCK:
-            whole.append(tensor)
-            continue
-        flat = flatten(tensor)
-        cut = flat.numel() - flat.numel() % NORM_BLOCK
-        rows = flat[:cut].view(-1, NORM_BLOCK)
-        norms.append(torch.linalg.vector_norm(rows, dim=1, dtype=dtype))
-        whole.append(flat[cut:])
-    whole = [t for t in whole if t.numel()]
-    if whole:
-        norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype=dtype)))  # pyright: ignore
-    if not norms:
-        return torch.zeros((), dtype=dtype, device=tensors[0].device)
+    if tensors[0].device.type != "cpu":  # a GPU reduces by trees of blocks already
+        real = [as_real(t) for t in tensors]
+        norms = torch._foreach_norm(real, 2, dtype=dtype)  # pyright: ignore
+        return torch.stack(norms).square().sum()
+    norms = []
+    for (x,) in _packed(tensors):
+        cut = x.numel() - x.numel() % NORM_BLOCK
+        if cut:
+            rows = x[:cut].view(-1, NORM_BLOCK)
+            norms.append(torch.linalg.vector_norm(rows, dim=1, dtype=dtype))
+        if cut < x.numel() or not cut:
+            norms.append(torch.linalg.vector_norm(x[cut:], dtype=dtype).view(1))
     return torch.cat(norms).square().sum()
+
+
+def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
+    """Real inner product of two lists of tensors on one device, ``sum_i Re <x_i, y_i>``.
+
+    Args:
+        xs: any shapes and floating or complex dtypes; at least one tensor.
+        ys: as many tensors of the same shapes and dtypes.
+        dtype: of the accumulation and the result; default `accumulation_dtype`.
+
+    Returns:
+        0-dim tensor on the tensors' device.
+
+    Example:
+        >>> dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
+        tensor(11.)
+    """
+    dtype = dtype or accumulation_dtype(xs)
+    return torch.stack([_dot(x, y, dtype) for x, y in _blocks(xs, ys)]).sum()
 
 
 def squared_norm_and_dot(
@@ -98,49 +112,44 @@ def squared_norm_and_dot(
         (tensor(5.), tensor(11.))
     """
     dtype = dtype or accumulation_dtype(xs)
-    norms, dots, rest = [], [], ([], [])
-    for x, y in zip(xs, ys, strict=True):
-        if x.device.type != "cpu" or x.numel() <= NORM_BLOCK or not x.dtype == dtype == y.dtype:
-            rest[0].append(x)
-            rest[1].append(y)
-            continue
-        for a, b in _blocks(x, y):
-            norms.append(torch.dot(a, a))
-            dots.append(torch.dot(a, b))
-    if rest[0]:
-        norms.append(squared_norm(rest[0], dtype))
-        dots.append(dot(*rest, dtype))
+    pairs = [(_dot(x, y, dtype), _dot(x, x, dtype)) for x, y in _blocks(xs, ys)]
+    dots, norms = zip(*pairs, strict=True)
     return torch.stack(norms).sum(), torch.stack(dots).sum()
 
 
-def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
-    """Real inner product of two lists of tensors on one device, ``sum_i Re <x_i, y_i>``.
+def _dot(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    if x.dtype == dtype == y.dtype:
+        return torch.dot(x, y)
+    return (x.to(dtype) * y.to(dtype)).sum()
 
-    Args:
-        xs: any shapes and floating or complex dtypes; at least one tensor.
-        ys: as many tensors of the same shapes and dtypes.
-        dtype: of the accumulation and the result; default `accumulation_dtype`.
 
-    Returns:
-        0-dim tensor on the tensors' device.
-
-    Example:
-        >>> dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        tensor(11.)
-    """
-    dtype = dtype or accumulation_dtype(xs)
-    parts: list[Tensor] = []
-    for x, y in zip(map(as_real, xs), map(as_real, ys), strict=True):
-        if x.dtype != dtype or y.dtype != dtype:
-            parts.append((x.to(dtype) * y.to(dtype)).sum())
+def _blocks(xs: Tensors, ys: Tensors) -> Iterator[tuple[Tensor, Tensor]]:
+    """Matching vectors; on the CPU short enough for `torch.dot` to be accurate."""
+    for x, y in _packed(xs, ys):
+        if x.device.type != "cpu" or x.numel() <= DOT_BLOCK:
+            yield x, y
         else:
-            parts.extend(torch.dot(a, b) for a, b in _blocks(x, y))
-    return torch.stack(parts).sum()
+            yield from zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
 
 
-def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both as vectors in the same order, on the CPU cut into blocks that stay in its cache."""
-    x, y = (flatten(x), flatten(y)) if x.stride() == y.stride() else (x.reshape(-1), y.reshape(-1))
-    if x.device.type != "cpu" or x.numel() <= DOT_BLOCK:
-        return iter([(x, y)])
-    return zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
+def _packed(*trees: Tensors) -> list[tuple[Tensor, ...]]:
+    """Matching real vectors: large tensors flattened, small ones joined end to end."""
+    vectors: list[tuple[Tensor, ...]] = []
+    small: list[list[Tensor]] = [[] for _ in trees]
+    for leaves in zip(*trees, strict=True):
+        if leaves[0].is_complex():
+            leaves = tuple(map(torch.view_as_real, leaves))
+        if leaves[0].numel() > NORM_BLOCK:
+            vectors.append(_flattened_alike(leaves))
+            continue
+        for bag, leaf in zip(small, leaves, strict=True):
+            bag.append(leaf.reshape(-1))
+    if small[0]:
+        vectors.append(tuple(torch.cat(bag) for bag in small))
+    return vectors
+
+
+def _flattened_alike(leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Vectors in one order: that of memory where all share it, else that of the indices."""
+    alike = all(leaf.stride() == leaves[0].stride() for leaf in leaves)
+    return tuple(flatten(leaf) if alike else leaf.reshape(-1) for leaf in leaves)

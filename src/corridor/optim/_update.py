@@ -7,7 +7,6 @@ the update by ``found_inf``); elsewhere plain tensor expressions say the same th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +34,14 @@ class Bucket:
     averages: list[Tensor]
     fused: bool
 
+    def add(self, p: Tensor, grad: Tensor, average: Tensor | None) -> None:
+        """Take in a parameter."""
+        self.ids.append(id(p))
+        self.params.append(_tree.as_real(p))
+        self.grads.append(_tree.as_real(grad))
+        if average is not None:
+            self.averages.append(_tree.as_real(average))
+
     @property
     def device(self) -> torch.device:
         """Where all tensors of the bucket lie."""
@@ -44,35 +51,34 @@ class Bucket:
 def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> list[Bucket]:
     """The parameters that have a gradient, sorted into buckets; averages are made where missing."""
     found: dict[tuple[int, torch.device, torch.dtype, bool], Bucket] = {}
-    for index, p in _active(groups):
-        grad = p.grad
-        assert grad is not None
-        if grad.is_sparse or grad.layout != torch.strided:
-            raise ValueError(
-                f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
-                f"{tuple(p.shape)}; build the layer with sparse=False"
-            )
-        average = grad
-        if with_average:
-            if AVERAGE not in state[p]:
-                state[p][AVERAGE] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            average = state[p][AVERAGE]
-        fused = _fusable(p, grad, average)
-        key = (index, p.device, p.dtype, fused)
-        bucket = found.setdefault(key, Bucket(index, [], [], [], [], fused))
-        bucket.ids.append(id(p))
-        bucket.params.append(_tree.as_real(p))
-        bucket.grads.append(_tree.as_real(grad))
-        if with_average:
-            bucket.averages.append(_tree.as_real(average))
+    eager = not torch.compiler.is_compiling()
+    for index, group in enumerate(groups):
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None or not p.numel():
+                continue
+            average = _average(state[p], p) if with_average else grad
+            key = (index, p.device, p.dtype, eager and _fusable(p, _dense(grad), average))
+            bucket = found.get(key)
+            if bucket is None:
+                bucket = found[key] = Bucket(index, [], [], [], [], key[-1])
+            bucket.add(p, grad, average if with_average else None)
     return list(found.values())
 
 
-def _active(groups: list[dict[str, Any]]) -> Iterator[tuple[int, Tensor]]:
-    for index, group in enumerate(groups):
-        for p in group["params"]:
-            if p.grad is not None and p.numel():
-                yield index, p
+def _average(state: dict[str, Any], p: Tensor) -> Tensor:
+    if AVERAGE not in state:
+        state[AVERAGE] = torch.zeros_like(p, memory_format=torch.preserve_format)
+    return state[AVERAGE]
+
+
+def _dense(grad: Tensor) -> Tensor:
+    if grad.layout != torch.strided:
+        raise ValueError(
+            f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
+            f"{tuple(grad.shape)}; build the layer with sparse=False"
+        )
+    return grad
 
 
 def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
@@ -90,7 +96,6 @@ def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
         and type(average) in PLAIN
         and _same_layout(p, grad)
         and (average is grad or _same_layout(p, average))
-        and not torch.compiler.is_compiling()
     )
 
 
