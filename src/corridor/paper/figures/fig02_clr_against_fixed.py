@@ -154,13 +154,18 @@ def _cell(values: Sequence[float | None], digits: int = 2) -> str:
     return (_number(mid, digits) if math.isfinite(mid) else "most fail") + rest
 
 
+def _percent(values: Sequence[float]) -> str:
+    low, mid, high = spread(values)
+    return f"{mid:.1f} %" + ("" if low == high else f" [{low:.1f}, {high:.1f}]")
+
+
 def _row(name: str, curves: list[Curve], data: dict[str, Any]) -> list[str]:
     accuracy = [100.0 * c.best_accuracy for c in curves]
     return [
         label(name, data["cap"]),
         _cell([c.steps_to_target for c in curves]),
         _cell([c.final_loss for c in curves]).replace("not reached", "–"),
-        f"{_cell(accuracy, 3)} %",
+        _percent(accuracy),
         _cell([c.mean_lr for c in curves]),
         f"{sum(map(diverged, curves))} of {len(curves)}",
     ]
@@ -269,9 +274,9 @@ def _plot(folder: Path, curves: dict[str, list[Curve]], data: dict[str, Any]) ->
         loss.axhline(TARGET, color="black", linewidth=0.8, linestyle=":")
         loss.annotate("target", (0, TARGET), xytext=(2, 2), textcoords="offset points", fontsize=8)
         loss.set(title="Training loss", ylabel="cross-entropy (nats)", xlabel="steps")
-        accuracy.set(
-            title="Test accuracy", ylabel="correct (%)", xlabel="steps", ylim=(None, 100.5)
-        )
+        best = 100 * max(c.best_accuracy for runs in curves.values() for c in runs)
+        accuracy.set(title="Test accuracy", ylabel="correct (%)", xlabel="steps")
+        accuracy.set_ylim(0.5 * best, min(100.5, 1.02 * best))
         step.set(title="Step size", ylabel="learning rate", xlabel="steps", yscale="log")
         handles, texts = loss.get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=5, fontsize=9)
