@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import random
 import re
 import statistics
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor.train.environment import environment
+from corridor.train.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -56,7 +56,6 @@ def write_results(theme: str, results: dict[str, Any]) -> Path:
     processor = re.sub(r"[^a-z0-9]+", "-", str(where.get("processor", "cpu")).lower()).strip("-")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{theme}_{processor}_{date.today().isoformat()}.json"
-    text = json.dumps({"environment": where, **results}, indent=1, default=str)
-    path.write_text(text.replace("Infinity", '"inf"').replace("NaN", '"nan"') + "\n")
+    write_json(path, {"environment": where, **results})
     print(f"written: {path.relative_to(RESULTS.parent.parent)}")
     return path

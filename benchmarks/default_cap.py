@@ -77,10 +77,11 @@ def main() -> None:
             )
             for cap in CAPS
         }
-        rows.append({"problem": problem, "momentum": momentum, "loss": losses})
+        named = {f"{cap:g}": losses[cap] for cap in CAPS}
+        rows.append({"problem": problem, "momentum": momentum, "loss": named})
         cells = "  ".join(f"{losses[cap]:9.2g}" for cap in CAPS)
         print(f"{problem:24s} momentum {momentum:3.1f}  {cells}")
-    write_results("default_cap", {"caps": CAPS, "seeds": len(SEEDS), "rows": rows})
+    write_results("default_cap", {"caps": list(CAPS), "seeds": len(SEEDS), "rows": rows})
 
 
 if __name__ == "__main__":
