@@ -108,7 +108,8 @@ def test_verdicts_follow_the_numbers():
     assert verdicts(fast, {"1": slow}) == ["holds", "holds"]
     assert verdicts(slow, {"0.5": fast}) == ["does not hold", "does not hold"]
     never = made_up(None, 0.1, 1.0)
-    assert verdicts(never, {"1": never})[0] == "does not hold"
+    assert verdicts(never, {"1": never})[0] == "undecided"
+    assert verdicts(never, {"1": fast})[0] == "does not hold"
 
 
 def test_divergence_is_a_loss_that_ends_where_it_began():

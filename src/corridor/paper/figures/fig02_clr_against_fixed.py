@@ -214,16 +214,26 @@ def _first_to_target(
         fixed.items(), key=lambda item: _median(item[1], "steps_to_target")
     )
     best = _median(best_curves, "steps_to_target")
-    reached = math.isfinite(steps)
-    holds = reached and steps <= best
-    said = f"{_cell([c.steps_to_target for c in ours])} steps" if reached else "never"
-    theirs = _cell([c.steps_to_target for c in best_curves])
     return Claim(
         claim=f"{label(name, data['cap'])}: reaches training loss {TARGET:g} no later than every "
         "fixed rate",
-        measured=f"{said}; best of {len(fixed)} fixed rates ({best_name[4:]}): {theirs} steps",
-        verdict="holds" if holds else "does not hold",
+        measured=f"{_in_steps(ours)}; best of {len(fixed)} fixed rates ({best_name[4:]}): "
+        f"{_in_steps(best_curves)}"
+        if math.isfinite(min(steps, best))
+        else "no setting reached it in the steps given",
+        verdict=_verdict(steps, best),
     )
+
+
+def _in_steps(curves: list[Curve]) -> str:
+    cell = _cell([c.steps_to_target for c in curves])
+    return f"{cell} steps" if cell[0].isdigit() else cell
+
+
+def _verdict(steps: float, best: float) -> str:
+    if not math.isfinite(min(steps, best)):
+        return "undecided"
+    return "holds" if steps <= best else "does not hold"
 
 
 def _tests_better(ours: list[Curve], fixed: dict[str, list[Curve]]) -> Claim:
