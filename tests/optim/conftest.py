@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 
 @pytest.fixture
@@ -22,7 +21,3 @@ def parameter() -> Callable[..., torch.nn.Parameter]:
 
 def step_sizes(optimizer: torch.optim.Optimizer) -> list[float]:
     return [float(group["effective_lr"]) for group in optimizer.param_groups]
-
-
-def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

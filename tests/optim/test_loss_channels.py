@@ -251,6 +251,8 @@ def test_what_is_no_loss_is_refused(loss, message: str):
         opt.step(torch.tensor(1.0))
     with pytest.raises(ValueError, match="no loss"):
         opt.step(lambda: None)
+    with pytest.raises(ValueError, match="expected a loss tensor to watch, got float"):
+        opt.watch(0.5)
 
 
 def test_copies_of_an_attached_model_do_not_report_to_the_optimizer():
@@ -266,10 +268,131 @@ def test_watching_keeps_no_graph_alive():
     model, opt = fresh()
     loss = opt.watch(loss_of(model, *data()))
     loss.backward()
-    graph = loss.grad_fn
-    assert graph is not None
     alive = weakref.ref(loss)
-    del loss, graph
+    del loss
     gc.collect()
     assert alive() is None
     opt.step()
+
+
+def test_an_attached_model_does_not_keep_the_optimizer_alive():
+    model, opt = fresh()
+    opt.attach(model)
+    loss = model(*data()).loss
+    alive = weakref.ref(opt)
+    del opt
+    gc.collect()
+    assert alive() is None
+    loss.backward()  # and a loss outliving it is harmless
+
+
+def test_a_loss_changed_in_place_after_watch_is_counted_as_it_was():
+    model, opt = fresh()
+    x, y = data()
+    for rows in (slice(0, 4), slice(4, 8)):
+        loss = opt.watch(loss_of(model, x[rows], y[rows]))
+        loss /= 2
+        loss.backward()
+    opt.step()
+    check_equal(model, reference(steps=1))
+
+
+def test_passes_that_leave_grad_alone_do_not_count():
+    model, opt = fresh("scalar")
+    opt.attach(model)
+    params = list(model.parameters())
+    loss = model(*data())
+    torch.autograd.grad(loss, params, create_graph=True)
+    torch.autograd.grad(loss, params[1:], retain_graph=True)
+    loss.backward()
+    names = dict(model.named_parameters())
+    torch.func.grad(lambda p: torch.func.functional_call(model, p, data()))(names)
+    opt.step()
+    check_equal(model, reference(steps=1))
+
+
+def test_a_reentrant_checkpoint_around_the_model_counts():
+    from torch.utils.checkpoint import checkpoint
+
+    model, opt = fresh()
+    x, y = data()
+    loss = checkpoint(lambda z: loss_of(model, z, y), x.requires_grad_(), use_reentrant=True)
+    opt.watch(loss).backward()
+    opt.step()
+    check_equal(model, reference(steps=1))
+
+
+def test_a_watched_loss_can_be_saved(tmp_path):
+    model, opt = fresh()
+    loss = opt.watch(loss_of(model, *data()))
+    torch.save({"loss": loss}, tmp_path / "loss.pt")
+    assert torch.load(tmp_path / "loss.pt", weights_only=True)["loss"].item() == loss.item()
+
+
+def test_state_may_be_loaded_between_watch_and_backward():
+    model, opt = fresh()
+    loss = opt.watch(loss_of(model, *data()))
+    opt.load_state_dict(opt.state_dict())
+    loss.backward()
+    opt.step()
+    check_equal(model, reference(steps=1))
+
+
+def test_an_error_in_a_scaled_step_leaves_no_scale_behind():
+    model, opt = fresh()
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    loss = loss_of(model, *data())
+    scaler.scale(loss).backward()
+    with pytest.raises(ValueError, match="no loss"):
+        scaler.step(opt)
+    opt.zero_grad()
+    loss = loss_of(model, *data())
+    loss.backward()
+    opt.step(loss=loss)
+    check_equal(model, reference(steps=1))
+
+
+def test_the_scalers_verdict_is_obeyed():
+    model, opt = fresh()
+    loss = loss_of(model, *data())
+    loss.backward()
+    before = [p.detach().clone() for p in model.parameters()]
+    opt.found_inf = torch.tensor(1.0)
+    opt.step(loss=loss)
+    check_equal(model, before)
+    assert int(opt.param_groups[0]["skipped"]) == 1
+
+
+def test_a_scaler_without_any_gradient_makes_no_step():
+    model, opt = fresh()
+    opt.found_inf, opt.grad_scale = 0, torch.tensor(8.0)  # as GradScaler sets them then
+    before = [p.detach().clone() for p in model.parameters()]
+    opt.step(loss=1.0)
+    check_equal(model, before)
+
+
+def test_float16_parameters_under_a_scaler_are_refused():
+    p = nn.Parameter(torch.ones(2, dtype=torch.float16))
+    p.grad = torch.ones_like(p)
+    opt = CLR([p])
+    opt.grad_scale = torch.tensor(65536.0)
+    with pytest.raises(ValueError, match="keep the parameters in float32"):
+        opt.step(loss=1.0)
+
+
+@pytest.mark.parametrize("output", [torch.ones(1, 1), torch.ones(3), (torch.ones(1),), (), None])
+def test_a_prediction_is_not_taken_for_a_loss(output):
+    for t in output if isinstance(output, tuple) else (output,):
+        if t is not None:
+            t.requires_grad_()
+    assert find_loss(output) is None
+
+
+def test_a_loss_is_found_wherever_it_is_named():
+    from collections import namedtuple
+
+    loss = torch.ones((), requires_grad=True)
+    assert find_loss(namedtuple("Output", "logits loss")(torch.ones(2), loss)) is loss
+    one = torch.ones(1, requires_grad=True)
+    assert find_loss({"loss": one}) is one
+    assert find_loss({"loss": loss.detach()}) is None

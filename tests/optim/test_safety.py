@@ -131,9 +131,15 @@ def test_a_tiny_gradient_never_makes_a_step_that_is_not_finite(parameter):
         ({"max_lr": math.nan}, "max_lr must be positive"),
         ({"f_star": math.inf}, "f_star must be a finite number"),
         ({"scale": 0.0}, "scale must be positive"),
-        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\)"),
-        ({"momentum": -0.1}, r"momentum must lie in \[0, 1\)"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\)"),
+        ({"momentum": -0.1}, r"momentum must be a number in \[0, 1\)"),
         ({"weight_decay": -1.0}, "weight_decay must be non-negative"),
+        ({"max_lr": None}, "max_lr must be positive"),
+        ({"max_lr": "0.1"}, "max_lr must be positive"),
+        ({"max_lr": torch.tensor([0.1])}, "max_lr must be positive"),
+        ({"f_star": None}, "f_star must be a finite number"),
+        ({"momentum": "a"}, "momentum must be a number"),
+        ({"weight_decay": None}, "weight_decay must be non-negative"),
     ],
 )
 def test_options_out_of_range_are_refused(parameter, options, message):
@@ -200,3 +206,84 @@ def test_one_cycle_leaves_the_optimizer_working(parameter):
         assert 0.0 <= step_sizes(opt)[0] <= 0.5
         schedule.step()
     assert p.isfinite().all()
+
+
+@pytest.mark.parametrize("key", ["f_star", "scale", "momentum"])
+def test_options_spoilt_in_a_group_are_refused_at_the_step(parameter, key):
+    p, q = parameter([1.0], [1.0]), parameter([1.0], [1.0])
+    opt = CLR([{"params": [p]}, {"params": [q]}])
+    opt.param_groups[1][key] = 0.5
+    with pytest.raises(ValueError, match=f"{key} belongs to the one step size"):
+        opt.step(loss=1.0)
+    opt.param_groups[0][key] = opt.param_groups[1][key] = math.nan
+    with pytest.raises(ValueError, match=f"{key} must be"):
+        opt.step(loss=1.0)
+    assert float(p.detach()) == 1.0
+
+
+def test_the_first_group_gives_the_shared_options(parameter):
+    p, q = parameter([1.0], [1.0]), parameter([1.0], [1.0])
+    opt = CLR([{"params": [p], "momentum": 0.9, "name": "a"}, {"params": [q], "momentum": 0.9}])
+    opt.step(loss=1.0)
+    again = CLR(opt.param_groups)
+    assert again.param_groups[0]["name"] == "a"
+    assert again.param_groups[1]["momentum"] == 0.9
+    assert again.param_groups[0]["effective_lr"] is not opt.param_groups[0]["effective_lr"]
+    assert "gradient_average" not in again.state[p]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_huge_scale_on_a_tiny_gradient_stays_finite(parameter, momentum):
+    p = parameter([1.0, 0.0], [1e-22, 0.0], torch.float32)
+    CLR([p], max_lr=math.inf, scale=2.0, momentum=momentum).step(loss=1.0)
+    assert p.isfinite().all()
+
+
+def test_a_negative_cap_is_no_step(parameter):
+    p = parameter([1.0], [1.0])
+    opt = CLR([p])
+    opt.param_groups[0]["lr"] = -0.1
+    opt.step(loss=1.0)
+    assert float(p.detach()) == 1.0
+
+
+def test_momentum_may_be_switched_off_and_on(parameter):
+    p = parameter([1.0, 2.0], [1.0, 0.5])
+    opt = CLR([p], max_lr=math.inf, momentum=0.9)
+    for beta in (0.9, 0.0, 0.9):
+        opt.param_groups[0]["momentum"] = beta
+        before = p.detach().clone()
+        opt.step(loss=0.1)
+        if beta == 0.0:  # plain CLR along g
+            torch.testing.assert_close(before - p.detach(), 0.1 / 1.25 * p.grad)
+
+
+def test_gradients_that_cancel_the_average_make_no_huge_step(parameter):
+    """D and g opposite: the norm of the average is rounding error, kept above it."""
+    p = parameter(torch.ones(3), torch.tensor([1.0, 1 / 3, 0.1]), torch.float32)
+    opt = CLR([p], max_lr=math.inf, momentum=0.5)
+    opt.step(loss=1.0)
+    p.grad = -opt.state[p]["gradient_average"].clone() * (1 + 1e-7)
+    opt.step(loss=1.0)
+    assert float(opt.param_groups[0]["average_norm_sq"]) > 0.0
+
+
+def test_sets_of_equal_size_that_alternate_are_told_apart(parameter):
+    p, q = parameter([1.0, 0.0]), parameter([2.0, 1.0])
+    opt = CLR([p, q], max_lr=math.inf, momentum=0.5)
+    for k in range(6):
+        if k == 3:  # as after a resumption
+            opt.load_state_dict(opt.state_dict())
+        here, other = (p, q) if k % 2 else (q, p)
+        here.grad, other.grad = torch.tensor([1.0, k], dtype=torch.float64), None
+        opt.step(loss=1.0)
+        exact = opt.state[here]["gradient_average"].square().sum()
+        torch.testing.assert_close(opt.param_groups[0]["average_norm_sq"], exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bit_updates_are_rounded_once(parameter, dtype):
+    p = parameter(torch.linspace(0.5, 1.5, 64), torch.full((64,), 0.3), dtype)
+    exact = p.double() - 1e-2 * p.grad.double()
+    CLR([p], max_lr=1e-2).step(loss=100.0)
+    assert torch.equal(p.detach(), exact.to(dtype))

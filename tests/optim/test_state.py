@@ -131,8 +131,6 @@ def test_parameters_moved_after_construction_take_their_scalars_along():
         opt.zero_grad()
         loss = model(torch.ones(2, 4, dtype=torch.float64)).square().mean()
         loss.backward()
-        for state in opt.state.values():
-            state["gradient_average"] = state["gradient_average"].double()
         opt.step(loss=loss)
     assert opt.param_groups[0]["effective_lr"].dtype == torch.float64
 
@@ -153,3 +151,52 @@ def test_no_state_without_momentum_and_one_buffer_with_it():
     for p in model.parameters():
         tensors = [v for v in heavy.state[p].values() if torch.is_tensor(v)]
         assert [t.shape for t in tensors] == [p.shape]
+
+
+def test_making_the_state_by_a_step_at_rate_zero_changes_nothing():
+    """As checkpointing tools do: zero gradients, every rate 0, step() without a loss."""
+    runs = []
+    for initialised in (False, True):
+        model = network()
+        opt = CLR(model.parameters(), momentum=0.9)
+        if initialised:
+            for p in model.parameters():
+                p.grad = torch.zeros_like(p)
+            opt.param_groups[0]["lr"] = 0.0
+            opt.step()
+            opt.param_groups[0]["lr"] = 1.0
+            assert len(opt.state) == len(list(model.parameters()))
+        train(model, opt, 3)
+        runs.append(list(model.parameters()))
+    for p, q in zip(*runs, strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_rate_of_zero_in_one_group_does_not_excuse_a_missing_loss():
+    p, q = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    opt = CLR([{"params": [p]}, {"params": [q]}])
+    opt.param_groups[0]["lr"] = 0.0
+    with pytest.raises(ValueError, match="no loss"):
+        opt.step()
+
+
+def test_parameters_made_real_from_meta_take_their_scalars_along():
+    model = nn.Linear(3, 2, device="meta")
+    opt = CLR(model.parameters())
+    for name, p in list(model.named_parameters()):
+        real = nn.Parameter(torch.ones(p.shape))
+        setattr(model, name, real)
+        places = opt.param_groups[0]["params"]
+        places[:] = [real if x is p else x for x in places]
+    loss = model(torch.ones(1, 3)).square().mean()
+    loss.backward()
+    opt.step(loss=loss)
+    assert float(opt.param_groups[0]["effective_lr"]) > 0.0
+
+
+def test_empty_parameters_have_state_as_all_others():
+    p, empty = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(0))
+    opt = CLR([p, empty], momentum=0.9)
+    p.grad, empty.grad = torch.ones(2), torch.ones(0)
+    opt.step(loss=1.0)
+    assert set(opt.state) == {p, empty}

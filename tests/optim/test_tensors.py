@@ -142,3 +142,26 @@ def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
             opt.step(loss=1.0 + k)
         ends.append(p.detach())
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
+def test_a_nan_cap_on_a_device_is_a_skipped_step(parameter, monkeypatch):
+    """A device's cap cannot be read without waiting; the step is skipped on the device instead."""
+    from corridor.optim import _options
+
+    monkeypatch.setattr(_options, "check_no_nan", lambda groups: None)
+    p = parameter([1.0], [1.0])
+    opt = CLR([p])
+    opt.param_groups[0]["lr"] = torch.tensor(math.nan)
+    opt.step(loss=1.0)
+    assert float(p.detach()) == 1.0
+    assert int(opt.param_groups[0]["skipped"]) == 1
+
+
+def test_a_gradient_of_another_dtype_moves_its_parameter():
+    if not hasattr(torch.Tensor, "grad_dtype"):
+        pytest.skip("this torch has no Tensor.grad_dtype: gradients have their parameter's dtype")
+    p = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+    p.grad_dtype = torch.float32
+    p.grad = torch.full((4,), 0.5)
+    CLR([p]).step(loss=0.25)
+    torch.testing.assert_close(p.detach(), torch.full((4,), 0.875, dtype=torch.bfloat16))

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import numbers
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
+from torch.utils.hooks import RemovableHandle, unserializable_hook
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from corridor._types import Params
-
-_MARK = "_corridor_watchers"
 
 
 def as_scalar(loss: Any) -> Tensor:
     """The loss as a detached 0-dim real tensor; one line of ValueError where it is none."""
     if isinstance(loss, numbers.Real):
-        return torch.tensor(float(loss), dtype=torch.float64)
+        return torch.tensor(float(loss), dtype=torch.float64, device="cpu")
     if not isinstance(loss, Tensor):
         raise ValueError(
             f"loss must be a scalar tensor or a number, got {type(loss).__name__}; "
@@ -72,33 +72,37 @@ class PendingLoss:
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def watch(pending: PendingLoss, loss: Tensor, scaler: Any = None) -> Tensor:
-    """Hook the loss so that `pending` counts it when it is differentiated; returns it."""
-    value = as_scalar(loss)
-    if not loss.requires_grad:
-        return loss
-    watchers = getattr(loss, _MARK, ())
-    if any(ref() is pending for ref in watchers):
-        raise ValueError(
-            "this loss is watched already, and would count twice: "
-            "use either attach(model) or watch(loss), once"
-        )
-    setattr(loss, _MARK, (*watchers, weakref.ref(pending)))
-    loss.register_hook(lambda weight: pending.add(value, weight, scaler))
-    return loss
-
-
 def find_loss(output: Any) -> Tensor | None:
-    """The differentiable scalar in a model's output: itself, ``.loss``, ``["loss"]`` or first."""
-    if isinstance(output, Mapping):
-        output = output.get("loss")
-    elif isinstance(output, (tuple, list)):
-        output = output[0] if output else None
-    elif not isinstance(output, Tensor):
-        output = getattr(output, "loss", None)
-    if isinstance(output, Tensor) and output.numel() == 1 and output.requires_grad:
-        return output
-    return None
+    """The differentiable scalar in a model's output: itself, ``["loss"]``, ``.loss`` or first."""
+    if isinstance(output, Tensor):
+        named, loss = False, output
+    elif isinstance(output, Mapping):
+        named, loss = True, output.get("loss")
+    elif hasattr(output, "loss"):
+        named, loss = True, output.loss
+    else:
+        named, loss = False, output[0] if isinstance(output, (tuple, list)) and output else None
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        return None
+    # A bare [1] or [1, 1] may as well be one prediction.
+    return loss if loss.dim() == 0 or (named and loss.numel() == 1) else None
+
+
+def accumulates(params: Iterable[Tensor]) -> bool:
+    """Whether the backward pass under way adds to ``.grad``; ``autograd.grad`` does not.
+
+    Where no parameter is a leaf of the graph (sharded, or inside a reentrant checkpoint) that
+    cannot be seen, and the pass is taken for one that does.
+    """
+    for p in params:
+        if not (p.requires_grad and p.is_leaf):
+            continue
+        try:
+            if torch._C._will_engine_execute_node(get_gradient_edge(p).node):
+                return True
+        except RuntimeError:  # raised for a leaf that autograd.grad was asked for
+            return False
+    return True
 
 
 class AttachedWatch:
@@ -115,12 +119,18 @@ class AttachedWatch:
     def __call__(self, module: Any, args: Any, output: Any) -> None:
         """Watch the loss of a forward pass that records gradients."""
         optimizer = None if self.optimizer is None else self.optimizer()
-        loss = find_loss(output) if torch.is_grad_enabled() else None
-        if optimizer is not None and loss is not None:
-            optimizer.watch(loss, scaler=self.scaler)
+        loss = find_loss(output)
+        if optimizer is None or loss is None or _is_transformed(loss):
+            return
+        optimizer.watch(loss, scaler=self.scaler)
 
     def __reduce__(self) -> tuple[type[AttachedWatch], tuple[()]]:
         return AttachedWatch, ()
+
+
+def _is_transformed(loss: Tensor) -> bool:
+    """Whether torch.func made the tensor; its transforms leave ``.grad`` alone."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(loss)  # pyright: ignore
 
 
 class LossChannels(Optimizer):
@@ -131,19 +141,22 @@ class LossChannels(Optimizer):
     _step_supports_amp_scaling = True
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        self._pending = PendingLoss()
+        self._pending, self._watched = PendingLoss(), WeakTensorKeyDictionary()
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._pending = PendingLoss()
+        if not hasattr(self, "_pending"):  # unpickled or copied
+            self._pending, self._watched = PendingLoss(), WeakTensorKeyDictionary()
         super().__setstate__(state)
 
     def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
         """Watch a loss before its backward pass; the next `step` uses it.
 
         Several watched losses add up by their weight in what is differentiated, as gradients do:
-        with ``(loss / k).backward()`` over k micro-batches the step sees their mean. A loss that
-        is never differentiated counts for nothing.
+        with ``(loss / k).backward()`` over k micro-batches the step sees their mean. Only passes
+        that add to ``.grad`` count: not ``autograd.grad``, and no loss that is never
+        differentiated. `step` and this optimizer's `zero_grad` clear what was watched; clearing
+        gradients behind its back, as ``model.zero_grad()`` does, leaves it.
 
         Args:
             loss: scalar tensor.
@@ -154,8 +167,40 @@ class LossChannels(Optimizer):
 
         Raises:
             ValueError: the loss is not one real number, or is watched already.
+
+        Example:
+            >>> from corridor import CLR
+            >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+            >>> opt = CLR([x], max_lr=float("inf"))
+            >>> opt.watch(x.norm()).backward()
+            >>> opt.step()
+            >>> bool(x.norm() < 1e-6)
+            True
         """
-        return watch(self._pending, loss, scaler)
+        if not isinstance(loss, Tensor):
+            raise ValueError(f"expected a loss tensor to watch, got {type(loss).__name__}")
+        value = as_scalar(loss).clone()  # the loss may be changed in place after this
+        if not loss.requires_grad:
+            return loss
+        if loss in self._watched:
+            raise ValueError(
+                "this loss is watched already, and would count twice: "
+                "use either attach(model) or watch(loss), once"
+            )
+        self._watched[loss] = True
+        optimizer = weakref.ref(self)
+
+        @unserializable_hook
+        def count(weight: Tensor) -> None:
+            counting = optimizer()
+            if counting is not None and accumulates(counting._leaves()):
+                counting._pending.add(value, weight, scaler)
+
+        loss.register_hook(count)
+        return loss
+
+    def _leaves(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
 
     def attach(self, model: torch.nn.Module, scaler: Any = None) -> RemovableHandle:
         """Watch the loss in every output of a model: for trainers that call a bare ``step()``.
@@ -175,8 +220,8 @@ class LossChannels(Optimizer):
         self._pending.clear()
         super().zero_grad(set_to_none)
 
-    def _take_loss(self, closure: Callable[[], Any] | None, loss: Any) -> tuple[Any, Tensor]:
-        """What `step` is to return, and the loss of this step; what was watched is used up."""
+    def _take_loss(self, closure: Callable[[], Any] | None, loss: Any) -> tuple[Any, Tensor | None]:
+        """What `step` is to return, and the loss; what was watched is used up."""
         given = loss
         try:
             if closure is not None:
@@ -195,8 +240,8 @@ class LossChannels(Optimizer):
         with torch.enable_grad():
             return closure()
 
-    def _resolve(self, given: Any, explicit: bool) -> Tensor:
-        """The loss of this step, 0-dim, from wherever it came."""
+    def _resolve(self, given: Any, explicit: bool) -> Tensor | None:
+        """The loss of this step, 0-dim, from wherever it came; None if there is to be no step."""
         if self._pending:
             if explicit:
                 raise ValueError(
@@ -207,7 +252,7 @@ class LossChannels(Optimizer):
             return as_scalar(given)
         if all(float(group["lr"]) == 0.0 for group in self.param_groups):
             # Checkpointing tools call step() once with every rate 0 to make an optimizer's state.
-            return torch.zeros(())
+            return None
         raise ValueError(
             "no loss reached the optimizer: call step(loss=loss), step(closure), or "
             "watch(loss) before backward (attach(model) for trainers)"

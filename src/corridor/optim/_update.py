@@ -55,9 +55,11 @@ def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> lis
     for index, group in enumerate(groups):
         for p in group["params"]:
             grad = p.grad
-            if grad is None or not p.numel():
+            if grad is None:
                 continue
             average = _average(state[p], p) if with_average else grad
+            if not p.numel():
+                continue
             key = (index, p.device, p.dtype, eager and _fusable(p, _dense(grad), average))
             bucket = found.get(key)
             if bucket is None:
@@ -67,9 +69,14 @@ def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> lis
 
 
 def _average(state: dict[str, Any], p: Tensor) -> Tensor:
-    if AVERAGE not in state:
-        state[AVERAGE] = torch.zeros_like(p, memory_format=torch.preserve_format)
-    return state[AVERAGE]
+    """The average of a parameter's gradients, made where missing, moved after the parameter."""
+    average = state.get(AVERAGE)
+    if average is None:
+        average = torch.zeros_like(p, memory_format=torch.preserve_format)
+    elif average.dtype != p.dtype or average.device != p.device:
+        average = average.to(device=p.device, dtype=p.dtype)
+    state[AVERAGE] = average
+    return average
 
 
 def _dense(grad: Tensor) -> Tensor:
@@ -100,8 +107,8 @@ def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
 
 
 def _same_layout(a: Tensor, b: Tensor) -> bool:
-    if a.is_contiguous():
-        return b.is_contiguous()
+    if a.device.type == "cpu" and a.is_contiguous() and b.is_contiguous():
+        return True  # strides of dimensions of size 1 may differ
     dense = torch._debug_has_internal_overlap(a) == 0  # pyright: ignore[reportPrivateImportUsage]
     return dense and a.stride() == b.stride()
 
@@ -109,6 +116,11 @@ def _same_layout(a: Tensor, b: Tensor) -> bool:
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
     """Divide the gradients by a scaler's scale in place, as ``GradScaler.unscale_`` does."""
     for bucket in found:
+        if bucket.grads[0].dtype == torch.float16:
+            raise ValueError(
+                "expected float32 gradients under a GradScaler, got float16, too coarse to divide "
+                "by the scale; keep the parameters in float32 and use autocast"
+            )
         factor = (1.0 / grad_scale).to(bucket.device)
         torch._foreach_mul_(bucket.grads, factor)  # pyright: ignore[reportPrivateImportUsage]
 
@@ -123,7 +135,7 @@ def apply(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta:
         keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
         beta: weight of the past in the average.
     """
-    if bucket.fused:
+    if bucket.fused and (beta > 0.0 or not bucket.averages):  # the kernel wants momentum > 0
         if keep is not None:
             torch._foreach_mul_(bucket.params, keep)  # pyright: ignore[reportPrivateImportUsage]
         torch._fused_sgd_(  # pyright: ignore[reportPrivateImportUsage]
@@ -132,7 +144,7 @@ def apply(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta:
             bucket.averages,
             weight_decay=0.0,
             momentum=beta if bucket.averages else 0.0,
-            lr=step,
+            lr=step if bucket.device.type == "cpu" else step.float(),
             dampening=beta,
             nesterov=False,
             maximize=False,

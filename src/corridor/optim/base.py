@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,23 +10,20 @@ from torch import Tensor
 
 from corridor import _reduce, _tree
 from corridor._types import Params
-from corridor.optim import _update, step_size
+from corridor.optim import _options, _update, step_size
 from corridor.optim._loss import LossChannels
 from corridor.optim._update import Bucket
-
-SHARED = ("f_star", "scale", "momentum")
-AVERAGES = ("loss_average", "linear_term", "average_weight", "average_shift")
 
 
 class PolyakOptimizer(LossChannels):
     """Steps whose size follows from the loss: the machine that `CLR` and its relatives share.
 
-    A subclass gives the defaults and, where its rule differs, overrides `step_size_rule`. All
-    memory of a step lies in ``param_groups`` and ``state``; see `CLR` for the meaning of each key.
+    A subclass gives the defaults and, where its rule without momentum differs, overrides
+    `step_size_rule`. All memory of a step lies in ``param_groups`` and ``state``; see `CLR` for
+    the meaning of each key.
     """
 
     def __init__(self, params: Params, max_lr: float, **defaults: Any) -> None:
-        self._active: dict[int, tuple[int, ...]] = {}
         super().__init__(params, {"lr": max_lr, "weight_decay": 0.0, **defaults})
 
     @torch.no_grad()
@@ -42,21 +38,27 @@ class PolyakOptimizer(LossChannels):
             What the closure returned, else the loss given, else None.
 
         Raises:
-            ValueError: no loss came, or two did, or it is no scalar, or a cap is NaN.
+            ValueError: no loss came, or two did, or it is no scalar; a cap is NaN, an option out of
+                range, a gradient sparse.
         """
-        given, value = self._take_loss(closure, loss)
+        try:
+            given, value = self._take_loss(closure, loss)
+            _options.check(self.param_groups)
+            _options.check_no_nan(self.param_groups)
+            found = _update.buckets(self.param_groups, self.state, self._averaging())
+            self._unscale(found)
+        except ValueError:
+            self._forget_scaler()
+            raise
         device, dtype = self._home()
-        value = _reduce.mean_over_ranks(value.to(device=device, dtype=dtype))
-        caps = self._caps()
-        found = _update.buckets(self.param_groups, self.state, with_average=self._averaging())
         self._settle_scalars(device, dtype)
-        grad_scale = getattr(self, "grad_scale", None)
-        if grad_scale is not None:
-            _update.unscale(found, grad_scale)
+        if value is None:
+            return given
+        value = _reduce.mean_over_ranks(value.to(device=device, dtype=dtype))
         if self._averaging():
-            self._step_averaged(value, found, caps)
+            self._step_averaged(value, found)
         else:
-            self._step_plain(value, found, caps)
+            self._step_plain(value, found)
         return given
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
@@ -64,18 +66,18 @@ class PolyakOptimizer(LossChannels):
         first = self.param_groups[0]
         return step_size.clr(loss, norm_sq, first["f_star"], first["scale"])
 
-    def _step_plain(self, loss: Tensor, found: list[Bucket], caps: list[Any]) -> None:
+    def _step_plain(self, loss: Tensor, found: list[Bucket]) -> None:
         norm_sq = self._total([_tree.squared_norm(b.grads, loss.dtype) for b in found], loss)
         _tree.assign([self.param_groups[0]["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
         raw = self.step_size_rule(loss, norm_sq)
-        steps = self._cap(raw, skip, caps)
+        steps = self._cap(raw, skip)
         for bucket in found:
             here = steps[bucket.group].to(bucket.device)
             keep = self._keep(bucket, here)
             _update.apply(bucket, here, skip.to(bucket.device), keep, 0.0)
 
-    def _step_averaged(self, loss: Tensor, found: list[Bucket], caps: list[Any]) -> None:
+    def _step_averaged(self, loss: Tensor, found: list[Bucket]) -> None:
         first = self.param_groups[0]
         beta = first["momentum"]
         norms = self._average_norms(found, beta, loss)
@@ -89,14 +91,16 @@ class PolyakOptimizer(LossChannels):
         raw = step_size.momentum(
             loss_average, linear_term, weight, norm_sq, first["f_star"], first["scale"]
         )
-        steps = self._cap(raw, skip, caps)
+        steps = self._cap(raw, skip)
         shift = self._shift(found, norms, steps, weight, beta)
         for bucket in found:
             here = steps[bucket.group].to(bucket.device)
             along = (steps[bucket.group] / weight).to(bucket.device)
             keep = self._keep(bucket, here)
             _update.apply(bucket, along, skip.to(bucket.device), keep, beta)
-        for key, new in zip(AVERAGES, (loss_average, linear_term, weight, shift), strict=True):
+        for key, new in zip(
+            _options.AVERAGES, (loss_average, linear_term, weight, shift), strict=True
+        ):
             _tree.assign([first[key]], [torch.where(skip, first[key], new)])
         for index, (old, new) in norms.items():
             kept = self.param_groups[index]["average_norm_sq"]
@@ -112,7 +116,7 @@ class PolyakOptimizer(LossChannels):
             mine = [b for b in found if b.group == index]
             if not mine:
                 continue
-            old = self._old_norm(index, group, mine, like)
+            old = self._old_norm(group, mine, like)
             pairs = [_tree.squared_norm_and_dot(b.grads, b.averages, like.dtype) for b in mine]
             grad_sq = self._total([pair[0] for pair in pairs], like)
             inner = self._total([pair[1] for pair in pairs], like)
@@ -121,20 +125,18 @@ class PolyakOptimizer(LossChannels):
         _tree.assign([self.param_groups[0]["grad_norm"]], [grads_sq.sqrt()])
         return norms
 
-    def _old_norm(
-        self, index: int, group: dict[str, Any], mine: list[Bucket], like: Tensor
-    ) -> Tensor:
+    def _old_norm(self, group: dict[str, Any], mine: list[Bucket], like: Tensor) -> Tensor:
         """``||d||^2`` before the step: remembered where it can be, measured where it cannot.
 
-        It must be measured when other parameters have gradients than at the last step, and for
-        16-bit averages, whose rounding the recursion does not see.
+        It must be measured when other parameters have gradients than at the last step (bit k of
+        ``active`` tells whether parameter k had one), and for 16-bit averages, whose rounding the
+        recursion does not see.
         """
-        active = tuple(i for b in mine for i in b.ids)
-        known = self._active.get(index)
-        same = known in (None, active) and group["active"] == len(active)
-        self._active[index] = active
-        group["active"] = len(active)
-        coarse = any(b.averages[0].element_size() < 4 for b in mine)
+        places = {id(p): k for k, p in enumerate(group["params"])}
+        active = sum(1 << places[i] for bucket in mine for i in bucket.ids)
+        same = group["active"] == active
+        group["active"] = active
+        coarse = any(bucket.averages[0].element_size() < 4 for bucket in mine)
         if same and not coarse:
             return group["average_norm_sq"]
         return self._total([_tree.squared_norm(b.averages, like.dtype) for b in mine], like)
@@ -170,19 +172,21 @@ class PolyakOptimizer(LossChannels):
         skip = torch.logical_not(step_size.usable(loss, norm_sq))
         found_inf = getattr(self, "found_inf", None)
         if found_inf is not None:
-            skip = skip | (found_inf.to(skip.device).reshape(()) > 0)
+            found_inf = torch.as_tensor(found_inf, device=skip.device)  # 0 without any gradient
+            skip = skip | (found_inf.reshape(()) > 0)
         for group in self.param_groups:
             if isinstance(group["lr"], Tensor):
                 skip = skip | torch.isnan(group["lr"].to(skip.device).reshape(()))
         self.param_groups[0]["skipped"].add_(skip)
         return skip
 
-    def _cap(self, raw: Tensor, skip: Tensor, caps: list[Any]) -> list[Tensor]:
+    def _cap(self, raw: Tensor, skip: Tensor) -> list[Tensor]:
         """The step size of every group, left in ``effective_lr`` too."""
         raw = torch.where(skip, torch.zeros_like(raw), raw)
         steps = []
-        for group, cap in zip(self.param_groups, caps, strict=True):
-            limit = cap.to(raw) if isinstance(cap, Tensor) else cap
+        for group in self.param_groups:
+            cap = group["lr"]
+            limit = cap.to(raw).reshape(()) if isinstance(cap, Tensor) else cap
             step = torch.clamp(raw, max=limit).clamp(min=0.0)
             # A NaN cap on a device shows up only here; the step is skipped, and is 0.
             step = torch.where(skip, torch.zeros_like(step), step)
@@ -190,52 +194,20 @@ class PolyakOptimizer(LossChannels):
             steps.append(step)
         return steps
 
-    def _caps(self) -> list[Any]:
-        """Every group's cap; a NaN one is refused where it can be read without waiting."""
-        caps = []
-        for index, group in enumerate(self.param_groups):
-            cap = group["lr"]
-            on_host = not isinstance(cap, Tensor) or cap.device.type == "cpu"
-            if on_host and not torch.compiler.is_compiling() and math.isnan(float(cap)):
-                raise ValueError(
-                    f"param_groups[{index}]['lr'] is NaN, as a scheduler makes of an infinite cap; "
-                    "give a finite max_lr to a scheduler"
-                )
-            caps.append(cap)
-        return caps
+    def _unscale(self, found: list[Bucket]) -> None:
+        grad_scale = getattr(self, "grad_scale", None)
+        if grad_scale is not None:
+            _update.unscale(found, grad_scale)
+
+    def _forget_scaler(self) -> None:
+        """Drop what GradScaler had set for this step; it does so itself only if the step ends."""
+        for name in ("grad_scale", "found_inf"):
+            self.__dict__.pop(name, None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
-        group = dict(param_group)
-        if "max_lr" in group:
-            if "lr" in group:
-                raise ValueError("a group's cap came twice, as max_lr and as lr: give one of them")
-            group["lr"] = group.pop("max_lr")
-        self._check({**self.defaults, **group})
-        for key in SHARED:
-            expected = (self.param_groups[0] if self.param_groups else self.defaults)[key]
-            if group.get(key, expected) != expected:
-                raise ValueError(
-                    f"{key} belongs to the one step size all groups share: expected {expected} "
-                    f"in every group, got {group[key]}"
-                )
-        super().add_param_group(group)
+        super().add_param_group(_options.admitted(param_group, self.param_groups, self.defaults))
         self._settle_scalars(*self._home())
-
-    def _check(self, options: dict[str, Any]) -> None:
-        cap = options["lr"]
-        if not float(cap) > 0.0:
-            raise ValueError(f"max_lr must be positive (or inf for no cap), got {float(cap)}")
-        if not math.isfinite(options["f_star"]):
-            raise ValueError(f"f_star must be a finite number, got {options['f_star']}")
-        if not (options["scale"] > 0.0 and math.isfinite(options["scale"])):
-            raise ValueError(f"scale must be positive and finite, got {options['scale']}")
-        if not 0.0 <= options["momentum"] < 1.0:
-            raise ValueError(f"momentum must lie in [0, 1), got {options['momentum']}")
-        if not (options["weight_decay"] >= 0.0 and math.isfinite(options["weight_decay"])):
-            raise ValueError(
-                f"weight_decay must be non-negative and finite, got {options['weight_decay']}"
-            )
 
     def _averaging(self) -> bool:
         """Whether gradients are averaged: from the first step with momentum on."""
@@ -254,7 +226,7 @@ class PolyakOptimizer(LossChannels):
         self._settle(first, "skipped", device, torch.int64)
         self._settle(first, "grad_norm", device, dtype)
         if self._averaging():
-            for key in AVERAGES:
+            for key in _options.AVERAGES:
                 self._settle(first, key, device, dtype)
         for group in self.param_groups:
             self._settle(group, "effective_lr", device, dtype)
@@ -265,7 +237,7 @@ class PolyakOptimizer(LossChannels):
     @staticmethod
     def _settle(group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype) -> None:
         value = group.get(key)
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
             group[key] = torch.zeros((), device=device, dtype=dtype)
         elif value.device != device or value.dtype != dtype:
             group[key] = value.to(device=device, dtype=dtype)
@@ -297,9 +269,9 @@ class PolyakOptimizer(LossChannels):
 
     def _restore(self) -> None:
         self._pending.clear()
-        self._active = {}
         for group in self.param_groups:
-            for key in ("lr", "weight_decay", *SHARED):
+            for key in _options.OPTIONS:
                 group.setdefault(key, self.defaults[key])
         if self.param_groups:
+            _options.check(self.param_groups)
             self._settle_scalars(*self._home())

@@ -24,8 +24,8 @@ class CLR(PolyakOptimizer):
 
     A loss or gradient that is not finite skips the step: parameters and averages stay as they are.
     A loss below `f_star`, or a zero gradient, gives no step. ``||g||^2`` is that of the gradients
-    as they lie in ``.grad``: clip after reading this, since a clipped gradient beside an unclipped
-    loss makes the step longer.
+    in ``.grad``: clipping them shortens g and not the loss, so that the step grows; lower `max_lr`
+    instead.
 
     With ``momentum > 0`` the step goes along the average of past gradients and its size solves the
     average of their linear models (MoMo), which stays exact in corridors; it costs one buffer. The

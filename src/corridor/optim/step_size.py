@@ -56,7 +56,7 @@ def clr(loss: Tensor, norm_sq: Tensor, f_star: float = 0.0, scale: float = 1.0) 
         Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization", equation 3;
         Polyak (1987), "Introduction to Optimization".
     """
-    return scale * ratio(loss - f_star, norm_sq)
+    return ratio(scale * (loss - f_star), norm_sq)
 
 
 def average(old: Tensor, new: Tensor, beta: float) -> Tensor:
@@ -109,4 +109,5 @@ def momentum(
         Schaipp, Ohana, Eickenberg, Defazio and Gower (2024), "MoMo: Momentum Models for Adaptive
         Learning Rates".
     """
-    return scale * weight * ratio(loss_average + linear_term - weight * f_star, norm_sq)
+    gap = loss_average + linear_term - weight * f_star
+    return ratio(scale * weight * gap, norm_sq)
