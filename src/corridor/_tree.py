@@ -14,8 +14,9 @@ from torch import Tensor
 
 from corridor._types import Tensors
 
-NORM_BLOCK = 1 << 14
-DOT_BLOCK = 1 << 18
+SHORT = 1 << 14  # tensors up to this many entries are joined before they are reduced
+NORM_BLOCK = 1 << 11
+DOT_BLOCK = 1 << 17
 
 
 def accumulation_dtype(tensors: Tensors) -> torch.dtype:
@@ -64,15 +65,29 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
         real = [as_real(t) for t in tensors]
         norms = torch._foreach_norm(real, 2, dtype=dtype)  # pyright: ignore
         return torch.stack(norms).square().sum()
-    norms = []
-    for (x,) in _packed(tensors):
-        cut = x.numel() - x.numel() % NORM_BLOCK
-        if cut:
-            rows = x[:cut].view(-1, NORM_BLOCK)
-            norms.append(torch.linalg.vector_norm(rows, dim=1, dtype=dtype))
-        if cut < x.numel() or not cut:
-            norms.append(torch.linalg.vector_norm(x[cut:], dtype=dtype).view(1))
+    norms, small = [], []
+    for tensor in tensors:
+        if tensor.numel() <= SHORT:
+            small.append(as_real(tensor).reshape(-1))
+            continue
+        x = flatten(as_real(tensor))
+        rest = x.numel() % NORM_BLOCK
+        if rest:
+            x, tail = x.split((x.numel() - rest, rest))
+            small.append(tail)
+        norms.append(torch.linalg.vector_norm(x.view(-1, NORM_BLOCK), dim=1, dtype=dtype))
+    if small:
+        norms.append(_norms_of_joined(small, dtype))
     return torch.cat(norms).square().sum()
+
+
+def _norms_of_joined(vectors: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """Norms, one a block, of many short vectors joined end to end."""
+    joined = torch.cat(vectors)
+    if joined.numel() > NORM_BLOCK:
+        joined = torch.nn.functional.pad(joined, (0, -joined.numel() % NORM_BLOCK))
+        return torch.linalg.vector_norm(joined.view(-1, NORM_BLOCK), dim=1, dtype=dtype)
+    return torch.linalg.vector_norm(joined, dtype=dtype).view(1)
 
 
 def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
@@ -139,7 +154,7 @@ def _packed(*trees: Tensors) -> list[tuple[Tensor, ...]]:
     for leaves in zip(*trees, strict=True):
         if leaves[0].is_complex():
             leaves = tuple(map(torch.view_as_real, leaves))
-        if leaves[0].numel() > NORM_BLOCK:
+        if leaves[0].numel() > SHORT:
             vectors.append(_flattened_alike(leaves))
             continue
         for bag, leaf in zip(small, leaves, strict=True):

@@ -132,7 +132,7 @@ def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
     ends = []
     for fused in (True, False):
         if not fused:
-            monkeypatch.setattr(_update, "FUSED_DTYPES", {})
+            monkeypatch.setattr(_update, "FUSED_ON_CPU", set())
         p = torch.nn.Parameter(start.clone())
         opt = CLR([p], momentum=momentum, weight_decay=0.1)
         for k, g in enumerate(grads):

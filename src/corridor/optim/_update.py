@@ -16,11 +16,9 @@ from torch import Tensor
 from corridor import _tree
 
 AVERAGE = "gradient_average"
-PLAIN = (torch.nn.Parameter, Tensor)
-FUSED_DTYPES = {
-    "cpu": (torch.float32, torch.float64, torch.complex64, torch.complex128),
-    "cuda": (torch.float32, torch.complex64, torch.float16, torch.bfloat16),
-}
+PLAIN = {torch.nn.Parameter, Tensor}
+FUSED_ON_CPU = {torch.float32, torch.float64, torch.complex64, torch.complex128}
+FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
 
 
 @dataclass
@@ -34,13 +32,12 @@ class Bucket:
     averages: list[Tensor]
     fused: bool
 
-    def add(self, p: Tensor, grad: Tensor, average: Tensor | None) -> None:
-        """Take in a parameter."""
-        self.ids.append(id(p))
-        self.params.append(_tree.as_real(p))
-        self.grads.append(_tree.as_real(grad))
-        if average is not None:
-            self.averages.append(_tree.as_real(average))
+    def make_real(self) -> None:
+        """View complex tensors as real ones."""
+        if self.params[0].is_complex():
+            self.params = [torch.view_as_real(t) for t in self.params]
+            self.grads = [torch.view_as_real(t) for t in self.grads]
+            self.averages = [torch.view_as_real(t) for t in self.averages]
 
     @property
     def device(self) -> torch.device:
@@ -57,14 +54,25 @@ def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> lis
             grad = p.grad
             if grad is None:
                 continue
+            if grad.layout is not torch.strided:
+                raise ValueError(
+                    f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
+                    f"{tuple(p.shape)}; build the layer with sparse=False"
+                )
             average = _average(state[p], p) if with_average else grad
             if not p.numel():
                 continue
-            key = (index, p.device, p.dtype, eager and _fusable(p, _dense(grad), average))
+            key = (index, p.device, p.dtype, eager and _fusable(p, grad, average))
             bucket = found.get(key)
             if bucket is None:
                 bucket = found[key] = Bucket(index, [], [], [], [], key[-1])
-            bucket.add(p, grad, average if with_average else None)
+            bucket.ids.append(id(p))
+            bucket.params.append(p)
+            bucket.grads.append(grad)
+            if with_average:
+                bucket.averages.append(average)
+    for bucket in found.values():
+        bucket.make_real()
     return list(found.values())
 
 
@@ -79,15 +87,6 @@ def _average(state: dict[str, Any], p: Tensor) -> Tensor:
     return average
 
 
-def _dense(grad: Tensor) -> Tensor:
-    if grad.layout != torch.strided:
-        raise ValueError(
-            f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
-            f"{tuple(grad.shape)}; build the layer with sparse=False"
-        )
-    return grad
-
-
 def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
     """Whether torch's fused SGD kernel is right for these tensors.
 
@@ -95,22 +94,19 @@ def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
     GPU it reads the step size as float32, too coarse for float64. It addresses memory linearly,
     so layouts must agree and be dense, and it has no rule for subclasses such as DTensor.
     """
-    return (
-        p.dtype in FUSED_DTYPES.get(p.device.type, ())
-        and grad.dtype == p.dtype
-        and type(p) in PLAIN
-        and type(grad) in PLAIN
-        and type(average) in PLAIN
-        and _same_layout(p, grad)
-        and (average is grad or _same_layout(p, average))
-    )
+    if grad.dtype is not p.dtype or type(p) not in PLAIN or type(grad) not in PLAIN:
+        return False
+    if p.is_cpu:
+        right = p.dtype in FUSED_ON_CPU
+        if right and p.is_contiguous() and grad.is_contiguous() and average.is_contiguous():
+            return True  # strides of dimensions of size 1 may differ
+    else:
+        right = p.is_cuda and p.dtype in FUSED_ON_CUDA
+    return right and _dense(p) and p.stride() == grad.stride() == average.stride()
 
 
-def _same_layout(a: Tensor, b: Tensor) -> bool:
-    if a.device.type == "cpu" and a.is_contiguous() and b.is_contiguous():
-        return True  # strides of dimensions of size 1 may differ
-    dense = torch._debug_has_internal_overlap(a) == 0  # pyright: ignore[reportPrivateImportUsage]
-    return dense and a.stride() == b.stride()
+def _dense(p: Tensor) -> bool:
+    return torch._debug_has_internal_overlap(p) == 0  # pyright: ignore[reportPrivateImportUsage]
 
 
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
