@@ -7,8 +7,6 @@ here reads a value back to the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -106,65 +104,15 @@ def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
         tensor(11.)
     """
     dtype = dtype or accumulation_dtype(xs)
-    return torch.stack([_dot(x, y, dtype) for x, y in _blocks(xs, ys)]).sum()
-
-
-def squared_norm_and_dot(
-    xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None
-) -> tuple[Tensor, Tensor]:
-    """``sum_i ||x_i||^2`` and ``sum_i Re <x_i, y_i>``, each block of x read from memory once.
-
-    Args:
-        xs: any shapes and floating or complex dtypes; at least one tensor.
-        ys: as many tensors of the same shapes and dtypes.
-        dtype: of the accumulation and the results; default `accumulation_dtype`.
-
-    Returns:
-        Two 0-dim tensors on the tensors' device.
-
-    Example:
-        >>> squared_norm_and_dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        (tensor(5.), tensor(11.))
-    """
-    dtype = dtype or accumulation_dtype(xs)
-    pairs = [(_dot(x, y, dtype), _dot(x, x, dtype)) for x, y in _blocks(xs, ys)]
-    dots, norms = zip(*pairs, strict=True)
-    return torch.stack(norms).sum(), torch.stack(dots).sum()
-
-
-def _dot(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-    if x.dtype == dtype == y.dtype:
-        return torch.dot(x, y)
-    return (x.to(dtype) * y.to(dtype)).sum()
-
-
-def _blocks(xs: Tensors, ys: Tensors) -> Iterator[tuple[Tensor, Tensor]]:
-    """Matching vectors; on the CPU short enough for `torch.dot` to be accurate."""
-    for x, y in _packed(xs, ys):
-        if x.device.type != "cpu" or x.numel() <= DOT_BLOCK:
-            yield x, y
+    parts: list[Tensor] = []
+    for x, y in zip(map(as_real, xs), map(as_real, ys), strict=True):
+        alike = x.stride() == y.stride()
+        x, y = (flatten(x), flatten(y)) if alike else (x.reshape(-1), y.reshape(-1))
+        if not x.dtype == dtype == y.dtype:
+            parts.append((x.to(dtype) * y.to(dtype)).sum())
+        elif not x.is_cpu:
+            parts.append(torch.dot(x, y))
         else:
-            yield from zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
-
-
-def _packed(*trees: Tensors) -> list[tuple[Tensor, ...]]:
-    """Matching real vectors: large tensors flattened, small ones joined end to end."""
-    vectors: list[tuple[Tensor, ...]] = []
-    small: list[list[Tensor]] = [[] for _ in trees]
-    for leaves in zip(*trees, strict=True):
-        if leaves[0].is_complex():
-            leaves = tuple(map(torch.view_as_real, leaves))
-        if leaves[0].numel() > SHORT:
-            vectors.append(_flattened_alike(leaves))
-            continue
-        for bag, leaf in zip(small, leaves, strict=True):
-            bag.append(leaf.reshape(-1))
-    if small[0]:
-        vectors.append(tuple(torch.cat(bag) for bag in small))
-    return vectors
-
-
-def _flattened_alike(leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Vectors in one order: that of memory where all share it, else that of the indices."""
-    alike = all(leaf.stride() == leaves[0].stride() for leaf in leaves)
-    return tuple(flatten(leaf) if alike else leaf.reshape(-1) for leaf in leaves)
+            blocks = zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
+            parts.extend(torch.dot(a, b) for a, b in blocks)
+    return torch.stack(parts).sum()

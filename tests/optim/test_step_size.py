@@ -54,14 +54,6 @@ def test_numbers_that_are_not_finite_are_not_usable(bad: float):
     assert step_size.usable(number(1.0), number(1.0))
 
 
-@given(st.lists(st.floats(-10, 10), min_size=6, max_size=6), st.floats(0.0, 0.99))
-def test_the_norm_of_the_average_needs_no_average(values: list[float], beta: float):
-    d, g = torch.tensor(values, dtype=torch.float64).split(3)
-    expected = (beta * d + (1 - beta) * g).square().sum()
-    got = step_size.average_norm_sq(d.square().sum(), d @ g, g.square().sum(), beta)
-    assert abs(float(got - expected)) <= 1e-12 * float(d.square().sum() + g.square().sum())
-
-
 def test_momentum_without_a_past_is_clr():
     loss, norm_sq = number(0.7), number(2.0)
     one, zero = number(1.0), number(0.0)

@@ -15,7 +15,7 @@ OPTIONS = ("lr", "weight_decay", *SHARED)
 
 # What the averages of momentum are made of, kept in the first group.
 AVERAGES = ("loss_average", "linear_term", "average_weight", "average_shift")
-LEFT_BY_A_STEP = {*AVERAGES, "skipped", "grad_norm", "effective_lr", "average_norm_sq", "active"}
+LEFT_BY_A_STEP = {*AVERAGES, "skipped", "grad_norm", "effective_lr"}
 
 Groups = list[dict[str, Any]]
 

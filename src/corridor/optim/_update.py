@@ -26,7 +26,6 @@ class Bucket:
     """Active parameters of one group on one device and of one dtype, complex ones viewed real."""
 
     group: int
-    ids: list[int]
     params: list[Tensor]
     grads: list[Tensor]
     averages: list[Tensor]
@@ -65,8 +64,7 @@ def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> lis
             key = (index, p.device, p.dtype, eager and _fusable(p, grad, average))
             bucket = found.get(key)
             if bucket is None:
-                bucket = found[key] = Bucket(index, [], [], [], [], key[-1])
-            bucket.ids.append(id(p))
+                bucket = found[key] = Bucket(index, [], [], [], key[-1])
             bucket.params.append(p)
             bucket.grads.append(grad)
             if with_average:
@@ -121,40 +119,88 @@ def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
         torch._foreach_mul_(bucket.grads, factor)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def apply(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta: float) -> None:
-    """Take the step: ``d = beta d + (1 - beta) g`` if averages are kept, ``p = keep p - step d``.
+def average(bucket: Bucket, skip: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
+    """Bring the averages up to date, ``d = beta d + (1 - beta) g``; returns ``||d||^2``.
 
     Args:
-        bucket: what to move; without averages the direction d is the gradient.
-        step: 0-dim step size on the bucket's device.
+        bucket: gradients g and averages d.
         skip: 0-dim bool; where true nothing changes, even if gradients are not finite.
-        keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
-        beta: weight of the past in the average.
+        beta: weight of the past.
+        dtype: of the result, 0-dim.
     """
-    if bucket.fused and (beta > 0.0 or not bucket.averages):  # the kernel wants momentum > 0
+    if bucket.fused:
+        _fused_average(bucket.averages, bucket.grads, skip, beta)
+        return _tree.squared_norm(bucket.averages, dtype)
+    for d, grad in zip(bucket.averages, bucket.grads, strict=True):
+        wide = torch.promote_types(torch.promote_types(d.dtype, grad.dtype), dtype)
+        new = beta * d.to(wide) + (1.0 - beta) * grad.to(wide)
+        _tree.assign([d], [torch.where(skip, d, new.to(d.dtype))])
+    return _tree.squared_norm(bucket.averages, dtype)
+
+
+def _fused_average(ds: list[Tensor], grads: list[Tensor], skip: Tensor, beta: float) -> None:
+    """``d += (1 - beta) (g - d)``, written as a step of SGD with weight decay -1."""
+    _fused(ds, grads, beta - 1.0, skip, weight_decay=-1.0)
+
+
+def move(
+    bucket: Bucket, directions: list[Tensor], step: Tensor, skip: Tensor, keep: Tensor | None
+) -> Tensor | None:
+    """Move the parameters, ``p = keep p - step d``.
+
+    Args:
+        bucket: parameters p.
+        directions: d, one a parameter.
+        step: 0-dim step size on the bucket's device.
+        skip: 0-dim bool; where true nothing changes, even if directions are not finite.
+        keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
+
+    Returns:
+        ``<d, change of p>`` as it came out, 0-dim, where it is cheap to know, else None.
+    """
+    if bucket.fused:
         if keep is not None:
             torch._foreach_mul_(bucket.params, keep)  # pyright: ignore[reportPrivateImportUsage]
-        torch._fused_sgd_(  # pyright: ignore[reportPrivateImportUsage]
-            bucket.params,
-            bucket.grads,
-            bucket.averages,
-            weight_decay=0.0,
-            momentum=beta if bucket.averages else 0.0,
-            lr=step if bucket.device.type == "cpu" else step.float(),
-            dampening=beta,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-            found_inf=skip.to(torch.float32),
-        )
-        return
-    directions = bucket.averages or bucket.grads
-    for p, grad, d in zip(bucket.params, bucket.grads, directions, strict=True):
+        _fused(bucket.params, directions, step if step.is_cpu else step.float(), skip)
+        return None
+    seen = []
+    for p, d in zip(bucket.params, directions, strict=True):
         # The arithmetic of 16-bit parameters is done in float32 and rounded once.
-        wide = torch.promote_types(torch.promote_types(p.dtype, grad.dtype), step.dtype)
-        new = grad.to(wide)
-        if bucket.averages:
-            new = beta * d.to(wide) + (1.0 - beta) * new
-            _tree.assign([d], [torch.where(skip, d, new.to(d.dtype))])
-        old = p.to(wide) if keep is None else keep * p.to(wide)
-        _tree.assign([p], [torch.where(skip, p, (old - step * new).to(p.dtype))])
+        wide = torch.promote_types(torch.promote_types(p.dtype, d.dtype), step.dtype)
+        old = p.to(wide)
+        new = (old if keep is None else keep * old) - step * d.to(wide)
+        rounded = torch.where(skip, p, new.to(p.dtype))
+        seen.append((d.to(wide) * (rounded.to(wide) - old)).sum())
+        _tree.assign([p], [rounded])
+    return torch.stack(seen).sum()
+
+
+def expected_shift(bucket: Bucket, step: Tensor, norm_sq: Tensor, keep: Tensor | None) -> Tensor:
+    """``<d, change of p>`` of a step to come; p is read only for weight decay."""
+    shift = -step * norm_sq.to(step.device)
+    if keep is None:
+        return shift
+    inner = _tree.dot(bucket.averages, bucket.params, norm_sq.dtype)
+    return shift - (1.0 - keep) * inner
+
+
+def _fused(
+    params: list[Tensor],
+    grads: list[Tensor],
+    lr: Tensor | float,
+    skip: Tensor,
+    weight_decay: float = 0.0,
+) -> None:
+    torch._fused_sgd_(  # pyright: ignore[reportPrivateImportUsage]
+        params,
+        grads,
+        [],
+        weight_decay=weight_decay,
+        momentum=0.0,
+        lr=lr,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+        found_inf=skip.to(torch.float32),
+    )

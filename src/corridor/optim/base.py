@@ -67,100 +67,46 @@ class PolyakOptimizer(LossChannels):
         return step_size.clr(loss, norm_sq, first["f_star"], first["scale"])
 
     def _step_plain(self, loss: Tensor, found: list[Bucket]) -> None:
-        norm_sq = self._total([_tree.squared_norm(b.grads, loss.dtype) for b in found], loss)
-        _tree.assign([self.param_groups[0]["grad_norm"]], [norm_sq.sqrt()])
+        norm_sq = self._grad_norm_sq(loss, found)
         skip = self._skip(loss, norm_sq)
-        raw = self.step_size_rule(loss, norm_sq)
-        steps = self._cap(raw, skip)
+        steps = self._cap(self.step_size_rule(loss, norm_sq), skip)
         for bucket in found:
-            here = steps[bucket.group].to(bucket.device)
-            keep = self._keep(bucket, here)
-            _update.apply(bucket, here, skip.to(bucket.device), keep, 0.0)
+            step = steps[bucket.group].to(bucket.device)
+            keep = self._keep(bucket, step)
+            _update.move(bucket, bucket.grads, step, skip.to(bucket.device), keep)
 
     def _step_averaged(self, loss: Tensor, found: list[Bucket]) -> None:
         first = self.param_groups[0]
         beta = first["momentum"]
-        norms = self._average_norms(found, beta, loss)
-        norm_sq = self._total([new for _, new in norms.values()], loss)
-        skip = self._skip(loss, norm_sq)
+        skip = self._skip(loss, self._grad_norm_sq(loss, found))
+        norms = [
+            _update.average(bucket, skip.to(bucket.device), beta, loss.dtype).to(loss.device)
+            for bucket in found
+        ]
         loss_average = step_size.average(first["loss_average"], loss, beta)
         linear_term = beta * (first["linear_term"] + first["average_shift"])
-        weight = step_size.average(
-            first["average_weight"], torch.ones_like(first["average_weight"]), beta
-        )
+        weight = step_size.average(first["average_weight"], torch.ones_like(loss), beta)
+        norm_sq = self._total(norms, loss)
         raw = step_size.momentum(
             loss_average, linear_term, weight, norm_sq, first["f_star"], first["scale"]
         )
         steps = self._cap(raw, skip)
-        shift = self._shift(found, norms, steps, weight, beta)
-        for bucket in found:
-            here = steps[bucket.group].to(bucket.device)
+        shifts = []
+        for bucket, norm in zip(found, norms, strict=True):
             along = (steps[bucket.group] / weight).to(bucket.device)
-            keep = self._keep(bucket, here)
-            _update.apply(bucket, along, skip.to(bucket.device), keep, beta)
-        for key, new in zip(
-            _options.AVERAGES, (loss_average, linear_term, weight, shift), strict=True
-        ):
+            keep = self._keep(bucket, steps[bucket.group].to(bucket.device))
+            expected = _update.expected_shift(bucket, along, norm, keep)
+            seen = _update.move(bucket, bucket.averages, along, skip.to(bucket.device), keep)
+            shifts.append(expected if seen is None else seen)
+        averages = (loss_average, linear_term, weight, self._total(shifts, loss))
+        for key, new in zip(_options.AVERAGES, averages, strict=True):
             _tree.assign([first[key]], [torch.where(skip, first[key], new)])
-        for index, (old, new) in norms.items():
-            kept = self.param_groups[index]["average_norm_sq"]
-            _tree.assign([kept], [torch.where(skip, old, new)])
 
-    def _average_norms(
-        self, found: list[Bucket], beta: float, like: Tensor
-    ) -> dict[int, tuple[Tensor, Tensor]]:
-        """``||d||^2`` of each group's old and new average, from one pass over d and g."""
-        norms: dict[int, tuple[Tensor, Tensor]] = {}
-        grads_sq = torch.zeros_like(like)
-        for index, group in enumerate(self.param_groups):
-            mine = [b for b in found if b.group == index]
-            if not mine:
-                continue
-            old = self._old_norm(group, mine, like)
-            pairs = [_tree.squared_norm_and_dot(b.grads, b.averages, like.dtype) for b in mine]
-            grad_sq = self._total([pair[0] for pair in pairs], like)
-            inner = self._total([pair[1] for pair in pairs], like)
-            norms[index] = old, step_size.average_norm_sq(old, inner, grad_sq, beta)
-            grads_sq = grads_sq + grad_sq
-        _tree.assign([self.param_groups[0]["grad_norm"]], [grads_sq.sqrt()])
-        return norms
-
-    def _old_norm(self, group: dict[str, Any], mine: list[Bucket], like: Tensor) -> Tensor:
-        """``||d||^2`` before the step: remembered where it can be, measured where it cannot.
-
-        It must be measured when other parameters have gradients than at the last step (bit k of
-        ``active`` tells whether parameter k had one), and for 16-bit averages, whose rounding the
-        recursion does not see.
-        """
-        places = {id(p): k for k, p in enumerate(group["params"])}
-        active = sum(1 << places[i] for bucket in mine for i in bucket.ids)
-        same = group["active"] == active
-        group["active"] = active
-        coarse = any(bucket.averages[0].element_size() < 4 for bucket in mine)
-        if same and not coarse:
-            return group["average_norm_sq"]
-        return self._total([_tree.squared_norm(b.averages, like.dtype) for b in mine], like)
-
-    def _shift(
-        self,
-        found: list[Bucket],
-        norms: dict[int, tuple[Tensor, Tensor]],
-        steps: list[Tensor],
-        weight: Tensor,
-        beta: float,
-    ) -> Tensor:
-        """``<d, x_{k+1} - x_k>``; x itself is read only for weight decay."""
-        total = torch.zeros_like(weight)
-        for index, (_, norm_sq) in norms.items():
-            total = total - steps[index] / weight * norm_sq
-        for b in found:
-            rate = self.param_groups[b.group]["weight_decay"]
-            if rate:
-                inner = beta * _tree.dot(b.averages, b.params, weight.dtype)
-                inner = inner + (1.0 - beta) * _tree.dot(b.grads, b.params, weight.dtype)
-                lost = (rate * steps[b.group]).clamp(max=1.0)
-                total = total - lost * inner.to(total.device)
-        return total
+    def _grad_norm_sq(self, like: Tensor, found: list[Bucket]) -> Tensor:
+        """``||g||^2``, its root left in ``grad_norm``."""
+        norm_sq = self._total([_tree.squared_norm(b.grads, like.dtype) for b in found], like)
+        _tree.assign([self.param_groups[0]["grad_norm"]], [norm_sq.sqrt()])
+        return norm_sq
 
     def _keep(self, bucket: Bucket, step: Tensor) -> Tensor | None:
         """The factor of decoupled weight decay, ``1 - h weight_decay``, or None without."""
@@ -230,9 +176,6 @@ class PolyakOptimizer(LossChannels):
                 self._settle(first, key, device, dtype)
         for group in self.param_groups:
             self._settle(group, "effective_lr", device, dtype)
-            if self._averaging():
-                self._settle(group, "average_norm_sq", device, dtype)
-                group.setdefault("active", 0)
 
     @staticmethod
     def _settle(group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype) -> None:

@@ -64,17 +64,6 @@ def average(old: Tensor, new: Tensor, beta: float) -> Tensor:
     return beta * old + (1.0 - beta) * new
 
 
-def average_norm_sq(old: Tensor, inner: Tensor, new: Tensor, beta: float) -> Tensor:
-    """``||beta d + (1 - beta) g||^2`` from ``||d||^2``, ``<d, g>`` and ``||g||^2``.
-
-    Where d and g cancel, rounding decides the digits; the result is kept above the rounding
-    error of its terms, so that a spurious zero never makes a huge step.
-    """
-    scale = beta * beta * old + (1.0 - beta) ** 2 * new
-    exact = scale + 2.0 * beta * (1.0 - beta) * inner
-    return torch.maximum(exact, 8.0 * torch.finfo(exact.dtype).eps * scale)
-
-
 def momentum(
     loss_average: Tensor,
     linear_term: Tensor,
