@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch.distributed as dist
 from torch import Tensor
 
@@ -18,3 +20,9 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether the tensor is a DTensor, of which each rank may hold a part only."""
+    module = sys.modules.get("torch.distributed.tensor")  # no DTensor exists before its import
+    return module is not None and isinstance(tensor, module.DTensor)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from corridor import _tree
+from corridor import _reduce, _tree
 
 AVERAGE = "gradient_average"
 PLAIN = {torch.nn.Parameter, Tensor}
@@ -57,6 +57,11 @@ def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> lis
                 raise ValueError(
                     f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
                     f"{tuple(p.shape)}; build the layer with sparse=False"
+                )
+            if type(p) not in PLAIN and _reduce.is_sharded(p):
+                raise ValueError(
+                    "expected whole parameters, got a DTensor: the gradient's norm over shards "
+                    "(FSDP2, tensor parallel) is not there yet; use DistributedDataParallel"
                 )
             average = _average(state[p], p) if with_average else grad
             if not p.numel():
