@@ -3,8 +3,9 @@
     python benchmarks/step_cost.py [--rounds 41] [--threads 1]
 
 Ratios are medians of paired rounds. What to expect by memory traffic (words a parameter): SGD
-moves 3, CLR must read the gradient once more before it can step, 4 (1.33); with momentum 5
-against 7 (1.40). A core limited by its reads alone gives 1.50 and 1.67.
+moves 3, CLR must read the gradient once more before it can step, 4 (1.33). A core limited by its
+reads alone gives 3 against 2 (1.50). With momentum SGD reads 3 and CLR 6 (2.0): the gradient to
+check it, then both to average, the average to measure it, then it and the parameters.
 """
 
 from __future__ import annotations
