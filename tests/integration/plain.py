@@ -1,0 +1,146 @@
+"""The plain torch loop that every trainer is compared with, and the small problem both train on.
+
+The loop hands the loss over by ``step(loss=...)``, while trainers need hooks; so the comparison is
+between two ways for the loss to arrive, not between a thing and itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from corridor import CLR
+
+Batch = tuple[Tensor, Tensor]
+STEPS, MICRO_BATCH, FEATURES, CLASSES = 8, 8, 12, 4
+# A trainer does the plain loop's operations in the plain loop's order, so that runs agree bit for
+# bit or, where it sums micro-losses otherwise, to a rounding of float32 (6e-8) a step, which eight
+# steps carry on. A wrong loss moves the steps by percents.
+RTOL = 1e-6
+
+
+class Network(nn.Module):
+    """Scores of a few classes; the seed is set, so that all runs start alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 16), nn.Tanh(), nn.Linear(16, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def dataset(micro_batches: int) -> TensorDataset:
+    """Points around the directions of the classes, each with noise of its own."""
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(CLASSES, FEATURES, generator=generator)
+    labels = torch.randint(CLASSES, (micro_batches * MICRO_BATCH,), generator=generator)
+    noise = torch.randn(len(labels), FEATURES, generator=generator)
+    return TensorDataset(directions[labels] + noise, labels)
+
+
+def batches(micro_batches: int) -> DataLoader:
+    """The micro-batches, always in the same order."""
+    return DataLoader(dataset(micro_batches), batch_size=MICRO_BATCH)
+
+
+def optimizer(model: nn.Module, **options) -> CLR:
+    """CLR with the paper's cap for large data sets, high enough to let the loss choose."""
+    return CLR(model.parameters(), **{"max_lr": 10.0, **options})
+
+
+def high_scaler() -> torch.amp.GradScaler:
+    """A scaler whose first scales overflow float16."""
+    return torch.amp.GradScaler("cpu", init_scale=2.0**19)
+
+
+@dataclass
+class Record:
+    """What a run did: step sizes, norms and caps as each step left them, and the end."""
+
+    sizes: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    caps: list[float] = field(default_factory=list)
+    skipped: int = 0
+    weights: list[Tensor] = field(default_factory=list)
+
+    def follow(self, opt: CLR) -> Record:
+        """Note every step that the optimizer makes from now on."""
+
+        def note(stepped, args, kwargs) -> None:
+            first = stepped.param_groups[0]
+            self.sizes.append(float(first["effective_lr"]))
+            self.norms.append(float(first["grad_norm"]))
+            self.caps.append(float(first["lr"]))
+            self.skipped = int(first["skipped"])
+
+        opt.register_step_post_hook(note)
+        return self
+
+    def end(self, model: nn.Module) -> Record:
+        """Keep the weights."""
+        self.weights = [p.detach().clone() for p in model.parameters()]
+        return self
+
+
+def check_equal(run: Record, expected: Record, rtol: float = RTOL) -> None:
+    """Same steps, same weights; weights near 0 are held to ``rtol`` of their tensor's largest."""
+    assert run.skipped == expected.skipped
+    assert run.caps == expected.caps
+    assert run.sizes == pytest.approx(expected.sizes, rel=rtol)
+    assert run.norms == pytest.approx(expected.norms, rel=rtol, nan_ok=True)
+    for got, want in zip(run.weights, expected.weights, strict=True):
+        torch.testing.assert_close(got, want, rtol=rtol, atol=rtol * float(want.abs().max()))
+
+
+def mean_losses(model: nn.Module, group: Sequence[Batch]) -> Iterable[Tensor]:
+    """The terms of the mean loss over micro-batches, one at a time."""
+    for x, y in group:
+        yield cross_entropy(model(x), y) / len(group)
+
+
+def train(
+    *,
+    accumulate: int = 1,
+    clip: float | None = None,
+    halve_cap_every: int | None = None,
+    autocast: torch.dtype | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    epochs: int = 1,
+    steps: int = STEPS,
+    terms: Callable[[nn.Module, Sequence[Batch]], Iterable[Tensor]] = mean_losses,
+    **options,
+) -> Record:
+    """The reference: torch, and no trainer. A scaler means autocast to float16."""
+    autocast = torch.float16 if scaler else autocast
+    model = Network()
+    opt = optimizer(model, **options)
+    record = Record().follow(opt)
+    scheduler = StepLR(opt, halve_cap_every, gamma=0.5) if halve_cap_every else None
+    scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+    for _ in range(epochs):
+        data: list[Batch] = [(x, y) for x, y in batches(steps * accumulate)]
+        for i in range(steps):
+            opt.zero_grad()
+            loss = torch.zeros(())
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                for term in terms(model, data[i * accumulate : (i + 1) * accumulate]):
+                    scaler.scale(term).backward()
+                    loss += term.detach()
+            if clip is not None:
+                scaler.unscale_(opt)
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            scaler.step(opt, loss=loss)
+            scaler.update()
+            if scheduler is not None:
+                scheduler.step()
+    assert len(set(record.sizes)) > steps // 2  # else the cap, not the loss, is being compared
+    return record.end(model)
