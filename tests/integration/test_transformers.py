@@ -1,0 +1,185 @@
+"""CLR in the Hugging Face Trainer takes the steps of the plain loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.integration import plain
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import StepLR
+
+transformers = pytest.importorskip("transformers", reason="Transformers is not installed")
+pytest.importorskip("accelerate", reason="Accelerate, which its Trainer needs, is not installed")
+IGNORED = -100
+
+
+class HubModel(nn.Module):
+    """The network of the plain loop, returning its loss as the models of the hub do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = plain.Network()
+
+    def forward(self, x, labels=None):
+        scores = self.network(x)
+        loss = None if labels is None else cross_entropy(scores, labels)
+        return {"loss": loss, "logits": scores}
+
+
+class CountingModel(HubModel):
+    """A mean over the labels of the whole step, as language models with padding have it."""
+
+    def forward(self, x, labels=None, **kwargs):
+        scores = self.network(x)
+        total = cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum")
+        return {"loss": total / kwargs["num_items_in_batch"], "logits": scores}
+
+
+class Wordless(HubModel):
+    """Leaves its loss to the Trainer's `compute_loss_func`."""
+
+    def forward(self, x, labels=None):
+        return {"logits": self.network(x)}
+
+
+def summed_loss(outputs, labels, num_items_in_batch=None):
+    return cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+
+class Watching(transformers.Trainer):
+    """For losses computed outside the model: watch what `compute_loss` gives."""
+
+    def compute_loss(self, *args, **kwargs):
+        result = super().compute_loss(*args, **kwargs)
+        self.optimizer.optimizer.watch(result[0] if isinstance(result, tuple) else result)
+        return result
+
+
+def items(micro_batches: int, ignored: bool = False) -> list[dict]:
+    points = [{"x": x, "labels": y} for x, y in plain.dataset(micro_batches)]
+    for i, item in enumerate(points if ignored else []):
+        if i % 3 == 0 and (i // plain.MICRO_BATCH) % 2:  # every other micro-batch is thinner
+            item["labels"] = torch.tensor(IGNORED)
+    return points
+
+
+def fit(
+    model: HubModel,
+    tmp_path,
+    *,
+    data=None,
+    kind=None,
+    attach: bool = True,
+    halve_cap_every: int | None = None,
+    record: plain.Record | None = None,
+    resume=None,
+    clr: dict | None = None,
+    **options,
+):
+    opt = plain.optimizer(model.network, **(clr or {}))
+    record = (record or plain.Record()).follow(opt)
+    if attach:
+        opt.attach(model)
+    scheduler = StepLR(opt, halve_cap_every, gamma=0.5) if halve_cap_every else None
+    fixed = {
+        "output_dir": str(tmp_path),
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": plain.MICRO_BATCH,
+        "train_sampling_strategy": "sequential",
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0,
+    }
+    arguments = transformers.TrainingArguments(**{**fixed, **options})
+    micro_batches = plain.STEPS * arguments.gradient_accumulation_steps
+    running = (kind or transformers.Trainer)(
+        model,
+        arguments,
+        train_dataset=items(micro_batches) if data is None else data,
+        optimizers=(opt, scheduler),
+    )
+    running.train(resume_from_checkpoint=resume)
+    return record.end(model.network)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}], ids=["plain", "momentum"])
+def test_float32(options: dict, tmp_path):
+    plain.check_equal(fit(HubModel(), tmp_path, clr=options), plain.train(**options))
+
+
+def test_accumulation(tmp_path):
+    run = fit(HubModel(), tmp_path, gradient_accumulation_steps=4)
+    plain.check_equal(run, plain.train(accumulate=4))
+
+
+def test_accumulation_normalised_by_labels(tmp_path):
+    data = items(4 * plain.STEPS, ignored=True)
+    inputs = torch.stack([item["x"] for item in data]).split(plain.MICRO_BATCH)
+    labels = torch.stack([item["labels"] for item in data]).split(plain.MICRO_BATCH)
+    assert len({int((y != IGNORED).sum()) for y in labels}) > 1
+    step = iter(range(plain.STEPS))
+
+    def terms(model, group):
+        first = 4 * next(step)
+        count = sum(int((y != IGNORED).sum()) for y in labels[first : first + 4])
+        for i in range(first, first + 4):
+            total = cross_entropy(model(inputs[i]), labels[i], reduction="sum")
+            yield total / count
+
+    run = fit(CountingModel(), tmp_path, data=data, gradient_accumulation_steps=4)
+    plain.check_equal(run, plain.train(accumulate=4, terms=terms))
+
+
+def test_clipping(tmp_path):
+    run = fit(HubModel(), tmp_path, max_grad_norm=0.5)
+    plain.check_equal(run, plain.train(clip=0.5))
+
+
+def test_a_scheduler_scales_the_cap(tmp_path):
+    run = fit(HubModel(), tmp_path, clr={"max_lr": 2.0}, halve_cap_every=2)
+    plain.check_equal(run, plain.train(max_lr=2.0, halve_cap_every=2))
+
+
+def test_bfloat16(tmp_path):
+    run = fit(HubModel(), tmp_path, bf16=True)
+    plain.check_equal(run, plain.train(autocast=torch.bfloat16))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_loss_computed_outside_the_model(accumulate: int, tmp_path):
+    class Trainer(Watching):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, compute_loss_func=summed_loss, **kwargs)
+
+    options = {"attach": False, "gradient_accumulation_steps": accumulate}
+    run = fit(Wordless(), tmp_path, kind=Trainer, **options)
+    plain.check_equal(run, plain.train(accumulate=accumulate))
+
+
+def test_attach_cannot_see_a_loss_computed_outside_the_model(tmp_path):
+    class Trainer(transformers.Trainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, compute_loss_func=summed_loss, **kwargs)
+
+    with pytest.raises(ValueError, match="no loss reached the optimizer"):
+        fit(Wordless(), tmp_path, kind=Trainer)
+
+
+def test_a_bare_trainer_is_told_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"attach\(model\) for trainers"):
+        fit(HubModel(), tmp_path, attach=False)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    """Two trainers, the second from the checkpoint that the first left at half the steps."""
+    half, options = plain.STEPS // 2, {"momentum": 0.9}
+    saving = {"save_strategy": "steps", "save_steps": half, "clr": options}
+    record = fit(HubModel(), tmp_path, max_steps=half, **saving)
+    checkpoint = str(tmp_path / f"checkpoint-{half}")
+    fit(HubModel(), tmp_path, record=record, resume=checkpoint, **saving)
+    plain.check_equal(record, plain.train(**options))
