@@ -59,7 +59,7 @@ def optimizer(model: nn.Module, **options) -> CLR:
 
 def high_scaler() -> torch.amp.GradScaler:
     """A scaler whose first scales overflow float16."""
-    return torch.amp.GradScaler("cpu", init_scale=2.0**19)
+    return torch.amp.GradScaler("cpu", init_scale=2.0**20)
 
 
 @dataclass
@@ -78,7 +78,9 @@ class Record:
         def note(stepped, args, kwargs) -> None:
             first = stepped.param_groups[0]
             self.sizes.append(float(first["effective_lr"]))
-            self.norms.append(float(first["grad_norm"]))
+            skipped = int(first["skipped"]) > self.skipped
+            # An overflow leaves inf or NaN, as the trainer's own arithmetic on it has it.
+            self.norms.append(0.0 if skipped else float(first["grad_norm"]))
             self.caps.append(float(first["lr"]))
             self.skipped = int(first["skipped"])
 
@@ -96,7 +98,7 @@ def check_equal(run: Record, expected: Record, rtol: float = RTOL) -> None:
     assert run.skipped == expected.skipped
     assert run.caps == expected.caps
     assert run.sizes == pytest.approx(expected.sizes, rel=rtol)
-    assert run.norms == pytest.approx(expected.norms, rel=rtol, nan_ok=True)
+    assert run.norms == pytest.approx(expected.norms, rel=rtol)
     for got, want in zip(run.weights, expected.weights, strict=True):
         torch.testing.assert_close(got, want, rtol=rtol, atol=rtol * float(want.abs().max()))
 

@@ -27,6 +27,7 @@ def fit(
     accelerator,
     *,
     clip: float | None = None,
+    scaler=None,
     halve_cap_every: int | None = None,
     steps: int = plain.STEPS,
     **options,
@@ -40,7 +41,7 @@ def fit(
     model, opt, data, scheduler = accelerator.prepare(model, clr, data, scheduler)
     for x, y in data:
         with accelerator.accumulate(model):
-            accelerator.backward(clr.watch(cross_entropy(model(x), y)))
+            accelerator.backward(clr.watch(cross_entropy(model(x), y), scaler))
             if clip is not None and accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), clip)
             opt.step()
@@ -75,6 +76,29 @@ def test_a_scheduler_scales_the_cap(accumulate: int):
 def test_bfloat16():
     run = fit(start(mixed_precision="bf16"))
     plain.check_equal(run, plain.train(autocast=torch.bfloat16))
+
+
+def half(**options):
+    """Accelerate makes no scaler on a CPU; this is what it sets up for fp16 on a GPU."""
+    accelerator = start(mixed_precision="fp16", **options)
+    accelerator.native_amp, accelerator.scaler = True, plain.high_scaler()
+    return accelerator
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_float16_with_a_scaler(accumulate: int):
+    expected = plain.train(accumulate=accumulate, scaler=plain.high_scaler())
+    assert 0 < expected.skipped < plain.STEPS // 2
+    plain.check_equal(fit(half(gradient_accumulation_steps=accumulate)), expected)
+
+
+def test_float16_with_clipping_needs_the_scaler():
+    """Clipping unscales the gradients first, so that the watched loss must be unscaled too."""
+    with pytest.raises(ValueError, match=r"watch\(loss, scaler=scaler\)"):
+        fit(half(), clip=0.5)
+    accelerator = half()
+    run = fit(accelerator, clip=0.5, scaler=accelerator.scaler)
+    plain.check_equal(run, plain.train(clip=0.5, scaler=plain.high_scaler()))
 
 
 def test_a_closure():

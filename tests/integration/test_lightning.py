@@ -171,7 +171,7 @@ def test_16_mixed_with_clipping(tmp_path):
         fit(Classifier(), tmp_path, gradient_clip_val=0.5, **half())
     expected = plain.train(clip=0.5, scaler=plain.high_scaler())
     assert 0 < expected.skipped < plain.STEPS // 2
-    assert max(n for n, s in zip(expected.norms, expected.sizes, strict=True) if s) < 0.501
+    assert max(expected.norms) < 0.501
     plain.check_equal(
         fit(ClippedUnderScaler(), tmp_path, gradient_clip_val=0.5, **half()), expected
     )

@@ -71,6 +71,8 @@ def fit(
     data=None,
     kind=None,
     attach: bool = True,
+    half: bool = False,
+    tell_scaler: bool = True,
     halve_cap_every: int | None = None,
     record: plain.Record | None = None,
     resume=None,
@@ -79,8 +81,6 @@ def fit(
 ):
     opt = plain.optimizer(model.network, **(clr or {}))
     record = (record or plain.Record()).follow(opt)
-    if attach:
-        opt.attach(model)
     scheduler = StepLR(opt, halve_cap_every, gamma=0.5) if halve_cap_every else None
     fixed = {
         "output_dir": str(tmp_path),
@@ -94,6 +94,7 @@ def fit(
         "train_sampling_strategy": "sequential",
         "lr_scheduler_type": "constant",
         "max_grad_norm": 0.0,
+        "fp16": half,
     }
     arguments = transformers.TrainingArguments(**{**fixed, **options})
     micro_batches = plain.STEPS * arguments.gradient_accumulation_steps
@@ -103,6 +104,12 @@ def fit(
         train_dataset=items(micro_batches) if data is None else data,
         optimizers=(opt, scheduler),
     )
+    scaler = None
+    if half:  # the Trainer makes no scaler on a CPU; this is what it sets up on a GPU
+        scaler = plain.high_scaler()
+        running.accelerator.native_amp, running.accelerator.scaler = True, scaler
+    if attach:
+        opt.attach(model, scaler if tell_scaler else None)
     running.train(resume_from_checkpoint=resume)
     return record.end(model.network)
 
@@ -148,6 +155,23 @@ def test_a_scheduler_scales_the_cap(tmp_path):
 def test_bfloat16(tmp_path):
     run = fit(HubModel(), tmp_path, bf16=True)
     plain.check_equal(run, plain.train(autocast=torch.bfloat16))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_float16(clip: float, accumulate: int, tmp_path):
+    options = {"gradient_accumulation_steps": accumulate, "max_grad_norm": clip}
+    run = fit(HubModel(), tmp_path, half=True, **options)
+    scaler = plain.high_scaler()
+    expected = plain.train(accumulate=accumulate, clip=clip or None, scaler=scaler)
+    assert 0 < expected.skipped < plain.STEPS // 2
+    plain.check_equal(run, expected)
+
+
+def test_float16_needs_the_scaler(tmp_path):
+    """The Trainer unscales before every step, clipping or not, since it logs the norm."""
+    with pytest.raises(ValueError, match=r"attach\(model, scaler=scaler\)"):
+        fit(HubModel(), tmp_path, half=True, tell_scaler=False)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
