@@ -27,6 +27,12 @@ class HubModel(nn.Module):
         return {"loss": loss, "logits": scores}
 
 
+class Configured(HubModel):
+    """Smoothing looks into the model's configuration."""
+
+    config = transformers.PretrainedConfig()
+
+
 class CountingModel(HubModel):
     """A mean over the labels of the whole step, as language models with padding have it."""
 
@@ -192,6 +198,20 @@ def test_attach_cannot_see_a_loss_computed_outside_the_model(tmp_path):
 
     with pytest.raises(ValueError, match="no loss reached the optimizer"):
         fit(Wordless(), tmp_path, kind=Trainer)
+
+
+def test_label_smoothing(tmp_path):
+    """The Trainer smooths outside the model; the same two outcomes."""
+    with pytest.raises(ValueError, match="no loss reached the optimizer"):
+        fit(Configured(), tmp_path, label_smoothing_factor=0.1)
+
+    def terms(model, group):
+        for x, y in group:
+            yield cross_entropy(model(x), y, label_smoothing=0.1)
+
+    options = {"attach": False, "label_smoothing_factor": 0.1, "kind": Watching}
+    run = fit(Configured(), tmp_path, clr={"f_star": 0.3}, **options)
+    plain.check_equal(run, plain.train(terms=terms, f_star=0.3))
 
 
 def test_a_bare_trainer_is_told_what_to_do(tmp_path):
