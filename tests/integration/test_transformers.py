@@ -211,7 +211,8 @@ def test_label_smoothing(tmp_path):
 
     options = {"attach": False, "label_smoothing_factor": 0.1, "kind": Watching}
     run = fit(Configured(), tmp_path, clr={"f_star": 0.3}, **options)
-    plain.check_equal(run, plain.train(terms=terms, f_star=0.3))
+    # Its formula is another one than torch's, so that every loss is rounded differently.
+    plain.check_equal(run, plain.train(terms=terms, f_star=0.3), rtol=1e-5)
 
 
 def test_a_bare_trainer_is_told_what_to_do(tmp_path):
