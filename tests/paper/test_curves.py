@@ -37,3 +37,8 @@ def curve(steps: list[int], loss: list[float]) -> Curve:
 def test_a_band_covers_the_steps_that_all_runs_have():
     values = band([curve([1, 2, 3], [3.0, 2.0, 1.0]), curve([1, 2], [5.0, 1.0])], "loss")
     assert values == {"x": [1, 2], "low": [3.0, 1.0], "median": [3.0, 1.0], "high": [5.0, 2.0]}
+
+
+def test_a_huge_loss_leaves_no_trace_in_later_means():
+    means = running_mean([1e17, 1e-3, 1e-3, 2e-3], 2)
+    assert means[2:] == pytest.approx([1e-3, 1.5e-3])

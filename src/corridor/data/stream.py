@@ -1,6 +1,7 @@
 """Batches decoded on the fly, in this process or in a DataLoader's workers."""
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -79,11 +80,18 @@ def stream(
         # Workers get their seeds from here instead of from torch's global generator, which would
         # move, and with it everything that is drawn from it later.
         generator=generator(0),
+        worker_init_fn=_deaf,
     )
     for batch in loader:
         if isinstance(batch, Exception):
             raise batch
         yield batch
+
+
+def _deaf(worker: int) -> None:
+    """Leave signals that reach the whole process group to the main process, which saves first."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _unchanged(batch: object) -> object:

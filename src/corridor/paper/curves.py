@@ -50,12 +50,11 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
         >>> running_mean([4.0, 2.0, 0.0], 2)
         [4.0, 3.0, 1.0]
     """
-    means, total, bad = [], 0.0, 0
-    for index, value in enumerate(values):
-        left = values[index - window] if index >= window else 0.0
-        bad += (not math.isfinite(value)) - (not math.isfinite(left))
-        total += (value if math.isfinite(value) else 0.0) - (left if math.isfinite(left) else 0.0)
-        means.append(math.inf if bad else max(total, 0.0) / min(index + 1, window))
+    means = []
+    for end in range(1, len(values) + 1):  # each window by itself: a sum carried on keeps the
+        last = values[max(0, end - window) : end]  # rounding errors of a huge loss for ever
+        finite = all(map(math.isfinite, last))
+        means.append(math.fsum(last) / len(last) if finite else math.inf)
     return means
 
 

@@ -72,8 +72,8 @@ def load(out: Path) -> dict[str, Any] | None:
     for path in paths:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            content["position"] = Position(**content["position"])
-            return content
+            position = Position(**content["position"])
+            return {"position": position, **{key: content[key] for key in ("states", "random")}}
         except Exception as error:  # a torn file raises whatever its torn part suggests
             reason = " ".join(str(error).split())[:120]
             warnings.warn(f"{path} is damaged ({reason}); taking the one before", stacklevel=2)

@@ -73,17 +73,20 @@ def write_json(path: Path, value: Any) -> None:
         file.write((dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is not JSON.
+        ValueError: If it is no JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object, got {type(value).__name__}")
+    return value
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

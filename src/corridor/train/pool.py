@@ -78,6 +78,7 @@ def run_jobs(work: Work, jobs: Sequence[Any], processes: int) -> Iterator[Event]
     finally:
         for worker in workers:
             worker.process.terminate()
+            worker.pipe.close()  # one whose job ended all the same waits here for the next
         for worker in workers:
             worker.process.join()
 
@@ -162,19 +163,24 @@ def _serve(work: Work, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_follow_parent, daemon=True).start()
+
+    def tell(kind: str, value: Any) -> None:
+        with suppress(ConnectionError):  # nobody listens any more; the job at hand is still saved
+            pipe.send((kind, value))
+
     while True:
         try:
             job = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
-            work(job, lambda value: pipe.send(("progress", value)))
+            work(job, lambda value: tell("progress", value))
             answer = ("done", None)
         except Exception as error:
             answer = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
         except KeyboardInterrupt:
             return  # stopped and saved; the parent is not waiting any more
-        pipe.send(answer)
+        tell(*answer)
 
 
 def _follow_parent() -> None:

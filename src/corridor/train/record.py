@@ -107,7 +107,12 @@ def read_config(path: Path) -> Config | None:
 def read_summary(path: Path) -> Summary | None:
     """The summary of a run folder; None if the run has not ended."""
     file = path / SUMMARY
-    return Summary(**numbers(read_json(file))) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        return Summary(**numbers(read_json(file)))
+    except TypeError as error:
+        raise ValueError(f"{file} is no summary of this version ({error}); remove it") from error
 
 
 def write_summary(path: Path, summary: Summary) -> None:
