@@ -106,7 +106,7 @@ def verdicts(clr: Curve, fixed: dict[str, Curve]) -> list[str]:
 def test_verdicts_follow_the_numbers():
     fast, slow = made_up(10, 0.9, 0.5), made_up(20, 0.95, 1.0)
     assert verdicts(fast, {"1": slow}) == ["holds", "holds"]
-    assert verdicts(slow, {"0.5": fast}) == ["does not hold", "does not hold"]
+    assert verdicts(slow, {"0.5": fast}) == ["does not hold", "undecided"]  # no larger rate ran
     never = made_up(None, 0.1, 1.0)
     assert verdicts(never, {"1": never})[0] == "undecided"
     assert verdicts(never, {"1": fast})[0] == "does not hold"

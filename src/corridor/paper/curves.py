@@ -28,7 +28,7 @@ class Curve:
         steps_to_target: steps until `loss` first fell below the target; None if it never did.
         mean_lr: mean step size until then, or over all steps.
         final_loss: the last of `loss`; inf if the run diverged.
-        best_accuracy: the best of all evaluations; nan without any.
+        best_accuracy: the best of all evaluations; -inf without any.
     """
 
     status: str
@@ -96,7 +96,7 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
         steps_to_target=reached,
         mean_lr=statistics.fmean(rates[:reached]) if rates else math.nan,
         final_loss=loss[-1] if loss and status == "finished" else math.inf,
-        best_accuracy=max(accuracy, default=math.nan),
+        best_accuracy=max(accuracy, default=-math.inf),
     )
 
 

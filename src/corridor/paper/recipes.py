@@ -40,7 +40,12 @@ def figure2(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
         >>> runs[0].name, runs[0].config.optimizer, runs[0].config.data
         ('clr-uncapped_seed0', 'clr', 'digits')
     """
-    base = {**_figure2_base(scale), **overrides}
+    base = _figure2_base(scale)
+    if "model" in overrides:
+        base.pop("width", None)  # another network has its own
+    if overrides.keys() & {"data", "data_dir", "model"}:
+        base.pop("checkpoint_every", None)  # it may take long
+    base |= overrides
     settings = {
         "clr-uncapped": {"optimizer": "clr", "lr": math.inf},
         "clr": {"optimizer": "clr"},
@@ -75,8 +80,7 @@ def _figure2_base(scale: str) -> dict[str, Any]:
         "precision": "bfloat16",
         "channels_last": True,
     }
-    # One checkpoint at the end of a demo run; longer ones can go on after an interruption.
-    demo["checkpoint_every"] = 10**9
+    demo["checkpoint_every"] = 10**9  # seconds long: one checkpoint, at the end
     return {"demo": demo, "laptop": laptop, "paper": paper}[scale]
 
 

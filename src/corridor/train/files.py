@@ -8,7 +8,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows: there, nobody is kept out
+    fcntl = None
+
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing a folder; the lock goes with the process, however it ends.
+
+    Raises:
+        OSError: Another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(
+                f"another process is writing to {folder}; wait for it, or give a new folder"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from corridor.train import checkpoint
 from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
+from corridor.train.files import locked
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.progress import Reporter, reporter
 from corridor.train.record import Recorder, Summary, open_folder, read_run, write_summary
@@ -64,7 +65,7 @@ def train(
     ended = open_folder(out, config, resume=resume)
     if ended is not None:
         return ended
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with locked(out), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         engine = Engine(config, device)
         with listening() as flag:

@@ -168,20 +168,28 @@ def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
             error
         )
     found = read_config(out)
-    if found is None and all(file.name.startswith(".") for file in out.iterdir()):
-        return None  # nothing, or the temporary file of a process killed at the start
-    if not resume:
-        raise ValueError(
-            f"{out} is not empty; continue its run with --resume, or give a new folder"
-        )
     if found is None:
-        raise ValueError(f"{out} holds other files and no run; give a new folder")
+        check_free(out)
+        return None
+    if not resume:
+        raise ValueError(f"{out} holds a run; continue it with --resume, or give a new folder")
     check_same(out, found, config)
     summary = read_summary(out)
     if summary is None or summary.status == "failed":
         return None
     same_length = all(getattr(found, name) == getattr(config, name) for name in LENGTH)
     return summary if same_length or summary.status == "diverged" else None
+
+
+def check_free(out: Path) -> None:
+    """Raise a ValueError if a path that holds no run holds anything else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out} is a file; give a new folder")
+    # What begins with a dot is the temporary file of a process killed at the start.
+    if not all(file.name.startswith(".") for file in out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no run; give a new folder")
 
 
 def check_same(out: Path, found: Config, config: Config) -> None:

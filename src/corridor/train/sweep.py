@@ -13,9 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from corridor.train.config import Config, differences
 from corridor.train.environment import usable_cores
+from corridor.train.files import locked
 from corridor.train.pool import Event, run_jobs
 from corridor.train.progress import Silent
-from corridor.train.record import Summary, read_config, read_summary, write_failure
+from corridor.train.record import Summary, check_free, read_config, read_summary, write_failure
 from corridor.train.stop import Interrupted
 
 # A worker tells how far it is not more often than this, in seconds.
@@ -78,7 +79,7 @@ def sweep(
     todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
     _make(out)
     jobs = [(runs[i].config, folders[i]) for i in todo]
-    with _display(progress, done=len(runs) - len(todo), total=len(runs)) as show:
+    with locked(out), _display(progress, done=len(runs) - len(todo), total=len(runs)) as show:
         try:
             for event in run_jobs(_work, jobs, processes or usable_cores()):
                 _take(event, *jobs[event.index], show)
@@ -112,6 +113,7 @@ def _ended(folder: Path, config: Config) -> bool:
     """Whether a folder holds this very run, ended; a ValueError if it holds another."""
     found = read_config(folder)
     if found is None:
+        check_free(folder)
         return False
     names = differences(found, config)
     if names:

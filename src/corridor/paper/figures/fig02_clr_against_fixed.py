@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -55,7 +56,7 @@ def compute(
         curve = read_curve(folder, window, TARGET)
         settings.setdefault(run.name.rsplit("_", 1)[0], []).append(curve)
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed, first {failed[0]}")
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed, first {failed[0]}")
     first = read_run(folders[runs[0]])
     assert first.summary is not None
     target = out / "figures" / NAME
@@ -155,17 +156,16 @@ def _cell(values: Sequence[float | None], digits: int = 2) -> str:
 
 
 def _percent(values: Sequence[float]) -> str:
-    low, mid, high = spread(values)
-    return f"{mid:.1f} %" + ("" if low == high else f" [{low:.1f}, {high:.1f}]")
+    low, mid, high = (f"{v:.1f}" if math.isfinite(v) else "–" for v in spread(values))
+    return f"{mid} %" + ("" if low == high else f" [{low}, {high}]")
 
 
 def _row(name: str, curves: list[Curve], data: dict[str, Any]) -> list[str]:
-    accuracy = [100.0 * c.best_accuracy for c in curves]
     return [
         label(name, data["cap"]),
         _cell([c.steps_to_target for c in curves]),
         _cell([c.final_loss for c in curves]).replace("not reached", "–"),
-        _percent(accuracy),
+        _accuracy(curves),
         _cell([c.mean_lr for c in curves]),
         f"{sum(map(diverged, curves))} of {len(curves)}",
     ]
@@ -177,8 +177,9 @@ def _caption(data: dict[str, Any]) -> str:
     commit = (where.get("git_commit") or "unknown")[:9]
     images = f"{config['train_limit']} images of " if config["train_limit"] else ""
     size = f" at {config['image_size']} pixels" if config["image_size"] else ""
+    width = f" of width {config['width']}" if config["width"] else ""
     return (
-        f"Data: {images}{data['data']}{size}. Network: {config['model']}, "
+        f"Data: {images}{data['data']}{size}. Network: {config['model']}{width}, "
         f"{data['parameters']:,} parameters. Batch {config['batch_size']}, no momentum, no weight "
         f"decay. Scale {data['scale']}, {len(data['seeds'])} seeds (line: median, shade: range). "
         f"Made on {machine}, torch {where['torch']}, commit {commit}."
@@ -187,10 +188,13 @@ def _caption(data: dict[str, Any]) -> str:
 
 def _again(data: dict[str, Any]) -> str:
     extra = "".join(
-        f" --{k.replace('_', '-')} {v}" for k, v in data["overrides"].items() if k != "data_dir"
+        f" --{k.replace('_', '-')} {shlex.quote(str(v))}"
+        for k, v in data["overrides"].items()
+        if k != "data_dir"
     )
     seeds = "" if len(data["seeds"]) == 3 else f" --seeds {len(data['seeds'])}"
-    return f"corridor figure {NUMBER} --scale {data['scale']}{extra}{seeds} --out out"
+    local = " --data-dir DIR" if "data_dir" in data["overrides"] else ""
+    return f"corridor figure {NUMBER} --scale {data['scale']}{extra}{local}{seeds} --out out"
 
 
 # --- verdicts ------------------------------------------------------------------------------------
@@ -238,16 +242,30 @@ def _verdict(steps: float, best: float) -> str:
 
 def _tests_better(ours: list[Curve], fixed: dict[str, list[Curve]]) -> Claim:
     rate = statistics.median(c.mean_lr for c in ours)
-    accuracy = _median(ours, "best_accuracy")
-    best_name, best_curves = max(fixed.items(), key=lambda item: _median(item[1], "best_accuracy"))
-    best = _median(best_curves, "best_accuracy")
-    best_rate = float(best_name[4:])
+    larger = {name: runs for name, runs in fixed.items() if float(name[4:]) > rate}
+    best_name, best = max(
+        larger.items(), key=lambda item: _median(item[1], "best_accuracy"), default=("", [])
+    )
+    there = f"best larger rate {best_name[4:]}: {_accuracy(best)}" if best else "no larger rate ran"
     return Claim(
         claim="A larger fixed rate tests better than CLR without a cap",
-        measured=f"CLR {100 * accuracy:.1f} % at a mean step of {_number(rate)}; "
-        f"best fixed rate {best_rate:g}: {100 * best:.1f} %",
-        verdict="holds" if best > accuracy and best_rate > rate else "does not hold",
+        measured=f"CLR {_accuracy(ours)} at a mean step of {_number(rate)}; {there}",
+        verdict=_better(best, ours),
     )
+
+
+def _accuracy(curves: list[Curve]) -> str:
+    return _percent([100.0 * c.best_accuracy for c in curves])
+
+
+def _better(ones: list[Curve], others: list[Curve]) -> str:
+    """Whether ones test better than others; undecided where the ranges over seeds overlap."""
+    if not ones:
+        return "undecided"
+    one, other = (spread([c.best_accuracy for c in curves]) for curves in (ones, others))
+    if one[1] <= other[1]:
+        return "does not hold"
+    return "holds" if one[0] > other[2] else "undecided"
 
 
 # --- the picture ---------------------------------------------------------------------------------
@@ -278,15 +296,16 @@ def _plot(folder: Path, curves: dict[str, list[Curve]], data: dict[str, Any]) ->
                 _style.draw_band(step, band(runs, "effective_lr"), text, styles[name], shade)
             else:
                 step.axhline(float(name[4:]), **styles[name])
-        initial = max(c.loss[0] for runs in curves.values() for c in runs)
+        began = [c.loss[0] for runs in curves.values() for c in runs]
+        initial = max(filter(math.isfinite, began), default=1.0)
         lowest = min(c.final_loss for runs in curves.values() for c in runs)
         loss.set(yscale="log", ylim=(0.5 * min(lowest, TARGET), 4 * initial))
         loss.axhline(TARGET, color="black", linewidth=0.8, linestyle=":")
         loss.annotate("target", (0, TARGET), xytext=(2, 2), textcoords="offset points", fontsize=8)
         loss.set(title="Training loss", ylabel="cross-entropy (nats)", xlabel="steps")
-        best = 100 * max(c.best_accuracy for runs in curves.values() for c in runs)
+        best = 100 * max(max(c.best_accuracy, 0.0) for runs in curves.values() for c in runs)
         accuracy.set(title="Test accuracy", ylabel="correct (%)", xlabel="steps")
-        accuracy.set_ylim(0.5 * best, min(100.5, 1.02 * best))
+        accuracy.set_ylim(0.5 * best, min(100.5, 1.02 * best + 0.1))
         step.set(title="Step size", ylabel="learning rate", xlabel="steps", yscale="log")
         handles, texts = loss.get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=5, fontsize=9)
