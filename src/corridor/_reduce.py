@@ -1,28 +1,82 @@
-"""Means over the ranks of a process group: the core's one file that names torch.distributed."""
+"""Sums and means over ranks: the core's one file that names torch.distributed.
+
+A step size needs the loss averaged over all ranks and the sums over sharded tensors completed. Both
+travel in one all-reduce of a few numbers: a shard that several ranks hold alike is counted by each
+of them in part, so that the sum over the world counts it once, whatever the placements.
+"""
 
 from __future__ import annotations
 
 import sys
+from math import prod
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
-
-
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """Mean of a 0-dim tensor over the ranks of the default process group.
-
-    Without an initialised group, or alone in it, the value is returned as it is. Data-parallel
-    training averages gradients over ranks; a step size that is to match them needs the loss
-    averaged alike, else every rank takes a step of its own and the parameters drift apart.
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return value
-    total = value.clone()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
 
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether the tensor is a DTensor, of which each rank may hold a part only."""
     module = sys.modules.get("torch.distributed.tensor")  # no DTensor exists before its import
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def world_size() -> int:
+    """Number of ranks in the default process group, 1 without one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a DTensor, sharing its memory; any other tensor as it is."""
+    return tensor.to_local() if is_sharded(tensor) else tensor  # pyright: ignore
+
+
+def placed_as(tensor: Tensor, like: Tensor) -> Tensor:
+    """A DTensor with the placements of another, so that their local parts belong together."""
+    if tensor.placements == like.placements:  # pyright: ignore[reportAttributeAccessIssue]
+        return tensor
+    return tensor.redistribute(like.device_mesh, like.placements)  # pyright: ignore
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full value of a DTensor on every rank; any other tensor as it is."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore
+
+
+def share(tensor: Tensor) -> float:
+    """The part of a DTensor's local sums that this rank adds to a sum over the world.
+
+    Ranks outside of the tensor's mesh are taken to hold copies of it, as under data parallelism
+    around tensor parallelism; under pipeline parallelism they hold other tensors, and it is wrong.
+    """
+    mesh = tensor.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
+    # _StridedShard.is_shard() is False: what is not replicated is sharded.
+    placements = tensor.placements  # pyright: ignore[reportAttributeAccessIssue]
+    shards = prod(mesh.size(i) for i, p in enumerate(placements) if not p.is_replicate())
+    return shards / world_size()
+
+
+def over_ranks(loss: Tensor, sums: Tensor | None, average_loss: bool) -> tuple[Tensor, Tensor]:
+    """Mean of the loss and total of the shards' sums over the ranks of the default group.
+
+    Data-parallel training averages gradients over ranks; a step size that is to match them needs
+    the loss averaged alike, else every rank takes a step of its own and the parameters drift apart.
+
+    Args:
+        loss: 0-dim, this rank's loss.
+        sums: sums over this rank's shards, each weighted by its `share`; None where nothing is
+            sharded.
+        average_loss: False where the loss is this rank's own business.
+
+    Returns:
+        The loss, and the sums over all ranks (zeros where nothing is sharded). Without an
+        initialised group, alone in it, or with nothing to share, there is no communication.
+    """
+    world = world_size()
+    if world > 1 and (average_loss or sums is not None):
+        packed = loss.reshape(1) if sums is None else torch.cat([loss.reshape(1), sums.flatten()])
+        packed = packed.clone()
+        dist.all_reduce(packed)
+        loss = packed[0] / world if average_loss else loss
+        sums = None if sums is None else packed[1:].view_as(sums)
+    return loss, torch.zeros_like(loss) if sums is None else sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corridor._types import Params
+from corridor.optim._motion import Average
 from corridor.optim.base import PolyakOptimizer
 
 DEFAULT_MAX_LR = 1.0
@@ -41,6 +42,9 @@ class CLR(PolyakOptimizer):
         momentum: weight of the past in the gradient average, in [0, 1).
         weight_decay: decoupled, ``theta <- (1 - h weight_decay) theta`` before the step; it is
             not part of the loss, so `f_star` keeps its meaning. A group may have its own.
+        average_loss: the loss is averaged over all ranks of the default process group, as
+            data-parallel training averages gradients; False where each rank trains a model of its
+            own.
 
     ``param_groups[i]["effective_lr"]`` holds the step size last used, 0 on a skipped step;
     ``param_groups[0]["skipped"]`` the number of skipped steps, and ``["grad_norm"]`` the last
@@ -64,6 +68,8 @@ class CLR(PolyakOptimizer):
         form follows Schaipp et al. (2024), "MoMo".
     """
 
+    MOMENTUM = Average()
+
     def __init__(
         self,
         params: Params,
@@ -73,6 +79,7 @@ class CLR(PolyakOptimizer):
         scale: float = 1.0,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
         super().__init__(
             params,
@@ -81,4 +88,5 @@ class CLR(PolyakOptimizer):
             scale=scale,
             momentum=momentum,
             weight_decay=weight_decay,
+            average_loss=average_loss,
         )
