@@ -24,15 +24,15 @@ class Health:
         self.steps = 0
         self.warned: set[str] = set()
 
-    def note(self, loss: Tensor, raw: Tensor, skip: Tensor, groups: list[dict[str, Any]]) -> None:
-        """Count one step: its loss, uncapped step size and verdict, 0-dim."""
+    def note(self, loss: Tensor, step: Tensor, skip: Tensor, groups: list[dict[str, Any]]) -> None:
+        """Count one step: its loss, the first group's step size, and verdict, 0-dim."""
         if torch.compiler.is_compiling() or len(self.warned) == len(MOSTLY):
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return
         cap = groups[0]["lr"]
-        cap = cap.to(raw).reshape(()) if isinstance(cap, Tensor) else cap
-        flags = torch.stack([loss < groups[0]["f_star"], torch.logical_not(skip | (raw < cap))])
+        cap = cap.to(step).reshape(()) if isinstance(cap, Tensor) else cap
+        flags = torch.stack([loss < groups[0]["f_star"], torch.logical_not(skip | (step < cap))])
         if self.counts is None or self.counts.device != flags.device:
             self.counts, self.steps = torch.zeros_like(flags, dtype=torch.int64), 0
         self.counts.add_(flags)
@@ -77,4 +77,4 @@ class Health:
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self.warned:
             self.warned.add(kind)
-            warnings.warn(message, stacklevel=6)
+            warnings.warn(message, stacklevel=8)
