@@ -86,7 +86,7 @@ def test_momo_adam_solves_the_corridor_of_its_metric():
 
 
 def test_momo_adam_does_not_see_the_unit_of_the_loss():
-    """c E has c times the gradient and c times D: the step and the way are the same."""
+    """The loss c E has c times the gradient and c times D: the step and the way are the same."""
     ends = []
     for c in (1.0, 1e4):
         x = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.3], dtype=torch.float64))
@@ -135,7 +135,7 @@ def test_an_estimated_bound_helps_where_the_least_loss_lies_above_it():
 
 
 def noisy_run(make, steps: int = 3000) -> float:
-    """Mean distance from the least mean loss, last tenth: least squares that batches disagree on."""
+    """Mean distance from the minimiser, last tenth: least squares that batches disagree on."""
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(60, 4, generator=generator, dtype=torch.float64)
     b = a @ torch.ones(4, dtype=torch.float64) + torch.randn(60, generator=generator).double()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from corridor.optim import CLR
+from corridor.optim.clr import DEFAULT_MAX_LR
 
 if TYPE_CHECKING:
     from corridor.train.config import Config
@@ -64,10 +65,9 @@ def _fast(parameters: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def _clr(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    cap = {} if config.lr is None else {"max_lr": config.lr}
     return CLR(
         parameters,
-        **cap,
+        DEFAULT_MAX_LR if config.lr is None else config.lr,
         f_star=config.f_star,
         scale=config.scale,
         momentum=config.momentum,
