@@ -8,9 +8,9 @@
 >>> _ = opt.step(loss=loss)
 """
 
-from corridor import optim
+from corridor import geometry, optim
 from corridor.optim import CLR
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "optim"]
+__all__ = ["CLR", "geometry", "optim"]
