@@ -85,7 +85,7 @@ def test_an_attached_optimizer_does_not_count_the_measurement():
     loss = whole(x)
     loss.backward()
     opt.step()
-    size = float(loss) / sum(float(p.grad.square().sum()) for p in whole.parameters())
+    size = loss.item() / sum(float(p.grad.square().sum()) for p in whole.parameters())
     assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(min(size, 1.0))
 
 
