@@ -1,5 +1,7 @@
 """Numbers about a loss at a point: how close its landscape is to a corridor."""
 
 from corridor.geometry.hvp import Engine, Jet, jet
+from corridor.geometry.measure import measure
+from corridor.geometry.measures import Measures, SecantMeasures
 
-__all__ = ["Engine", "Jet", "jet"]
+__all__ = ["Engine", "Jet", "Measures", "SecantMeasures", "jet", "measure"]
