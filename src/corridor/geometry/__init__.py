@@ -3,5 +3,15 @@
 from corridor.geometry.hvp import Engine, Jet, jet
 from corridor.geometry.measure import measure
 from corridor.geometry.measures import Measures, SecantMeasures
+from corridor.geometry.sharpness import Sharpness, sharpness
 
-__all__ = ["Engine", "Jet", "Measures", "SecantMeasures", "jet", "measure"]
+__all__ = [
+    "Engine",
+    "Jet",
+    "Measures",
+    "SecantMeasures",
+    "Sharpness",
+    "jet",
+    "measure",
+    "sharpness",
+]
