@@ -1,4 +1,4 @@
-"""Means and sums over the ranks of a process group: the core's one file that names torch.distributed."""
+"""Means and sums over the ranks of a group: the core's one file that names torch.distributed."""
 
 from __future__ import annotations
 

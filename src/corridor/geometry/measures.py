@@ -10,7 +10,7 @@ under rescaling coordinates one by one, and those with the loss E in them need i
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -270,13 +270,16 @@ def from_parts(
     )
 
 
+AnyMeasures = TypeVar("AnyMeasures", bound=Measures)
+
+
 def with_secant(
-    measures: Measures,
+    measures: AnyMeasures,
     gradient: Tensors,
     step: float | Tensor,
     next_loss: Tensor,
     next_gradient: Tensors,
-) -> Measures:
+) -> AnyMeasures:
     """The same with the secant of a gradient step, from loss and gradient at ``theta - h g``.
 
     In full-batch gradient descent these are the next step's own, and the secant is free.
