@@ -115,3 +115,13 @@ class Probe:
         if "secant_step" in values:
             found["stability_gap"] = top.stability_gap(values["secant_step"])
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to measure as an uninterrupted one: the last eigenvector."""
+        return {"count": self._count, "top": self._top}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        self._count, top = state["count"], state["top"]
+        pairs = zip(top or [], self.params, strict=False)
+        self._top = [v.to(p.device) for v, p in pairs] if top else None
