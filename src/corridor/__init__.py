@@ -8,9 +8,10 @@
 >>> _ = opt.step(loss=loss)
 """
 
-from corridor import optim
+from corridor import geometry, optim
+from corridor.geometry import Measures, Probe, measure, measure_dataset
 from corridor.optim import CLR
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "optim"]
+__all__ = ["CLR", "Measures", "Probe", "geometry", "measure", "measure_dataset", "optim"]

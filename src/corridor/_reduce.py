@@ -80,3 +80,17 @@ def over_ranks(loss: Tensor, sums: Tensor | None, average_loss: bool) -> tuple[T
         loss = packed[0] / world if average_loss else loss
         sums = None if sums is None else packed[1:].view_as(sums)
     return loss, torch.zeros_like(loss) if sums is None else sums
+
+
+def sum_over_ranks(tensors: list[Tensor]) -> None:
+    """Sum tensors of one dtype in place over the ranks of the default process group.
+
+    All go in one reduction. Without an initialised group, or alone in it, nothing happens.
+    """
+    if world_size() == 1:
+        return
+    joined = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(joined)
+    parts = joined.split([t.numel() for t in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -1,0 +1,79 @@
+"""Derivatives without second-order autodiff: central differences of order eight, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# The weights of an eighth-order first derivative at offsets 1 to 4, antisymmetric.
+WEIGHTS = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+
+
+def gradient(closure: Callable[[], Tensor], params: list[Tensor], seed: int = 0) -> list[Tensor]:
+    """First derivatives, with random numbers always drawn from the same seed."""
+    torch.manual_seed(seed)
+    found = torch.autograd.grad(closure(), params, allow_unused=True)
+    pairs = zip(found, params, strict=True)
+    return [torch.zeros_like(p) if g is None else g.detach() for g, p in pairs]
+
+
+def product(
+    closure: Callable[[], Tensor],
+    params: list[Tensor],
+    vector: list[Tensor],
+    *,
+    length: float = 3e-3,
+    seed: int = 0,
+    buffers: list[Tensor] | None = None,
+) -> list[Tensor]:
+    """``H v`` from eight gradients, the farthest four steps of the given length away."""
+    start = [p.detach().clone() for p in params]
+    saved = [b.clone() for b in buffers or []]
+    size = float(torch.cat([v.reshape(-1) for v in vector]).norm())
+    step = length / max(size, 1e-300)
+    total = [torch.zeros_like(p) for p in params]
+    for offset, weight in enumerate(WEIGHTS, 1):
+        for sign in (1, -1):
+            with torch.no_grad():
+                for b, value in zip(buffers or [], saved, strict=True):
+                    b.copy_(value)
+                for p, p0, v in zip(params, start, vector, strict=True):
+                    p.copy_(p0 + sign * offset * step * v)
+            for t, g in zip(total, gradient(closure, params, seed), strict=True):
+                t.add_(g, alpha=sign * weight / step)
+    with torch.no_grad():
+        for p, p0 in zip(params, start, strict=True):
+            p.copy_(p0)
+        for b, value in zip(buffers or [], saved, strict=True):
+            b.copy_(value)
+    return total
+
+
+def dense_hessian(
+    closure: Callable[[], Tensor],
+    params: list[Tensor],
+    buffers: list[Tensor],
+    length: float = 3e-3,
+    seed: int = 0,
+) -> Tensor:
+    """The whole Hessian [n, n], a column at a time."""
+    columns = []
+    for p in params:
+        for index in range(p.numel()):
+            unit = [torch.zeros_like(q) for q in params]
+            unit[[id(q) for q in params].index(id(p))].view(-1)[index] = 1.0
+            column = product(closure, params, unit, length=length, seed=seed, buffers=buffers)
+            columns.append(flat(column))
+    return torch.stack(columns, 1)
+
+
+def flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def relative_error(found: list[Tensor], expected: Tensor) -> float:
+    """Euclidean distance over the expected length."""
+    difference = flat(found).to(expected) - expected
+    return float(difference.norm() / expected.norm())

@@ -1,0 +1,110 @@
+"""What is frozen, unused or wrong: zeros where they are right, one clear line elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from corridor.geometry import jet
+
+
+def cubic(x: torch.Tensor) -> torch.Tensor:
+    return (x**3).sum()
+
+
+def leaf(*values: float, dtype: torch.dtype = torch.float64) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(values, dtype=dtype))
+
+
+def test_frozen_and_unused_parameters_get_zeros():
+    x, frozen, unused = leaf(1.0, 2.0), leaf(5.0), leaf(7.0)
+    frozen.requires_grad_(False)
+    found = jet(lambda: cubic(x) * frozen.sum(), [x, frozen, unused])
+    assert torch.equal(found.gradient[0], 15 * x.detach() ** 2)
+    assert torch.equal(found.hessian_gradient[0], 30 * x.detach() * 15 * x.detach() ** 2)
+    for given in (found.gradient, found.hessian_gradient):
+        assert torch.equal(torch.cat(given[1:]), torch.zeros(2, dtype=torch.float64))
+        assert not any(t.requires_grad for t in given)
+
+
+def test_a_linear_loss_has_no_curvature():
+    x, y = leaf(1.0, 2.0), leaf(3.0)
+    found = jet(lambda: 2 * x.sum() + y.sum(), [x, y])
+    assert [h.tolist() for h in found.hessian_gradient] == [[0.0, 0.0], [0.0]]
+    found = jet(lambda: 2 * x.sum() + cubic(y), [x, y])  # linear in one of them
+    assert [h.tolist() for h in found.hessian_gradient] == [[0.0, 0.0], [486.0]]
+
+
+def test_mixed_dtypes_keep_theirs():
+    x, y = leaf(1.0, 2.0, dtype=torch.float32), leaf(3.0)
+    found = jet(lambda: (x.double() * y).square().sum(), [x, y])
+    assert [h.dtype for h in found.hessian_gradient] == [torch.float32, torch.float64]
+    g = torch.tensor([18.0, 36.0, 30.0], dtype=torch.float64)  # 2 x y^2, 2 y |x|^2
+    hessian = torch.tensor([[18.0, 0, 12], [0, 18, 24], [12, 24, 10]], dtype=torch.float64)
+    assert torch.allclose(torch.cat([h.double() for h in found.hessian_gradient]), hessian @ g)
+
+
+def test_complex_parameters():
+    z = nn.Parameter(torch.tensor([1.0 + 2.0j], dtype=torch.complex128))
+    found = jet(lambda: (z.real**3 + z.imag**3 + z.real * z.imag).sum(), [z])
+    g = torch.tensor([3 + 2.0, 12 + 1.0], dtype=torch.float64)
+    hessian = torch.tensor([[6.0, 1], [1, 12]], dtype=torch.float64)
+    assert torch.allclose(torch.view_as_real(found.hessian_gradient[0])[0], hessian @ g)
+
+
+@pytest.mark.parametrize("form", ["groups", "named", "generator", "module"])
+def test_parameters_come_in_any_form(form: str):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    given = {
+        "groups": [{"params": [model[0].weight]}, {"params": [model[0].bias]}],
+        "named": model.named_parameters(),
+        "generator": model.parameters(),
+        "module": model,
+    }[form]
+    found = jet(lambda: model(torch.ones(1, 2)).sum(), given)
+    assert [tuple(g.shape) for g in found.gradient] == [(2, 2), (2,)]
+
+
+def _inference_parameter() -> list[torch.Tensor]:
+    with torch.inference_mode():
+        return [torch.ones(2)]
+
+
+X = leaf(1.0, 2.0)
+WRONG = {
+    "a number": (lambda: 1.0, [X], "must return a scalar loss tensor, got float"),
+    "a vector": (lambda: X * 2, [X], r"one real number, got torch.float64 of shape \(2,\)"),
+    "complex": (lambda: cubic(X) * 1j, [X], "one real number"),
+    "no graph": (lambda: cubic(X.detach()), [X], "no graph"),
+    "not a number": (lambda: cubic(X) * float("nan"), [X], "loss of nan"),
+    "infinite": (lambda: cubic(X) * float("inf"), [X], "loss of inf"),
+    "other parameters": (lambda: cubic(X), [leaf(1.0)], "uses none of the 1 parameters"),
+    "no parameters": (lambda: cubic(X), [], "at least one parameter"),
+    "one tensor": (lambda: cubic(X), X, r"write \[tensor\]"),
+    "no tensor": (lambda: cubic(X), [X, 3.0], "got float at 1"),
+    "nothing": (lambda: cubic(X), None, "got NoneType"),
+    "twice": (lambda: cubic(X), [X, X], "appears twice"),
+    "two devices": (lambda: cubic(X), [X, X.to("meta")], "one device, got cpu, meta"),
+    "all frozen": (lambda: cubic(X), [torch.ones(2)], "requires a gradient"),
+    "made in inference mode": (lambda: cubic(X), _inference_parameter(), "inference mode"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_clear_line(name: str):
+    closure, params, message = WRONG[name]
+    with pytest.raises(ValueError, match=message) as error:
+        jet(closure, params)
+    assert "\n" not in str(error.value)
+
+
+def test_inference_mode_and_an_unknown_engine_are_one_clear_line():
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode is on"):
+        jet(lambda: cubic(X), [X])
+    with pytest.raises(ValueError, match="engine must be"):
+        jet(lambda: cubic(X), [X], engine="quantum")
+
+
+def test_what_is_not_finite_can_be_asked_for():
+    assert jet(lambda: cubic(X) * float("nan"), [X], allow_nonfinite=True).loss.isnan()

@@ -1,0 +1,125 @@
+"""A model is after a measurement what it was before it, to the last bit."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from tests.geometry.networks import MODELS, Case, case
+from torch import nn
+
+import corridor
+from corridor.geometry import jet
+
+
+def state(small: Case) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in small.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_buffers_random_state_modes_and_grads_stay(name: str):
+    small = case(name)
+    small.closure().backward()
+    grads = [p.grad for p in small.model.parameters()]
+    values = [g.clone() for g in grads if g is not None]
+    before, random_before, python = state(small), torch.get_rng_state(), random.getstate()
+    modes = [m.training for m in small.model.modules()]
+    jet(small.closure, small.model.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in state(small).items())
+    assert torch.equal(torch.get_rng_state(), random_before)
+    assert random.getstate() == python
+    assert [m.training for m in small.model.modules()] == modes
+    assert [p.grad for p in small.model.parameters()] == grads  # the very same tensors
+    kept = [g for g in grads if g is not None]
+    assert all(torch.equal(g, v) for g, v in zip(kept, values, strict=True))
+
+
+def test_a_module_that_changes_its_mode_or_replaces_a_buffer_is_put_back():
+    class Restless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self) -> torch.Tensor:
+            self.calls = self.calls + 1
+            self.eval()
+            return (self.weight**3).sum()
+
+    model = Restless()
+    calls = model.calls
+    jet(lambda: model(), model)
+    assert model.calls is calls
+    assert model.training
+
+
+def test_hooks_see_the_model_and_no_hook_is_left():
+    from torch.nn.modules import module
+
+    model = nn.Linear(2, 1)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(1))
+    left = len(module._global_forward_pre_hooks)
+    with pytest.raises(ZeroDivisionError):
+        jet(lambda: model(torch.ones(1, 2)).sum() * (1 / 0), model)
+    jet(lambda: model(torch.ones(1, 2)).square().sum(), model)
+    assert seen == [1, 1]
+    assert len(module._global_forward_pre_hooks) == left
+
+
+def test_an_attached_optimizer_does_not_count_the_measurement():
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).square().mean()
+
+    whole = Whole()
+    opt = corridor.CLR(whole.parameters())
+    opt.attach(whole)
+    x = torch.ones(3, 2)
+    jet(lambda: whole(x), whole)
+    loss = whole(x)
+    loss.backward()
+    opt.step()
+    size = loss.item() / sum(float(p.grad.square().sum()) for p in whole.parameters())
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(min(size, 1.0))
+
+
+def test_a_graph_made_before_can_still_be_differentiated():
+    small = case("batch norm, evaluation")
+    loss = small.closure()
+    jet(small.closure, small.model)
+    loss.backward()
+
+
+def test_callers_without_gradients_are_served():
+    small = case("mlp gelu")
+    with torch.no_grad():
+        inside = jet(small.closure, small.model)
+    outside = jet(small.closure, small.model)
+    for a, b in zip(inside.hessian_gradient, outside.hessian_gradient, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_no_memory_is_held_afterwards():
+    import gc
+    import weakref
+
+    small = case("mlp gelu")
+    alive = []
+
+    def closure() -> torch.Tensor:
+        hidden = small.model[0](small.inputs)
+        alive.append(weakref.ref(hidden))
+        return small.model[2](small.model[1](hidden)).square().mean()
+
+    gc.disable()
+    try:
+        jet(closure, small.model)
+        assert alive[0]() is None  # no reference cycle keeps the graph
+    finally:
+        gc.enable()
