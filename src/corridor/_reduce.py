@@ -56,30 +56,29 @@ def share(tensor: Tensor) -> float:
     return shards / world_size()
 
 
-def over_ranks(loss: Tensor, sums: Tensor | None, average_loss: bool) -> tuple[Tensor, Tensor]:
-    """Mean of the loss and total of the shards' sums over the ranks of the default group.
+def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tensor, Tensor | None]:
+    """Means of values and totals of the shards' sums over the ranks of the default group.
 
     Data-parallel training averages gradients over ranks; a step size that is to match them needs
     the loss averaged alike, else every rank takes a step of its own and the parameters drift apart.
 
     Args:
-        loss: 0-dim, this rank's loss.
+        values: [m], this rank's loss and what else is averaged.
         sums: sums over this rank's shards, each weighted by its `share`; None where nothing is
             sharded.
-        average_loss: False where the loss is this rank's own business.
+        average: False where the values are this rank's own business.
 
     Returns:
-        The loss, and the sums over all ranks (zeros where nothing is sharded). Without an
-        initialised group, alone in it, or with nothing to share, there is no communication.
+        The values, and the sums over all ranks. Without an initialised group, alone in it, or with
+        nothing to share, there is no communication.
     """
     world = world_size()
-    if world > 1 and (average_loss or sums is not None):
-        packed = loss.reshape(1) if sums is None else torch.cat([loss.reshape(1), sums.flatten()])
-        packed = packed.clone()
+    if world > 1 and (average or sums is not None):
+        packed = values.clone() if sums is None else torch.cat([values, sums.flatten()])
         dist.all_reduce(packed)
-        loss = packed[0] / world if average_loss else loss
-        sums = None if sums is None else packed[1:].view_as(sums)
-    return loss, torch.zeros_like(loss) if sums is None else sums
+        values = packed[: len(values)] / world if average else values
+        sums = None if sums is None else packed[len(values) :].view_as(sums)
+    return values, sums
 
 
 def sum_over_ranks(tensors: list[Tensor]) -> None:

@@ -207,7 +207,10 @@ def test_ngn_is_under_sigma_and_under_twice_polyaks_step(parameter):
         (lambda p: SPSMax(p, growth=0.5), "growth must be None or a number, at least 1"),
         (lambda p: SPSSafe(p, floor=-1.0), "floor must be positive"),
         (lambda p: NGN(p, sigma=0.0), "max_lr must be positive"),
-        (lambda p: HalfPolyak(p, refine_every=0), "refine_every must be None or a number of steps"),
+        (
+            lambda p: HalfPolyak(p, refine_every=0),
+            "refine_every must be None or a whole number of steps",
+        ),
         (lambda p: MoMoAdam(p, beta2=1.0), r"beta2 must be a number in \[0, 1\)"),
         (lambda p: MoMoAdam(p, eps=0.0), "eps must be positive"),
         (lambda p: MoMo(p, estimate_f_star="yes"), "estimate_f_star must be True or False"),

@@ -20,6 +20,7 @@ class Rule(NamedTuple):
 
 POSITIVE = Rule("positive and finite", lambda v: 0.0 < v < math.inf)
 FRACTION = Rule("a number in [0, 1)", lambda v: 0.0 <= v < 1.0)
+STEPS = Rule("a whole number of steps, at least 1", lambda v: v >= 1 and v == int(v))
 SWITCH = Rule("True or False", lambda v: v in (True, False))
 
 
@@ -103,7 +104,7 @@ def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
 def _holds(rule: Rule, value: Any) -> bool:
     try:
         return bool(rule.right(value))
-    except TypeError:  # None where a number is wanted
+    except (TypeError, OverflowError, ValueError):  # None or NaN where a number is wanted
         return False
 
 

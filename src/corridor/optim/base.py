@@ -97,6 +97,16 @@ class PolyakOptimizer(LossChannels):
         first = self.param_groups[0]
         return step_size.clr(loss, norm_sq, first["f_star"], first["scale"]), memory
 
+    def step_size_at(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
+        """The first group's step size for a loss and a squared gradient norm, without momentum.
+
+        Nothing is remembered of it: the next step is what it would have been.
+        """
+        first = self.param_groups[0]
+        raw, _ = self.step_size_rule(loss, norm_sq, {key: first[key] for key in self.MEMORY})
+        cap = first["lr"]
+        return self.limit(raw, cap.to(raw) if isinstance(cap, Tensor) else cap)
+
     def limit(self, raw: Tensor, cap: Tensor | float) -> Tensor:
         """The step size under a group's cap."""
         return torch.clamp(raw, max=cap)
@@ -106,7 +116,11 @@ class PolyakOptimizer(LossChannels):
         memory = {key: first[key] for key in self._memory(motion)}
         decayed = any(group["weight_decay"] for group in self.param_groups)
         parts = [torch.stack(motion.measure(b, first, memory, decayed, loss.dtype)) for b in found]
-        loss, sums = self._over_ranks(loss, found, parts, motion.columns(decayed))
+        measured = self._measured()
+        means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
+        means, sums = self._over_ranks(means, found, parts, motion.columns(decayed))
+        loss, *values = means.unbind()
+        memory.update(zip(measured, values, strict=True))
         norm_sq = sums.select(1, 0).sum()
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
@@ -126,18 +140,23 @@ class PolyakOptimizer(LossChannels):
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
 
+    def _measured(self) -> Memory:
+        """What this rank measured for its rule beside the loss, by the name in memory; 0-dim."""
+        return {}
+
     def _over_ranks(
-        self, loss: Tensor, found: list[Bucket], parts: list[Tensor], columns: int
+        self, means: Tensor, found: list[Bucket], parts: list[Tensor], columns: int
     ) -> tuple[Tensor, Tensor]:
-        """The mean loss, and the sums of all buckets on all ranks, a row a group."""
-        rows = [[loss.new_zeros(columns)] * len(self.param_groups) for _ in range(2)]
+        """Means over ranks, and the sums of all buckets on all ranks, a row a group."""
+        rows = [[means.new_zeros(columns)] * len(self.param_groups) for _ in range(2)]
         for bucket, part in zip(found, parts, strict=True):
             row = rows[bucket.share is not None]
             weight = 1.0 if bucket.share is None else bucket.share
-            row[bucket.group] = row[bucket.group] + weight * part.to(loss.device)
+            row[bucket.group] = row[bucket.group] + weight * part.to(means.device)
         sharded = torch.stack(rows[1]) if self._sharded() else None
-        loss, others = _reduce.over_ranks(loss, sharded, self.param_groups[0]["average_loss"])
-        return loss, torch.stack(rows[0]) + others
+        average = self.param_groups[0]["average_loss"]
+        means, others = _reduce.over_ranks(means, sharded, average)
+        return means, torch.stack(rows[0]) if others is None else torch.stack(rows[0]) + others
 
     def _sharded(self) -> bool:
         """Whether sums over gradients must be completed by other ranks."""

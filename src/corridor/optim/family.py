@@ -20,7 +20,6 @@ from corridor.optim._motion import Average, Memory
 from corridor.optim.base import Always, Common, PolyakOptimizer
 
 _GROWTH = _options.Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
-_STEPS = _options.Rule("a number of steps, at least 1", lambda v: 1 <= v < math.inf)
 
 
 class Polyak(PolyakOptimizer):
@@ -89,7 +88,7 @@ class HalfPolyak(PolyakOptimizer):
         Hazan and Kakade (2019), "Revisiting the Polyak step size", arXiv 1905.00313.
     """
 
-    OPTIONS: ClassVar = {"refine_every": _options.optional(_STEPS)}
+    OPTIONS: ClassVar = {"refine_every": _options.optional(_options.STEPS)}
     MEMORY: ClassVar = {"lower_bound": "f_star", "best_loss": math.inf, "round_steps": 0.0}
 
     def __init__(
