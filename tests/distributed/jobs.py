@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from corridor import CLR
+from corridor.optim import DAL
 
 
 def save(folder: str, name: str) -> Record:
@@ -151,3 +152,30 @@ def scaled(layout: Layout) -> list[Any]:
         group = opt.param_groups[0]
         seen.append((float(group["effective_lr"]), int(group["skipped"]), scaler.get_scale()))
     return seen
+
+
+def drift_adjusted(layout: Layout) -> tuple[list[float], float, dict[str, Tensor]]:
+    """DAL: step sizes, this rank's own first ratio, last weights."""
+    model = laid_out(layout)
+    opt = DAL(model.parameters())
+    sizes, own = [], 0.0
+    for k in range(3):
+        x, y = batch(k, layout)
+        opt.zero_grad()
+        loss = opt.watch((model(x) - y).square().mean())
+        own = own or float(opt._ratio)
+        loss.backward()
+        opt.step()
+        sizes.append(float(opt.param_groups[0]["effective_lr"]))
+    return sizes, own, weights(model)
+
+
+def refused_by_dal(layout: Layout) -> str:
+    """What DAL says of sharded parameters."""
+    model = laid_out(layout)
+    x, y = batch(0, layout)
+    try:
+        DAL(model.parameters()).watch((model(x) - y).square().mean())
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -60,3 +60,20 @@ def test_a_scaler_overflows_on_all_ranks_alike(ranks: Ranks, layout: str):
     assert all(other == first for other in others)
     assert first[0] == (0.0, 1, 2.0**15)
     assert first[-1][0] > 0.0
+
+
+def test_dal_averages_its_ratio_over_ranks(ranks: Ranks):
+    """Each rank measures its own batch; the step is that of the mean ratio, the same on both."""
+    (sizes, own, weights), (others, other, far) = ranks.run(
+        2, jobs.drift_adjusted, LAYOUTS["DDP, 2"]
+    )
+    assert sizes == others
+    assert own != other
+    assert sizes[0] == pytest.approx(min(5.0, 2.0 / (0.5 * (own + other))), rel=1e-6)
+    assert all(torch.equal(weights[key], far[key]) for key in weights)
+
+
+def test_dal_refuses_sharded_parameters_in_one_line(ranks: Ranks):
+    for message in ranks.run(2, jobs.refused_by_dal, LAYOUTS["FSDP2, 2"]):
+        assert "expected whole parameters" in message
+        assert "\n" not in message

@@ -229,3 +229,13 @@ def test_options_out_of_range_are_refused(parameter, make, message):
 def test_polyak_has_to_be_told_the_least_loss(parameter):
     with pytest.raises(TypeError, match="f_star"):
         Polyak([parameter([1.0])])  # pyright: ignore[reportCallIssue]
+
+
+def test_the_least_loss_under_label_smoothing_is_the_entropy_of_the_labels():
+    """The value that docs/f_star.md gives for e = 0.1 and ten classes."""
+    smoothed = torch.full((10,), 0.01).double()
+    smoothed[3] += 0.9
+    least = torch.nn.functional.cross_entropy(
+        smoothed.log()[None], torch.tensor([3]), label_smoothing=0.1
+    )
+    assert float(least) == pytest.approx(0.5003, abs=5e-5)

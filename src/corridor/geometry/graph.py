@@ -12,7 +12,7 @@ from corridor.geometry._weight_norm import has_fused_weight_norm
 
 
 def from_graph(loss: Tensor, params: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-    """Both g and Hg, by differentiating a recorded loss twice; its graph stays for the backward to come.
+    """Both g and Hg of a recorded loss, whose graph stays for the backward to come.
 
     No forward pass is made, so that nothing of the model changes, and `.grad` is not touched.
 
