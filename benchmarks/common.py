@@ -21,7 +21,11 @@ RESULTS = Path(__file__).parent / "results"
 def interleave(
     calls: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 3
 ) -> dict[str, list[float]]:
-    """Seconds of each call in each round, the order drawn anew every round."""
+    """Seconds of CPU time of each call in each round, the order drawn anew every round.
+
+    CPU time, since other work on the machine would otherwise be counted; with one thread it is the
+    time a call takes.
+    """
     order = list(calls)
     shuffler = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -31,10 +35,10 @@ def interleave(
         for index in range(warmup + rounds):
             shuffler.shuffle(order)
             for name in order:
-                begin = time.perf_counter()
+                begin = time.process_time()
                 calls[name]()
                 if index >= warmup:
-                    seconds[name].append(time.perf_counter() - begin)
+                    seconds[name].append(time.process_time() - begin)
     finally:
         gc.enable()
     return seconds

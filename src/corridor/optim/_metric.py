@@ -38,14 +38,15 @@ def measure(
         decayed: whether the last one is wanted.
         dtype: of the sums.
     """
+    root = square_weight.to(bucket.device, dtype).sqrt()
     parts: list[Tensor] = []
-    weight = square_weight.to(bucket.device)
     for p, g, d, v in _blocks(bucket):
         formed, squares = _formed(g, d, v, betas, dtype)
-        wide = g.to(formed.dtype)
-        along = formed / (squares / weight).sqrt_().add_(eps)
-        pairs = [(wide, wide), (formed, along), (formed, p.to(formed.dtype))]
-        parts += [torch.dot(a, b).to(dtype) for a, b in pairs[: 3 if decayed else 2]]
+        # d / (sqrt(v / rho_2) + eps), up to the factor sqrt(rho_2) that all entries share
+        along = torch.div(formed, squares.sqrt_().add_(eps * root), out=squares)
+        parts += [_dot(g, g, dtype), root * _dot(formed, along, dtype)]
+        if decayed:
+            parts.append(_dot(formed, p, dtype))
     return list(torch.stack(parts).view(-1, 3 if decayed else 2).sum(0).unbind())
 
 
@@ -120,4 +121,9 @@ def _formed(
     """The new average and the new squares, at least float32."""
     wide = _update.wide_dtype(d.dtype, g.dtype, dtype)
     g, d, v = g.to(wide), d.to(wide), v.to(wide)
-    return torch.lerp(d, g, 1.0 - betas[0]), (v * betas[1]).addcmul(g, g, value=1.0 - betas[1])
+    return torch.lerp(d, g, 1.0 - betas[0]), (v * betas[1]).addcmul_(g, g, value=1.0 - betas[1])
+
+
+def _dot(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.promote_types(y.dtype, torch.float32))
+    return torch.dot(x.to(wide), y.to(wide)).to(dtype)
