@@ -118,7 +118,6 @@ def test_a_tiny_gradient_never_makes_a_step_that_is_not_finite(parameter):
         ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\)"),
         ({"momentum": -0.1}, r"momentum must be a number in \[0, 1\)"),
         ({"weight_decay": -1.0}, "weight_decay must be non-negative"),
-        ({"max_lr": None}, "max_lr must be positive"),
         ({"max_lr": "0.1"}, "max_lr must be positive"),
         ({"max_lr": torch.tensor([0.1])}, "max_lr must be positive"),
         ({"f_star": None}, "f_star must be a finite number"),

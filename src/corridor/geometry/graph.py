@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -11,17 +14,36 @@ from corridor.geometry._gradient import check_used
 from corridor.geometry._weight_norm import has_fused_weight_norm
 
 
-def from_graph(loss: Tensor, params: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-    """Both g and Hg of a recorded loss, whose graph stays for the backward to come.
+class Product(NamedTuple):
+    """What `from_graph` gives: a tensor each for every parameter that the loss uses.
+
+    Attributes:
+        params: those parameters.
+        gradient: g.
+        along: v.
+        product: H v.
+    """
+
+    params: list[Tensor]
+    gradient: list[Tensor]
+    along: list[Tensor]
+    product: list[Tensor]
+
+
+def from_graph(
+    loss: Tensor, params: Tensors, along: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Product:
+    """The gradient g and a product H v of a recorded loss, whose graph stays for the backward.
 
     No forward pass is made, so that nothing of the model changes, and `.grad` is not touched.
 
     Args:
         loss: 0-dim, with its graph.
         params: what to differentiate by, of one device; those the loss does not use are left out.
+        along: gives v of a parameter and its gradient; default v = g.
 
     Returns:
-        Gradients and products, detached, one of each for every parameter that the loss uses.
+        The parameters in use, and of each gradient, vector and product, detached.
 
     Raises:
         ValueError: the loss uses none of the parameters, they are sharded, or an operation in the
@@ -29,7 +51,8 @@ def from_graph(loss: Tensor, params: Tensors) -> tuple[list[Tensor], list[Tensor
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-        >>> from_graph((x**3).sum(), [x])
+        >>> found = from_graph((x**3).sum(), [x])
+        >>> found.gradient, found.product  # 3 x^2 and 6 x * 3 x^2
         ([tensor([ 3., 12.])], [tensor([ 18., 144.])])
     """
     live = [p for p in params if p.requires_grad]
@@ -48,14 +71,16 @@ def from_graph(loss: Tensor, params: Tensors) -> tuple[list[Tensor], list[Tensor
         gradient = torch.autograd.grad(loss, live, create_graph=True, allow_unused=True)
         check_used(gradient)
         used = [(p, g) for p, g in zip(live, gradient, strict=True) if g is not None]
-        curved = [g for _, g in used if g.requires_grad]
-        if not curved:  # the loss is linear
-            products = [None] * len(used)
-        else:
-            along = [g.detach() for g in curved]
-            inputs = [p for p, _ in used]
+        vectors = [g.detach() if along is None else along(p, g.detach()) for p, g in used]
+        products = [None] * len(used)
+        curved = [(g, v) for (_, g), v in zip(used, vectors, strict=True) if g.requires_grad]
+        if curved:
             products = torch.autograd.grad(
-                curved, inputs, along, retain_graph=True, allow_unused=True
+                [g for g, _ in curved],
+                [p for p, _ in used],
+                [v for _, v in curved],
+                retain_graph=True,
+                allow_unused=True,
             )
     except RuntimeError as error:
         text = " ".join(str(error).split())[:160]
@@ -67,4 +92,4 @@ def from_graph(loss: Tensor, params: Tensors) -> tuple[list[Tensor], list[Tensor
         torch.zeros_like(g) if product is None else product.detach()
         for (_, g), product in zip(used, products, strict=True)
     ]
-    return [g.detach() for _, g in used], [h.detach() for h in found]
+    return Product([p for p, _ in used], [g.detach() for _, g in used], vectors, found)

@@ -1,6 +1,7 @@
 """Loss in, step out: optimizers whose step size follows from the loss."""
 
 from corridor.optim.clr import CLR
+from corridor.optim.clr_adam import CLRAdam
 from corridor.optim.dal import DAL
 from corridor.optim.family import NGN, AdaSPS, DecSPS, HalfPolyak, Polyak, SPSMax, SPSSafe
 from corridor.optim.momo import MoMo, MoMoAdam
@@ -10,6 +11,7 @@ __all__ = [
     "DAL",
     "NGN",
     "AdaSPS",
+    "CLRAdam",
     "DecSPS",
     "HalfPolyak",
     "MoMo",

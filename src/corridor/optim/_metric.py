@@ -103,6 +103,25 @@ def move(
         _tree.assign([v], [torch.where(skip, v, squares.to(v.dtype))])
 
 
+def inverse(
+    g: Tensor, v: Tensor | None, beta2: float, eps: float, square_weight: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """``1 / D'`` of one parameter, complex ones viewed real, with its gradient counted in.
+
+    Args:
+        g: gradient.
+        v: squares so far; None for none.
+        beta2: weight of the past in v.
+        eps: added to the root of v.
+        square_weight: 0-dim, the sum rho_2 of the weights in the new v.
+        dtype: computed in.
+    """
+    g = _tree.as_real(g)
+    old = torch.zeros_like(g) if v is None else _tree.as_real(v)
+    _, squares = _formed(g, old, old, (0.0, beta2), dtype)
+    return (squares / square_weight.to(g.device)).sqrt_().add_(eps).reciprocal_()
+
+
 def _blocks(bucket: Bucket) -> Iterator[tuple[Tensor, ...]]:
     """The bucket's tensors as vectors, cut to what fits a CPU's cache."""
     lists = (bucket.params, bucket.grads, bucket.buffers[AVERAGE], bucket.buffers[SQUARES])

@@ -74,6 +74,7 @@ class PolyakOptimizer(LossChannels):
             _options.check(self.param_groups, self._shared())
             _options.check_no_nan(self.param_groups)
             motion = self._motion()
+            measured = {} if value is None else self._measured()
             found = _bucket.buckets(self.param_groups, self.state, motion.buffers)
             if getattr(self, "grad_scale", None) is not None:
                 _update.unscale(found, self.grad_scale)  # pyright: ignore
@@ -84,7 +85,8 @@ class PolyakOptimizer(LossChannels):
         self._settle_scalars(device, dtype)
         if value is not None:
             value = _reduce.whole(value).to(device=device, dtype=dtype)
-            self._step(value, found, motion)
+            self._step(value, found, motion, measured)
+            self._stepped()
         return given
 
     def step_size_rule(
@@ -104,27 +106,39 @@ class PolyakOptimizer(LossChannels):
         """
         first = self.param_groups[0]
         raw, _ = self.step_size_rule(loss, norm_sq, {key: first[key] for key in self.MEMORY})
-        cap = first["lr"]
+        raw, cap = (
+            self.bound(raw, {key: first[key] for key in self._memory(self._motion())}),
+            first["lr"],
+        )
         return self.limit(raw, cap.to(raw) if isinstance(cap, Tensor) else cap)
+
+    def bound(self, raw: Tensor, memory: Memory) -> Tensor:
+        """The step size under what the rule knows beside the loss; before any cap."""
+        return raw
 
     def limit(self, raw: Tensor, cap: Tensor | float) -> Tensor:
         """The step size under a group's cap."""
         return torch.clamp(raw, max=cap)
 
-    def _step(self, loss: Tensor, found: list[Bucket], motion: _motion.Descent) -> None:
+    def _step(
+        self, loss: Tensor, found: list[Bucket], motion: _motion.Descent, measured: Memory
+    ) -> None:
         first = self.param_groups[0]
         memory = {key: first[key] for key in self._memory(motion)}
         decayed = any(group["weight_decay"] for group in self.param_groups)
         parts = [torch.stack(motion.measure(b, first, memory, decayed, loss.dtype)) for b in found]
-        measured = self._measured()
         means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
         means, sums = self._over_ranks(means, found, parts, motion.columns(decayed))
         loss, *values = means.unbind()
-        memory.update(zip(measured, values, strict=True))
+        for key, value in zip(measured, values, strict=True):  # whatever becomes of the step
+            kept = torch.where(torch.isfinite(value), value, first[key])
+            _tree.assign([first[key]], [kept])
+            memory[key] = kept
         norm_sq = sums.select(1, 0).sum()
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
         raw, new = motion.plan(loss, sums, first, memory, self.step_size_rule)
+        raw = self.bound(raw, new)
         steps = self._cap(raw, skip)
         self._health.note(loss, steps[0], skip, self.param_groups)
         keeps = [self._keep(group, h) for group, h in zip(self.param_groups, steps, strict=True)]
@@ -143,6 +157,9 @@ class PolyakOptimizer(LossChannels):
     def _measured(self) -> Memory:
         """What this rank measured for its rule beside the loss, by the name in memory; 0-dim."""
         return {}
+
+    def _stepped(self) -> None:
+        """Called at the end of every step, taken or skipped."""
 
     def _over_ranks(
         self, means: Tensor, found: list[Bucket], parts: list[Tensor], columns: int

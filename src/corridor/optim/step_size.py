@@ -205,6 +205,25 @@ def ada_sps(
     return torch.where(gains, last, torch.zeros_like(last)), last, total, unit
 
 
+def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float) -> Tensor:
+    """The step under the limit of relative drift tau: ``min(step, 2 tau / (||Hg|| / ||g||))``.
+
+    One step h g leaves gradient flow by ``(h^2 / 2) ||Hg||`` to leading order, which is tau times
+    its length at ``h = 2 tau ||g|| / ||Hg||``. In a corridor there is no limit.
+
+    Args:
+        step: 0-dim.
+        ratio_hg: 0-dim, ``||Hg|| / ||g||``, in the metric that the step is measured in; inf where
+            nothing has been measured yet, which gives no step.
+        tau: relative drift; at 1, along an eigenvector of H, the step is at the edge of stability.
+
+    Example:
+        >>> drift_limited(torch.tensor(3.0), torch.tensor(4.0), 1.0)
+        tensor(0.5000)
+    """
+    return torch.minimum(step, 2.0 * tau / ratio_hg)
+
+
 def dal(ratio_hg: Tensor, power: float = 1.0) -> Tensor:
     """Drift-adjusted learning rate, ``h = 2 / (||Hg|| / ||g||)^p``; huge where Hg = 0.
 
