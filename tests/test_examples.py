@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,14 +31,11 @@ def test_examples_are_short_and_learn(path: Path):
 @pytest.mark.parametrize("mode", ["", "sharded"])
 def test_the_example_of_several_processes_runs_under_torchrun(mode: str):
     path = next(path for path in EXAMPLES if path.stem == "several_processes")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--standalone",
-    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [*run, "--master-addr", "127.0.0.1", "--master-port", port]
     done = subprocess.run(
         [*command, str(path), *filter(None, [mode])],
         capture_output=True,

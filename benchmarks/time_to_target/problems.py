@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from corridor import data, models
 
@@ -207,7 +207,7 @@ def factors(shape: tuple[int, int, int], half: str, batch: int, steps: int) -> P
         lambda: matrix(*shape),
         batch,
         steps,
-        nn.functional.mse_loss,
+        mse_loss,
     )
 
 
