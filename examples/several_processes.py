@@ -39,10 +39,10 @@ def main(steps: int = 200, sharded: bool = False) -> float:
         loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
         loss.backward()
         opt.step(loss=loss)
-    if together:
-        dist.destroy_process_group()
     return loss.item()
 
 
 if __name__ == "__main__":
     print(main(sharded="sharded" in sys.argv))
+    if dist.is_initialized():  # once the model is gone, which may still talk to the others
+        dist.destroy_process_group()
