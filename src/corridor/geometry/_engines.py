@@ -18,7 +18,6 @@ from corridor.geometry import _gradient
 from corridor.geometry._guard import Closure, Untouched
 from corridor.geometry._moves import Moved
 from corridor.geometry._tape import Tape
-from corridor.geometry._weight_norm import plain_weight_norm
 
 Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 
@@ -31,12 +30,11 @@ def double_backward(guard: Untouched, closure: Closure) -> Parts:
 
 def forward_over_reverse(guard: Untouched, closure: Closure) -> Parts:
     """Carry the tangent g through forward and backward pass: exact, four times a gradient."""
-    with plain_weight_norm():
-        loss, gradient = _gradient.evaluate(guard, closure)
-        try:
-            return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=False)
-        except NotImplementedError:  # recorded, some backward formulas decompose into known ones
-            return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=True)
+    loss, gradient = _gradient.evaluate(guard, closure)
+    try:
+        return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=False)
+    except NotImplementedError:  # recorded, some backward formulas decompose into known ones
+        return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=True)
 
 
 def _tangent_of_gradient(

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter as unchanged_version
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from corridor._types import Tensors
+from corridor.geometry._formulas import twice_differentiable
 from corridor.geometry._inputs import scalar_loss
 
 Closure = Callable[[], Any]
@@ -70,7 +70,7 @@ class Untouched(AbstractContextManager["Untouched"]):
         self.rewind()
         torch.clear_autocast_cache()  # it may hold copies of parameters that were moved
         self.closure_failed = True
-        with torch.enable_grad(), _twice_differentiable():
+        with torch.enable_grad(), _measurable():
             value = closure()
             self.closure_failed = False
             return scalar_loss(value)
@@ -143,12 +143,12 @@ class _RandomState:
 
 
 @contextmanager
-def _twice_differentiable() -> Iterator[None]:
-    """Attention by its plain formula and compiled modules run eagerly: both differentiate twice."""
+def _measurable() -> Iterator[None]:
+    """Layers by formulas that differentiate twice, and compiled modules run eagerly."""
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # else nothing is compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
+        stack.enter_context(twice_differentiable())
         yield
