@@ -42,6 +42,7 @@ class Untouched(AbstractContextManager["Untouched"]):
         self.params = params
         self.modules = _SeenModules()
         self.closure_failed = False
+        self.moved = False
 
     def __enter__(self) -> Untouched:
         self.grads = [p.grad for p in self.params if p.is_leaf]
@@ -67,7 +68,9 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     def evaluate(self, closure: Closure) -> Tensor:
         """The closure's loss with its graph, from the state at entry."""
-        self.rewind()
+        if self.moved:
+            self.rewind()
+        self.moved = True
         torch.clear_autocast_cache()  # it may hold copies of parameters that were moved
         self.closure_failed = True
         with torch.enable_grad(), _measurable():
