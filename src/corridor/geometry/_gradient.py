@@ -40,10 +40,22 @@ def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
     live = [p for p in guard.params if p.requires_grad]
     if any(_reduce.is_sharded(p) for p in live):  # the graph holds gathered copies of them
         found = guard.backward(loss)
+        loss = _reduce.mean_over_ranks(loss.detach())  # theirs are averages already
     else:
         found = torch.autograd.grad(loss, live, allow_unused=True)
     check_used(found)
-    return loss.detach(), filled(found, guard.params)
+    loss, gradient = loss.detach(), filled(found, guard.params)
+    if not any(map(_reduce.is_sharded, gradient)):
+        average(guard, [loss, *gradient])
+    return loss, gradient
+
+
+def average(guard: Untouched, tensors: Tensors) -> None:
+    """Replace tensors by their means over the ranks, where the guard says so."""
+    if guard.across_ranks:
+        count = _reduce.sum_over_ranks(tensors)
+        for tensor in tensors if count > 1 else ():
+            tensor.div_(count)
 
 
 def check_used(found: tuple[Tensor | None, ...]) -> None:

@@ -33,13 +33,14 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     Args:
         params: whose ``.grad`` is kept; it is None inside.
+        across_ranks: whether losses and derivatives are averaged over a process group.
 
     Attributes:
         closure_failed: whether the closure raised when it was last evaluated.
     """
 
-    def __init__(self, params: Tensors) -> None:
-        self.params = params
+    def __init__(self, params: Tensors, *, across_ranks: bool = False) -> None:
+        self.params, self.across_ranks = params, across_ranks
         self.modules = _SeenModules()
         self.closure_failed = False
         self.moved = False

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from corridor import _tree
+from corridor import _reduce
 from corridor._types import Tensors
+from corridor.geometry import _norms
 
 NUMBERS = (
     "loss",
@@ -254,10 +255,11 @@ def from_parts(
         >>> float(from_parts(torch.tensor(12.5), [g], [g]).rho)  # of ||x||^2 / 2
         0.25
     """
-    norm_sq, ghg = _tree.squared_norm(gradient), _tree.dot(product, gradient)
+    norm_sq, ghg = _norms.squared_norm(gradient), _norms.dot(product, gradient)
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
-    turning = [h - along * g for h, g in zip(product, gradient, strict=True)]
-    numbers = (loss, norm_sq, _tree.squared_norm(product), ghg, _tree.squared_norm(turning))
+    factor = float(along) if any(map(_reduce.is_sharded, gradient)) else along
+    turning = [h - factor * g for h, g in zip(product, gradient, strict=True)]
+    numbers = (loss, norm_sq, _norms.squared_norm(product), ghg, _norms.squared_norm(turning))
     loss, norm_sq, product_sq, ghg, turning_sq = map(wide, numbers)
     return Measures(
         loss=loss,
@@ -303,7 +305,7 @@ def with_secant(
         engine="secant of two gradients",
         step=wide(torch.as_tensor(step, dtype=found.loss.dtype, device=found.loss.device)),
         next_loss=wide(next_loss.detach()),
-        next_grad_norm=wide(_tree.squared_norm(next_gradient)).sqrt(),
+        next_grad_norm=wide(_norms.squared_norm(next_gradient)).sqrt(),
         smoothness=measures.hg_norm / found.hg_norm,
     )
     return replace(measures, secant=secant)
