@@ -6,7 +6,9 @@
 The call is: loss, g and Hg of one batch. `measure` adds every field of the measures. By operations,
 with F for a forward pass, a gradient is 3 F and (g, Hg) by double backward 9 F: three gradients.
 Times are of the process on its cores, ratios are medians of paired rounds. Memory is the peak of
-what torch allocates during the call. Errors are relative, against Hg in float64.
+what torch allocates during the call. Errors are relative, against Hg in float64. The transformer's
+gradient uses fused attention, which no Hg can; "plain attention" is the gradient without it. The
+last line of a network is the share that a `Probe` takes of a CLR training at its default cadence.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ import torch
 from common import interleave, paired_ratio, write_results
 from networks import PROBLEMS, Problem
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 import corridor
 from corridor.geometry import jet
 
 Hg = list[Tensor]
+CADENCE = 100
 
 
 def ours(problem: Problem) -> dict[str, Callable[[], Hg]]:
@@ -43,8 +47,18 @@ def ours(problem: Problem) -> dict[str, Callable[[], Hg]]:
 
         return call
 
+    n = len(problem.targets) // 4
+    parts = list(zip(problem.inputs.chunk(4), problem.targets.split(n), strict=True))
+
+    def in_parts() -> Hg:
+        corridor.measure_dataset(
+            problem.model, nn.functional.cross_entropy, parts, batch_products=False
+        ).as_dict()
+        return []
+
     return {
         "corridor.measure": measured(),
+        "measure_dataset, 4 parts": in_parts,
         "corridor.measure, step": measured(step=0.1),
         "double_backward": by("double_backward"),
         "forward_over_reverse": by("forward_over_reverse"),
@@ -129,6 +143,31 @@ def peak_bytes(call: Callable[[], Any]) -> int:
     return peak
 
 
+def plain_attention(problem: Problem) -> Callable[[], Any]:
+    """The gradient by the attention that can be differentiated twice."""
+
+    def call() -> None:
+        with sdpa_kernel(SDPBackend.MATH):
+            problem.gradient()
+
+    return call
+
+
+def training(problem: Problem) -> dict[str, Callable[[], Any]]:
+    """A step of CLR, and a probe's measurement of its loss."""
+    twin = copy.deepcopy(problem)
+    optimizer = corridor.CLR(twin.model.parameters(), max_lr=1e-6)  # stays where it is
+    probe = corridor.Probe(twin.model)
+
+    def step() -> None:
+        loss = twin.closure()
+        loss.backward()
+        optimizer.step(loss=loss)
+        optimizer.zero_grad()
+
+    return {"CLR step": step, "Probe": lambda: probe.now(twin.closure, 0)}
+
+
 def error(found: Hg, exact: Hg) -> float | None:
     if not found:
         return None
@@ -141,6 +180,8 @@ def row(name: str, problem: Problem, rounds: int) -> list[dict[str, Any]]:
     twin = problem.double()
     exact = jet(twin.closure, twin.model.parameters()).hessian_gradient
     calls: dict[str, Callable[[], Any]] = {"gradient": problem.gradient, **ours(problem)}
+    if name == "transformer":
+        calls["gradient, plain attention"] = plain_attention(problem)
     failures = {}
     for rival, call in rivals(problem).items():
         try:
@@ -148,11 +189,11 @@ def row(name: str, problem: Problem, rounds: int) -> list[dict[str, Any]]:
             calls[rival] = call
         except Exception as mistake:  # what it cannot do is a result, too
             failures[rival] = " ".join(str(mistake).split())[:120]
-    seconds = interleave(calls, rounds, clock=time.process_time)
+    seconds = interleave({**calls, **training(problem)}, rounds, clock=time.process_time)
     unit, memory = seconds["gradient"], peak_bytes(problem.gradient)
     rows = []
     for method, call in calls.items():
-        off = None if method == "gradient" else error(call(), exact)
+        off = None if method.startswith("gradient") else error(call(), exact)
         entry = {"method": method, **paired_ratio(seconds[method], unit)}
         entry |= {"memory": round(peak_bytes(call) / memory, 2), "error": off}
         rows.append({"network": name, **entry})
@@ -162,6 +203,9 @@ def row(name: str, problem: Problem, rounds: int) -> list[dict[str, Any]]:
             f"[{entry['lower_quartile']:.2f}, {entry['upper_quartile']:.2f}]  "
             f"memory {entry['memory']:5.2f} x  {shown}"
         )
+    share = paired_ratio(seconds["Probe"], seconds["CLR step"])["ratio"] / CADENCE
+    rows.append({"network": name, "method": f"Probe every {CADENCE} steps", "share": share})
+    print(f"{name:20s} Probe every {CADENCE} steps: {share:.1%} of the training")
     for method, reason in failures.items():
         rows.append({"network": name, "method": method, "fails": reason})
         print(f"{name:20s} {method:24s} fails: {reason}")

@@ -122,3 +122,19 @@ def test_corridor_probe_says_what_is_wrong(tmp_path: Path, capsys: pytest.Captur
     assert "--keep" in capsys.readouterr().err
     assert cli.main(["probe", str(tmp_path / "run"), "--level", "0"]) == 2
     assert "level must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1437, 256])
+def test_corridor_numbers_rank_what_steps_of_the_papers_clr_do(tmp_path: Path, batch_size: int):
+    config = Config(
+        model="mlp", lr=math.inf, batch_size=batch_size, steps=120, probe=1, eval_every=0
+    )
+    train(config, tmp_path / "run", progress=False)
+    lines = fig07.probed(read_run(tmp_path / "run"))
+    left = [line["secant_loss_ratio"] for line in lines]
+    assert fig07.rank_correlation([line["rho_parallel"] for line in lines], left) >= 0.9
+    assert fig07.gradient_correlation(lines) >= 0.9
+    rising = sum(ratio > 1 for ratio in left) / len(lines)
+    expected = sum(line["rho_parallel"] > 1 for line in lines) / len(lines)
+    assert abs(rising - expected) <= 0.2
