@@ -1,7 +1,7 @@
 """Cost of a measurement, in gradients: corridor's engines and published packages on the same call.
 
-    pip install --no-deps -r benchmarks/rivals.txt
-    python benchmarks/hg_cost.py [--rounds 15] [--threads 1]
+    pip install --no-deps --target .venv/rivals -r benchmarks/rivals.txt
+    PYTHONPATH=.venv/rivals python benchmarks/hg_cost.py [--rounds 15] [--threads 1]
 
 The call is: loss, g and Hg of one batch. `measure` adds every field of the measures. By operations,
 with F for a forward pass, a gradient is 3 F and (g, Hg) by double backward 9 F: three gradients.

@@ -128,22 +128,21 @@ class _RandomState:
     """The random number generators of torch, Python and, where it is loaded, NumPy."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.accelerator = getattr(torch, device.type, None) if device.type != "cpu" else None
-        self.cpu = torch.get_rng_state()
-        self.other = self.accelerator.get_rng_state(device) if self.accelerator else None
-        self.python = random.getstate()
-        self.numpy = sys.modules.get("numpy")
-        self.legacy = self.numpy.random.get_state() if self.numpy else None
+        self.accelerator: Any = getattr(torch, device.type, None) if device.type != "cpu" else None
+        self.place = () if device.type == "mps" else (device,)
+        self.numpy = sys.modules.get("numpy.random")
+        self.cpu, self.python = torch.get_rng_state(), random.getstate()
+        self.other = self.accelerator.get_rng_state(*self.place) if self.accelerator else None
+        self.legacy = self.numpy.get_state() if self.numpy else None
 
     def restore(self) -> None:
         """Set all generators back."""
         torch.set_rng_state(self.cpu)
-        if self.accelerator:
-            self.accelerator.set_rng_state(self.other, self.device)
         random.setstate(self.python)
+        if self.accelerator:
+            self.accelerator.set_rng_state(self.other, *self.place)
         if self.numpy:
-            self.numpy.random.set_state(self.legacy)
+            self.numpy.set_state(self.legacy)
 
 
 @contextmanager
