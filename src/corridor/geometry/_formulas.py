@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Parameter, functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -35,11 +35,20 @@ class _Formulas(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         formula = FORMULAS.get(func)
-        if formula is not None:
+        if formula is not None and all(map(_plain, args)):
             found = formula(*args, **(kwargs or {}))
             if found is not NotImplemented:
                 return found
         return func(*args, **(kwargs or {}))
+
+
+def _plain(argument: Any) -> bool:
+    """Whether it is an ordinary tensor or none; others have rules of their own."""
+    if not isinstance(argument, Tensor):
+        return True
+    ordinary = type(argument) in (Tensor, Parameter) and argument.device.type in ("cpu", "cuda")
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(argument)  # pyright: ignore
+    return ordinary and not argument.is_nested and not wrapped
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

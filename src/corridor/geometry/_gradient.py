@@ -36,15 +36,16 @@ def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
     Raises:
         ValueError: the loss uses none of the parameters.
     """
-    loss = guard.evaluate(closure)
+    value = guard.evaluate(closure)
+    loss = value.detach()
     live = [p for p in guard.params if p.requires_grad]
     if any(_reduce.is_sharded(p) for p in live):  # the graph holds gathered copies of them
-        found = guard.backward(loss)
-        loss = _reduce.mean_over_ranks(loss.detach())  # theirs are averages already
+        found = guard.backward(value)
+        loss = _reduce.mean_over_ranks(loss)  # theirs are averages already
     else:
-        found = torch.autograd.grad(loss, live, allow_unused=True)
-    check_used(found)
-    loss, gradient = loss.detach(), filled(found, guard.params)
+        found = torch.autograd.grad(value, live, allow_unused=True)
+    check_used(found, value)
+    gradient = filled(found, guard.params)
     if not any(map(_reduce.is_sharded, gradient)):
         average(guard, [loss, *gradient])
     return loss, gradient
@@ -58,10 +59,31 @@ def average(guard: Untouched, tensors: Tensors) -> None:
             tensor.div_(count)
 
 
-def check_used(found: tuple[Tensor | None, ...]) -> None:
-    """Raise a ValueError if there is a gradient for none of the parameters."""
+def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
+    """Raise a ValueError if there is a gradient for none of the parameters, or some are hidden."""
+    if all(g is not None for g in found):
+        return
+    if _holds(loss, "CheckpointFunctionBackward"):
+        raise ValueError(
+            "the loss passes a reentrant checkpoint, which hides its parameters; "
+            "give torch.utils.checkpoint.checkpoint use_reentrant=False"
+        )
     if all(g is None for g in found):
         raise ValueError(
             f"the loss uses none of the {len(found)} parameters; "
             "are they those of the model in the closure?"
         )
+
+
+def _holds(loss: Tensor, name: str) -> bool:
+    """Whether a node of that name is in the graph of a loss."""
+    seen, stack = set(), [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == name:
+            return True
+        seen.add(node)
+        stack.extend(parent for parent, _ in node.next_functions)
+    return False

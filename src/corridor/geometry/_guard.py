@@ -77,6 +77,11 @@ class Untouched(AbstractContextManager["Untouched"]):
         with torch.enable_grad(), _measurable():
             value = closure()
             self.closure_failed = False
+            if any(p.grad is not None for p in self.params if p.is_leaf):
+                raise ValueError(
+                    "the closure called backward, which used up the loss's graph; "
+                    "let it compute the loss only, forward"
+                )
             return scalar_loss(value)
 
     def backward(self, loss: Tensor) -> tuple[Tensor | None, ...]:

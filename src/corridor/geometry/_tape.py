@@ -34,7 +34,7 @@ class Tape:
         self.inputs = [p for p in self.params if p.requires_grad]
         loss = guard.evaluate(closure)
         grads = torch.autograd.grad(loss, self.inputs, create_graph=True, allow_unused=True)
-        _gradient.check_used(grads)
+        _gradient.check_used(grads, loss)
         self.recorded = {i: g for i, g in enumerate(grads) if g is not None and g.requires_grad}
         self.loss = loss.detach()
         self.gradient = _gradient.filled(grads, self.params)

@@ -149,4 +149,4 @@ def _serve(guard: Untouched, closure: Closure, engine: str) -> tuple[Parts, Engi
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return text if len(text) <= 250 else f"{text[:247]}..."
