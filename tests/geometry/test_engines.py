@@ -10,7 +10,7 @@ from tests.geometry import oracle
 from tests.geometry.networks import MODELS, case
 from torch import nn
 
-from corridor.geometry import jet
+from corridor.geometry import jet, measure
 
 
 def hg(small, engine: str, **options) -> torch.Tensor:
@@ -46,6 +46,17 @@ def test_every_engine_leaves_the_model_as_it_was(name: str, engine: str):
     assert all(p.grad is None for p in small.model.parameters())
     if name != "batch norm":  # torch itself objects to a second pass before the first's backward
         loss.backward()
+
+
+def test_under_autocast_the_steps_are_as_long_as_its_rounding_asks():
+    small = case("mlp gelu")
+    exact = hg(small, "double_backward")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = hg(small, "central_differences")
+        secant = measure(small.closure, small.model, step=0.1).secant
+    assert distance(found, exact) < 0.1
+    assert secant is not None
+    assert float(secant.smoothness) == pytest.approx(1.0, abs=0.1)  # no stale copies of weights
 
 
 def bag() -> tuple[nn.Module, object]:

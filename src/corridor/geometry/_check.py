@@ -51,7 +51,7 @@ def check_product(
         pairs = zip(product, _random_unit(guard.params), strict=True)
         direction = [h / size + z for h, z in pairs]
     found = float(_norms.dot(product, direction))
-    eps = max(torch.finfo(p.dtype).eps for p in guard.params if p.requires_grad)
+    eps = _gradient.rounding(guard.params)
     norm_sq = float(_norms.squared_norm(gradient))
     length = eps ** (1 / 3) * (norm_sq / abs(found) if found else 1.0)
     with Moved(guard.params, direction) as moved:

@@ -71,7 +71,7 @@ def central_differences(guard: Untouched, closure: Closure) -> Parts:
     norm = _norm(gradient)
     if norm == 0.0:
         return loss, gradient, [torch.zeros_like(g) for g in gradient]
-    eps = max(torch.finfo(p.dtype).eps for p in guard.params if p.requires_grad)
+    eps = _gradient.rounding(guard.params)
     first = eps**0.5 * max(_norm(guard.params), 1.0)
     with Moved(guard.params, gradient) as moved:
 

@@ -51,6 +51,16 @@ def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
     return loss, gradient
 
 
+def rounding(params: Tensors) -> float:
+    """Relative rounding of what gradients are computed in: the parameters', or autocast's."""
+    live = [p for p in params if p.requires_grad]
+    dtypes = [p.dtype for p in live]
+    kind = live[0].device.type
+    if torch.is_autocast_enabled(kind):
+        dtypes.append(torch.get_autocast_dtype(kind))
+    return max(torch.finfo(dtype).eps for dtype in dtypes)
+
+
 def average(guard: Untouched, tensors: Tensors) -> None:
     """Replace tensors by their means over the ranks, where the guard says so."""
     if guard.across_ranks:
