@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Lines = Sequence[dict[str, Any]]
+ROOM = 0.35
 
 # Name, label, colour, dashes and marker: told apart in colour, in grey and on paper.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
@@ -76,15 +77,28 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
                 axis.axvspan(begin, end, color="#BBBBBB", alpha=0.35, linewidth=0, zorder=0)
             handles, _ = axis.get_legend_handles_labels()
             if handles:
-                axis.legend(fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+                _make_room(axis)
+                axis.legend(fontsize=8, loc="upper right", ncols=2 if len(handles) > 3 else 1)
         for axis in axes[1]:
             axis.set_xlabel("steps")
+        shaded = "shaded" if near_corridor(lines, level) else "none here"
         figure.suptitle(
-            f"shaded: near-corridor, 2 rho < {level:g} (the gradient changes by less than "
-            f"{level:.0%} over a CLR step)",
+            f"near-corridor ({shaded}): 2 rho < {level:g}, the gradient changes by less than "
+            f"{level:.0%} over a CLR step",
             fontsize=9,
         )
         return _style.save(figure, folder, name)
+
+
+def _make_room(axis: Any) -> None:
+    """Raise the upper end of the axis, so that the legend covers no curve."""
+    low, high = axis.get_ylim()
+    if axis.get_yscale() == "log":
+        axis.set_ylim(low, high * (high / low) ** ROOM)
+    elif axis.get_yscale() == "symlog":
+        axis.set_ylim(low, high * 5.0)
+    else:
+        axis.set_ylim(low, high + (high - low) * ROOM)
 
 
 def _plot(axis: Any, lines: Lines, names: Iterable[tuple[str, str]], scale: str = "log") -> None:
