@@ -100,8 +100,8 @@ def test_corridor_probe_draws_a_probed_run(out: Path, capsys: pytest.CaptureFixt
     assert cli.main(["probe", str(run), "--level", "100"]) == 0
     said = capsys.readouterr().out
     count = len(fig07.probed(read_run(run)))
-    assert f"{count} measurements from the run's metrics" in said
-    assert f"{count} in a near-corridor (2 rho below 100)" in said
+    assert f"{count} measurements from the run's metrics, {count} in a near-corridor" in said
+    assert "median rho:" in said
     assert (run / "geometry.png").exists()
 
 
@@ -112,6 +112,17 @@ def test_corridor_probe_measures_the_checkpoints_of_another(tmp_path: Path):
     assert found.source == "checkpoints"
     assert [v["step"] for v in found.lines] == [2, 4, 6]
     assert found.image.exists()
+
+
+def test_corridor_probe_of_a_run_without_secants(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = Config(model="mlp", width=8, optimizer="adamw", batch_size=256, steps=4, probe=1)
+    train(config, tmp_path / "run", progress=False)
+    assert cli.main(["probe", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "median rho:" in said
+    assert "secant" not in said
 
 
 def test_corridor_probe_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corridor.paper.figures import _panel
+from corridor.paper.figures.fig07_geometry import NEAR, ROWS
 from corridor.train.files import numbers, read_lines
 from corridor.train.record import read_run
 from corridor.train.revisit import measure_checkpoints
@@ -30,13 +31,20 @@ class View:
     source: str
 
     def summary(self, level: float) -> str:
-        """A line on how near the run was to a corridor."""
-        rho = statistics.median(line["rho"] for line in self.lines)
+        """How near the run was to a corridor, and what its steps met: a line each."""
         near = sum(2.0 * line["rho"] < level for line in self.lines)
-        return (
-            f"{len(self.lines)} measurements from the run's {self.source}: median rho {rho:.3g}, "
+        first = (
+            f"{len(self.lines)} measurements from the run's {self.source}, "
             f"{near} in a near-corridor (2 rho below {level:g})"
         )
+        rows = []
+        for name, cell in ROWS.items():
+            if name == NEAR:  # said above, at the level asked for
+                continue
+            # Momentum and Adam take no step along the gradient, and so have no secant.
+            with suppress(KeyError):
+                rows.append(f"{name}: {cell(self.lines)}")
+        return "\n".join([first, *rows])
 
 
 def view(run: str | Path, *, level: float = 0.5, batches: int = 10) -> View:

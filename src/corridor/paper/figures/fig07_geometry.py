@@ -21,6 +21,7 @@ NUMBER = 7
 NAME = "fig07"
 DATA = "data.json"
 LEVEL = 0.5
+NEAR = "steps in a near-corridor"
 
 
 def compute(
@@ -158,6 +159,11 @@ def near_corridor(lines: Lines) -> float:
     return statistics.fmean(2.0 * line["rho"] < LEVEL for line in lines)
 
 
+def beyond_stability(lines: Lines) -> float:
+    """Share of the probed steps that were longer than 2 over the largest eigenvalue."""
+    return statistics.fmean(line["effective_lr"] * line["sharpness"] > 2.0 for line in lines)
+
+
 def _median(name: str) -> Any:
     return lambda lines: f"{statistics.median(line[name] for line in lines):.3g}"
 
@@ -168,7 +174,9 @@ ROWS: dict[str, Any] = {
     "median secant rho": _median("secant_rho"),
     "median ||Hg|| / ||secant||": _median("secant_smoothness"),
     "median cos(Hg, g)": _median("cosine"),
-    "steps in a near-corridor": lambda lines: f"{near_corridor(lines):.0%}",
+    "median actual / linear decrease": _median("secant_decrease"),
+    "steps beyond 2 / largest eigenvalue": lambda lines: f"{beyond_stability(lines):.0%}",
+    NEAR: lambda lines: f"{near_corridor(lines):.0%}",
     "rank correlation, loss ratio": lambda lines: f"{loss_correlation(lines):.3f}",
     "rank correlation, gradient change": lambda lines: f"{gradient_correlation(lines):.3f}",
 }
