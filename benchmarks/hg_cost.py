@@ -7,8 +7,8 @@ The call is: loss, g and Hg of one batch. `measure` adds every field of the meas
 with F for a forward pass, a gradient is 3 F and (g, Hg) by double backward 9 F: three gradients.
 Times are of the process on its cores, ratios are medians of paired rounds. Memory is the peak of
 what torch allocates during the call. Errors are relative, against Hg in float64. The transformer's
-gradient uses fused attention, which no Hg can; "plain attention" is the gradient without it. The
-last line of a network is the share that a `Probe` takes of a CLR training at its default cadence.
+gradient uses fused attention, which no Hg can; "plain attention" is the gradient without it, and
+what the rivals are run with, since they fail otherwise. The last line of a network is the share that a `Probe` takes of a CLR training at its default cadence.
 """
 
 from __future__ import annotations
@@ -121,14 +121,15 @@ def pyhessian(problem: Problem) -> Callable[[], Hg]:
 
 
 def rivals(problem: Problem) -> dict[str, Callable[[], Hg]]:
-    """Each on a copy of its own, since some change the model."""
+    """Each on a copy of its own, since some change the model, and with the attention it needs."""
     own = [copy.deepcopy(problem) for _ in range(4)]
-    return {
+    calls = {
         "curvlinops, unchecked": curvlinops(own[0], check=False),
         "curvlinops, default": curvlinops(own[1], check=True),
         "hessian-eigenthings": eigenthings(own[2]),
         "PyHessian": pyhessian(own[3]),
     }
+    return {name: with_plain_attention(call) for name, call in calls.items()}
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
@@ -143,14 +144,22 @@ def peak_bytes(call: Callable[[], Any]) -> int:
     return peak
 
 
-def plain_attention(problem: Problem) -> Callable[[], Any]:
-    """The gradient by the attention that can be differentiated twice."""
+def with_plain_attention(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The call with attention that can be differentiated twice."""
 
-    def call() -> None:
+    def wrapped() -> Any:
         with sdpa_kernel(SDPBackend.MATH):
-            problem.gradient()
+            return call()
 
-    return call
+    return wrapped
+
+
+def in_evaluation_mode(problem: Problem) -> Callable[[], Hg]:
+    """Hg of the loss that PyHessian measures, its model being in evaluation mode."""
+    twin = copy.deepcopy(problem)
+    twin.model.eval()
+    params = list(twin.model.parameters())
+    return lambda: jet(twin.closure, params).hessian_gradient
 
 
 def training(problem: Problem) -> dict[str, Callable[[], Any]]:
@@ -181,7 +190,9 @@ def row(name: str, problem: Problem, rounds: int) -> list[dict[str, Any]]:
     exact = jet(twin.closure, twin.model.parameters()).hessian_gradient
     calls: dict[str, Callable[[], Any]] = {"gradient": problem.gradient, **ours(problem)}
     if name == "transformer":
-        calls["gradient, plain attention"] = plain_attention(problem)
+        calls["gradient, plain attention"] = with_plain_attention(problem.gradient)
+    if "norm" in name:
+        calls["double_backward, evaluation"] = in_evaluation_mode(problem)
     failures = {}
     for rival, call in rivals(problem).items():
         try:
