@@ -8,7 +8,8 @@ with F for a forward pass, a gradient is 3 F and (g, Hg) by double backward 9 F:
 Times are of the process on its cores, ratios are medians of paired rounds. Memory is the peak of
 what torch allocates during the call. Errors are relative, against Hg in float64. The transformer's
 gradient uses fused attention, which no Hg can; "plain attention" is the gradient without it, and
-what the rivals are run with, since they fail otherwise. The last line of a network is the share that a `Probe` takes of a CLR training at its default cadence.
+what the rivals are run with, since they fail otherwise. The last line of a network is the share
+that a `Probe` takes of a CLR training at its default cadence.
 """
 
 from __future__ import annotations
