@@ -188,11 +188,11 @@ ROWS: dict[str, Any] = {
 def _claims(runs: list[Lines]) -> list[Claim]:
     return [
         _correlated(
-            "rho_parallel ranks how far the loss falls over a step, as the theory says",
+            "the quadratic model with rho_parallel ranks the loss left after a step",
             [loss_correlation(lines) for lines in runs],
         ),
         _correlated(
-            "rho ranks how much the gradient changes over a step, as the theory says",
+            "rho, scaled to the step made, ranks how much the gradient changes over it",
             [gradient_correlation(lines) for lines in runs],
         ),
     ]
