@@ -24,10 +24,10 @@ demo: setup
 	$(BIN)/corridor reproduce --scale demo --out $(OUT)
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow"
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .

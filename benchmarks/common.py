@@ -19,14 +19,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], Any]],
-    rounds: int,
-    warmup: int = 3,
-    clock: Callable[[], float] = time.perf_counter,
+    calls: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 3
 ) -> dict[str, list[float]]:
-    """Seconds of each call in each round, the order drawn anew every round.
+    """Seconds of CPU time of each call in each round, the order drawn anew every round.
 
-    On a shared machine ``clock=time.process_time`` leaves out what others take.
+    CPU time, since other work on the machine would otherwise be counted; with one thread it is the
+    time a call takes.
     """
     order = list(calls)
     shuffler = random.Random(0)
@@ -37,10 +35,10 @@ def interleave(
         for index in range(warmup + rounds):
             shuffler.shuffle(order)
             for name in order:
-                begin = clock()
+                begin = time.process_time()
                 calls[name]()
                 if index >= warmup:
-                    seconds[name].append(clock() - begin)
+                    seconds[name].append(time.process_time() - begin)
     finally:
         gc.enable()
     return seconds

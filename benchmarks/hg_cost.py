@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -201,7 +200,7 @@ def row(name: str, problem: Problem, rounds: int) -> list[dict[str, Any]]:
             calls[rival] = call
         except Exception as mistake:  # what it cannot do is a result, too
             failures[rival] = " ".join(str(mistake).split())[:120]
-    seconds = interleave({**calls, **training(problem)}, rounds, clock=time.process_time)
+    seconds = interleave({**calls, **training(problem)}, rounds)
     unit, memory = seconds["gradient"], peak_bytes(problem.gradient)
     rows = []
     for method, call in calls.items():

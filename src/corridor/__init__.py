@@ -10,8 +10,8 @@
 
 from corridor import geometry, optim
 from corridor.geometry import Measures, Probe, measure, measure_dataset
-from corridor.optim import CLR
+from corridor.optim import CLR, CLRAdam
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "Measures", "Probe", "geometry", "measure", "measure_dataset", "optim"]
+__all__ = ["CLR", "CLRAdam", "Measures", "Probe", "geometry", "measure", "measure_dataset", "optim"]

@@ -116,3 +116,31 @@ def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
             blocks = zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
             parts.extend(torch.dot(a, b) for a, b in blocks)
     return torch.stack(parts).sum()
+
+
+def gram(
+    xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(||y||^2, <x, y>, ||x||^2)`` of two lists of real tensors, each read from memory once.
+
+    Args:
+        xs: any shapes, of the dtype accumulated in; at least one tensor.
+        ys: as many tensors of the same shapes and layouts.
+        dtype: of the accumulation and the result; default `accumulation_dtype`.
+
+    Returns:
+        Three 0-dim tensors on the tensors' device.
+
+    Example:
+        >>> gram([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
+        (tensor(25.), tensor(11.), tensor(5.))
+    """
+    dtype = dtype or accumulation_dtype(xs)
+    if xs[0].dtype != dtype or not xs[0].is_cpu:
+        return squared_norm(ys, dtype), dot(xs, ys, dtype), squared_norm(xs, dtype)
+    parts: list[Tensor] = []
+    for x, y in zip(map(flatten, xs), map(flatten, ys), strict=True):
+        for a, b in zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True):
+            parts += [torch.dot(b, b), torch.dot(a, b), torch.dot(a, a)]
+    yy, xy, xx = torch.stack(parts).view(-1, 3).sum(0).unbind()
+    return yy, xy, xx

@@ -118,7 +118,6 @@ def test_a_tiny_gradient_never_makes_a_step_that_is_not_finite(parameter):
         ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\)"),
         ({"momentum": -0.1}, r"momentum must be a number in \[0, 1\)"),
         ({"weight_decay": -1.0}, "weight_decay must be non-negative"),
-        ({"max_lr": None}, "max_lr must be positive"),
         ({"max_lr": "0.1"}, "max_lr must be positive"),
         ({"max_lr": torch.tensor([0.1])}, "max_lr must be positive"),
         ({"f_star": None}, "f_star must be a finite number"),
@@ -277,3 +276,26 @@ def test_momentum_in_bfloat16_knows_how_far_it_really_moved(parameter):
         opt.step(loss=1.0)
     assert float(p.detach()) == 256.0
     assert step_sizes(opt)[0] == pytest.approx(1e-3)
+
+
+def test_clipping_first_makes_the_step_longer_not_shorter(parameter):
+    """Decided so, and documented: g is shortened by s, the loss is not, the step grows by 1/s."""
+    moved = []
+    for clip in (None, 1.0):
+        p = parameter([3.0, 4.0], [3.0, 4.0])
+        start = p.detach().clone()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_([p], clip)
+        opt = CLR([p], max_lr=math.inf)
+        opt.step(loss=1.0)
+        moved.append(float((p.detach() - start).norm()))
+        assert moved[-1] == pytest.approx(1.0 / (5.0 if clip is None else clip), rel=1e-6)
+    assert moved[1] == pytest.approx(5.0 * moved[0], rel=1e-6)
+
+
+def test_clipping_after_the_step_changes_nothing_of_it(parameter):
+    p, q = parameter([3.0, 4.0], [3.0, 4.0]), parameter([3.0, 4.0], [3.0, 4.0])
+    for x in (p, q):
+        CLR([x]).step(loss=1.0)
+    torch.nn.utils.clip_grad_norm_([q], 0.1)
+    assert torch.equal(p.detach(), q.detach())

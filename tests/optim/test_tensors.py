@@ -125,14 +125,14 @@ def test_real_steps_read_nothing_back(parameter, momentum):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
-    from corridor.optim import _update
+    from corridor.optim import _bucket
 
     torch.manual_seed(0)
     start, grads = torch.randn(50, 40), [torch.randn(50, 40) for _ in range(5)]
     ends = []
     for fused in (True, False):
         if not fused:
-            monkeypatch.setattr(_update, "FUSED_ON_CPU", set())
+            monkeypatch.setattr(_bucket, "FUSED_ON_CPU", set())
         p = torch.nn.Parameter(start.clone())
         opt = CLR([p], momentum=momentum, weight_decay=0.1)
         for k, g in enumerate(grads):

@@ -5,7 +5,7 @@ import torch
 
 from corridor import CLR
 from corridor.train.config import Config
-from corridor.train.optimizers import build, schedule
+from corridor.train.optimizers import OPTIMIZERS, build, schedule
 
 
 def weights(dtype=torch.float32):
@@ -75,3 +75,20 @@ def test_cosine_scales_the_cap_of_clr():
 def test_a_constant_schedule_is_none():
     config = Config()
     assert schedule(build(weights(), config), config, total=3) is None
+
+
+RELATIVES = [
+    name for name, row in OPTIMIZERS.items() if row.takes_loss and name not in ("clr", "polyak")
+]
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relatives_get_their_options_and_keep_their_own_defaults(name):
+    config = Config(optimizer=name, lr=0.25, momentum=0.5, f_star=-0.1, weight_decay=0.01)
+    group = build(weights(), config).param_groups[0]
+    given = {"lr": 0.25, "momentum": 0.5, "f_star": -0.1, "weight_decay": 0.01}
+    assert {key: group[key] for key in given} == given
+    own = build(weights(), Config(optimizer=name)).param_groups[0]
+    assert own["momentum"] == (0.9 if name.startswith("momo") else 0.0)
+    with pytest.raises(ValueError, match="scale is no option"):
+        Config(optimizer=name, scale=0.5)

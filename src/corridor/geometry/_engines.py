@@ -24,12 +24,12 @@ Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 def double_backward(guard: Untouched, closure: Closure) -> Parts:
     """Differentiate ``<g, v>`` at v = g: exact, three times the cost of a gradient."""
     tape = Tape(guard, closure)
-    loss, gradient = tape.loss.clone(), tape.gradient
-    if guard.across_ranks:  # DDP's own averaging sees no autograd.grad
-        gradient = [g.clone() for g in gradient]
-        _gradient.average(guard, [loss, *gradient])
+    if not guard.across_ranks:
+        return tape.loss, tape.gradient, tape.product(tape.gradient, last=True)
+    loss, gradient = tape.loss.clone(), [g.clone() for g in tape.gradient]
+    _gradient.average([loss, *gradient])  # DDP's own averaging sees no autograd.grad
     product = tape.product(gradient, last=True)
-    _gradient.average(guard, product)
+    _gradient.average(product)
     return loss, gradient, product
 
 
@@ -56,7 +56,8 @@ def _tangent_of_gradient(
         grads = torch.autograd.grad(loss, params, create_graph=record, allow_unused=True)
         found = [None if g is None else forward_ad.unpack_dual(g).tangent for g in grads]
     product = _gradient.filled(found, guard.params)
-    _gradient.average(guard, product)
+    if guard.across_ranks:
+        _gradient.average(product)
     return product
 
 

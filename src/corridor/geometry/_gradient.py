@@ -37,17 +37,18 @@ def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
         ValueError: the loss uses none of the parameters.
     """
     value = guard.evaluate(closure)
-    loss = value.detach()
     live = [p for p in guard.params if p.requires_grad]
-    if any(_reduce.is_sharded(p) for p in live):  # the graph holds gathered copies of them
+    sharded = any(_reduce.is_sharded(p) for p in live)  # the graph holds gathered copies of them
+    if sharded:
         found = guard.backward(value)
-        loss = _reduce.mean_over_ranks(loss)  # theirs are averages already
     else:
         found = torch.autograd.grad(value, live, allow_unused=True)
     check_used(found, value)
-    gradient = filled(found, guard.params)
-    if not any(map(_reduce.is_sharded, gradient)):
-        average(guard, [loss, *gradient])
+    loss, gradient = value.detach().clone(), filled(found, guard.params)
+    if sharded:
+        average([loss])  # the gradients are averages already
+    elif guard.across_ranks:
+        average([loss, *gradient])
     return loss, gradient
 
 
@@ -61,19 +62,18 @@ def rounding(params: Tensors) -> float:
     return max(torch.finfo(dtype).eps for dtype in dtypes)
 
 
-def average(guard: Untouched, tensors: Tensors) -> None:
-    """Replace tensors by their means over the ranks, where the guard says so."""
-    if guard.across_ranks:
-        count = _reduce.sum_over_ranks(tensors)
-        for tensor in tensors if count > 1 else ():
-            tensor.div_(count)
+def average(tensors: Tensors) -> None:
+    """Replace tensors by their means over the ranks of the default process group."""
+    count = _reduce.sum_over_ranks(tensors)
+    for tensor in tensors if count > 1 else ():
+        tensor.div_(count)
 
 
 def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
     """Raise a ValueError if there is a gradient for none of the parameters, or some are hidden."""
     if all(g is not None for g in found):
         return
-    if _holds(loss, "CheckpointFunctionBackward"):
+    if holds(loss, "CheckpointFunctionBackward"):
         raise ValueError(
             "the loss passes a reentrant checkpoint, which hides its parameters; "
             "give torch.utils.checkpoint.checkpoint use_reentrant=False"
@@ -85,14 +85,14 @@ def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
         )
 
 
-def _holds(loss: Tensor, name: str) -> bool:
-    """Whether a node of that name is in the graph of a loss."""
+def holds(loss: Tensor, name: str) -> bool:
+    """Whether a node whose name begins so is in the graph of a loss."""
     seen, stack = set(), [loss.grad_fn]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
-        if node.name() == name:
+        if node.name().startswith(name):
             return True
         seen.add(node)
         stack.extend(parent for parent, _ in node.next_functions)

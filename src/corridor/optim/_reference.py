@@ -1,47 +1,56 @@
-"""The slow twin of `CLR`, in the paper's notation: the oracle of the tests, not exported.
+"""The slow twins of the optimizers, in the papers' notation: the oracle of the tests, not exported.
 
-Plain Python on float64 vectors, one line a formula, no recursion: the momentum model keeps every
-point, loss and gradient it has seen and sums them by their weights.
+Plain Python on float64 vectors, one line a formula, no recursion: every point, loss and gradient
+seen is kept, and what the fast optimizers remember is summed anew from all of them.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import torch
 from torch import Tensor
 
+Vectors = list[Tensor]
 
-class ReferenceCLR:
-    """CLR over groups of vectors.
+
+def norm_sq(g: Vectors) -> float:
+    """``||g||^2`` over all groups."""
+    return sum(float(x @ x) for x in g)
+
+
+class Reference:
+    """What all twins share: groups of vectors, their caps and decay, and the history.
 
     Args:
         theta: one float64 vector a group; moved by `step`.
         max_lr: one cap a group.
         f_star: lower bound of the loss.
-        scale: factor on the uncapped step.
         beta: momentum.
         decay: one decoupled weight decay a group.
+        options: those of the rule.
     """
 
     def __init__(
         self,
-        theta: list[Tensor],
+        theta: Vectors,
         max_lr: list[float],
         f_star: float = 0.0,
-        scale: float = 1.0,
         beta: float = 0.0,
         decay: list[float] | None = None,
+        **options: Any,
     ) -> None:
         self.theta = [t.clone() for t in theta]
-        self.max_lr, self.f_star, self.scale, self.beta = max_lr, f_star, scale, beta
+        self.max_lr, self.f_star, self.beta = max_lr, f_star, beta
         self.decay = decay or [0.0] * len(theta)
-        self.points: list[list[Tensor]] = []
+        self.options = options
+        self.points: list[Vectors] = []
         self.losses: list[float] = []
-        self.gradients: list[list[Tensor]] = []
+        self.gradients: list[Vectors] = []
+        self.steps: list[list[float]] = []
         self.h = [0.0] * len(theta)
 
-    def step(self, E: float, g: list[Tensor]) -> None:
+    def step(self, E: float, g: Vectors) -> None:
         """One step from the loss E and its gradient g, one vector a group."""
         self.h = [0.0] * len(self.theta)
         if not math.isfinite(E) or not all(bool(x.isfinite().all()) for x in g):
@@ -49,27 +58,176 @@ class ReferenceCLR:
         self.points.append([t.clone() for t in self.theta])
         self.losses.append(E)
         self.gradients.append([x.clone() for x in g])
-        h, d, rho = self._rule()
-        self.h = [min(h, cap) for cap in self.max_lr]
-        for j, h_j in enumerate(self.h):
-            kept = max(0.0, 1.0 - h_j * self.decay[j])
-            self.theta[j] = kept * self.theta[j] - h_j * d[j] / rho
+        self.h = [self.limit(self.rule(), cap) for cap in self.max_lr]
+        self.steps.append(self.h)
+        direction = self.direction()
+        for j, h in enumerate(self.h):
+            kept = max(0.0, 1.0 - h * self.decay[j])
+            self.theta[j] = kept * self.theta[j] - direction[j]
 
-    def _rule(self) -> tuple[float, list[Tensor], float]:
-        """Uncapped step size, direction d, and the sum rho of the weights."""
+    def rule(self) -> float:
+        """The uncapped step size."""
+        raise NotImplementedError
+
+    def limit(self, h: float, cap: float) -> float:
+        """The step size under a cap."""
+        return min(h, cap)
+
+    def direction(self) -> Vectors:
+        """Heavy ball: ``sum_j beta^(k - j) (1 - beta) h_j g_j``."""
         k = len(self.losses) - 1
-        w = [(1.0 - self.beta) * self.beta ** (k - j) for j in range(k + 1)]
-        rho = sum(w)
-        groups = range(len(self.theta))
-        d = [
-            sum((w[j] * self.gradients[j][i] for j in range(k + 1)), torch.zeros(()))
-            for i in groups
+        return [
+            sum(
+                (self.beta ** (k - j) * (1.0 - self.beta) * self.steps[j][i] * self.gradients[j][i])
+                for j in range(k + 1)
+            )  # pyright: ignore[reportReturnType]
+            for i in range(len(self.theta))
         ]
+
+    def gaps(self) -> list[float]:
+        """``(E_j - f*)_+``."""
+        return [max(0.0, E - self.f_star) for E in self.losses]
+
+    def ratios(self) -> list[float]:
+        """Polyak's step at every point, 0 where the gradient vanishes."""
+        norms = [norm_sq(g) for g in self.gradients]
+        return [gap / n if n > 0.0 else 0.0 for gap, n in zip(self.gaps(), norms, strict=True)]
+
+
+class ReferenceCLR(Reference):
+    """CLR, with momentum in MoMo's form."""
+
+    def rule(self) -> float:
+        """``rho [sum_j w_j (f_j + <g_j, x - x_j>) - rho f*]_+ / ||d||^2``."""
+        d, w = self._average(), self._weights()
         model = 0.0
-        for j in range(k + 1):
-            moved = [self.theta[i] - self.points[j][i] for i in groups]
-            slope = sum(float(self.gradients[j][i] @ moved[i]) for i in groups)
-            model += w[j] * (self.losses[j] + slope)
-        G = sum(float(x @ x) for x in d)
-        gap = max(0.0, model - rho * self.f_star)
-        return (self.scale * rho * gap / G if G > 0.0 else 0.0), d, rho
+        for j, weight in enumerate(w):
+            moved = [x - p for x, p in zip(self.points[-1], self.points[j], strict=True)]
+            slope = sum(float(g @ x) for g, x in zip(self.gradients[j], moved, strict=True))
+            model += weight * (self.losses[j] + slope)
+        gap = max(0.0, model - sum(w) * self.f_star)
+        G = norm_sq(d)
+        return self.options.get("scale", 1.0) * sum(w) * gap / G if G > 0.0 else 0.0
+
+    def direction(self) -> Vectors:
+        """``h d / rho``."""
+        rho = sum(self._weights())
+        return [h * d / rho for h, d in zip(self.h, self._average(), strict=True)]
+
+    def _weights(self) -> list[float]:
+        k = len(self.losses) - 1
+        return [(1.0 - self.beta) * self.beta ** (k - j) for j in range(k + 1)]
+
+    def _average(self) -> Vectors:
+        w = self._weights()
+        return [
+            sum(w[j] * g[i] for j, g in enumerate(self.gradients))  # pyright: ignore
+            for i in range(len(self.theta))
+        ]
+
+
+class ReferenceHalfPolyak(Reference):
+    """Half step to a lower bound, refined after every round."""
+
+    def rule(self) -> float:
+        """``(E - bound)_+ / (2 ||g||^2)``, the bound found anew from all losses."""
+        bound, every = self.f_star, self.options["refine_every"]
+        for start in range(0, len(self.losses) - 1, every or len(self.losses)):
+            stretch = self.losses[start : start + every] if every else self.losses
+            for E in stretch:
+                bound = self.f_star if bound > E else bound
+            if every and start + every < len(self.losses):
+                bound = (min(bound, *stretch) + min(stretch)) / 2
+        E, G = self.losses[-1], norm_sq(self.gradients[-1])
+        bound = self.f_star if bound > E else bound
+        return max(0.0, E - bound) / (2.0 * G) if G > 0.0 else 0.0
+
+
+class ReferenceSPSMax(Reference):
+    """SPS_max, its growth limited."""
+
+    def rule(self) -> float:
+        """``min_j growth^(k - j) ratio_j / c``, and the first step's allowance."""
+        c, growth, first = (self.options[key] for key in ("c", "growth", "first"))
+        ratios = [r / c for r in self.ratios()]
+        if growth is None or ratios[-1] == 0.0:
+            return ratios[-1]
+        k = len(ratios)
+        allowed = [growth ** (k - 1 - j) * r for j, r in enumerate(ratios) if r > 0.0]
+        return min(*allowed, growth**k * first)
+
+
+class ReferenceSPSSafe(Reference):
+    """SPS with a floor under the norm."""
+
+    def rule(self) -> float:
+        """``gap / max(||g||^2, M)``."""
+        G = norm_sq(self.gradients[-1])
+        return self.gaps()[-1] / max(G, self.options["floor"]) if G > 0.0 else 0.0
+
+
+class ReferenceNGN(Reference):
+    """Non-negative Gauss-Newton."""
+
+    def rule(self) -> float:
+        """Twice Polyak's step."""
+        return 2.0 * self.ratios()[-1]
+
+    def limit(self, h: float, cap: float) -> float:
+        """``sigma / (1 + sigma ||g||^2 / (2 gap))``."""
+        if h == 0.0 or math.isinf(cap):
+            return h
+        return cap / (1.0 + cap / h)
+
+
+class ReferenceDecSPS(Reference):
+    """Decreasing SPS."""
+
+    def rule(self) -> float:
+        """``min(c gamma_b, min_j ratio_j) / (c sqrt(k + 1))``."""
+        c, ratios = self.options["c"], self.ratios()
+        if ratios[-1] == 0.0:
+            return 0.0
+        counted = [r for r in ratios if r > 0.0]
+        return min(c * self.max_lr[0], *counted) / (c * math.sqrt(len(counted)))
+
+
+class ReferenceAdaSPS(Reference):
+    """AdaSPS, its divisor in units of the first gap."""
+
+    def rule(self) -> float:
+        """``min_j ratio_j sqrt(gap_0) / (c sqrt(sum_{i <= j} gap_i))``."""
+        ratios, gaps = self.ratios(), self.gaps()
+        if ratios[-1] == 0.0:
+            return 0.0
+        unit = next(gap for gap in gaps if gap > 0.0)
+        return min(
+            r * math.sqrt(unit / sum(gaps[: j + 1])) / self.options["c"]
+            for j, r in enumerate(ratios)
+            if r > 0.0
+        )
+
+
+class ReferenceMoMoAdam(ReferenceCLR):
+    """MoMo in Adam's metric."""
+
+    def rule(self) -> float:
+        """MoMo's step with ``<d, d / D>`` in place of ``||d||^2``."""
+        d = self._average()
+        G = sum(float(x @ (x / D)) for x, D in zip(d, self._metric(), strict=True))
+        return super().rule() * norm_sq(d) / G if G > 0.0 else 0.0
+
+    def direction(self) -> Vectors:
+        """``h d / (rho D)``."""
+        plain = super().direction()
+        return [x / D for x, D in zip(plain, self._metric(), strict=True)]
+
+    def _metric(self) -> Vectors:
+        beta2, eps = self.options["beta2"], self.options["eps"]
+        k = len(self.gradients) - 1
+        w = [(1.0 - beta2) * beta2 ** (k - j) for j in range(k + 1)]
+        squares = [
+            sum(w[j] * g[i] ** 2 for j, g in enumerate(self.gradients))
+            for i in range(len(self.theta))
+        ]
+        return [(v / sum(w)).sqrt() + eps for v in squares]  # pyright: ignore

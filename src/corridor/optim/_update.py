@@ -1,115 +1,18 @@
-"""Moving the tensors: measure gradients and apply steps, bucket by bucket, without a host read.
+"""Measuring gradients and moving tensors, bucket by bucket, without a host read.
 
-A bucket holds the active parameters of one group that share device and dtype. Where torch's fused
-SGD kernel is right it does the update in one pass (it takes the step size as a tensor and skips
-the update by ``found_inf``); elsewhere plain tensor expressions say the same thing.
+Where torch's fused SGD kernel is right it does the update in one pass (it takes the step size as a
+tensor and skips the update by ``found_inf``); elsewhere plain tensor expressions say the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from corridor import _reduce, _tree
+from corridor import _tree
+from corridor.optim._bucket import Bucket
 
-AVERAGE = "gradient_average"
-PLAIN = {torch.nn.Parameter, Tensor}
-FUSED_ON_CPU = {torch.float32, torch.float64, torch.complex64, torch.complex128}
-FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
-
-
-@dataclass
-class Bucket:
-    """Active parameters of one group on one device and of one dtype, complex ones viewed real."""
-
-    group: int
-    params: list[Tensor]
-    grads: list[Tensor]
-    averages: list[Tensor]
-    fused: bool
-
-    def make_real(self) -> None:
-        """View complex tensors as real ones."""
-        if self.params[0].is_complex():
-            self.params = [torch.view_as_real(t) for t in self.params]
-            self.grads = [torch.view_as_real(t) for t in self.grads]
-            self.averages = [torch.view_as_real(t) for t in self.averages]
-
-    @property
-    def device(self) -> torch.device:
-        """Where all tensors of the bucket lie."""
-        return self.params[0].device
-
-
-def buckets(groups: list[dict[str, Any]], state: Any, with_average: bool) -> list[Bucket]:
-    """The parameters that have a gradient, sorted into buckets; averages are made where missing."""
-    found: dict[tuple[int, torch.device, torch.dtype, bool], Bucket] = {}
-    eager = not torch.compiler.is_compiling()
-    for index, group in enumerate(groups):
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None:
-                continue
-            if grad.layout is not torch.strided:
-                raise ValueError(
-                    f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
-                    f"{tuple(p.shape)}; build the layer with sparse=False"
-                )
-            if type(p) not in PLAIN and _reduce.is_sharded(p):
-                raise ValueError(
-                    "expected whole parameters, got a DTensor: the gradient's norm over shards "
-                    "(FSDP2, tensor parallel) is not there yet; use DistributedDataParallel"
-                )
-            average = _average(state[p], p) if with_average else grad
-            if not p.numel():
-                continue
-            key = (index, p.device, p.dtype, eager and _fusable(p, grad, average))
-            bucket = found.get(key)
-            if bucket is None:
-                bucket = found[key] = Bucket(index, [], [], [], key[-1])
-            bucket.params.append(p)
-            bucket.grads.append(grad)
-            if with_average:
-                bucket.averages.append(average)
-    for bucket in found.values():
-        bucket.make_real()
-    return list(found.values())
-
-
-def _average(state: dict[str, Any], p: Tensor) -> Tensor:
-    """The average of a parameter's gradients, made where missing, moved after the parameter."""
-    average = state.get(AVERAGE)
-    if average is None:
-        average = torch.zeros_like(p, memory_format=torch.preserve_format)
-    elif average.dtype != p.dtype or average.device != p.device:
-        average = average.to(device=p.device, dtype=p.dtype)
-    state[AVERAGE] = average
-    return average
-
-
-def _fusable(p: Tensor, grad: Tensor, average: Tensor) -> bool:
-    """Whether torch's fused SGD kernel is right for these tensors.
-
-    On the CPU it leaves whole blocks of 16-bit parameters untouched (pytorch issue 191763); on a
-    GPU it reads the step size as float32, too coarse for float64. It addresses memory linearly,
-    so layouts must agree and be dense, and it has no rule for subclasses such as DTensor.
-    """
-    if grad.dtype is not p.dtype or type(p) not in PLAIN or type(grad) not in PLAIN:
-        return False
-    if p.is_cpu:
-        right = p.dtype in FUSED_ON_CPU
-        if right and p.is_contiguous() and grad.is_contiguous() and average.is_contiguous():
-            return True  # strides of dimensions of size 1 may differ
-    else:
-        right = p.is_cuda and p.dtype in FUSED_ON_CUDA
-    return right and _dense(p) and p.stride() == grad.stride() == average.stride()
-
-
-def _dense(p: Tensor) -> bool:
-    return torch._debug_has_internal_overlap(p) == 0  # pyright: ignore[reportPrivateImportUsage]
+VELOCITY = "velocity"
 
 
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
@@ -124,86 +27,93 @@ def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
         torch._foreach_mul_(bucket.grads, factor)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def average(bucket: Bucket, skip: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
-    """Bring the averages up to date, ``d = beta d + (1 - beta) g``; returns ``||d||^2``.
+def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """The dtype that holds all of the given ones, at least float32."""
+    wide = torch.float32
+    for dtype in dtypes:
+        wide = torch.promote_types(wide, dtype)
+    return wide
+
+
+def move(bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None) -> None:
+    """Move the parameters down their gradients, ``p = keep p - step g``.
 
     Args:
-        bucket: gradients g and averages d.
-        skip: 0-dim bool; where true nothing changes, even if gradients are not finite.
-        beta: weight of the past.
-        dtype: of the result, 0-dim.
-    """
-    if bucket.fused:
-        _fused_average(bucket.averages, bucket.grads, skip, beta)
-        return _tree.squared_norm(bucket.averages, dtype)
-    for d, grad in zip(bucket.averages, bucket.grads, strict=True):
-        wide = torch.promote_types(torch.promote_types(d.dtype, grad.dtype), dtype)
-        new = beta * d.to(wide) + (1.0 - beta) * grad.to(wide)
-        _tree.assign([d], [torch.where(skip, d, new.to(d.dtype))])
-    return _tree.squared_norm(bucket.averages, dtype)
-
-
-def _fused_average(ds: list[Tensor], grads: list[Tensor], skip: Tensor, beta: float) -> None:
-    """``d += (1 - beta) (g - d)``, written as a step of SGD with weight decay -1."""
-    _fused(ds, grads, beta - 1.0, skip, weight_decay=-1.0)
-
-
-def move(
-    bucket: Bucket, directions: list[Tensor], step: Tensor, skip: Tensor, keep: Tensor | None
-) -> Tensor | None:
-    """Move the parameters, ``p = keep p - step d``.
-
-    Args:
-        bucket: parameters p.
-        directions: d, one a parameter.
+        bucket: parameters p and gradients g.
         step: 0-dim step size on the bucket's device.
-        skip: 0-dim bool; where true nothing changes, even if directions are not finite.
+        skip: 0-dim bool; where true nothing changes, even if gradients are not finite.
         keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
-
-    Returns:
-        ``<d, change of p>`` as it came out, 0-dim, where it is cheap to know, else None.
     """
     if bucket.fused:
-        if keep is not None:
-            torch._foreach_mul_(bucket.params, keep)  # pyright: ignore[reportPrivateImportUsage]
-        _fused(bucket.params, directions, step if step.is_cpu else step.float(), skip)
-        return None
-    seen = []
-    for p, d in zip(bucket.params, directions, strict=True):
-        # The arithmetic of 16-bit parameters is done in float32 and rounded once.
-        wide = torch.promote_types(torch.promote_types(p.dtype, d.dtype), step.dtype)
-        old = p.to(wide)
-        new = (old if keep is None else keep * old) - step * d.to(wide)
-        rounded = torch.where(skip, p, new.to(p.dtype))
-        seen.append((d.to(wide) * (rounded.to(wide) - old)).sum())
-        _tree.assign([p], [rounded])
-    return torch.stack(seen).sum()
+        decay(bucket.params, keep)
+        fused_sgd(bucket.params, bucket.grads, step, skip)
+        return
+    for p, g in zip(bucket.params, bucket.grads, strict=True):
+        _tree.assign([p], [moved(p, g, step, skip, keep)])
 
 
-def expected_shift(bucket: Bucket, step: Tensor, norm_sq: Tensor, keep: Tensor | None) -> Tensor:
-    """``<d, change of p>`` of a step to come; p is read only for weight decay."""
-    shift = -step * norm_sq.to(step.device)
-    if keep is None:
-        return shift
-    inner = _tree.dot(bucket.averages, bucket.params, norm_sq.dtype)
-    return shift - (1.0 - keep) * inner
+def moved(p: Tensor, d: Tensor, step: Tensor, skip: Tensor, keep: Tensor | None) -> Tensor:
+    """``keep p - step d``, computed in float32 or wider and rounded once; p where ``skip``."""
+    wide = wide_dtype(p.dtype, d.dtype, step.dtype)
+    old = p.to(wide)
+    new = (old if keep is None else keep * old) - step * d.to(wide)
+    return torch.where(skip, p, new.to(p.dtype))
 
 
-def _fused(
+def move_heavy_ball(
+    bucket: Bucket, step: Tensor, skip: Tensor, keep: Tensor | None, beta: float
+) -> None:
+    """Heavy ball, ``v = beta v - (1 - beta) step g``, ``p = keep p + v``.
+
+    Args:
+        bucket: parameters p, gradients g, and `VELOCITY` v.
+        step: as for `move`.
+        skip: as for `move`; the velocity stays as it is, too.
+        keep: as for `move`.
+        beta: weight of the past.
+    """
+    velocities = bucket.buffers[VELOCITY]
+    part = (1.0 - beta) * step
+    if bucket.fused:
+        fading = torch.where(skip, torch.ones_like(step), torch.full_like(step, beta))
+        torch._foreach_mul_(velocities, fading)  # pyright: ignore[reportPrivateImportUsage]
+        fused_sgd(velocities, bucket.grads, part, skip)
+        decay(bucket.params, keep)
+        fused_sgd(bucket.params, velocities, -torch.ones_like(step), skip)
+        return
+    for p, g, v in zip(bucket.params, bucket.grads, velocities, strict=True):
+        wide = wide_dtype(p.dtype, g.dtype, step.dtype)
+        faster = beta * v.to(wide) - part * g.to(wide)
+        _tree.assign([v], [torch.where(skip, v, faster.to(v.dtype))])
+        _tree.assign([p], [moved(p, v, -torch.ones_like(step), skip, keep)])
+
+
+def decay(params: list[Tensor], keep: Tensor | None) -> None:
+    """Decoupled weight decay, ``p = keep p``."""
+    if keep is not None:
+        torch._foreach_mul_(params, keep)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def fused_sgd(
     params: list[Tensor],
     grads: list[Tensor],
-    lr: Tensor | float,
+    step: Tensor,
     skip: Tensor,
-    weight_decay: float = 0.0,
+    averages: list[Tensor] | None = None,
+    beta: float = 0.0,
 ) -> None:
+    """One pass of torch's fused SGD kernel, along ``d = beta d + (1 - beta) g`` where averages are.
+
+    Nothing changes where ``skip`` is true, even if gradients are not finite.
+    """
     torch._fused_sgd_(  # pyright: ignore[reportPrivateImportUsage]
         params,
         grads,
-        [],
-        weight_decay=weight_decay,
-        momentum=0.0,
-        lr=lr,
-        dampening=0.0,
+        averages or [],
+        weight_decay=0.0,
+        momentum=beta,
+        lr=step if step.is_cpu else step.float(),
+        dampening=beta,
         nesterov=False,
         maximize=False,
         is_first_step=False,

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor
 
 from corridor import _reduce, _tree
 from corridor._types import Params
-from corridor.optim import _options, _update, step_size
+from corridor.optim import _bucket, _motion, _options, _update, step_size
+from corridor.optim._bucket import Bucket
+from corridor.optim._health import Health
 from corridor.optim._loss import LossChannels
-from corridor.optim._update import Bucket
+from corridor.optim._motion import Memory
+
+
+class Always(TypedDict, total=False):
+    """Options that every relative takes, and none changes."""
+
+    weight_decay: float
+    average_loss: bool
+
+
+class Common(Always, total=False):
+    """Options that most relatives take as they are."""
+
+    f_star: float
+    momentum: float
 
 
 class PolyakOptimizer(LossChannels):
     """Steps whose size follows from the loss: the machine that `CLR` and its relatives share.
 
-    A subclass gives the defaults and, where its rule without momentum differs, overrides
-    `step_size_rule`. All memory of a step lies in ``param_groups`` and ``state``; see `CLR` for
-    the meaning of each key.
+    A subclass gives the defaults and, where its rule differs, overrides `step_size_rule` and names
+    the scalars it remembers. All memory of a step lies in ``param_groups`` and ``state``; see `CLR`
+    for the meaning of each key.
+
+    Attributes:
+        OPTIONS: the rule's own options, shared by all groups, and what each must be.
+        MEMORY: the scalars that the rule remembers, with their first values; a string names the
+            option that holds it.
+        MOMENTUM: what a step with momentum moves along.
     """
 
+    OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
+    MEMORY: ClassVar[Mapping[str, float | str]] = {}
+    MOMENTUM: ClassVar[_motion.Descent] = _motion.HeavyBall()
+
     def __init__(self, params: Params, max_lr: float, **defaults: Any) -> None:
-        super().__init__(params, {"lr": max_lr, "weight_decay": 0.0, **defaults})
+        self._health = Health()
+        common = {"weight_decay": 0.0, "f_star": 0.0, "scale": 1.0, "momentum": 0.0}
+        super().__init__(params, {"lr": max_lr, **common, "average_loss": True, **defaults})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -43,75 +71,115 @@ class PolyakOptimizer(LossChannels):
         """
         try:
             given, value = self._take_loss(closure, loss)
-            _options.check(self.param_groups)
+            _options.check(self.param_groups, self._shared())
             _options.check_no_nan(self.param_groups)
-            found = _update.buckets(self.param_groups, self.state, self._averaging())
-            self._unscale(found)
+            motion = self._motion()
+            measured = {} if value is None else self._measured()
+            found = _bucket.buckets(self.param_groups, self.state, motion.buffers)
+            if getattr(self, "grad_scale", None) is not None:
+                _update.unscale(found, self.grad_scale)  # pyright: ignore
         except ValueError:
             self._forget_scaler()
             raise
         device, dtype = self._home()
         self._settle_scalars(device, dtype)
-        if value is None:
-            return given
-        value = _reduce.mean_over_ranks(value.to(device=device, dtype=dtype))
-        if self._averaging():
-            self._step_averaged(value, found)
-        else:
-            self._step_plain(value, found)
+        if value is not None:
+            value = _reduce.whole(value).to(device=device, dtype=dtype)
+            self._step(value, found, motion, measured)
+            self._stepped()
         return given
 
-    def step_size_rule(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
-        """The uncapped step size from loss and squared gradient norm, 0-dim tensors."""
-        first = self.param_groups[0]
-        return step_size.clr(loss, norm_sq, first["f_star"], first["scale"])
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """The uncapped step size from loss and squared gradient norm, and the rule's new memory.
 
-    def _step_plain(self, loss: Tensor, found: list[Bucket]) -> None:
-        norm_sq = self._grad_norm_sq(loss, found)
-        skip = self._skip(loss, norm_sq)
-        steps = self._cap(self.step_size_rule(loss, norm_sq), skip)
-        for bucket in found:
-            step = steps[bucket.group].to(bucket.device)
-            keep = self._keep(bucket, step)
-            _update.move(bucket, bucket.grads, step, skip.to(bucket.device), keep)
-
-    def _step_averaged(self, loss: Tensor, found: list[Bucket]) -> None:
+        Everything is 0-dim; memory holds the scalars that `MEMORY` names.
+        """
         first = self.param_groups[0]
-        beta = first["momentum"]
-        skip = self._skip(loss, self._grad_norm_sq(loss, found))
-        norms = [
-            _update.average(bucket, skip.to(bucket.device), beta, loss.dtype).to(loss.device)
-            for bucket in found
-        ]
-        loss_average = step_size.average(first["loss_average"], loss, beta)
-        linear_term = beta * (first["linear_term"] + first["average_shift"])
-        weight = step_size.average(first["average_weight"], torch.ones_like(loss), beta)
-        norm_sq = self._total(norms, loss)
-        raw = step_size.momentum(
-            loss_average, linear_term, weight, norm_sq, first["f_star"], first["scale"]
+        return step_size.clr(loss, norm_sq, first["f_star"], first["scale"]), memory
+
+    def step_size_at(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
+        """The first group's step size for a loss and a squared gradient norm, without momentum.
+
+        Nothing is remembered of it: the next step is what it would have been.
+        """
+        first = self.param_groups[0]
+        memory = {key: first[key] for key in self.MEMORY if key in first}  # drift may be off
+        raw, _ = self.step_size_rule(loss, norm_sq, memory)
+        raw, cap = (
+            self.bound(raw, {key: first[key] for key in self._memory(self._motion())}),
+            first["lr"],
         )
+        return self.limit(raw, cap.to(raw) if isinstance(cap, Tensor) else cap)
+
+    def bound(self, raw: Tensor, memory: Memory) -> Tensor:
+        """The step size under what the rule knows beside the loss; before any cap."""
+        return raw
+
+    def limit(self, raw: Tensor, cap: Tensor | float) -> Tensor:
+        """The step size under a group's cap."""
+        return torch.clamp(raw, max=cap)
+
+    def _step(
+        self, loss: Tensor, found: list[Bucket], motion: _motion.Descent, measured: Memory
+    ) -> None:
+        first = self.param_groups[0]
+        memory = {key: first[key] for key in self._memory(motion)}
+        decayed = any(group["weight_decay"] for group in self.param_groups)
+        parts = [torch.stack(motion.measure(b, first, memory, decayed, loss.dtype)) for b in found]
+        means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
+        means, sums = self._over_ranks(means, found, parts, motion.columns(decayed))
+        loss, *values = means.unbind()
+        for key, value in zip(measured, values, strict=True):  # whatever becomes of the step
+            kept = torch.where(torch.isfinite(value), value, first[key])
+            _tree.assign([first[key]], [kept])
+            memory[key] = kept
+        norm_sq = sums.select(1, 0).sum()
+        _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
+        skip = self._skip(loss, norm_sq)
+        raw, new = motion.plan(loss, sums, first, memory, self.step_size_rule)
+        raw = self.bound(raw, new)
         steps = self._cap(raw, skip)
-        shifts = []
-        for bucket, norm in zip(found, norms, strict=True):
-            along = (steps[bucket.group] / weight).to(bucket.device)
-            keep = self._keep(bucket, steps[bucket.group].to(bucket.device))
-            expected = _update.expected_shift(bucket, along, norm, keep)
-            seen = _update.move(bucket, bucket.averages, along, skip.to(bucket.device), keep)
-            shifts.append(expected if seen is None else seen)
-        averages = (loss_average, linear_term, weight, self._total(shifts, loss))
-        for key, new in zip(_options.AVERAGES, averages, strict=True):
-            _tree.assign([first[key]], [torch.where(skip, first[key], new)])
+        self._health.note(loss, steps[0], skip, self.param_groups)
+        keeps = [self._keep(group, h) for group, h in zip(self.param_groups, steps, strict=True)]
+        kept = [torch.ones_like(loss) if keep is None else keep for keep in keeps]
+        settled = motion.settle(sums, torch.stack(steps), torch.stack(kept), first, new)
+        for bucket, part in zip(found, parts, strict=True):
+            here, keep = bucket.device, keeps[bucket.group]
+            step = steps[bucket.group].to(here)
+            keep = None if keep is None else keep.to(here)
+            missed = motion.move(bucket, part, step, skip.to(here), keep, first, new)
+            if missed is not None:
+                settled["average_shift"] = settled["average_shift"] + missed.to(loss.device)
+        for key in memory:
+            _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
 
-    def _grad_norm_sq(self, like: Tensor, found: list[Bucket]) -> Tensor:
-        """``||g||^2``, its root left in ``grad_norm``."""
-        norm_sq = self._total([_tree.squared_norm(b.grads, like.dtype) for b in found], like)
-        _tree.assign([self.param_groups[0]["grad_norm"]], [norm_sq.sqrt()])
-        return norm_sq
+    def _measured(self) -> Memory:
+        """What this rank measured for its rule beside the loss, by the name in memory; 0-dim."""
+        return {}
 
-    def _keep(self, bucket: Bucket, step: Tensor) -> Tensor | None:
-        """The factor of decoupled weight decay, ``1 - h weight_decay``, or None without."""
-        rate = self.param_groups[bucket.group]["weight_decay"]
-        return (1.0 - rate * step).clamp(min=0.0) if rate else None
+    def _stepped(self) -> None:
+        """Called at the end of every step, taken or skipped."""
+
+    def _over_ranks(
+        self, means: Tensor, found: list[Bucket], parts: list[Tensor], columns: int
+    ) -> tuple[Tensor, Tensor]:
+        """Means over ranks, and the sums of all buckets on all ranks, a row a group."""
+        rows = [[means.new_zeros(columns)] * len(self.param_groups) for _ in range(2)]
+        for bucket, part in zip(found, parts, strict=True):
+            row = rows[bucket.share is not None]
+            weight = 1.0 if bucket.share is None else bucket.share
+            row[bucket.group] = row[bucket.group] + weight * part.to(means.device)
+        sharded = torch.stack(rows[1]) if self._sharded() else None
+        average = self.param_groups[0]["average_loss"]
+        means, others = _reduce.over_ranks(means, sharded, average)
+        return means, torch.stack(rows[0]) if others is None else torch.stack(rows[0]) + others
+
+    def _sharded(self) -> bool:
+        """Whether sums over gradients must be completed by other ranks."""
+        params = (p for group in self.param_groups for p in group["params"])
+        return any(type(p) not in _bucket.PLAIN and _reduce.is_sharded(p) for p in params)
 
     def _skip(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
         """Whether the step must not be taken, counted; a 0-dim bool tensor."""
@@ -132,18 +200,18 @@ class PolyakOptimizer(LossChannels):
         steps = []
         for group in self.param_groups:
             cap = group["lr"]
-            limit = cap.to(raw).reshape(()) if isinstance(cap, Tensor) else cap
-            step = torch.clamp(raw, max=limit).clamp(min=0.0)
+            cap = cap.to(raw).reshape(()) if isinstance(cap, Tensor) else cap
+            step = self.limit(raw, cap).clamp(min=0.0)
             # A NaN cap on a device shows up only here; the step is skipped, and is 0.
             step = torch.where(skip, torch.zeros_like(step), step)
             _tree.assign([group["effective_lr"]], [step])
             steps.append(step)
         return steps
 
-    def _unscale(self, found: list[Bucket]) -> None:
-        grad_scale = getattr(self, "grad_scale", None)
-        if grad_scale is not None:
-            _update.unscale(found, grad_scale)
+    def _keep(self, group: dict[str, Any], step: Tensor) -> Tensor | None:
+        """The factor of decoupled weight decay, ``1 - h weight_decay``, or None without."""
+        rate = group["weight_decay"]
+        return (1.0 - rate * step).clamp(min=0.0) if rate else None
 
     def _forget_scaler(self) -> None:
         """Drop what GradScaler had set for this step; it does so itself only if the step ends."""
@@ -152,13 +220,25 @@ class PolyakOptimizer(LossChannels):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
-        super().add_param_group(_options.admitted(param_group, self.param_groups, self.defaults))
+        left = {"skipped", "grad_norm", "effective_lr", *self.MEMORY, *self.MOMENTUM.memory}
+        admitted = _options.admitted(
+            param_group, self.param_groups, self.defaults, self._shared(), left
+        )
+        super().add_param_group(admitted)
         self._settle_scalars(*self._home())
 
-    def _averaging(self) -> bool:
-        """Whether gradients are averaged: from the first step with momentum on."""
+    def _shared(self) -> Mapping[str, _options.Rule]:
+        return {**_options.SHARED, **self.OPTIONS}
+
+    def _motion(self) -> _motion.Descent:
+        """What a step moves along; what has begun to remember goes on when momentum is 0."""
         first = self.param_groups[0]
-        return first["momentum"] > 0.0 or "loss_average" in first
+        begun = any(key in first for key in self.MOMENTUM.memory)
+        moving = self.MOMENTUM.always or first["momentum"] > 0.0 or begun
+        return self.MOMENTUM if moving else _motion.Descent()
+
+    def _memory(self, motion: _motion.Descent) -> list[str]:
+        return [*motion.memory, *self.MEMORY]
 
     def _home(self) -> tuple[torch.device, torch.dtype]:
         """Device and dtype of the step size: the first parameter's device, float32 or float64."""
@@ -169,28 +249,14 @@ class PolyakOptimizer(LossChannels):
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         """Make the scalars a step leaves in the groups, or move them after the parameters."""
         first = self.param_groups[0]
-        self._settle(first, "skipped", device, torch.int64)
-        self._settle(first, "grad_norm", device, dtype)
-        if self._averaging():
-            for key in _options.AVERAGES:
-                self._settle(first, key, device, dtype)
+        _settle(first, "skipped", device, torch.int64)
+        _settle(first, "grad_norm", device, dtype)
+        for key in self._memory(self._motion()):
+            start = self.MEMORY.get(key, 0.0)
+            start = float(first[start]) if isinstance(start, str) else start
+            _settle(first, key, device, dtype, start)
         for group in self.param_groups:
-            self._settle(group, "effective_lr", device, dtype)
-
-    @staticmethod
-    def _settle(group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype) -> None:
-        value = group.get(key)
-        if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
-            group[key] = torch.zeros((), device=device, dtype=dtype)
-        elif value.device != device or value.dtype != dtype:
-            group[key] = value.to(device=device, dtype=dtype)
-
-    @staticmethod
-    def _total(parts: list[Tensor], like: Tensor) -> Tensor:
-        total = torch.zeros_like(like)
-        for part in parts:
-            total = total + part.to(like.device)
-        return total
+            _settle(group, "effective_lr", device, dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """State and groups; the scalars are copies, so that a snapshot stays what it was."""
@@ -212,9 +278,20 @@ class PolyakOptimizer(LossChannels):
 
     def _restore(self) -> None:
         self._pending.clear()
+        self._health = Health()
         for group in self.param_groups:
-            for key in _options.OPTIONS:
+            for key in (*_options.OWN, *self._shared()):
                 group.setdefault(key, self.defaults[key])
         if self.param_groups:
-            _options.check(self.param_groups)
+            _options.check(self.param_groups, self._shared())
             self._settle_scalars(*self._home())
+
+
+def _settle(
+    group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: float = 0.0
+) -> None:
+    value = group.get(key)
+    if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
+        group[key] = torch.full((), start, device=device, dtype=dtype)
+    elif value.device != device or value.dtype != dtype:
+        group[key] = value.to(device=device, dtype=dtype)

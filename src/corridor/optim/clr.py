@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
+from torch import Tensor
+
 from corridor._types import Params
-from corridor.optim.base import PolyakOptimizer
+from corridor.optim import _options, step_size
+from corridor.optim._measuring import RATIO, MeasuringOptimizer
+from corridor.optim._motion import Average, Memory
 
 DEFAULT_MAX_LR = 1.0
 
 
-class CLR(PolyakOptimizer):
+class CLR(MeasuringOptimizer):
     """Gradient descent whose step size is the Corridor Learning Rate: nothing to tune.
 
     In a corridor the loss falls linearly along the gradient; the step that brings it to `f_star` is
@@ -31,23 +38,39 @@ class CLR(PolyakOptimizer):
     average of their linear models (MoMo), which stays exact in corridors; it costs one buffer. The
     model takes the parameters to move by these steps alone.
 
+    With ``drift=tau`` the step is limited by the landscape instead of a cap,
+
+        h = min(loss / ||g||^2, 2 tau ||g|| / ||Hg||)
+
+    the largest step whose drift from gradient flow is, to leading order, tau times the step. The
+    product Hg is taken in one of `every` steps from the graph of the watched loss, about three
+    gradients' work; the loss must come by `watch` or `attach`, in a closure too.
+
     Args:
         params: parameters, groups, or named parameters, as for any torch optimizer.
-        max_lr: the cap, a positive number or inf. It is kept in ``param_groups[i]["lr"]``, where
-            a scheduler scales it; a group may have its own.
+        max_lr: the cap, a positive number or inf; by default 1, or inf with `drift`. It is kept in
+            ``param_groups[i]["lr"]``, where a scheduler scales it; a group may have its own.
         f_star: the loss aimed at, a lower bound. 0 is right for losses that can reach zero, such
             as cross-entropy with hard labels.
         scale: factor on the uncapped step.
         momentum: weight of the past in the gradient average, in [0, 1).
         weight_decay: decoupled, ``theta <- (1 - h weight_decay) theta`` before the step; it is
             not part of the loss, so `f_star` keeps its meaning. A group may have its own.
+        average_loss: the loss is averaged over all ranks of the default process group, as
+            data-parallel training averages gradients; False where each rank trains a model of its
+            own.
+        drift: tau, the largest relative drift of a step; None for no such limit.
+        every: steps from one measurement of the drift to the next.
 
     ``param_groups[i]["effective_lr"]`` holds the step size last used, 0 on a skipped step;
     ``param_groups[0]["skipped"]`` the number of skipped steps, and ``["grad_norm"]`` the last
     ``||g||``: 0-dim tensors beside the parameters, so that reading them is the caller's choice.
+    With `drift`, ``["hessian_ratio"]`` holds ``||Hg|| / ||g||``.
 
     Raises:
-        ValueError: an option is out of range, or groups disagree on an option of the one step size.
+        ValueError: an option is out of range, or groups disagree on an option of the one step size;
+            with `drift`, the loss cannot be differentiated twice, or none was watched when a
+            measurement was due.
 
     Example:
         >>> import torch
@@ -61,24 +84,47 @@ class CLR(PolyakOptimizer):
 
     Reference:
         Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization"; the momentum
-        form follows Schaipp et al. (2024), "MoMo".
+        form follows Schaipp et al. (2024), "MoMo", and 2 ||g|| / ||Hg|| is Rosca et al. (2023)'s
+        drift-adjusted learning rate.
     """
+
+    MOMENTUM = Average()
+    OPTIONS: ClassVar = {
+        "drift": _options.optional(_options.POSITIVE),
+        "every": _options.STEPS,
+    }
 
     def __init__(
         self,
         params: Params,
-        max_lr: float = DEFAULT_MAX_LR,
+        max_lr: float | None = None,
         *,
         f_star: float = 0.0,
         scale: float = 1.0,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        average_loss: bool = True,
+        drift: float | None = None,
+        every: int = 10,
     ) -> None:
+        default = DEFAULT_MAX_LR if drift is None else math.inf
         super().__init__(
             params,
-            max_lr,
+            default if max_lr is None else max_lr,
             f_star=f_star,
             scale=scale,
             momentum=momentum,
             weight_decay=weight_decay,
+            average_loss=average_loss,
+            drift=drift,
+            every=every,
         )
+
+    def _measures(self) -> bool:
+        return self.param_groups[0]["drift"] is not None
+
+    def bound(self, raw: Tensor, memory: Memory) -> Tensor:
+        """The step size under the drift's limit."""
+        if not self._measures():
+            return raw
+        return step_size.drift_limited(raw, memory[RATIO], self.param_groups[0]["drift"])

@@ -32,7 +32,7 @@ def ratio(gap: Tensor, norm_sq: Tensor) -> Tensor:
     return torch.where(norm_sq > 0.0, quotient, torch.zeros_like(quotient))
 
 
-def clr(loss: Tensor, norm_sq: Tensor, f_star: float = 0.0, scale: float = 1.0) -> Tensor:
+def clr(loss: Tensor, norm_sq: Tensor, f_star: float | Tensor = 0.0, scale: float = 1.0) -> Tensor:
     """Corridor Learning Rate: the step at which a linearly falling loss reaches ``f_star``.
 
     Inside a corridor ``E(theta - h g) = E(theta) - h ||g||^2``; solving for ``f_star`` gives
@@ -59,6 +59,186 @@ def clr(loss: Tensor, norm_sq: Tensor, f_star: float = 0.0, scale: float = 1.0) 
     return ratio(scale * (loss - f_star), norm_sq)
 
 
+def half_polyak(
+    loss: Tensor, norm_sq: Tensor, lower_bound: Tensor, best: Tensor, age: Tensor, every: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Half of Polyak's step towards a lower bound, which rises while it proves too low.
+
+        h = (loss - bound)_+ / (2 ||g||^2)
+
+    After each round of ``every`` steps the bound moves half of the way to the best loss of the
+    round, and a new round begins.
+
+    Args:
+        loss: 0-dim.
+        norm_sq: 0-dim, ``||g||^2``.
+        lower_bound: 0-dim, the bound in use.
+        best: 0-dim, the least loss of this round so far, inf at its start.
+        age: 0-dim, the steps of this round so far.
+        every: steps of a round; None leaves the bound as it is.
+
+    Returns:
+        Step size, and the new bound, best loss and age.
+
+    Reference:
+        Hazan and Kakade (2019), "Revisiting the Polyak step size".
+    """
+    step = clr(loss, norm_sq, scale=0.5, f_star=lower_bound)
+    best, age = torch.minimum(best, loss), age + 1.0
+    if every is None:
+        return step, lower_bound, best, age
+    over = age >= every
+    middle = 0.5 * (best + torch.minimum(lower_bound, best))
+    fresh = torch.zeros_like(age)
+    return (
+        step,
+        torch.where(over, middle, lower_bound),
+        torch.where(over, fresh + torch.inf, best),
+        torch.where(over, fresh, age),
+    )
+
+
+def sps_max(
+    gap: Tensor, norm_sq: Tensor, last: Tensor, c: float = 0.5, growth: float | None = None
+) -> Tensor:
+    """Stochastic Polyak step, its growth limited: ``min(growth h_prev, gap_+ / (c ||g||^2))``.
+
+    Args:
+        gap: 0-dim, the loss less its lower bound.
+        norm_sq: 0-dim, ``||g||^2``.
+        last: 0-dim, the step before.
+        c: divisor; 1/2 is optimal on convex problems.
+        growth: factor by which a step may exceed the last one; None for no limit.
+
+    Reference:
+        Loizou, Vaswani, Laradji and Lacoste-Julien (2021), "Stochastic Polyak Step-size for SGD".
+    """
+    step = ratio(gap / c, norm_sq)
+    return step if growth is None else torch.minimum(step, growth * last)
+
+
+def sps_safe(gap: Tensor, norm_sq: Tensor, floor: float = 1.0) -> Tensor:
+    """Stochastic Polyak step with a floor under the norm: ``gap_+ / max(||g||^2, M)``.
+
+    Reference:
+        "Safeguarded stochastic Polyak step sizes" (2025), arXiv 2512.02342.
+    """
+    step = ratio(gap, norm_sq.clamp(min=floor))
+    return torch.where(norm_sq > 0.0, step, torch.zeros_like(step))
+
+
+def ngn(step: Tensor, sigma: Tensor | float) -> Tensor:
+    """Non-negative Gauss-Newton: half the harmonic mean of twice Polyak's step and sigma.
+
+        h = sigma / (1 + sigma ||g||^2 / (2 (loss - f_star))) = 1 / (1/sigma + 1/step)
+
+    Args:
+        step: 0-dim, ``2 (loss - f_star)_+ / ||g||^2``, the Gauss-Newton step on the root of the
+            loss, which h tends to as sigma grows.
+        sigma: a bound on h, inf for none.
+
+    Reference:
+        Orvieto and Xiao (2024), "An Adaptive Stochastic Gradient Method with Non-negative
+        Gauss-Newton Stepsizes".
+    """
+    return 1.0 / (1.0 / step + 1.0 / sigma)
+
+
+def dec_sps(
+    gap: Tensor, norm_sq: Tensor, least: Tensor, count: Tensor, c: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decreasing Polyak step, ``h_k = y_k / (c sqrt(k + 1))``, y_k the least Polyak step so far.
+
+    Where there is nothing to gain, or no gradient, the step is 0 and the memory stays: a single
+    zero would end all progress.
+
+    Args:
+        gap: 0-dim, the loss less its lower bound.
+        norm_sq: 0-dim, ``||g||^2``.
+        least: 0-dim, y before this step; at first c times the largest step allowed.
+        count: 0-dim, the steps k before this one.
+        c: divisor.
+
+    Returns:
+        Step size, and the new least and count.
+
+    Reference:
+        Orvieto, Lacoste-Julien and Loizou (2022), "Dynamics of SGD with Stochastic Polyak
+        Stepsizes: Truly Adaptive Variants and Convergence to Exact Solution".
+    """
+    polyak = ratio(gap, norm_sq)
+    gains = polyak > 0.0
+    least = torch.where(gains, torch.minimum(least, polyak), least)
+    step = least / (c * torch.sqrt(count + 1.0))
+    return torch.where(gains, step, torch.zeros_like(step)), least, count + gains.to(count.dtype)
+
+
+def ada_sps(
+    gap: Tensor, norm_sq: Tensor, last: Tensor, total: Tensor, unit: Tensor, c: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Adaptive Polyak step, ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})``.
+
+    Where there is nothing to gain, or no gradient, the step is 0 and the last one stays.
+
+    Args:
+        gap: 0-dim, the loss less its lower bound.
+        norm_sq: 0-dim, ``||g||^2``.
+        last: 0-dim, the step before, inf at first.
+        total: 0-dim, the sum of the gaps before.
+        unit: 0-dim, the first positive gap, 0 before there was one. The divisor is
+            ``c_p = c / sqrt(unit)``, so that the first step is that of `clr` over c.
+        c: divisor.
+
+    Returns:
+        Step size, and the new last step, total and unit.
+
+    Reference:
+        Jiang and Stich (2023), "Adaptive SGD with Polyak stepsize and Line-search: Robust
+        Convergence and Variance Reduction".
+    """
+    gap = gap.clamp(min=0.0)
+    unit = torch.where(unit > 0.0, unit, gap)
+    total = total + gap
+    step = ratio(gap * torch.sqrt(unit / total.clamp(min=torch.finfo(gap.dtype).tiny)) / c, norm_sq)
+    gains = step > 0.0
+    last = torch.where(gains, torch.minimum(step, last), last)
+    return torch.where(gains, last, torch.zeros_like(last)), last, total, unit
+
+
+def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float) -> Tensor:
+    """The step under the limit of relative drift tau: ``min(step, 2 tau / (||Hg|| / ||g||))``.
+
+    One step h g leaves gradient flow by ``(h^2 / 2) ||Hg||`` to leading order, which is tau times
+    its length at ``h = 2 tau ||g|| / ||Hg||``. In a corridor there is no limit.
+
+    Args:
+        step: 0-dim.
+        ratio_hg: 0-dim, ``||Hg|| / ||g||``, in the metric that the step is measured in; inf where
+            nothing has been measured yet, which gives no step.
+        tau: relative drift; at 1, along an eigenvector of H, the step is at the edge of stability.
+
+    Example:
+        >>> drift_limited(torch.tensor(3.0), torch.tensor(4.0), 1.0)
+        tensor(0.5000)
+    """
+    return torch.minimum(step, 2.0 * tau / ratio_hg)
+
+
+def dal(ratio_hg: Tensor, power: float = 1.0) -> Tensor:
+    """Drift-adjusted learning rate, ``h = 2 / (||Hg|| / ||g||)^p``; huge where Hg = 0.
+
+    Args:
+        ratio_hg: 0-dim, ``||Hg|| / ||g||``.
+        power: p; 0 is a fixed rate, and with 1 the drift of gradient descent from gradient flow is
+            to leading order as long as the step.
+
+    Reference:
+        Rosca, Wu, Qin and Dherin (2023), "On a continuous time model of gradient descent dynamics
+        and instability in deep learning".
+    """
+    return (2.0 / ratio_hg**power).clamp(max=torch.finfo(ratio_hg.dtype).max)
+
+
 def average(old: Tensor, new: Tensor, beta: float) -> Tensor:
     """``beta * old + (1 - beta) * new``."""
     return beta * old + (1.0 - beta) * new
@@ -69,7 +249,7 @@ def momentum(
     linear_term: Tensor,
     weight: Tensor,
     norm_sq: Tensor,
-    f_star: float = 0.0,
+    f_star: float | Tensor = 0.0,
     scale: float = 1.0,
 ) -> Tensor:
     """Step size along an averaged gradient: the averaged linear model of the loss meets f_star.
@@ -100,3 +280,34 @@ def momentum(
     """
     gap = loss_average + linear_term - weight * f_star
     return ratio(scale * weight * gap, norm_sq)
+
+
+def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) -> Tensor:
+    """An estimate of the least loss, brought down where the averaged model lies below it.
+
+    Args:
+        model: 0-dim, ``f_avg + c``, the averaged linear model at the present point.
+        weight: 0-dim, rho.
+        bound: 0-dim, the estimate.
+        least: the estimate never falls under it.
+
+    Reference:
+        Schaipp et al. (2024), "MoMo", section on the online lower bound.
+    """
+    lower = (model / (2.0 * weight)).clamp(min=least)
+    return torch.where(model < weight * bound, lower, bound)
+
+
+def estimated_bound(
+    model: Tensor, weight: Tensor, norm_sq: Tensor, tau: Tensor, least: float
+) -> Tensor:
+    """The estimate of the least loss after a step: ``(model - tau ||d||^2 / 2) / rho``.
+
+    Args:
+        model: 0-dim, ``f_avg + c``.
+        weight: 0-dim, rho.
+        norm_sq: 0-dim, ``||d||^2``.
+        tau: 0-dim, the step taken along d.
+        least: the estimate never falls under it.
+    """
+    return ((model - 0.5 * tau * norm_sq) / weight).clamp(min=least)

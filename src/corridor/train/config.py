@@ -57,15 +57,23 @@ class Config:
     )
     width: int | None = _option(None, "Model", "Width of the network; its own default otherwise.")
 
-    optimizer: str = _option("clr", "Optimizer", "Optimizer: clr, sgd or adamw.")
+    optimizer: str = _option(
+        "clr",
+        "Optimizer",
+        "Optimizer: clr, sgd, adamw, or a relative of clr: polyak, half-polyak, sps-max, sps-safe, "
+        "ngn, dec-sps, ada-sps, momo, momo-adam.",
+    )
     lr: float | None = _option(
         None,
         "Optimizer",
-        "Learning rate; for clr the cap on its step size (inf: no cap, as in the paper).",
+        "Learning rate; for clr and relatives the cap on the step size (inf: no cap, as in the "
+        "paper).",
     )
-    momentum: float = _option(0.0, "Optimizer", "Momentum of clr and sgd, in [0, 1).")
+    momentum: float = _option(
+        0.0, "Optimizer", "Momentum in [0, 1); of momo and momo-adam 0.9 where 0."
+    )
     weight_decay: float = _option(0.0, "Optimizer", "Weight decay.")
-    f_star: float = _option(0.0, "Optimizer", "Least value of the loss (clr).")
+    f_star: float = _option(0.0, "Optimizer", "Least value of the loss (clr and relatives).")
     scale: float = _option(1.0, "Optimizer", "Factor on the step size (clr).")
     schedule: str = _option(
         "constant", "Optimizer", "constant, or cosine: the learning rate (the cap, for clr) to 0."

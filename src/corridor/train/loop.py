@@ -41,8 +41,8 @@ def train(
         resume: Continue the run found in ``out`` from its newest checkpoint; where there is no
             run, begin one. A run that has ended is not run again. ``epochs`` and ``steps`` may
             have grown if the schedule is constant, and options that change no number
-            (``data_dir``, ``workers``, ``checkpoint_every``, ``keep``, ``tensorboard``, ``probe``)
-            may differ; anything else must be the same.
+            (``data_dir``, ``workers``, ``checkpoint_every``, ``keep``, ``tensorboard``,
+            ``probe``) may differ; anything else must be the same.
         progress: Show progress on stderr, or to a reporter of your own.
 
     Returns:

@@ -43,11 +43,7 @@ def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Measures], float] |
     if not isinstance(optimizer, PolyakOptimizer):
         return None
 
-    def capped(measures: Measures) -> float:
-        rule = optimizer.step_size_rule(measures.loss, measures.grad_norm.square())
-        return min(float(rule), float(optimizer.param_groups[0]["lr"]))
-
-    return capped
+    return lambda found: float(optimizer.step_size_at(found.loss, found.grad_norm.square()))
 
 
 def numbers(probe: Probe, closure: Callable[[], Any], number: int) -> dict[str, float]:

@@ -9,7 +9,20 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from corridor.optim import CLR
+from corridor.optim import (
+    CLR,
+    NGN,
+    AdaSPS,
+    DecSPS,
+    HalfPolyak,
+    MoMo,
+    MoMoAdam,
+    Polyak,
+    SPSMax,
+    SPSSafe,
+)
+from corridor.optim.base import PolyakOptimizer
+from corridor.optim.clr import DEFAULT_MAX_LR
 
 if TYPE_CHECKING:
     from corridor.train.config import Config
@@ -64,15 +77,28 @@ def _fast(parameters: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def _clr(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    cap = {} if config.lr is None else {"max_lr": config.lr}
     return CLR(
         parameters,
-        **cap,
+        DEFAULT_MAX_LR if config.lr is None else config.lr,
         f_star=config.f_star,
         scale=config.scale,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
+
+
+def _relative(kind: Callable[..., PolyakOptimizer]) -> Row:
+    """A relative of CLR with its own defaults for what the config leaves open."""
+
+    def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
+        options: dict[str, Any] = {"f_star": config.f_star, "weight_decay": config.weight_decay}
+        if config.lr is not None:
+            options["sigma" if kind is NGN else "max_lr"] = config.lr
+        if config.momentum:
+            options["momentum"] = config.momentum
+        return kind(parameters, **options)
+
+    return Row(build, takes_loss=True, uses=frozenset({"momentum", "f_star"}))
 
 
 def _sgd(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
@@ -95,6 +121,15 @@ def _adamw(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimi
 
 OPTIMIZERS: dict[str, Row] = {
     "clr": Row(_clr, takes_loss=True, uses=frozenset({"momentum", "f_star", "scale"})),
+    "polyak": _relative(Polyak),
+    "half-polyak": _relative(HalfPolyak),
+    "sps-max": _relative(SPSMax),
+    "sps-safe": _relative(SPSSafe),
+    "ngn": _relative(NGN),
+    "dec-sps": _relative(DecSPS),
+    "ada-sps": _relative(AdaSPS),
+    "momo": _relative(MoMo),
+    "momo-adam": _relative(MoMoAdam),
     "sgd": Row(_sgd, needs_lr=True, uses=frozenset({"momentum"})),
     "adamw": Row(_adamw),
 }

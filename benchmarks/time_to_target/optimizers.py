@@ -1,0 +1,94 @@
+"""The optimizers: who takes part, with which settings, and how each takes a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dadaptation
+import dog
+import lion_pytorch
+import prodigyopt
+import schedulefree
+import torch
+from torch import Tensor
+
+from corridor import CLR, CLRAdam
+from corridor.optim import MoMo, MoMoAdam, SPSSafe
+
+
+class Entry(NamedTuple):
+    """One optimizer.
+
+    Attributes:
+        make: from a network's parameters.
+        kind: "tuned" for the sweep of SGD, "rival", or "ours".
+        loss: how it learns the loss: "no", "step" for ``step(loss=)``, "watch".
+    """
+
+    make: Callable[[Any], Any]
+    kind: str
+    loss: str = "no"
+
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+TUNED: dict[str, Entry] = {
+    f"SGD momentum {rate:g}": Entry(
+        lambda p, rate=rate: torch.optim.SGD(p, lr=rate, momentum=0.9), "tuned"
+    )
+    for rate in RATES
+}
+# As their authors recommend where nothing is known of the problem.
+RIVALS: dict[str, Entry] = {
+    "MoMo": Entry(lambda p: MoMo(p, max_lr=1.0), "rival", "step"),
+    "MoMo-Adam": Entry(lambda p: MoMoAdam(p, max_lr=1e-2), "rival", "step"),
+    "SPS-safe": Entry(lambda p: SPSSafe(p, floor=1.0), "rival", "step"),
+    "Prodigy": Entry(lambda p: prodigyopt.Prodigy(p, lr=1.0), "rival"),
+    "DoG": Entry(lambda p: dog.DoG(p), "rival"),
+    "D-Adaptation Adam": Entry(lambda p: dadaptation.DAdaptAdam(p, lr=1.0), "rival"),
+    "schedule-free SGD": Entry(lambda p: schedulefree.SGDScheduleFree(p, lr=1.0), "rival"),
+    "schedule-free AdamW": Entry(lambda p: schedulefree.AdamWScheduleFree(p, lr=2.5e-3), "rival"),
+    "AdamW": Entry(lambda p: torch.optim.AdamW(p, lr=1e-3), "rival"),
+    "Lion": Entry(lambda p: lion_pytorch.Lion(p, lr=1e-4), "rival"),
+}
+OURS: dict[str, Entry] = {
+    "CLR": Entry(lambda p: CLR(p), "ours", "step"),
+    "CLR, momentum": Entry(lambda p: CLR(p, momentum=0.9), "ours", "step"),
+    "CLR, no cap": Entry(lambda p: CLR(p, max_lr=math.inf), "ours", "step"),
+    "CLR, drift 1": Entry(lambda p: CLR(p, drift=1.0), "ours", "watch"),
+    "CLR, momentum, drift 1": Entry(lambda p: CLR(p, momentum=0.9, drift=1.0), "ours", "watch"),
+    **{
+        f"CLR-Adam, drift {tau:g}": Entry(lambda p, tau=tau: CLRAdam(p, drift=tau), "ours", "watch")
+        for tau in (0.5, 1.0, 2.0)
+    },
+}
+OPTIMIZERS: dict[str, Entry] = {**TUNED, **RIVALS, **OURS}
+
+
+def take_step(entry: Entry, opt: Any, loss: Tensor) -> None:
+    """Backward and step, the loss handed over as the optimizer wants it."""
+    if entry.loss == "watch":
+        opt.watch(loss).backward()
+        opt.step()
+        return
+    loss.backward()
+    if entry.loss == "step":
+        opt.step(loss=loss.detach())
+    else:
+        opt.step()
+
+
+def start(opt: Any) -> None:
+    """Schedule-free optimizers are told that training begins."""
+    if isinstance(opt, SCHEDULE_FREE):
+        opt.train()
+
+
+def finish(opt: Any) -> None:
+    """Schedule-free optimizers put their average in place for the test."""
+    if isinstance(opt, SCHEDULE_FREE):
+        opt.eval()
+
+
+SCHEDULE_FREE = (schedulefree.SGDScheduleFree, schedulefree.AdamWScheduleFree)

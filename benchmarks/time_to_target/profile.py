@@ -1,0 +1,164 @@
+"""Tables, performance profiles and JSON from the runs that are there.
+
+python -m benchmarks.time_to_target.profile --half development --out runs/target
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import write_results
+from benchmarks.time_to_target.optimizers import OPTIMIZERS, TUNED
+from benchmarks.time_to_target.problems import PROBLEMS
+from benchmarks.time_to_target.run import SEEDS, TARGETS, path_of
+
+BEST_SGD = "SGD momentum, best of 5 rates"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+Scores = dict[str, dict[str, float]]
+
+
+def read(out: Path, problem: str, optimizer: str) -> list[dict[str, Any]] | None:
+    """The runs of all seeds, None if one is missing."""
+    paths = [path_of(out, problem, optimizer, seed) for seed in SEEDS]
+    if not all(path.exists() for path in paths):
+        return None
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def cost(runs: list[dict[str, Any]], what: str) -> float:
+    """Mean steps or seconds to the target over the seeds, inf where one did not reach it."""
+    if any(run["reached"] is None for run in runs):
+        return math.inf
+    return statistics.fmean(run["reached" if what == "steps" else "seconds"] for run in runs)
+
+
+def scores(out: Path, half: str, what: str) -> Scores:
+    """Costs by optimizer and problem; tuned SGD as one row, the best of its rates."""
+    found: Scores = {}
+    for problem in (name for name, p in PROBLEMS.items() if p.half == half):
+        tuned = []
+        for optimizer in OPTIMIZERS:
+            runs = read(out, problem, optimizer)
+            if runs is None:
+                continue
+            if optimizer in TUNED:
+                tuned.append(cost(runs, what))
+            else:
+                found.setdefault(optimizer, {})[problem] = cost(runs, what)
+        if tuned:
+            found.setdefault(BEST_SGD, {})[problem] = min(tuned)
+    return found
+
+
+def ratios(found: Scores) -> Scores:
+    """Costs over the best untuned optimizer's on each problem."""
+    problems = {p for row in found.values() for p in row}
+    best = {
+        p: min(row[p] for name, row in found.items() if name != BEST_SGD and p in row)
+        for p in problems
+    }
+    return {
+        name: {p: math.inf if math.isinf(c) else c / best[p] for p, c in row.items()}
+        for name, row in found.items()
+    }
+
+
+def within(found: Scores, factor: float) -> dict[str, float]:
+    """Share of the problems that each solves within a factor of the best."""
+    return {
+        name: sum(r <= factor for r in row.values()) / len(row)
+        for name, row in ratios(found).items()
+    }
+
+
+def table(found: Scores, shares: dict[str, float]) -> str:
+    """Steps to target by optimizer, best share first."""
+    problems = list(dict.fromkeys(p for row in found.values() for p in row))
+    lines = ["| | within 2 | failures | " + " | ".join(problems) + " |"]
+    lines.append("|---" * (len(problems) + 3) + "|")
+    for name in sorted(found, key=lambda n: (-shares[n], sum(map(math.isinf, found[n].values())))):
+        row = found[name]
+        cells = ["–" if math.isinf(row[p]) else f"{row[p]:.0f}" for p in problems]
+        failed = sum(map(math.isinf, row.values()))
+        lines.append(f"| {name} | {shares[name]:.0%} | {failed} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(by: dict[str, Scores], half: str, path: Path) -> None:
+    """Performance profiles: share of problems solved within a factor of the best."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(by), figsize=(13, 6), sharey=True)
+    styles = ["-", "--", "-.", ":"]
+    for axis, (what, found) in zip(axes, by.items(), strict=True):
+        shares = within(found, 2.0)
+        factors = [2 ** (k / 20) for k in range(81)]
+        for k, name in enumerate(sorted(found, key=lambda n: -shares[n])):
+            profile = [within(found, factor)[name] for factor in factors]
+            axis.plot(
+                factors,
+                profile,
+                styles[k % 4],
+                color=plt.cm.viridis(k / len(found)),
+                linewidth=2.2 if "CLR" in name else 1.1,
+                label=name,
+            )
+        axis.set(xscale="log", xlabel=f"{what} to target / best untuned", xlim=(1, 16))
+        axis.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, loc="lower right")
+    axes[0].set(ylabel="share of problems solved", ylim=(0, 1.02))
+    figure.suptitle(f"Time to target, {half} half: no optimizer tuned but SGD")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--half", choices=("development", "held-out"), default="development")
+    parser.add_argument("--out", type=Path, default=Path("runs/target"))
+    options = parser.parse_args()
+    by = {what: scores(options.out, options.half, what) for what in ("steps", "seconds")}
+    shares = within(by["steps"], 2.0)
+    print(table(by["steps"], shares))
+    accuracies = {
+        problem: {
+            name: statistics.fmean(run["test_accuracy"] for run in runs)
+            for name in OPTIMIZERS
+            if (runs := read(options.out, problem, name)) and runs[0]["test_accuracy"] is not None
+        }
+        for problem in next(iter(by["steps"].values()))
+    }
+    plain = {
+        what: {
+            n: {p: None if math.isinf(c) else round(c, 3) for p, c in row.items()}
+            for n, row in found.items()
+        }
+        for what, found in by.items()
+    }
+    draw(by, options.half, PICTURES / f"time-to-target-{options.half}.png")
+    write_results(
+        f"time_to_target_{options.half}",
+        {
+            "targets": json.loads(TARGETS.read_text(encoding="utf-8")),
+            "seeds": len(SEEDS),
+            "within_2_steps": shares,
+            "within_2_seconds": within(by["seconds"], 2.0),
+            **plain,
+            "test_accuracy": accuracies,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Steps that need ||Hg|| / ||g||: measured on the graph of the watched loss, every few steps."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from corridor import _tree
+from corridor.geometry.graph import from_graph
+from corridor.optim._motion import Memory
+from corridor.optim.base import PolyakOptimizer
+
+RATIO = "hessian_ratio"
+
+
+class MeasuringOptimizer(PolyakOptimizer):
+    """A `PolyakOptimizer` that measures the curvature along its direction in one of `every` steps.
+
+    The product is taken at `watch`, from the graph that is there, so that no forward pass is made
+    and nothing of the model changes. The ratio is kept between measurements; one that is not finite
+    leaves the last one in use. Of several watched micro-batches the first is measured; under data
+    parallelism each rank measures its own batch, and the ratios are averaged.
+    """
+
+    MEMORY: ClassVar = {RATIO: float("inf")}
+
+    def __init__(self, params: Any, max_lr: float, **defaults: Any) -> None:
+        self._ratio: Tensor | None = None
+        super().__init__(params, max_lr, **defaults)
+
+    def _measures(self) -> bool:
+        """Whether this optimizer, as its options are, needs the ratio at all."""
+        return True
+
+    def _ratio_of(self, loss: Tensor) -> Tensor:
+        """``||Hg|| / ||g||`` of a loss with its graph, 0-dim."""
+        found = from_graph(loss, list(self._leaves()))
+        dtype = self._home()[1]
+        hg, g = (_tree.squared_norm(t, dtype) for t in (found.product, found.gradient))
+        return (hg / g).sqrt()
+
+    def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
+        """Watch a loss, as of `corridor.CLR`, and measure its curvature where that is due."""
+        loss = super().watch(loss, scaler)
+        if loss.requires_grad and self._due() and self._ratio is None:
+            self._ratio = self._ratio_of(loss)
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, the loss that was watched, and what was measured of it."""
+        self._ratio = None
+        super().zero_grad(set_to_none)
+
+    def _due(self) -> bool:
+        first = self.param_groups[0]
+        return self._measures() and first["steps_seen"] % first["every"] == 0
+
+    def _stepped(self) -> None:
+        if self._measures():
+            self.param_groups[0]["steps_seen"] += 1
+
+    def _measured(self) -> Memory:
+        ratio, self._ratio = self._ratio, None
+        if ratio is not None:
+            return {RATIO: ratio}
+        if self._due():
+            raise ValueError(
+                f"{type(self).__name__} needs the graph of the loss: call "
+                "opt.watch(loss).backward() or opt.attach(model) before step()"
+            )
+        return {}
+
+    def _memory(self, motion: Any) -> list[str]:
+        names = super()._memory(motion)
+        return names if self._measures() else [name for name in names if name != RATIO]
+
+    def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
+        super()._settle_scalars(device, dtype)
+        if self._measures():
+            self.param_groups[0].setdefault("steps_seen", 0)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._ratio = None
+        super().__setstate__(state)

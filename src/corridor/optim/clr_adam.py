@@ -1,0 +1,126 @@
+"""CLR in Adam's metric, its steps limited by measured drift."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Unpack
+
+import torch
+from torch import Tensor
+
+from corridor import _tree
+from corridor._types import Params
+from corridor.geometry.graph import from_graph
+from corridor.optim import _metric, _options, step_size
+from corridor.optim._measuring import RATIO, MeasuringOptimizer
+from corridor.optim._motion import Memory, MetricAverage
+from corridor.optim.base import Always
+
+
+class CLRAdam(MeasuringOptimizer):
+    """CLR in the metric of Adam's second moments: no learning rate, no cap.
+
+    Gradient flow, and so a corridor, is defined by an inner product. In that of
+    ``P^-1 = sqrt(v) + eps`` the flow is ``theta' = -P g``, a corridor is where ``H P g = 0``, and
+
+        h = min((loss - f_star)_+ / (g^T P g), 2 tau |P g| / |P H P g|)
+
+    with both lengths in the metric: the loss's own step, and the largest whose drift from that flow
+    is tau times the step. With momentum the first follows from the average of the linear models,
+    as in `MoMoAdam`, and the step goes along the averaged gradient. The product ``H (P g)`` is
+    taken in one of `every` steps from the graph of the watched loss, about three gradients' work:
+    the loss comes by `watch` or `attach`, in a closure too.
+
+    P is held fixed for a single step, in which the formulas are exact in a corridor of that metric;
+    over many steps it drifts with v.
+
+    Args:
+        params: whole parameters, as for `corridor.CLR`.
+        max_lr: a cap, none by default; it is kept in ``param_groups[i]["lr"]``.
+        f_star: lower bound of the loss.
+        momentum: weight of the past in the averaged gradient.
+        beta2: weight of the past in v.
+        eps: added to the root of v.
+        drift: tau, the largest relative drift of a step.
+        every: steps from one measurement of the drift to the next.
+        **common: weight_decay, decoupled, and average_loss.
+
+    ``param_groups[0]["hessian_ratio"]`` holds ``|P H P g| / |P g|`` as last measured, so that
+    ``2 tau`` over it is the limit in use.
+
+    Raises:
+        ValueError: an option is out of range; the loss cannot be differentiated twice; none was
+            watched when a measurement was due.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, -4.0]))
+        >>> opt = CLRAdam([x])
+        >>> for _ in range(100):
+        ...     opt.zero_grad()
+        ...     loss = opt.watch((x[0] - 1.0) ** 2 + 100.0 * x[1] ** 2)
+        ...     loss.backward()
+        ...     opt.step()
+        >>> loss.item() < 0.5  # of 1604
+        True
+
+    Reference:
+        Dherin and Rosca (2024) for corridors and CLR, Schaipp et al. (2024) for the momentum
+        model, Rosca et al. (2023) for the drift-adjusted rate; the three in one metric are new.
+    """
+
+    MOMENTUM = MetricAverage()
+    OPTIONS: ClassVar = {
+        "beta2": _options.FRACTION,
+        "eps": _options.POSITIVE,
+        "drift": _options.POSITIVE,
+        "every": _options.STEPS,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        max_lr: float = math.inf,
+        *,
+        f_star: float = 0.0,
+        momentum: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        drift: float = 1.0,
+        every: int = 10,
+        **common: Unpack[Always],
+    ) -> None:
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            beta2=beta2,
+            eps=eps,
+            drift=drift,
+            every=every,
+            **common,
+        )
+
+    def bound(self, raw: Tensor, memory: Memory) -> Tensor:
+        """The step size under the drift's limit."""
+        return step_size.drift_limited(raw, memory[RATIO], self.param_groups[0]["drift"])
+
+    def _ratio_of(self, loss: Tensor) -> Tensor:
+        """``|P H P g| / |P g|`` in the metric, with the second moments of the step to come."""
+        first, dtype = self.param_groups[0], self._home()[1]
+        old = first["square_weight"]
+        weight = step_size.average(old, torch.ones_like(old), first["beta2"])
+        inverses: list[Tensor] = []
+
+        def scaled(p: Tensor, g: Tensor) -> Tensor:
+            squares = self.state[p].get(_metric.SQUARES) if p in self.state else None
+            inverse = _metric.inverse(g, squares, first["beta2"], first["eps"], weight, dtype)
+            inverses.append(inverse)
+            moved = (inverse * _tree.as_real(g)).to(_tree.as_real(g).dtype)
+            return torch.view_as_complex(moved) if g.is_complex() else moved
+
+        found = from_graph(loss, list(self._leaves()), scaled)
+        pairs = zip(inverses, found.product, strict=True)
+        turned = [inverse.sqrt() * _tree.as_real(q) for inverse, q in pairs]
+        length_sq = _tree.dot(found.gradient, found.along, dtype)
+        return (_tree.squared_norm(turned, dtype) / length_sq).sqrt()

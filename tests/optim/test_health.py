@@ -1,0 +1,59 @@
+"""One warning where an option has taken over, and none where the loss decides."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from corridor import CLR
+from corridor.optim import NGN
+from corridor.optim._health import WINDOW
+
+
+def run(parameter, losses, **options) -> list[warnings.WarningMessage]:
+    p = parameter([1.0], [1.0])
+    opt = CLR([p], **options)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for k in range(3 * WINDOW + 2):
+            opt.step(loss=losses(k))
+    return seen
+
+
+def test_steps_at_the_cap_are_told_once_where_they_are_made(parameter):
+    (told,) = run(parameter, lambda k: 5.0, max_lr=0.25)
+    assert "at its cap in 100% of the last 1000 steps" in str(told.message)
+    assert "fixed rate 0.25" in str(told.message)
+    assert told.filename == __file__
+
+
+def test_losses_under_f_star_are_told_once(parameter):
+    (told,) = run(parameter, lambda k: 0.1 if k % 3 else 0.6, f_star=0.5)
+    assert "under f_star = 0.5 in 67% of the last 1000 steps" in str(told.message)
+
+
+def test_a_loss_that_decides_is_left_in_peace(parameter):
+    assert not run(parameter, lambda k: 0.1 + (k % 5))
+    assert not run(parameter, lambda k: 0.2 if k % 3 else -1.0, f_star=0.0)
+    assert not run(parameter, lambda k: float("nan"), max_lr=0.1)
+    assert not run(parameter, lambda k: 5.0, max_lr=float("inf"))
+
+
+def test_a_bound_that_is_never_reached_is_no_cap(parameter):
+    p = parameter([1.0], [1.0])
+    opt = NGN([p], sigma=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(WINDOW + 2):
+            opt.step(loss=5.0)
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.1, rel=0.02)
+
+
+def test_an_optimizer_that_was_loaded_counts_anew(parameter):
+    opt = CLR([parameter([1.0], [1.0])])
+    for _ in range(10):
+        opt.step(loss=0.1)
+    again = CLR([parameter([1.0], [1.0])])
+    again.load_state_dict(opt.state_dict())
+    assert (opt._health.steps, again._health.steps) == (10, 0)
