@@ -10,8 +10,7 @@ from torch import Tensor
 
 from corridor import _reduce
 from corridor._types import Tensors
-from corridor.geometry._gradient import check_used
-from corridor.geometry._weight_norm import has_fused_weight_norm
+from corridor.geometry._gradient import check_used, holds
 
 
 class Product(NamedTuple):
@@ -61,7 +60,7 @@ def from_graph(
             "expected whole parameters, got sharded ones, whose gradients cannot be "
             "differentiated again; use DistributedDataParallel"
         )
-    if has_fused_weight_norm(loss):
+    if holds(loss, "WeightNormInterfaceBackward"):
         raise ValueError(
             "expected a graph that can be differentiated twice, got torch's fused weight_norm, "
             "whose second derivative is wrong; use parametrizations.weight_norm under "
@@ -69,7 +68,7 @@ def from_graph(
         )
     try:
         gradient = torch.autograd.grad(loss, live, create_graph=True, allow_unused=True)
-        check_used(gradient)
+        check_used(gradient, loss)
         used = [(p, g) for p, g in zip(live, gradient, strict=True) if g is not None]
         vectors = [g.detach() if along is None else along(p, g.detach()) for p, g in used]
         products = [None] * len(used)

@@ -105,7 +105,8 @@ class PolyakOptimizer(LossChannels):
         Nothing is remembered of it: the next step is what it would have been.
         """
         first = self.param_groups[0]
-        raw, _ = self.step_size_rule(loss, norm_sq, {key: first[key] for key in self.MEMORY})
+        memory = {key: first[key] for key in self.MEMORY if key in first}  # drift may be off
+        raw, _ = self.step_size_rule(loss, norm_sq, memory)
         raw, cap = (
             self.bound(raw, {key: first[key] for key in self._memory(self._motion())}),
             first["lr"],
