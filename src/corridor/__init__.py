@@ -9,8 +9,9 @@
 """
 
 from corridor import geometry, optim
+from corridor.geometry import Measures, measure, measure_dataset
 from corridor.optim import CLR
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "geometry", "optim"]
+__all__ = ["CLR", "Measures", "geometry", "measure", "measure_dataset", "optim"]

@@ -1,9 +1,10 @@
-"""Means over the ranks of a process group: the core's one file that names torch.distributed."""
+"""Means and sums over the ranks of a group: the core's one file that names torch.distributed."""
 
 from __future__ import annotations
 
 import sys
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -20,6 +21,20 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total / dist.get_world_size()
+
+
+def sum_over_ranks(tensors: list[Tensor]) -> None:
+    """Sum tensors of one dtype in place over the ranks of the default process group.
+
+    All go in one reduction. Without an initialised group, or alone in it, nothing happens.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return
+    joined = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(joined)
+    parts = joined.split([t.numel() for t in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -32,11 +33,15 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     Args:
         params: whose ``.grad`` is kept; it is None inside.
+
+    Attributes:
+        closure_failed: whether the closure raised when it was last evaluated.
     """
 
     def __init__(self, params: Tensors) -> None:
         self.params = params
         self.modules = _SeenModules()
+        self.closure_failed = False
 
     def __enter__(self) -> Untouched:
         self.grads = [p.grad for p in self.params if p.is_leaf]
@@ -64,8 +69,25 @@ class Untouched(AbstractContextManager["Untouched"]):
         """The closure's loss with its graph, from the state at entry."""
         self.rewind()
         torch.clear_autocast_cache()  # it may hold copies of parameters that were moved
+        self.closure_failed = True
         with torch.enable_grad(), _twice_differentiable():
-            return scalar_loss(closure())
+            value = closure()
+            self.closure_failed = False
+            return scalar_loss(value)
+
+    def backward(self, loss: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of the parameters by ``backward``, which leaves no ``.grad`` behind."""
+        others = {
+            p: p.grad for m in self.modules.modes for p in m._parameters.values() if p is not None
+        }
+        for p in others:
+            p.grad = None
+        loss.backward()
+        found = tuple(p.grad for p in self.params if p.requires_grad)
+        for p, grad in others.items():
+            p.grad = grad
+        self._set_grads([None] * len(self.grads))
+        return found
 
 
 class _SeenModules:
@@ -127,4 +149,6 @@ def _twice_differentiable() -> Iterator[None]:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # else nothing is compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
         yield

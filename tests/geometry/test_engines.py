@@ -1,0 +1,159 @@
+"""Every engine against every other, who is chosen when, and what `check` finds."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from tests.geometry import oracle
+from tests.geometry.networks import MODELS, Attention, case
+from torch import nn
+
+from corridor.geometry import jet
+
+
+def hg(small, engine: str, **options) -> torch.Tensor:
+    torch.manual_seed(0)
+    found = jet(small.closure, small.model.parameters(), engine=engine, **options)
+    return oracle.flat(found.hessian_gradient)
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_engines_agree(name: str):
+    small, twin = case(name), case(name).double()
+    exact = hg(twin, "double_backward")
+    assert distance(hg(twin, "forward_over_reverse"), exact) < 1e-13
+    assert distance(hg(twin, "central_differences"), exact) < 1e-8
+    if name != "lstm":  # its float32 kernel has no forward derivative
+        assert distance(hg(small, "forward_over_reverse").double(), exact) < 1e-5
+    assert distance(hg(small, "central_differences").double(), exact) < 3e-4
+
+
+@pytest.mark.parametrize("name", ["batch norm", "dropout", "attention", "weight norm"])
+@pytest.mark.parametrize("engine", ["forward_over_reverse", "central_differences"])
+def test_every_engine_leaves_the_model_as_it_was(name: str, engine: str):
+    small = case(name)
+    before = {k: v.clone() for k, v in small.model.state_dict().items()}
+    loss = small.closure()  # its graph is to stay usable
+    before |= {k: v.clone() for k, v in small.model.named_buffers()}
+    jet(small.closure, small.model, engine=engine, check=True)
+    assert all(torch.equal(v, before[k]) for k, v in small.model.state_dict().items())
+    assert all(p.grad is None for p in small.model.parameters())
+    if name != "batch norm":  # torch itself objects to a second pass before the first's backward
+        loss.backward()
+
+
+def bag() -> tuple[nn.Module, object]:
+    model = nn.Sequential(nn.EmbeddingBag(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    tokens = torch.tensor([[0, 1, 2], [3, 4, 0], [5, 5, 1]])
+    return model, lambda: nn.functional.cross_entropy(model(tokens), torch.tensor([0, 1, 2]))
+
+
+def ctc() -> tuple[nn.Module, object]:
+    model = nn.Linear(4, 5).double()
+    x = torch.randn(7, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets, lengths = torch.tensor([[1, 2, 3], [4, 1, 2]]), torch.tensor([7, 7])
+
+    def closure() -> torch.Tensor:
+        scores = model(x).log_softmax(-1)
+        return nn.functional.ctc_loss(scores, targets, lengths, torch.tensor([3, 3]))
+
+    return model, closure
+
+
+@pytest.mark.parametrize("make", [bag, ctc])
+def test_what_has_no_second_derivative_goes_to_differences_with_a_note(make):
+    model, closure = make()
+    found = jet(closure, model)
+    name, why = found.engine
+    assert name == "central_differences"
+    assert "double_backward cannot" in why
+    assert "forward_over_reverse cannot" in why
+    params = list(model.parameters())
+    expected = oracle.product(closure, params, found.gradient)
+    assert oracle.relative_error(found.hessian_gradient, oracle.flat(expected)) < 1e-8
+    with pytest.raises(ValueError, match=r"double_backward cannot serve here .*engine='auto'"):
+        jet(closure, model, engine="double_backward")
+
+
+def test_attention_that_insists_on_the_fused_kernel_goes_to_differences():
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    small = case("attention")
+
+    def closure() -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return small.closure()
+
+    assert isinstance(small.model, Attention)
+    found = jet(closure, small.model)
+    assert found.engine.name == "central_differences"
+    assert distance(oracle.flat(found.hessian_gradient), hg(small, "double_backward")) < 1e-3
+
+
+@pytest.mark.slow
+def test_a_compiled_module_runs_eagerly_meanwhile():
+    small = case("mlp gelu")
+    exact = hg(small, "double_backward")
+    compiled = torch.compile(small.model, backend="aot_eager")
+    before = compiled(small.inputs)
+
+    def closure() -> torch.Tensor:
+        return nn.functional.cross_entropy(compiled(small.inputs), small.targets)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found = jet(closure, compiled.parameters())
+    assert found.engine.name == "double_backward"
+    assert distance(oracle.flat(found.hessian_gradient), exact) < 1e-6
+    assert torch.equal(compiled(small.inputs), before)
+
+
+def test_a_fault_of_the_closure_is_not_taken_for_an_engines():
+    x = nn.Parameter(torch.ones(2))
+    with pytest.raises(RuntimeError, match="size"):
+        jet(lambda: (x @ torch.ones(3)).square(), [x])
+
+
+class WrongTwice(torch.autograd.Function):
+    """x^3, whose backward treats x as a constant: the second derivative comes out as zero."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x = x.detach()
+        return x**3
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 3 * ctx.x**2 * grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_check_finds_a_wrong_second_derivative(dtype: torch.dtype):
+    x = nn.Parameter(torch.tensor([1.0, 2.0, 0.5], dtype=dtype))
+    with pytest.raises(ValueError, match="double_backward is wrong"):
+        jet(lambda: WrongTwice.apply(x).sum() + x.square().sum(), [x], check=True)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_check_passes_what_is_right(name: str):
+    small = case(name)
+    found = jet(small.closure, small.model, check=True)
+    assert found.checked is not None
+    assert found.checked.verdict == "right"
+    assert found.checked.found == pytest.approx(found.checked.expected, rel=0.01)
+
+
+def test_check_says_that_kinks_stand_in_the_way():
+    generator = torch.Generator().manual_seed(0)
+    x = nn.Parameter(torch.randn(4, generator=generator))
+    a = torch.randn(4000, 4, generator=generator)  # many kinks within any step of float32
+    with pytest.warns(UserWarning, match="kinks"):
+        found = jet(lambda: (a @ x).abs().mean() + 1e-3 * x.square().sum(), [x], check=True)
+    assert found.checked is not None
+    assert found.checked.verdict == "inconclusive"

@@ -1,0 +1,108 @@
+"""lambda_max against dense Hessians, its residual, and what a warm start saves."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+from tests.geometry import oracle
+from tests.geometry.networks import case
+from torch import Tensor, nn
+
+from corridor.geometry import sharpness
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention"])
+def test_it_is_the_largest_eigenvalue_of_the_dense_hessian(name: str):
+    twin = case(name).double()
+    params = list(twin.model.parameters())
+    hessian = oracle.dense_hessian(twin.closure, params, list(twin.model.buffers()))
+    values, vectors = torch.linalg.eigh((hessian + hessian.T) / 2)
+    torch.manual_seed(0)
+    found = sharpness(twin.closure, params, tolerance=1e-6)
+    assert found.converged
+    assert found.value == pytest.approx(float(values[-1]), rel=1e-9)
+    assert abs(float(oracle.flat(found.vector) @ vectors[:, -1])) == pytest.approx(1.0, abs=1e-9)
+    torch.manual_seed(0)
+    rough = sharpness(twin.closure, params)
+    error = abs(rough.value - float(values[-1])) / float(values[-1])
+    assert error <= rough.residual <= 0.01
+    assert rough.products <= 42
+    torch.manual_seed(0)
+    narrow = case(name)
+    assert sharpness(narrow.closure, narrow.model).value == pytest.approx(found.value, rel=1e-3)
+
+
+def quadratic(scales: Tensor):
+    x = nn.Parameter(torch.linspace(1.0, 2.0, len(scales), dtype=torch.float64))
+    return x, lambda: 0.5 * (scales * x * x).sum()
+
+
+def test_a_warm_start_saves_products():
+    x, closure = quadratic(torch.logspace(-3, 1, 60, dtype=torch.float64))
+    cold = sharpness(closure, [x], tolerance=1e-3)
+    warm = sharpness(closure, [x], start=cold.vector, tolerance=1e-3)
+    assert warm.value == pytest.approx(10.0, rel=1e-5)
+    assert warm.products < cold.products
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 9, 10])
+def test_few_parameters(n: int):
+    x, closure = quadratic(torch.arange(1.0, n + 1.0, dtype=torch.float64))
+    found = sharpness(closure, [x], tolerance=1e-6)
+    assert found.value == pytest.approx(n, rel=1e-9)
+    assert found.corridor_horizon == pytest.approx(1 / n)
+    assert found.stability_gap(2 / n) == pytest.approx(0.0, abs=1e-8)
+
+
+def test_it_is_the_largest_not_the_largest_in_size():
+    x, closure = quadratic(torch.linspace(-9.0, 2.0, 30, dtype=torch.float64))
+    assert sharpness(closure, [x], tolerance=1e-4).value == pytest.approx(2.0, rel=1e-6)
+    x, closure = quadratic(torch.linspace(-9.0, -2.0, 30, dtype=torch.float64))
+    found = sharpness(closure, [x], tolerance=1e-4)
+    assert found.value == pytest.approx(-2.0, rel=1e-6)
+    assert found.corridor_horizon == math.inf
+
+
+def test_a_flat_loss_and_a_loss_at_its_minimum():
+    x = nn.Parameter(torch.ones(20))
+    assert sharpness(lambda: x.sum(), [x]).value == 0.0
+    x = nn.Parameter(torch.zeros(20))  # no gradient to begin with
+    assert sharpness(lambda: 1.5 * x.square().sum(), [x]).value == pytest.approx(3.0, rel=1e-5)
+
+
+def test_frozen_and_complex_parameters():
+    x, z = nn.Parameter(torch.ones(12)), nn.Parameter(torch.ones(6, dtype=torch.complex64))
+    frozen = torch.ones(5)
+
+    def closure() -> Tensor:
+        return (x.square().sum() + 2 * z.abs().square().sum()) * frozen.mean()
+
+    found = sharpness(closure, [x, frozen, z])
+    assert found.value == pytest.approx(4.0, rel=1e-5)
+    assert [v.dtype for v in found.vector] == [x.dtype, x.dtype, z.dtype]
+
+
+def test_what_does_not_converge_says_so():
+    x, closure = quadratic(1 + torch.logspace(-6, -3, 400, dtype=torch.float64))
+    found = sharpness(closure, [x], tolerance=1e-9, max_products=20)
+    assert not found.converged
+    assert found.residual > 1e-9
+    assert found.value == pytest.approx(1.0, abs=2e-3)
+
+
+def test_wrong_input_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
+    x, closure = quadratic(torch.ones(20, dtype=torch.float64))
+    with pytest.raises(ValueError, match="tolerance must be between"):
+        sharpness(closure, [x], tolerance=0.0)
+    with pytest.raises(ValueError, match="loss of nan"):
+        sharpness(lambda: closure() * float("nan"), [x])
+    assert math.isnan(sharpness(lambda: closure() * float("nan"), [x], allow_nonfinite=True).value)
+    bag = nn.EmbeddingBag(6, 5)
+    with pytest.raises(ValueError, match="no Hessian products here"):
+        sharpness(lambda: bag(torch.tensor([[0, 1]])).square().sum(), bag)
+    monkeypatch.setitem(sys.modules, "scipy.sparse.linalg", None)
+    with pytest.raises(ValueError, match=r"pip install 'corridor\[geometry\]'"):
+        sharpness(closure, [x])
