@@ -16,6 +16,7 @@ from torch import Tensor
 from corridor.flows._solver import Solver
 
 NEAR = 1e-10  # how near to a kink, in units of the start's size, the flow is taken before it jumps
+SHORT = 1e4  # steps up to so many tolerances long may have been held up by a kink
 JUMP = 0.05  # relative change of the gradient within a short step that makes it suspect
 
 
@@ -37,7 +38,7 @@ def advance(solver: Solver) -> Met | None:
     solver.step()
     after = solver.velocity()
     moved = float((solver.point() - x).norm())
-    short = moved <= 100.0 * solver.tolerance * (solver.scale + float(x.norm()))
+    short = moved <= SHORT * solver.tolerance * (solver.scale + float(x.norm()))
     if short and _jumps(before, after):
         return _suspect(solver, x, before)
     return None
@@ -123,20 +124,20 @@ def _jump(solver: Solver, wait: float, before_time: float) -> Met | None:
 
 
 def _suspect(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
-    """Whether the jump within the last step stays when the step is halved again and again."""
+    """The kink within the last step, if its jump stays when the step is halved again and again."""
     low, high = 0.0, 1.0
     end, time = solver.point(), solver.time
     low_v, high_v = v, solver.velocity()
     total = float((high_v - low_v).norm())
-    for _ in range(20):
+    for halving in range(20):
         middle = 0.5 * (low + high)
         middle_v = solver.field(x + middle * (end - x))
         if float((middle_v - low_v).norm()) < float((high_v - middle_v).norm()):
             low, low_v = middle, middle_v
         else:
             high, high_v = middle, middle_v
-    if float((high_v - low_v).norm()) < 0.5 * total:
-        return None
+        if halving >= 2 and float((high_v - low_v).norm()) < 0.5 * total:
+            return None
     begun = time - solver.last_step
     met = begun + high * float((end - x).norm()) / float(v.norm())
     return _cross(solver, met, x + high * (end - x), x + high * (end - x), low_v, begun, high_v)

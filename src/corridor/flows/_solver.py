@@ -123,6 +123,7 @@ class Solver:
         if steps.status == "failed":
             raise SolverError(self._why())
         self.last_step = float(steps.t - before)
+        self._stepped = steps
 
     def _why(self) -> str:
         if not self.finite:
@@ -132,8 +133,8 @@ class Solver:
 
     def interpolant(self) -> Any:
         """The last step as a function of time."""
-        return self._steps.dense_output() if self.last_step else None
+        return self._stepped.dense_output()
 
     def read(self, piece: Any, time: float) -> Tensor:
         """The flat vector at a time of a step."""
-        return self.point() if piece is None else self.to_flat(piece(time))
+        return self.to_flat(piece(time))

@@ -98,7 +98,7 @@ def gradient_descent(
     Example:
         >>> import torch
         >>> path = gradient_descent(torch.linalg.vector_norm, torch.tensor([3.0, 4.0]), 0.5, 4)
-        >>> path.losses.tolist(), path.stopped
+        >>> [round(loss, 5) for loss in path.losses.tolist()], path.stopped
         ([5.0, 4.5, 4.0, 3.5, 3.0], 'steps')
     """
     land = landscape(loss, start)

@@ -208,7 +208,7 @@ class _Record:
         piece = solver.interpolant() if self.dense or self.left else None
         if self.dense:
             self.pieces.append((solver.time, piece))
-        while self.left and piece is not None and self.left[0] <= solver.time:
+        while self.left and self.left[0] <= solver.time:
             self._keep(self.left[0], solver.read(piece, self.left.pop(0)))
         if met is not None:
             self.events.append(Event(met.time, met.kind))
