@@ -186,9 +186,10 @@ def _wanted(at: Sequence[float] | Tensor | None, time: float) -> list[float] | N
     if at is None:
         return None
     wanted = [float(t) for t in at]
-    if wanted != sorted(wanted) or not all(0.0 <= t <= time * (1.0 + 1e-12) for t in wanted):
+    roundly = time * (1.0 + 1e-6)  # times may come in float32
+    if wanted != sorted(wanted) or not all(0.0 <= t <= roundly for t in wanted):
         raise ValueError(f"at must hold rising times between 0 and {time:g}, got {wanted}")
-    return wanted
+    return [min(t, time) for t in wanted]
 
 
 class _Record:

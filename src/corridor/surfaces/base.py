@@ -20,6 +20,7 @@ class Verdict(StrEnum):
     CORRIDOR = "corridor"
     WEAK = "weak corridor"
     NEITHER = "not a corridor"
+    UNDECIDED = "undecided"
 
 
 def everywhere(x: Tensor) -> Tensor:

@@ -89,6 +89,8 @@ class PowerNorm(_Radial):
         self.power = power
         self.verdict = Verdict.CORRIDOR if power == 1.0 else Verdict.WEAK
         self.speed = 1.0 if power == 1.0 else None
+        if power >= 2.0:
+            self.domain = Domain()
         self.expression = f"({self._radius_squared()})**{power / 2.0!r}"
 
     def value(self, x: Tensor) -> Tensor:

@@ -58,7 +58,6 @@ class LogDistance(Surface):
     """
 
     verdict = Verdict.WEAK
-    domain = Domain("all of R^n but the origin", norm)
     expression = "log(1 + x**2 + y**2)"
 
     def value(self, x: Tensor) -> Tensor:
@@ -89,8 +88,8 @@ class Huber(Surface):
         self.slope, self.smoothness = slope, smoothness
         self.radius = slope / smoothness
         self.domain = Domain(
-            "off the origin and the circle where the tip is rounded off",
-            lambda x: torch.minimum(norm(x), (norm(x) - self.radius).abs()),
+            "off the circle where the tip is rounded off",
+            lambda x: (norm(x) - self.radius).abs(),
         )
 
     def value(self, x: Tensor) -> Tensor:
