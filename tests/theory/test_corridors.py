@@ -128,7 +128,9 @@ def test_off_corridors_flows_bend_or_slow_down(name: str):
 @pytest.mark.parametrize(("delta", "bound"), [(1e-3, 2e-3), (1e-4, 2e-4)])
 def test_lemma_2_8(name: str, delta: float, bound: float):
     loss, start = OFF[name][0], torch.tensor(OFF[name][1], dtype=torch.float64)
-    gentle = 0.1 if name in ("rosenbrock", "cubic cone") else 1.0  # the constant of the error is the loss's own
+    gentle = (
+        0.1 if name in ("rosenbrock", "cubic cone") else 1.0
+    )  # the constant of the error is the loss's own
     found = theory.lemma_2_8(lambda x: gentle * loss(x), start, delta)
     assert 0.0 < found.measured < bound
 
