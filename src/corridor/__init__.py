@@ -9,7 +9,7 @@
 """
 
 from corridor import flows, geometry, optim, surfaces, theory
-from corridor.geometry import Measures, measure, measure_dataset
+from corridor.geometry import Measures, Probe, measure, measure_dataset
 from corridor.optim import CLR
 from corridor.surfaces import prove
 
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CLR",
     "Measures",
+    "Probe",
     "flows",
     "geometry",
     "measure",

@@ -1,9 +1,11 @@
 """Numbers about a loss at a point: how close its landscape is to a corridor."""
 
 from corridor.geometry.dataset import DatasetMeasures, measure_dataset
+from corridor.geometry.estimates import rho_parallel_from_logs, secant
 from corridor.geometry.hvp import Engine, Jet, jet
-from corridor.geometry.measure import measure
 from corridor.geometry.measures import Measures, SecantMeasures
+from corridor.geometry.point import measure
+from corridor.geometry.probe import Probe
 from corridor.geometry.sharpness import Sharpness, sharpness
 
 __all__ = [
@@ -11,10 +13,13 @@ __all__ = [
     "Engine",
     "Jet",
     "Measures",
+    "Probe",
     "SecantMeasures",
     "Sharpness",
     "jet",
     "measure",
     "measure_dataset",
+    "rho_parallel_from_logs",
+    "secant",
     "sharpness",
 ]

@@ -17,8 +17,8 @@ from corridor.geometry._guard import Untouched
 from corridor.geometry._moves import Moved
 from corridor.geometry._tape import Tape
 from corridor.geometry.hvp import Engine
-from corridor.geometry.measure import Step
 from corridor.geometry.measures import Measures, from_parts, wide, with_secant
+from corridor.geometry.point import Step
 
 
 @dataclass(frozen=True)

@@ -71,15 +71,32 @@ def load(out: Path) -> dict[str, Any] | None:
     paths = _newest_first(out)
     for path in paths:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            position = Position(**content["position"])
-            return {"position": position, **{key: content[key] for key in ("states", "random")}}
-        except Exception as error:  # a torn file raises whatever its torn part suggests
-            reason = " ".join(str(error).split())[:120]
-            warnings.warn(f"{path} is damaged ({reason}); taking the one before", stacklevel=2)
+            return read(path)
+        except ValueError as error:
+            warnings.warn(f"{error}; taking the one before", stacklevel=2)
     if paths:
         raise ValueError(f"all checkpoints in {out / FOLDER} are damaged; give a new folder")
     return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """One checkpoint: its position, states and random state.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        position = Position(**content["position"])
+        return {"position": position, **{key: content[key] for key in ("states", "random")}}
+    except Exception as error:  # a torn file raises whatever its torn part suggests
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{path} is damaged ({reason})") from error
+
+
+def paths(out: Path) -> list[Path]:
+    """The checkpoints of a run, the oldest first."""
+    return _newest_first(out)[::-1]
 
 
 def restore_random(states: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 
 # These change where and how often things are read and written, never a number of the training.
-FREE_ON_RESUME = frozenset({"data_dir", "workers", "checkpoint_every", "keep", "tensorboard"})
+FREE_ON_RESUME = frozenset(
+    {"data_dir", "workers", "checkpoint_every", "keep", "tensorboard", "probe", "probe_curvature"}
+)
 # These only move the end of a run, unless the schedule is stretched over it.
 LENGTH = frozenset({"epochs", "steps"})
 
@@ -88,6 +90,10 @@ class Config:
     )
     keep: int = _option(2, "Record", "Checkpoints to keep.")
     tensorboard: bool = _option(False, "Record", "Write TensorBoard scalars, too.")
+    probe: int = _option(0, "Record", "Steps between measurements of the landscape; 0: none.")
+    probe_curvature: bool = _option(
+        False, "Record", "Measure the Hessian's largest eigenvalue, too (about 17 gradients)."
+    )
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -102,7 +108,7 @@ class Config:
             _at_least(name, getattr(self, name), 1)
         for name in ("accumulate", "keep"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("workers", "eval_every", "checkpoint_every", "seed"):
+        for name in ("workers", "eval_every", "checkpoint_every", "seed", "probe"):
             _at_least(name, getattr(self, name), 0)
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -111,6 +117,8 @@ class Config:
             )
 
     def _check_choices(self) -> None:
+        if self.probe_curvature and not self.probe:
+            raise ValueError("probe_curvature needs probe, the steps between measurements")
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

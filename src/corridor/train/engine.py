@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from corridor import data as datasets
 from corridor import models
 from corridor._tree import squared_norm
-from corridor.train import optimizers
+from corridor.train import measured, optimizers
 from corridor.train.config import Config
 
 
@@ -62,6 +62,7 @@ class Engine:
         self.optimizer = optimizers.build(self.parameters, config)
         self.scheduler = optimizers.schedule(self.optimizer, config, self.total)
         self.takes_loss = optimizers.OPTIMIZERS[config.optimizer].takes_loss
+        self.probe = measured.make(self.parameters, self.optimizer, config)
 
     def _build_model(self) -> nn.Module:
         """The network, its weights drawn on the CPU so that they are the same on every device."""
@@ -97,20 +98,34 @@ class Engine:
             self.scheduler.step()
         return numbers
 
+    def measure(self, images: Tensor, labels: Tensor, number: int) -> dict[str, float]:
+        """The landscape under a batch, if that step, counted from 0, is to be probed."""
+        if self.probe is None or number % self.config.probe:
+            return {}
+        parts = self._micro_batches(images, labels)
+
+        def closure() -> Tensor:
+            return torch.stack([self._loss(*part, len(labels)) for part in parts]).sum()
+
+        return measured.numbers(self.probe, closure, number)
+
     def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Gradient of the mean loss of a batch, micro-batch by micro-batch; returns that loss."""
-        if self.config.accumulate == 1:
-            loss = cross_entropy(self._outputs(images), labels)
+        losses = []
+        for some, answers in self._micro_batches(images, labels):
+            loss = self._loss(some, answers, len(labels))
             loss.backward()
-            return loss.detach()
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _micro_batches(self, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
         size = -(-len(labels) // self.config.accumulate)
-        parts = []
-        for some, answers in zip(images.split(size), labels.split(size), strict=True):
-            share = len(answers) / len(labels)
-            loss = cross_entropy(self._outputs(some), answers) * share
-            loss.backward()
-            parts.append(loss.detach())
-        return torch.stack(parts).sum()
+        return list(zip(images.split(size), labels.split(size), strict=True))
+
+    def _loss(self, images: Tensor, labels: Tensor, of: int) -> Tensor:
+        """A micro-batch's share in the mean loss of a batch of so many."""
+        loss = cross_entropy(self._outputs(images), labels)
+        return loss if len(labels) == of else loss * (len(labels) / of)
 
     def _outputs(self, images: Tensor) -> Tensor:
         if self.config.precision == "bfloat16":
@@ -146,6 +161,8 @@ class Engine:
         states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.scheduler is not None:
             states["scheduler"] = self.scheduler.state_dict()
+        if self.probe is not None:
+            states["probe"] = self.probe.state_dict()
         return states
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
@@ -154,3 +171,5 @@ class Engine:
         self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(states["scheduler"])
+        if self.probe is not None and "probe" in states:
+            self.probe.load_state_dict(states["probe"])

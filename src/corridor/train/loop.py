@@ -41,8 +41,8 @@ def train(
         resume: Continue the run found in ``out`` from its newest checkpoint; where there is no
             run, begin one. A run that has ended is not run again. ``epochs`` and ``steps`` may
             have grown if the schedule is constant, and options that change no number
-            (``data_dir``, ``workers``, ``checkpoint_every``, ``keep``, ``tensorboard``) may
-            differ; anything else must be the same.
+            (``data_dir``, ``workers``, ``checkpoint_every``, ``keep``, ``tensorboard``, ``probe``)
+            may differ; anything else must be the same.
         progress: Show progress on stderr, or to a reporter of your own.
 
     Returns:
@@ -131,12 +131,15 @@ class Loop:
         return ""
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        numbers = self.engine.step(images, labels)
         position = self.position
+        with self._untimed():
+            geometry = self.engine.measure(images, labels, position.step)
+        numbers = self.engine.step(images, labels)
         position.step += 1
         position.images += len(labels)
         position.seconds = perf_counter() - self.started
-        self.pending.append(Step(position.step, position.epoch, position.seconds, *numbers))
+        begin = (position.step, position.epoch, position.seconds)
+        self.pending.append(Step(*begin, *numbers, geometry))
         position.batch += 1
         if position.batch == self.engine.loader.steps_per_epoch:
             position.epoch, position.batch = position.epoch + 1, 0

@@ -1,7 +1,8 @@
 """Step metrics kept on the device and fetched in bulk, so that no step waits for the host."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ PATIENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Numbers of one step, 0-dim tensors still on the device."""
+    """Numbers of one step, 0-dim tensors still on the device; of a probed one, the landscape's."""
 
     step: int
     epoch: int
@@ -22,6 +23,7 @@ class Step:
     grad_norm: Tensor
     effective_lr: Tensor | float
     skipped: Tensor | int
+    geometry: Mapping[str, float] = field(default_factory=dict)
 
 
 def fetch(steps: list[Step]) -> list[dict[str, Any]]:
@@ -49,6 +51,7 @@ def fetch(steps: list[Step]) -> list[dict[str, Any]]:
             "grad_norm": grad_norm,
             "skipped": skipped,
             "seconds": round(s.seconds, 6),
+            **s.geometry,
         }
         for s, (loss, effective_lr, grad_norm, skipped) in zip(steps, columns, strict=True)
     ]

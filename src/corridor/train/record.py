@@ -3,8 +3,9 @@
 ``metrics.jsonl`` holds one object a line: for every step ``step`` (how many were made),
 ``epoch`` (from 0), ``loss`` (of the batch, before the step), ``effective_lr``, ``grad_norm``,
 ``skipped`` (steps skipped so far) and ``seconds`` (of training; evaluations and checkpoints not
-counted); for every evaluation ``step``, ``epoch`` (how many are complete), ``test_loss``,
-``test_accuracy``, ``seconds``.
+counted), and where the run is probed also the numbers of ``corridor.geometry.Measures`` for that
+batch before the step, the secant's as ``secant_...``; for every evaluation ``step``, ``epoch`` (how
+many are complete), ``test_loss``, ``test_accuracy``, ``seconds``.
 In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`` or ``"nan"``;
 readers give floats.
 """
@@ -21,6 +22,7 @@ from corridor.train.files import atomic, dumps, numbers, read_json, read_lines, 
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+TRAINING = frozenset({"epoch", "loss", "effective_lr", "grad_norm", "skipped", "seconds"})
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,8 @@ class Recorder:
         if self._board is not None:
             for line in lines:
                 for key in line.keys() - {"step"}:
-                    folder = "test" if key.startswith("test") else "train"
+                    test = "test" if key.startswith("test") else "geometry"
+                    folder = "train" if key in TRAINING else test
                     self._board.add_scalar(f"{folder}/{key}", line[key], line["step"])
 
     def sync(self) -> None:

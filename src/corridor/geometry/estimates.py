@@ -1,0 +1,93 @@
+"""What a training run tells of the landscape without any Hessian: from its losses and gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from corridor._types import Tensors
+
+
+def secant(gradient: Tensors, next_gradient: Tensors, step: float) -> list[Tensor]:
+    """Hg over a gradient step from two gradients of one loss, ``(g(theta) - g(theta - h g)) / h``.
+
+    It is the mean of ``H g`` along the step: exact for quadratics, ``O(h)`` from the pointwise Hg
+    on smooth losses, and what a step meets where there are kinks. Both gradients must be of the
+    same batch; in full-batch gradient descent they are there anyway.
+
+    Args:
+        gradient: g at theta.
+        next_gradient: g at ``theta - h g``.
+        step: h.
+
+    Example:
+        >>> import torch
+        >>> g = torch.tensor([2.0, 4.0])  # of x^2 + 2 y^2 at (1, 1): H g = (4, 16)
+        >>> secant([g], [torch.tensor([1.5, 2.0])], 0.125)
+        [tensor([ 4., 16.])]
+    """
+    return [(a - b) / step for a, b in zip(gradient, next_gradient, strict=True)]
+
+
+def rho_parallel_from_logs(
+    losses: Sequence[float],
+    grad_norms: Sequence[float],
+    *,
+    f_star: float = 0.0,
+    window: int = 5,
+) -> list[float]:
+    """``rho_parallel = (1/4) d ln ||g||^2 / d ln E`` along a run, from its own logs.
+
+    Exact along gradient flow: the slope is 0 in a corridor, 1 on a quadratic, 2 on an exponential.
+    Each entry is half the least-squares slope of ``ln ||g||`` against ``ln E`` over a window
+    around it. Of mini-batches it is the slope of their noise, too: average them first.
+
+    Args:
+        losses: E at every step.
+        grad_norms: ``||g||`` at every step.
+        f_star: lower bound of the loss.
+        window: points of a slope, at least 2; fewer at the ends.
+
+    Returns:
+        As many numbers as losses; NaN where a window holds fewer than two losses above `f_star`
+        that differ.
+
+    Raises:
+        ValueError: lengths differ, or the window is below 2.
+
+    Example:
+        >>> losses = [1.0, 0.5, 0.25]  # of x^2 / 2, whose ||g||^2 is 2 E
+        >>> found = rho_parallel_from_logs(losses, [(2 * e) ** 0.5 for e in losses], window=3)
+        >>> [round(rho, 6) for rho in found]
+        [0.25, 0.25, 0.25]
+    """
+    if len(losses) != len(grad_norms):
+        raise ValueError(
+            f"expected as many losses as gradient norms, got {len(losses)} and {len(grad_norms)}"
+        )
+    if window < 2:
+        raise ValueError(f"window must be at least 2, got {window}")
+    points = [_logs(loss - f_star, norm) for loss, norm in zip(losses, grad_norms, strict=True)]
+    half = window // 2
+    return [
+        _half_slope(points[max(i - half, 0) : max(i - half, 0) + window])
+        for i in range(len(points))
+    ]
+
+
+def _logs(gap: float, norm: float) -> tuple[float, float] | None:
+    if not (0.0 < gap < math.inf and 0.0 < norm < math.inf):
+        return None
+    return math.log(gap), math.log(norm)
+
+
+def _half_slope(points: Sequence[tuple[float, float] | None]) -> float:
+    known = torch.tensor([p for p in points if p is not None], dtype=torch.float64)
+    if len(known) < 2:
+        return math.nan
+    x, y = (known - known.mean(0)).T
+    square = float(x @ x)
+    return 0.5 * float(x @ y) / square if square > 0.0 else math.nan

@@ -1,0 +1,77 @@
+"""The landscape at the checkpoints of a run, measured afterwards over many training images."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from corridor.geometry import measure_dataset, sharpness
+from corridor.train import checkpoint
+from corridor.train.engine import Engine
+from corridor.train.files import atomic, dumps
+from corridor.train.measured import next_step
+from corridor.train.record import read_config
+
+NAME = "geometry.jsonl"
+
+
+def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cpu") -> Path:
+    """Measure the mean loss of a run's first training batches at each of its checkpoints.
+
+    The network is in training mode, with dropout and each batch's own statistics, as the run's
+    loss was. ``sharpness`` is that of the first batch.
+
+    Args:
+        run: the run folder.
+        batches: how many batches of the run's first epoch; their order is the run's.
+        device: where to compute.
+
+    Returns:
+        The file written, ``geometry.jsonl`` in the run folder: a line a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no run, or no checkpoint in it.
+        ValueError: batches is below 1, or a checkpoint is damaged.
+    """
+    run = Path(run)
+    config = read_config(run)
+    if config is None:
+        raise FileNotFoundError(f"no run in {run}: it has no config.json")
+    if batches < 1:
+        raise ValueError(f"batches must be at least 1, got {batches}")
+    found = checkpoint.paths(run)
+    if not found:
+        raise FileNotFoundError(f"no checkpoint in {run / checkpoint.FOLDER}; train it again")
+    engine = Engine(config, torch.device(device))
+    parts = list(itertools.islice(engine.loader.train(0), batches))
+    with torch.random.fork_rng(devices=[]):
+        lines = [_at(engine, path, parts) for path in found]
+    with atomic(run / NAME) as file:
+        file.writelines(f"{dumps(line)}\n".encode() for line in lines)
+    return run / NAME
+
+
+def _at(engine: Engine, path: Path, parts: list[Any]) -> dict[str, Any]:
+    saved = checkpoint.read(path)
+    torch.manual_seed(engine.config.seed)  # the same dropout at every visit
+    engine.load_state_dict(saved["states"])
+    group = engine.optimizer.param_groups[0]
+    whole = measure_dataset(
+        engine.model,
+        cross_entropy,
+        parts,
+        f_star=engine.config.f_star,
+        step=next_step(engine.optimizer),
+    )
+    images, labels = parts[0]
+    top = sharpness(lambda: cross_entropy(engine.model(images), labels), engine.parameters)
+    return {
+        "step": saved["position"].step,
+        "epoch": saved["position"].epoch,
+        "effective_lr": float(group.get("effective_lr", group["lr"])),
+        **whole.as_dict(),
+        "sharpness": top.value,
+        "sharpness_residual": top.residual,
+    }
