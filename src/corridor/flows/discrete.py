@@ -101,10 +101,16 @@ def gradient_descent(
         >>> [round(loss, 5) for loss in path.losses.tolist()], path.stopped
         ([5.0, 4.5, 4.0, 3.5, 3.0], 'steps')
     """
+    return _descend(loss, start, step_size, steps, "gradient descent")
+
+
+def _descend(
+    loss: Loss, start: Point, step_size: float | StepRule, steps: int, name: str
+) -> Trajectory:
     land = landscape(loss, start)
     if not callable(step_size):
         positive("step_size", step_size)
-    path = _Path(land, "gradient descent")
+    path = _Path(land, name)
     for _ in range(count("steps", steps, 0)):
         value, g = land.slope(path.flats[-1])
         h = float(step_size(value, g.square().sum())) if callable(step_size) else step_size
@@ -149,7 +155,7 @@ def clr_descent(
     def rule(value: Tensor, norm_sq: Tensor) -> Tensor:
         return rules.clr(value, norm_sq, aim, scale).clamp(max=max_lr)
 
-    return gradient_descent(loss, start, rule, steps)
+    return _descend(loss, start, rule, steps, "CLR")
 
 
 def heavy_ball(

@@ -131,7 +131,7 @@ class Landscape:
         room = self.margin(start)
         if room is not None and not room > 0.0:
             raise ValueError(
-                f"start lies outside the domain or on a kink; the loss is smooth {self.words}"
+                f"start lies outside the domain or on a kink; the domain is {self.words}"
             )
         value, g = self.slope(start)
         if not (torch.isfinite(value) and torch.isfinite(g).all()):
