@@ -2,8 +2,8 @@
 
 At a kink of a continuous loss the gradient jumps along the kink's normal. Where the velocities on
 both sides point the same way along it, the flow goes on; where they point at each other it cannot,
-and the shortest convex combination of the two gradients says whether a way down is left along the
-kink (Filippov, 1988, "Differential Equations with Discontinuous Righthand Sides").
+and would slide along the kink, unless it has come to a minimum (Filippov, 1988, "Differential
+Equations with Discontinuous Righthand Sides").
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from corridor.flows._solver import Solver
 
 NEAR = 1e-10  # how near to a kink, in units of the start's size, the flow is taken before it jumps
 SHORT = 1e4  # steps up to so many tolerances long may have been held up by a kink
+TINY_STEPS = 64
 JUMP = 0.05  # relative change of the gradient within a short step that makes it suspect
 
 
@@ -172,12 +173,22 @@ def _cross(
         )
         solver.last_step = step
         return None if same else Met(met, "kink")
-    part = float(((w @ normal) / (normal @ normal)).neg().clamp(0.0, 1.0))
-    shortest = part * v + (1.0 - part) * w
     _finish(solver, met, kink, begun)
-    rounding = 10.0 * torch.finfo(v.dtype).eps ** 0.5
-    still = float(shortest.norm()) <= rounding * max(float(v.norm()), float(w.norm()))
-    return Met(met, "kink", "minimum" if still else "kink")
+    return Met(met, "kink", "minimum" if _leads_nowhere(solver, kink) else "kink")
+
+
+def _leads_nowhere(solver: Solver, kink: Tensor) -> bool:
+    """Whether many tiny steps from the kink stay where they are, rather than slide along it."""
+    x = kink
+    length = torch.finfo(x.dtype).eps ** 0.5 * (solver.scale + float(x.norm()))
+    farthest = 0.0
+    for _ in range(TINY_STEPS):
+        v = solver.field(x)
+        if not torch.isfinite(v).all():
+            break
+        farthest = max(farthest, float(v.norm()))
+        x = x + length * v
+    return float((x - kink).norm()) <= 0.05 * TINY_STEPS * length * farthest
 
 
 def _finish(solver: Solver, met: float, kink: Tensor, begun: float) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from corridor.surfaces.base import Domain, Surface, Verdict
 from corridor.surfaces.distance import DistanceTo
 from corridor.surfaces.linear import Linear
-from corridor.surfaces.shapes import Curve, Points
+from corridor.surfaces.shapes import Curve, Points, Segment
 
 
 class Glued(Surface):
@@ -123,18 +123,20 @@ class _Moved(Surface):
 def landscape() -> Glued:
     """The glued surface of figure 1b: wavy cones, up and down, ruled pieces and a plane.
 
-    Into a tilted plane a convex wavy cone is cut (a pit), and into that a steeper round cone; a
-    concave wavy cone (a hill) stands beside. All pieces are distances to sets, so each is a
-    corridor with a slope of its own.
+    Into a tilted plane a convex wavy cone is cut (a pit), whose bottom is a steeper round cone, and
+    a trough about a segment; a concave wavy cone (a hill) and a roof over a segment rise from it.
+    All pieces are distances to sets, so each is a corridor with a slope of its own.
 
     Example:
         >>> surface = landscape()
-        >>> surface.is_corridor, float(surface.domain.margin(torch.tensor([3.0, -2.0]))) > 0
+        >>> surface.is_corridor, float(surface.domain.margin(torch.tensor([3.0, -2.5]))) > 0
         (True, True)
     """
     plane = Linear([0.35, 0.15], 1.6)
-    pit = _Moved(DistanceTo(flower(), slope=0.9, level=0.75, absolute=False), [-1.1, -0.5])
-    well = DistanceTo(Points([[-1.1, -0.5]]), slope=1.4, level=-0.35)
-    hill = DistanceTo(flower(3, 0.22, 0.8), slope=-1.1, level=2.2, absolute=False)
-    ground = Glued([plane, pit, well])
-    return Glued([ground, _Moved(hill, [1.6, 1.1])], highest=True)
+    pit = _Moved(DistanceTo(flower(3, 0.15), slope=0.9, level=0.75, absolute=False), [-1.1, -0.5])
+    well = DistanceTo(Points([[-1.1, -0.5]]), slope=1.5, level=-0.55)
+    trough = DistanceTo(Segment([0.9, -2.3], [2.4, -1.5]), slope=0.7, level=0.9)
+    hill = DistanceTo(flower(3, 0.12, 0.8), slope=-1.5, level=2.4, absolute=False)
+    roof = DistanceTo(Segment([-2.6, 2.2], [-0.9, 2.5]), slope=-1.3, level=2.1)
+    ground = Glued([plane, pit, well, trough])
+    return Glued([ground, _Moved(hill, [1.6, 1.1]), roof], highest=True)
