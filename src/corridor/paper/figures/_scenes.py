@@ -12,7 +12,7 @@ from torch import Tensor
 from corridor.optim import step_size as rules
 from corridor.surfaces import Cone, DevelopableHelicoid, DistanceTo, Surface, flower, landscape
 
-FINE = 0.01  # step of the paths that stand for the gradient flow
+FINE = 0.02  # step of the paths that stand for the gradient flow
 EDGE = 3.0
 
 
@@ -53,7 +53,7 @@ def scenes() -> dict[str, Scene]:
             "tangents of a helix",
             DevelopableHelicoid(0.6),
             _polar(0.6, 2.6, 0.999),
-            _circle(2.6, ring[:-1] - 2.2),
+            _circle(2.6, ring[:-2] - 1.7),
             2.5,
             -1.5,
         ),
@@ -114,7 +114,7 @@ def slopes(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
     """Paths of gradient flow, gradient descent, heavy ball and CLR from many starts.
 
-    The flow is followed by steps of 0.01, which are exact inside a corridor (theorem 3.1) and
+    The flow is followed by steps of 0.02, which are exact inside a corridor (theorem 3.1) and
     slide along a crease where two corridors meet at the bottom of a valley.
 
     Returns:
