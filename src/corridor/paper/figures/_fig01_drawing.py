@@ -67,10 +67,9 @@ def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
     """A head in the middle of a line, pointing down it."""
     middle = len(p) // 2
     a, b = p[middle - 1], p[middle]
-    axes.quiver(
-        *(a + np.array([0.0, 0.0, 0.012 * span])), *(b - a), color=INK, linewidth=1.2, arrow_length_ratio=1.6,
-        zorder=11,
-    )  # fmt: skip
+    tail = a + np.array([0.0, 0.0, 0.012 * span])
+    style = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 1.6, "zorder": 11}
+    axes.quiver(*tail, *(b - a), **style)
 
 
 def _glued(axes: Any, data: dict[str, Any]) -> None:
