@@ -68,7 +68,7 @@ def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
     middle = len(p) // 2
     a, b = p[middle - 1], p[middle]
     tail = a + np.array([0.0, 0.0, 0.012 * span])
-    style = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 1.6, "zorder": 11}
+    style = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 0.9, "zorder": 11}
     axes.quiver(*tail, *(b - a), **style)
 
 
