@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -23,18 +24,22 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return total / dist.get_world_size()
 
 
-def sum_over_ranks(tensors: list[Tensor]) -> None:
-    """Sum tensors of one dtype in place over the ranks of the default process group.
+def sum_over_ranks(tensors: Sequence[Tensor]) -> int:
+    """Sum tensors in place over the ranks of the default process group, and return their number.
 
-    All go in one reduction. Without an initialised group, or alone in it, nothing happens.
+    One reduction serves all tensors of a dtype. Without an initialised group, or alone in it,
+    nothing happens.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return
-    joined = torch.cat([t.reshape(-1) for t in tensors])
-    dist.all_reduce(joined)
-    parts = joined.split([t.numel() for t in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view_as(tensor))
+        return 1
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
+        alike = [t for t in tensors if t.dtype == dtype]
+        joined = torch.cat([t.reshape(-1) for t in alike])
+        dist.all_reduce(joined)
+        parts = joined.split([t.numel() for t in alike])
+        for tensor, part in zip(alike, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+    return dist.get_world_size()
 
 
 def is_sharded(tensor: Tensor) -> bool:
