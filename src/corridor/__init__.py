@@ -8,10 +8,24 @@
 >>> _ = opt.step(loss=loss)
 """
 
-from corridor import geometry, optim
+from corridor import flows, geometry, optim, surfaces, theory
 from corridor.geometry import Measures, Probe, measure, measure_dataset
 from corridor.optim import CLR, CLRAdam
+from corridor.surfaces import prove
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "CLRAdam", "Measures", "Probe", "geometry", "measure", "measure_dataset", "optim"]
+__all__ = [
+    "CLR",
+    "CLRAdam",
+    "Measures",
+    "Probe",
+    "flows",
+    "geometry",
+    "measure",
+    "measure_dataset",
+    "optim",
+    "prove",
+    "surfaces",
+    "theory",
+]

@@ -46,7 +46,7 @@ def test_every_scale_gives_complete_configs(scale: str):
 def test_unknown_scales_and_figures_are_one_line():
     with pytest.raises(ValueError, match="scale must be one of demo, laptop, paper"):
         recipes.figure2("huge")
-    with pytest.raises(ValueError, match="figure must be one of 2"):
+    with pytest.raises(ValueError, match="figure must be one of 1, 2, 7"):
         figure(99)
 
 
