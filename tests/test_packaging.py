@@ -44,6 +44,7 @@ opt = corridor.CLR([x], max_lr=float("inf"))
 loss = x.norm()
 loss.backward()
 opt.step(loss=loss)
+assert float(corridor.measure(lambda: x.square().sum(), [x]).rho_parallel) == 0.25
 print(corridor.__version__, float(x.norm()) < 1e-5)
 """
 

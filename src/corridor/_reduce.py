@@ -8,6 +8,7 @@ of them in part, so that the sum over the world counts it once, whatever the pla
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -81,15 +82,19 @@ def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tens
     return values, sums
 
 
-def sum_over_ranks(tensors: list[Tensor]) -> None:
-    """Sum tensors of one dtype in place over the ranks of the default process group.
+def sum_over_ranks(tensors: Sequence[Tensor]) -> int:
+    """Sum tensors in place over the ranks of the default process group, and return their number.
 
-    All go in one reduction. Without an initialised group, or alone in it, nothing happens.
+    One reduction serves all tensors of a dtype. Without an initialised group, or alone in it,
+    nothing happens.
     """
     if world_size() == 1:
-        return
-    joined = torch.cat([t.reshape(-1) for t in tensors])
-    dist.all_reduce(joined)
-    parts = joined.split([t.numel() for t in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view_as(tensor))
+        return 1
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
+        alike = [t for t in tensors if t.dtype == dtype]
+        joined = torch.cat([t.reshape(-1) for t in alike])
+        dist.all_reduce(joined)
+        parts = joined.split([t.numel() for t in alike])
+        for tensor, part in zip(alike, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+    return world_size()

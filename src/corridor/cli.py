@@ -205,6 +205,20 @@ app.command("reproduce")(_with_parameters(_reproduce, _figure_options()))
 
 
 @app.command()
+def probe(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    level: Annotated[float, typer.Option(help="Shade where 2 rho is below.")] = 0.5,
+    batches: Annotated[int, typer.Option(help="Training batches to measure a checkpoint on.")] = 10,
+) -> None:
+    """Draw the geometry of a run, from its probed steps or else its checkpoints."""
+    from corridor.paper.view import view
+
+    found = view(run, level=level, batches=batches)
+    print(found.summary(level))
+    print(f"drawn in {found.image}")
+
+
+@app.command()
 def report(
     out: Annotated[Path, typer.Argument(help="Folder of figures.")] = Path("out"),
 ) -> None:

@@ -7,10 +7,10 @@ import warnings
 import pytest
 import torch
 from tests.geometry import oracle
-from tests.geometry.networks import MODELS, Attention, case
+from tests.geometry.networks import MODELS, case
 from torch import nn
 
-from corridor.geometry import jet
+from corridor.geometry import jet, measure
 
 
 def hg(small, engine: str, **options) -> torch.Tensor:
@@ -46,6 +46,17 @@ def test_every_engine_leaves_the_model_as_it_was(name: str, engine: str):
     assert all(p.grad is None for p in small.model.parameters())
     if name != "batch norm":  # torch itself objects to a second pass before the first's backward
         loss.backward()
+
+
+def test_under_autocast_the_steps_are_as_long_as_its_rounding_asks():
+    small = case("mlp gelu")
+    exact = hg(small, "double_backward")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = hg(small, "central_differences")
+        secant = measure(small.closure, small.model, step=0.1).secant
+    assert distance(found, exact) < 0.1
+    assert secant is not None
+    assert float(secant.smoothness) == pytest.approx(1.0, abs=0.1)  # no stale copies of weights
 
 
 def bag() -> tuple[nn.Module, object]:
@@ -84,16 +95,22 @@ def test_what_has_no_second_derivative_goes_to_differences_with_a_note(make):
 def test_attention_that_insists_on_the_fused_kernel_goes_to_differences():
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    small = case("attention")
+    model = nn.Linear(4, 12)
+    x = torch.randn(2, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(3, 3)  # with a mask, torch's own attention serves
 
-    def closure() -> torch.Tensor:
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            return small.closure()
+    def closure(backend: SDPBackend) -> torch.Tensor:
+        q, k, v = model(x).chunk(3, -1)
+        with sdpa_kernel(backend):
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, mask)
+        return (mixed**3).mean()
 
-    assert isinstance(small.model, Attention)
-    found = jet(closure, small.model)
+    found = jet(lambda: closure(SDPBackend.FLASH_ATTENTION), model)
     assert found.engine.name == "central_differences"
-    assert distance(oracle.flat(found.hessian_gradient), hg(small, "double_backward")) < 1e-3
+    plain = jet(lambda: closure(SDPBackend.MATH), model)
+    assert plain.engine.name == "double_backward"
+    product = oracle.flat(plain.hessian_gradient)
+    assert distance(oracle.flat(found.hessian_gradient), product) < 1e-3
 
 
 @pytest.mark.slow

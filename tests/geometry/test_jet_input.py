@@ -99,6 +99,57 @@ def test_wrong_input_is_one_clear_line(name: str):
     assert "\n" not in str(error.value)
 
 
+def test_a_closure_that_calls_backward_is_one_clear_line_and_leaves_grad_alone():
+    x = leaf(1.0, 2.0)
+    x.grad = torch.ones_like(x)
+    kept = x.grad
+
+    def closure() -> torch.Tensor:
+        loss = cubic(x)
+        loss.backward()
+        return loss
+
+    with pytest.raises(ValueError, match="the closure called backward"):
+        jet(closure, [x])
+    assert x.grad is kept
+    assert kept.tolist() == [1.0, 1.0]
+
+
+def test_points_that_are_no_leaves():
+    x = leaf(1.0, 2.0)
+    y = 2 * x
+    found = jet(lambda: cubic(y), [y])
+    assert torch.equal(found.hessian_gradient[0], 18 * y.detach() ** 3)
+
+
+def test_losses_computed_by_torch_func():
+    from torch.func import functional_call, vmap
+
+    model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.GELU(), nn.Linear(3, 1)).double()
+    x = torch.linspace(-1, 1, 8, dtype=torch.float64).view(4, 2)
+    params = dict(model.named_parameters())
+    apart = jet(
+        lambda: vmap(lambda row: functional_call(model, params, (row,)))(x).square().mean(), model
+    )
+    together = jet(lambda: model(x).square().mean(), model)
+    for a, b in zip(apart.hessian_gradient, together.hessian_gradient, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["auto", "central_differences"])
+def test_reentrant_checkpoints_hide_parameters_and_name_the_way_out(engine: str):
+    from torch.utils.checkpoint import checkpoint
+
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    x = torch.ones(3, 2, requires_grad=True)
+
+    def closure() -> torch.Tensor:
+        return model[1](checkpoint(model[0], x, use_reentrant=True)).square().mean()
+
+    with pytest.raises(ValueError, match="use_reentrant=False"):
+        jet(closure, model, engine=engine)
+
+
 def test_inference_mode_and_an_unknown_engine_are_one_clear_line():
     with torch.inference_mode(), pytest.raises(ValueError, match="inference mode is on"):
         jet(lambda: cubic(X), [X])

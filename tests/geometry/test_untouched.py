@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from tests.geometry.networks import MODELS, Case, case
@@ -24,11 +25,19 @@ def test_parameters_buffers_random_state_modes_and_grads_stay(name: str):
     grads = [p.grad for p in small.model.parameters()]
     values = [g.clone() for g in grads if g is not None]
     before, random_before, python = state(small), torch.get_rng_state(), random.getstate()
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
     modes = [m.training for m in small.model.modules()]
-    jet(small.closure, small.model.parameters())
+
+    def closure() -> torch.Tensor:
+        random.random()
+        np.random.rand()  # noqa: NPY002
+        return small.closure()
+
+    jet(closure, small.model.parameters())
     assert all(torch.equal(v, before[k]) for k, v in state(small).items())
     assert torch.equal(torch.get_rng_state(), random_before)
     assert random.getstate() == python
+    assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
     assert [m.training for m in small.model.modules()] == modes
     assert [p.grad for p in small.model.parameters()] == grads  # the very same tensors
     kept = [g for g in grads if g is not None]

@@ -53,6 +53,15 @@ def test_a_probed_run_is_bit_for_bit_the_unprobed_one(tmp_path, options):
     assert probed == [1, 3, 5, 7, 9]
 
 
+@pytest.mark.slow
+def test_a_compiled_network_is_probed_eagerly_and_trained_the_same(tmp_path):
+    config = {**NOISY, "steps": 4, "compile": True}
+    train(Config(**config), tmp_path / "plain", progress=False)
+    train(Config(**config, probe=2), tmp_path / "probed", progress=False)
+    assert lines(tmp_path / "plain") == lines(tmp_path / "probed")
+    assert "rho" in read_run(tmp_path / "probed").steps[2]
+
+
 @pytest.mark.parametrize("options", [{"optimizer": "clr"}, {"optimizer": "sgd", "lr": 0.2}])
 def test_the_secant_is_over_the_step_that_was_made(tmp_path, options):
     train(Config(**{**NOISY, **options}, probe=1), tmp_path / "run", progress=False)

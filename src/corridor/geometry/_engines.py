@@ -12,13 +12,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter as unchanged_version
 
-from corridor import _tree
 from corridor._types import Tensors
-from corridor.geometry import _gradient
+from corridor.geometry import _gradient, _norms
 from corridor.geometry._guard import Closure, Untouched
 from corridor.geometry._moves import Moved
 from corridor.geometry._tape import Tape
-from corridor.geometry._weight_norm import plain_weight_norm
 
 Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 
@@ -26,17 +24,22 @@ Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 def double_backward(guard: Untouched, closure: Closure) -> Parts:
     """Differentiate ``<g, v>`` at v = g: exact, three times the cost of a gradient."""
     tape = Tape(guard, closure)
-    return tape.loss, tape.gradient, tape.product(tape.gradient, last=True)
+    loss, gradient = tape.loss.clone(), tape.gradient
+    if guard.across_ranks:  # DDP's own averaging sees no autograd.grad
+        gradient = [g.clone() for g in gradient]
+        _gradient.average(guard, [loss, *gradient])
+    product = tape.product(gradient, last=True)
+    _gradient.average(guard, product)
+    return loss, gradient, product
 
 
 def forward_over_reverse(guard: Untouched, closure: Closure) -> Parts:
     """Carry the tangent g through forward and backward pass: exact, four times a gradient."""
-    with plain_weight_norm():
-        loss, gradient = _gradient.evaluate(guard, closure)
-        try:
-            return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=False)
-        except NotImplementedError:  # recorded, some backward formulas decompose into known ones
-            return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=True)
+    loss, gradient = _gradient.evaluate(guard, closure)
+    try:
+        return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=False)
+    except NotImplementedError:  # recorded, some backward formulas decompose into known ones
+        return loss, gradient, _tangent_of_gradient(guard, closure, gradient, record=True)
 
 
 def _tangent_of_gradient(
@@ -52,7 +55,9 @@ def _tangent_of_gradient(
         params = [p for p, _ in live]
         grads = torch.autograd.grad(loss, params, create_graph=record, allow_unused=True)
         found = [None if g is None else forward_ad.unpack_dual(g).tangent for g in grads]
-    return _gradient.filled(found, guard.params)
+    product = _gradient.filled(found, guard.params)
+    _gradient.average(guard, product)
+    return product
 
 
 def central_differences(guard: Untouched, closure: Closure) -> Parts:
@@ -66,7 +71,7 @@ def central_differences(guard: Untouched, closure: Closure) -> Parts:
     norm = _norm(gradient)
     if norm == 0.0:
         return loss, gradient, [torch.zeros_like(g) for g in gradient]
-    eps = max(torch.finfo(p.dtype).eps for p in guard.params if p.requires_grad)
+    eps = _gradient.rounding(guard.params)
     first = eps**0.5 * max(_norm(guard.params), 1.0)
     with Moved(guard.params, gradient) as moved:
 
@@ -87,7 +92,7 @@ def _minus(xs: Tensors, ys: Tensors) -> list[Tensor]:
 
 
 def _norm(tensors: Tensors) -> float:
-    return float(_tree.squared_norm([t.detach() for t in tensors])) ** 0.5
+    return float(_norms.squared_norm([t.detach() for t in tensors])) ** 0.5
 
 
 ENGINES: dict[str, Callable[[Untouched, Closure], Parts]] = {

@@ -36,20 +36,64 @@ def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
     Raises:
         ValueError: the loss uses none of the parameters.
     """
-    loss = guard.evaluate(closure)
+    value = guard.evaluate(closure)
+    loss = value.detach()
     live = [p for p in guard.params if p.requires_grad]
     if any(_reduce.is_sharded(p) for p in live):  # the graph holds gathered copies of them
-        found = guard.backward(loss)
+        found = guard.backward(value)
+        loss = _reduce.mean_over_ranks(loss)  # theirs are averages already
     else:
-        found = torch.autograd.grad(loss, live, allow_unused=True)
-    check_used(found)
-    return loss.detach(), filled(found, guard.params)
+        found = torch.autograd.grad(value, live, allow_unused=True)
+    check_used(found, value)
+    gradient = filled(found, guard.params)
+    if not any(map(_reduce.is_sharded, gradient)):
+        average(guard, [loss, *gradient])
+    return loss, gradient
 
 
-def check_used(found: tuple[Tensor | None, ...]) -> None:
-    """Raise a ValueError if there is a gradient for none of the parameters."""
+def rounding(params: Tensors) -> float:
+    """Relative rounding of what gradients are computed in: the parameters', or autocast's."""
+    live = [p for p in params if p.requires_grad]
+    dtypes = [p.dtype for p in live]
+    kind = live[0].device.type
+    if torch.is_autocast_enabled(kind):
+        dtypes.append(torch.get_autocast_dtype(kind))
+    return max(torch.finfo(dtype).eps for dtype in dtypes)
+
+
+def average(guard: Untouched, tensors: Tensors) -> None:
+    """Replace tensors by their means over the ranks, where the guard says so."""
+    if guard.across_ranks:
+        count = _reduce.sum_over_ranks(tensors)
+        for tensor in tensors if count > 1 else ():
+            tensor.div_(count)
+
+
+def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
+    """Raise a ValueError if there is a gradient for none of the parameters, or some are hidden."""
+    if all(g is not None for g in found):
+        return
+    if _holds(loss, "CheckpointFunctionBackward"):
+        raise ValueError(
+            "the loss passes a reentrant checkpoint, which hides its parameters; "
+            "give torch.utils.checkpoint.checkpoint use_reentrant=False"
+        )
     if all(g is None for g in found):
         raise ValueError(
             f"the loss uses none of the {len(found)} parameters; "
             "are they those of the model in the closure?"
         )
+
+
+def _holds(loss: Tensor, name: str) -> bool:
+    """Whether a node of that name is in the graph of a loss."""
+    seen, stack = set(), [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == name:
+            return True
+        seen.add(node)
+        stack.extend(parent for parent, _ in node.next_functions)
+    return False

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter as unchanged_version
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from corridor._types import Tensors
+from corridor.geometry._formulas import twice_differentiable
 from corridor.geometry._inputs import scalar_loss
 
 Closure = Callable[[], Any]
@@ -33,15 +33,17 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     Args:
         params: whose ``.grad`` is kept; it is None inside.
+        across_ranks: whether losses and derivatives are averaged over a process group.
 
     Attributes:
         closure_failed: whether the closure raised when it was last evaluated.
     """
 
-    def __init__(self, params: Tensors) -> None:
-        self.params = params
+    def __init__(self, params: Tensors, *, across_ranks: bool = False) -> None:
+        self.params, self.across_ranks = params, across_ranks
         self.modules = _SeenModules()
         self.closure_failed = False
+        self.moved = False
 
     def __enter__(self) -> Untouched:
         self.grads = [p.grad for p in self.params if p.is_leaf]
@@ -67,12 +69,19 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     def evaluate(self, closure: Closure) -> Tensor:
         """The closure's loss with its graph, from the state at entry."""
-        self.rewind()
+        if self.moved:
+            self.rewind()
+        self.moved = True
         torch.clear_autocast_cache()  # it may hold copies of parameters that were moved
         self.closure_failed = True
-        with torch.enable_grad(), _twice_differentiable():
+        with torch.enable_grad(), _measurable():
             value = closure()
             self.closure_failed = False
+            if any(p.grad is not None for p in self.params if p.is_leaf):
+                raise ValueError(
+                    "the closure called backward, which used up the loss's graph; "
+                    "let it compute the loss only, forward"
+                )
             return scalar_loss(value)
 
     def backward(self, loss: Tensor) -> tuple[Tensor | None, ...]:
@@ -124,31 +133,30 @@ class _RandomState:
     """The random number generators of torch, Python and, where it is loaded, NumPy."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.accelerator = getattr(torch, device.type, None) if device.type != "cpu" else None
-        self.cpu = torch.get_rng_state()
-        self.other = self.accelerator.get_rng_state(device) if self.accelerator else None
-        self.python = random.getstate()
-        self.numpy = sys.modules.get("numpy")
-        self.legacy = self.numpy.random.get_state() if self.numpy else None
+        self.accelerator: Any = getattr(torch, device.type, None) if device.type != "cpu" else None
+        self.place = () if device.type == "mps" else (device,)
+        self.numpy = sys.modules.get("numpy.random")
+        self.cpu, self.python = torch.get_rng_state(), random.getstate()
+        self.other = self.accelerator.get_rng_state(*self.place) if self.accelerator else None
+        self.legacy = self.numpy.get_state() if self.numpy else None
 
     def restore(self) -> None:
         """Set all generators back."""
         torch.set_rng_state(self.cpu)
-        if self.accelerator:
-            self.accelerator.set_rng_state(self.other, self.device)
         random.setstate(self.python)
+        if self.accelerator:
+            self.accelerator.set_rng_state(self.other, *self.place)
         if self.numpy:
-            self.numpy.random.set_state(self.legacy)
+            self.numpy.set_state(self.legacy)
 
 
 @contextmanager
-def _twice_differentiable() -> Iterator[None]:
-    """Attention by its plain formula and compiled modules run eagerly: both differentiate twice."""
+def _measurable() -> Iterator[None]:
+    """Layers by formulas that differentiate twice, and compiled modules run eagerly."""
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # else nothing is compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
+        stack.enter_context(twice_differentiable())
         yield

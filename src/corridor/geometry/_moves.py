@@ -30,6 +30,7 @@ class Moved(AbstractContextManager["Moved"]):
 
     def to(self, length: float | Tensor) -> None:
         """Place the parameters at ``theta + length v``."""
+        length = float(length)
         with torch.no_grad():
             for (p, v), start in zip(self.pairs, self.start, strict=True):
                 p.copy_(start + length * v)

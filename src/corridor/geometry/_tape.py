@@ -8,7 +8,6 @@ from torch import Tensor
 from corridor._types import Tensors
 from corridor.geometry import _gradient
 from corridor.geometry._guard import Closure, Untouched
-from corridor.geometry._weight_norm import has_fused_weight_norm, plain_weight_norm
 
 
 class Tape:
@@ -34,11 +33,8 @@ class Tape:
         self.params = guard.params
         self.inputs = [p for p in self.params if p.requires_grad]
         loss = guard.evaluate(closure)
-        if has_fused_weight_norm(loss):  # its double backward is wrong (torch 2.13)
-            with plain_weight_norm():
-                loss = guard.evaluate(closure)
         grads = torch.autograd.grad(loss, self.inputs, create_graph=True, allow_unused=True)
-        _gradient.check_used(grads)
+        _gradient.check_used(grads, loss)
         self.recorded = {i: g for i, g in enumerate(grads) if g is not None and g.requires_grad}
         self.loss = loss.detach()
         self.gradient = _gradient.filled(grads, self.params)

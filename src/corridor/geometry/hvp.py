@@ -56,6 +56,7 @@ def jet(
     *,
     engine: str = "auto",
     check: bool = False,
+    across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Jet:
     """Loss, gradient g and the product Hg of the Hessian with it, exact to rounding.
@@ -76,6 +77,8 @@ def jet(
             (4 times) or "central_differences" (4 times, with the memory of one gradient; good to
             about 1e-4 in float32 on smooth networks, and not to be trusted across kinks).
         check: compare Hg along a random direction with finite differences (four gradients more).
+        across_ranks: the loss is the mean over the ranks of the default process group; every rank
+            calls this with a batch of its own. Sharded parameters are averaged in any case.
         allow_nonfinite: give what comes of an infinite or NaN loss instead of raising.
 
     Raises:
@@ -94,7 +97,7 @@ def jet(
         Pearlmutter (1994), "Fast Exact Multiplication by the Hessian".
     """
     found = _inputs.parameters(params)
-    with Untouched(found) as guard:
+    with Untouched(found, across_ranks=across_ranks) as guard:
         return guarded_jet(guard, closure, engine, check=check, allow_nonfinite=allow_nonfinite)
 
 
@@ -146,4 +149,4 @@ def _serve(guard: Untouched, closure: Closure, engine: str) -> tuple[Parts, Engi
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return text if len(text) <= 250 else f"{text[:247]}..."

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from corridor import _tree
+from corridor import _reduce
 from corridor._types import Tensors
+from corridor.geometry import _norms
 
 NUMBERS = (
     "loss",
@@ -233,6 +234,7 @@ class SecantMeasures(Measures):
         return (*(name for name in NUMBERS if name not in SHARED), *own)
 
 
+TOGETHER = 1 << 18  # entries of tensors that are measured in one go
 SHARED = ("loss", "grad_norm", "clr")
 
 
@@ -254,10 +256,10 @@ def from_parts(
         >>> float(from_parts(torch.tensor(12.5), [g], [g]).rho)  # of ||x||^2 / 2
         0.25
     """
-    norm_sq, ghg = _tree.squared_norm(gradient), _tree.dot(product, gradient)
+    norm_sq, ghg = _norms.squared_norm(gradient), _norms.dot(product, gradient)
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
-    turning = [h - along * g for h, g in zip(product, gradient, strict=True)]
-    numbers = (loss, norm_sq, _tree.squared_norm(product), ghg, _tree.squared_norm(turning))
+    turning_sq = _turning(gradient, product, along)
+    numbers = (loss, norm_sq, _norms.squared_norm(product), ghg, turning_sq)
     loss, norm_sq, product_sq, ghg, turning_sq = map(wide, numbers)
     return Measures(
         loss=loss,
@@ -268,6 +270,19 @@ def from_parts(
         f_star=f_star,
         engine=engine,
     )
+
+
+def _turning(gradient: Tensors, product: Tensors, along: Tensor) -> Tensor:
+    """``||Hg - along g||^2``, some tensors at a time, to hold few copies."""
+    on_host = gradient[0].is_cpu or any(map(_reduce.is_sharded, gradient))
+    factor = float(along) if on_host else along  # no wait for a device
+    total, held, size = torch.zeros_like(along), [], 0
+    for h, g in zip(product, gradient, strict=True):
+        held.append(torch.sub(h, g, alpha=factor) if isinstance(factor, float) else h - factor * g)
+        size += g.numel()
+        if size >= TOGETHER:
+            total, held, size = total + _norms.squared_norm(held), [], 0
+    return total + _norms.squared_norm(held) if held else total
 
 
 AnyMeasures = TypeVar("AnyMeasures", bound=Measures)
@@ -303,7 +318,7 @@ def with_secant(
         engine="secant of two gradients",
         step=wide(torch.as_tensor(step, dtype=found.loss.dtype, device=found.loss.device)),
         next_loss=wide(next_loss.detach()),
-        next_grad_norm=wide(_tree.squared_norm(next_gradient)).sqrt(),
+        next_grad_norm=wide(_norms.squared_norm(next_gradient)).sqrt(),
         smoothness=measures.hg_norm / found.hg_norm,
     )
     return replace(measures, secant=secant)

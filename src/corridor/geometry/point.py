@@ -25,6 +25,7 @@ def measure(
     step: Step | None = None,
     engine: str = "auto",
     check: bool = False,
+    across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Measures:
     """How close the landscape of a loss is to a corridor at the parameters.
@@ -42,6 +43,7 @@ def measure(
             and wherever ``.secant.smoothness`` is far from 1.
         engine: as for `corridor.geometry.jet`.
         check: as for `corridor.geometry.jet`.
+        across_ranks: as for `corridor.geometry.jet`.
         allow_nonfinite: give NaN for an infinite or NaN loss instead of raising.
 
     Raises:
@@ -62,7 +64,7 @@ def measure(
     """
     if not math.isfinite(f_star):
         raise ValueError(f"f_star must be a finite lower bound of the loss, got {f_star}")
-    with Untouched(_inputs.parameters(params)) as guard:
+    with Untouched(_inputs.parameters(params), across_ranks=across_ranks) as guard:
         found = guarded_jet(guard, closure, engine, check=check, allow_nonfinite=allow_nonfinite)
         measures = from_parts(
             found.loss, found.gradient, found.hessian_gradient, f_star=f_star, engine=found.engine
@@ -72,11 +74,11 @@ def measure(
         size = step(measures) if callable(step) else step
         if not allow_nonfinite and not 0.0 < float(size) < math.inf:
             raise ValueError(f"step must be a positive step size, got {float(size)}")
-        return _with_step(guard, closure, found, measures, size)
+        return _with_step(guard, closure, found, measures, float(size))
 
 
 def _with_step(
-    guard: Untouched, closure: Closure, found: Jet, measures: Measures, step: float | Tensor
+    guard: Untouched, closure: Closure, found: Jet, measures: Measures, step: float
 ) -> Measures:
     with Moved(guard.params, found.gradient) as moved:
         moved.to(-step)

@@ -33,6 +33,8 @@ class Probe:
             the secant over such a step is measured, too.
         curvature: also find the Hessian's largest eigenvalue, from where it was found before.
         engine: as for `corridor.geometry.jet`.
+        across_ranks: as for `corridor.geometry.jet`; every rank then calls the probe alike, and
+            ``curvature`` is of the rank's own batch.
 
     Attributes:
         history: values by name, a list each, "step" among them.
@@ -67,12 +69,13 @@ class Probe:
         step: Step | None = None,
         curvature: bool = False,
         engine: str = "auto",
+        across_ranks: bool = False,
     ) -> None:
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
         self.params = _inputs.parameters(params)
         self.every, self.f_star, self.step, self.engine = every, f_star, step, engine
-        self.curvature = curvature
+        self.curvature, self.across_ranks = curvature, across_ranks
         self.history: dict[str, list[float]] = {}
         self.sinks = as_sinks([self.history, sink])
         self.measures: Measures | None = None
@@ -98,6 +101,7 @@ class Probe:
             f_star=self.f_star,
             step=self.step,
             engine=self.engine,
+            across_ranks=self.across_ranks,
             allow_nonfinite=True,
         )
         values: dict[str, float] = {"step": number, **found.as_dict()}

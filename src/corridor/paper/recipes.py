@@ -84,10 +84,50 @@ def _figure2_base(scale: str) -> dict[str, Any]:
     return {"demo": demo, "laptop": laptop, "paper": paper}[scale]
 
 
+def figure7(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """Runs of CLR with the landscape under them: the paper's figure 7, and more of it.
+
+    Args:
+        scale: demo, laptop or paper.
+        seeds: one run each.
+        overrides: `Config` fields that replace the recipe's own.
+
+    Raises:
+        ValueError: the scale is unknown, or an override is no valid config.
+
+    Example:
+        >>> runs = figure7("demo", seeds=(0,))
+        >>> runs[0].name, runs[0].config.optimizer, runs[0].config.probe
+        ('clr_seed0', 'clr', 2)
+    """
+    check_scale(scale)
+    demo = {"data": "digits", "model": "cnn", "width": 16, "batch_size": 256, "epochs": 30}
+    laptop = {
+        "data": "cifar10",
+        "train_limit": 10_000,
+        "model": "resnet8",
+        "batch_size": 250,
+        "epochs": 20,
+    }
+    paper = {
+        "data": "cifar10",
+        "model": "resnet18",
+        "batch_size": 4096,
+        "epochs": 100,
+        "channels_last": True,
+    }
+    every = {"demo": 2, "laptop": 8, "paper": 10}[scale]
+    base = {"demo": demo, "laptop": laptop, "paper": paper}[scale]
+    if "model" in overrides:
+        base.pop("width", None)
+    base |= {"optimizer": "clr", "probe": every, "probe_curvature": True, **overrides}
+    return [Run(f"clr_seed{seed}", replace(Config(**base), seed=seed)) for seed in seeds]
+
+
 def check_scale(scale: str) -> None:
     """One line of ValueError for a scale that is none."""
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
 
 
-RECIPES: dict[str, Callable[..., list[Run]]] = {"figure2": figure2}
+RECIPES: dict[str, Callable[..., list[Run]]] = {"figure2": figure2, "figure7": figure7}

@@ -1,0 +1,127 @@
+"""Batch normalisation whose second derivative takes few passes over the activations.
+
+With ``xhat = (x - mean) / s`` over each channel, N numbers in it, and the projection
+``P u = u - mean(u) - xhat mean(u xhat)``, the gradient of ``y = gamma xhat + beta`` is
+
+    dx = (gamma / s) P dy,    dgamma = sum(dy xhat),    dbeta = sum(dy).
+
+For cotangents v, a, b of these three, ``d = P dy / s`` and ``w = P v / s`` (both are torch's fused
+backward with gamma = 1) the second backward pass is
+
+    of dy:     gamma w + a xhat + b
+    of gamma:  sum(dy w)
+    of x:      (a - gamma sum(v xhat) / (N s)) d - (gamma sum(dy xhat) / (N s)) w
+               - (gamma sum(dy w) / (N s)) xhat
+
+where the last line adds how ``1 / s`` changes, ``d(1/s)/dx = -xhat / (N s^2)``, to how xhat does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function, forward_ad
+from torch.autograd.function import once_differentiable
+
+SERVED = (torch.float32, torch.float64)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """As torch.nn.functional.batch_norm; NotImplemented where that should serve itself."""
+    same = all(t is None or t.dtype == input.dtype for t in (running_mean, weight, bias))
+    if input.dtype not in SERVED or not same or forward_ad._current_level >= 0:
+        return NotImplemented
+    if not training:
+        if running_mean is None or running_var is None:
+            return NotImplemented
+        return _running(input, running_mean, running_var, weight, bias, eps)
+    if input.numel() <= input.shape[1]:
+        return NotImplemented  # torch says what is wrong with one value a channel
+    gamma = input.new_ones(input.shape[1]) if weight is None else weight
+    beta = input.new_zeros(input.shape[1]) if bias is None else bias
+    return _Forward.apply(input, gamma, beta, running_mean, running_var, momentum, eps)
+
+
+def _running(
+    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """An affine map of each channel."""
+    slope = (var + eps).rsqrt()
+    slope = slope if weight is None else slope * weight
+    offset = -mean * slope if bias is None else bias - mean * slope
+    return torch.addcmul(_per_channel(offset, x), x, _per_channel(slope, x))
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(1, -1, *(1 for _ in range(like.dim() - 2)))
+
+
+def _backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
+    """Torch's fused dx, dgamma, dbeta."""
+    return torch.ops.aten.native_batch_norm_backward(
+        dy, x, gamma, None, None, mean, rstd, True, 0.0, [True, True, True]
+    )
+
+
+class _Forward(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        y, mean, rstd = torch.native_batch_norm(  # pyright: ignore[reportPrivateImportUsage]
+            x, gamma, beta, running_mean, running_var, True, momentum, eps
+        )
+        ctx.save_for_backward(x, gamma, mean, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (*_Backward.apply(dy, *ctx.saved_tensors), None, None, None, None)
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dx, dgamma, dbeta = _backward(dy, x, gamma, mean, rstd)
+        ctx.save_for_backward(dy, x, gamma, mean, rstd, dgamma)
+        return dx, dgamma, dbeta
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        dy, x, gamma, mean, rstd, dot_dy = ctx.saved_tensors
+        w, dot_v, _ = _backward(v, x, None, mean, rstd)
+        d = _backward(dy, x, None, mean, rstd)[0]
+        channels = [i for i in range(x.dim()) if i != 1]
+        dgamma = (dy * w).sum(channels)
+        share = gamma * rstd / (x.numel() // x.shape[1])
+
+        def per(values: Tensor) -> Tensor:
+            return _per_channel(values, x)
+
+        of_dy = torch.addcmul(per(b - a * rstd * mean), x, per(a * rstd))
+        of_dy.addcmul_(w, per(gamma))
+        bend = share * dgamma * rstd
+        of_x = torch.addcmul(per(bend * mean), x, per(-bend))
+        of_x.addcmul_(d, per(a - share * dot_v)).addcmul_(w, per(-share * dot_dy))
+        return of_dy, of_x, dgamma, None, None

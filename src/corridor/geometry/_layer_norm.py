@@ -1,0 +1,93 @@
+"""Layer normalisation whose second derivative takes few passes over the activations.
+
+With ``xhat = (x - mean) / s`` over each row of N numbers, and the projection
+``P u = u - mean(u) - xhat mean(u xhat)``, the gradient of ``y = gamma xhat + beta`` is
+
+    dx = P (gamma dy) / s,    dgamma = sum(dy xhat),    dbeta = sum(dy),
+
+sums over rows. For cotangents v, a, b of these three and ``w = P v / s``, torch's fused backward
+with gamma = 1, the second backward pass is
+
+    of dy:     gamma w + a xhat + b
+    of gamma:  sum(dy w)
+    of x:      P (a dy) / s - (sum(v xhat) dx + sum(gamma dy xhat) w + sum(gamma dy w) xhat) / (N s)
+
+with sums along each row in the last line; compare the batch's case.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function, forward_ad
+from torch.autograd.function import once_differentiable
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Any:
+    """As torch.nn.functional.layer_norm; NotImplemented where that should serve itself."""
+    if weight is None or bias is None or weight.dtype != input.dtype or not input.numel():
+        return NotImplemented
+    if input.dtype not in (torch.float32, torch.float64) or forward_ad._current_level >= 0:
+        return NotImplemented
+    return _Forward.apply(input, weight, bias, list(normalized_shape), eps)
+
+
+def _backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
+    """Torch's fused dx, and dgamma and dbeta where gamma is given; x in rows."""
+    wanted = [True, gamma is not None, gamma is not None]
+    return torch.ops.aten.native_layer_norm_backward(
+        dy, x, [x.shape[-1]], mean, rstd, gamma, gamma, wanted
+    )
+
+
+class _Forward(Function):
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, shape: list[int], eps: float
+    ) -> Tensor:
+        y, mean, rstd = torch.ops.aten.native_layer_norm(x, shape, gamma, beta, eps)
+        ctx.save_for_backward(x, gamma, mean.view(-1, 1), rstd.view(-1, 1))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, gamma, mean, rstd = ctx.saved_tensors
+        rows, flat = x.reshape(-1, gamma.numel()), gamma.reshape(-1)
+        dx, dgamma, dbeta = _Backward.apply(dy.reshape(rows.shape), rows, flat, mean, rstd)
+        return dx.view(dy.shape), dgamma.view_as(gamma), dbeta.view_as(gamma), None, None
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dx, dgamma, dbeta = _backward(dy, x, gamma, mean, rstd)
+        ctx.save_for_backward(dy, x, gamma, mean, rstd, dx)
+        return dx, dgamma, dbeta
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        dy, x, gamma, mean, rstd, dx = ctx.saved_tensors
+        xhat = (x - mean).mul_(rstd)
+        w = _backward(v, x, None, mean, rstd)[0]
+        of_dy = torch.addcmul(b, xhat, a).addcmul_(w, gamma)
+        product = dy * w
+        dgamma = product.sum(0)
+        bend = product @ gamma[:, None]
+        along_v = torch.linalg.vecdot(v, xhat)[:, None]
+        along_dy = (dy * xhat) @ gamma[:, None]
+        of_x = _backward(dy * a, x, None, mean, rstd)[0]
+        share = rstd / -x.shape[-1]
+        of_x.addcmul_(dx, along_v * share).addcmul_(w, along_dy * share)
+        of_x.addcmul_(xhat, bend * share)
+        return of_dy, of_x, dgamma, None, None

@@ -1,0 +1,78 @@
+"""Layers by their formulas: values and second derivatives are torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from corridor.geometry._formulas import _attention
+from corridor.geometry._gelu import gelu
+from corridor.geometry._layer_norm import layer_norm
+
+
+def twice(function: Callable[..., Tensor], leaves: list[Tensor]) -> list[Tensor]:
+    """Value, gradients, and the gradients of a function of the gradients."""
+    leaves = [t.clone().requires_grad_() for t in leaves]
+    y = function(*leaves)
+    weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
+    first = torch.autograd.grad((weights * y + 0.1 * y**3).sum(), leaves, create_graph=True)
+    mixed = sum((g * torch.cos(g.detach())).sum() for g in first)
+    assert isinstance(mixed, Tensor)
+    return [y, *first, *torch.autograd.grad(mixed, leaves)]
+
+
+def same(found: list[Tensor], expected: list[Tensor]) -> bool:
+    pairs = zip(found, expected, strict=True)
+    return all(torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in pairs)
+
+
+def randn(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return 1.5 * torch.randn(shape, generator=generator, dtype=torch.float64) + 0.2
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 6), (6,)])
+def test_layer_norm(shape: tuple[int, ...]):
+    leaves = [randn(*shape), torch.linspace(-1, 1, 6, dtype=torch.float64), randn(6)]
+    found = twice(lambda x, w, b: layer_norm(x, (6,), w, b), leaves)
+    assert same(found, twice(lambda x, w, b: functional.layer_norm(x, (6,), w, b), leaves))
+
+
+def test_layer_norm_over_two_dimensions():
+    leaves = [randn(5, 2, 3), randn(2, 3), randn(2, 3)]
+    found = twice(lambda x, w, b: layer_norm(x, (2, 3), w, b, 1e-3), leaves)
+    expected = twice(lambda x, w, b: functional.layer_norm(x, (2, 3), w, b, 1e-3), leaves)
+    assert same(found, expected)
+
+
+def test_gelu():
+    x = [torch.linspace(-6, 6, 50, dtype=torch.float64)]
+    assert same(twice(gelu, x), twice(functional.gelu, x))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention(causal: bool, scale: float | None):
+    leaves = [randn(2, 3, n, 4) for n in (5, 7, 7)]
+    found = twice(lambda q, k, v: _attention(q, k, v, None, 0.0, causal, scale), leaves)
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+
+    assert same(found, twice(plain, leaves))
+
+
+def test_other_cases_are_left_to_torch():
+    x, mask = randn(4, 6), torch.zeros(5, 7)
+    q, k, v = (randn(2, 3, n, 4) for n in (5, 7, 7))
+    assert layer_norm(x, (6,)) is NotImplemented
+    assert layer_norm(x.half(), (6,), randn(6).half(), randn(6).half()) is NotImplemented
+    assert gelu(x, approximate="tanh") is NotImplemented
+    assert gelu(x.bfloat16()) is NotImplemented
+    assert _attention(q, k, v, mask) is NotImplemented
+    assert _attention(q, k, v, None, 0.1) is NotImplemented

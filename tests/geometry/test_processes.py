@@ -1,0 +1,138 @@
+"""Over two processes: what one process finds on all the data."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from corridor.geometry import measure, measure_dataset
+
+WORLD = 2
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+
+
+def data(n: int = 24) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    return x, torch.randint(0, 3, (n,), generator=generator)
+
+
+def uneven() -> list[tuple[Tensor, Tensor]]:
+    x, y = data()
+    sizes = [5, 4, 7, 3, 5]
+    return list(zip(x.split(sizes), y.split(sizes), strict=True))
+
+
+def local(rank: int) -> tuple[Tensor, Tensor]:
+    x, y = data()
+    return x[rank::WORLD], y[rank::WORLD]
+
+
+def replicated(rank: int) -> dict[str, float]:
+    """DDP: `measure` on each rank's half, then an ordinary step, which must still work."""
+    model = DistributedDataParallel(network())
+    x, y = local(rank)
+    found: dict[str, float] = {}
+    for engine in ("double_backward", "forward_over_reverse", "central_differences"):
+        values = measure(
+            lambda: cross_entropy(model(x), y), model, step=0.3, engine=engine, across_ranks=True
+        ).as_dict(engine + " ")
+        found |= values
+    own = measure(lambda: cross_entropy(model(x), y), model)
+    found["own grad_norm"] = float(own.grad_norm)
+    cross_entropy(model(x), y).backward()
+    found["trains on"] = float(next(model.parameters()).grad.norm())  # pyright: ignore
+    return found
+
+
+def whole_set(rank: int) -> dict[str, float]:
+    """Each rank has batches of its own, not equally many."""
+    parts = uneven()[:2] if rank == 0 else uneven()[2:]
+    return measure_dataset(network(), cross_entropy, parts, step=0.3).as_dict()
+
+
+def sharded(rank: int) -> dict[str, float]:
+    """FSDP2: no second derivative passes; central differences do."""
+    from torch.distributed.fsdp import fully_shard
+
+    model = network()
+    fully_shard(model)
+    x, y = local(rank)
+    found = measure(lambda: cross_entropy(model(x), y), model, step=0.3)
+    assert found.engine.name == "central_differences"
+    assert "sharded" in found.engine.why
+    assert all(p.grad is None for p in model.parameters())
+    return found.as_dict()
+
+
+def _run(job: Any, rank: int, port: int, queue: Any) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
+    queue.put((rank, job(rank)))
+    dist.destroy_process_group()
+
+
+def on_two_ranks(job: Any) -> list[dict[str, float]]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_run, args=(job, r, port, queue)) for r in range(WORLD)]
+    for worker in workers:
+        worker.start()
+    found = dict(queue.get(timeout=120) for _ in workers)
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    return [found[rank] for rank in range(WORLD)]
+
+
+def alone() -> dict[str, float]:
+    model, (x, y) = network(), data()
+    return measure(lambda: cross_entropy(model(x), y), model, step=0.3).as_dict()
+
+
+@pytest.mark.slow
+def test_every_engine_under_ddp_finds_what_one_process_does():
+    first, second = on_two_ranks(replicated)
+    expected = alone()
+    for engine, tolerance in (
+        ("double_backward", 1e-10),
+        ("forward_over_reverse", 1e-10),
+        ("central_differences", 1e-6),
+    ):
+        for name, value in expected.items():
+            assert first[f"{engine} {name}"] == pytest.approx(value, rel=tolerance), name
+    together = [k for k in first if " " in k and not k.startswith("own")]
+    assert {k: first[k] for k in together} == {k: second[k] for k in together}
+    assert first["own grad_norm"] != pytest.approx(expected["grad_norm"], rel=1e-3)
+
+
+def test_a_data_set_spread_over_ranks():
+    first, second = on_two_ranks(whole_set)
+    expected = measure_dataset(network(), cross_entropy, uneven(), step=0.3).as_dict()
+    assert first == second
+    for name, value in expected.items():
+        assert first[name] == pytest.approx(value, rel=1e-9), name
+
+
+@pytest.mark.slow
+def test_sharded_parameters_go_to_central_differences():
+    first, second = on_two_ranks(sharded)
+    assert first == second
+    expected = alone()
+    for name, value in expected.items():
+        assert first[name] == pytest.approx(value, rel=1e-6), name
