@@ -8,10 +8,23 @@
 >>> _ = opt.step(loss=loss)
 """
 
-from corridor import geometry, optim
+from corridor import flows, geometry, optim, surfaces, theory
 from corridor.geometry import Measures, Probe, measure, measure_dataset
 from corridor.optim import CLR
+from corridor.surfaces import prove
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "Measures", "Probe", "geometry", "measure", "measure_dataset", "optim"]
+__all__ = [
+    "CLR",
+    "Measures",
+    "Probe",
+    "flows",
+    "geometry",
+    "measure",
+    "measure_dataset",
+    "optim",
+    "prove",
+    "surfaces",
+    "theory",
+]

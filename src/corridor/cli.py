@@ -228,6 +228,68 @@ def report(
     print(f"report in {report.build(out)}")
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def flow(
+    context: typer.Context,
+    surface: Annotated[str, typer.Argument(help="A name such as cone, or a formula in x, y, ...")],
+    start: Annotated[
+        float, typer.Option(help="Where to start: all coordinates, as in --start 3 4.")
+    ],
+    method: Annotated[
+        str, typer.Option(help="gradient_flow, gradient_descent, clr, heavy_ball, rk4, heun, ...")
+    ] = "gradient_flow",
+    time: Annotated[float, typer.Option(help="How long the gradient flow is followed.")] = 1.0,
+    step: Annotated[float, typer.Option(help="Step size of the other methods.")] = 0.1,
+    steps: Annotated[int, typer.Option(help="How many steps they take.")] = 10,
+    momentum: Annotated[float, typer.Option(help="Of the heavy ball.")] = 0.9,
+    tolerance: Annotated[float, typer.Option(help="Of the gradient flow.")] = 1e-9,
+    json: Annotated[bool, typer.Option("--json", help="Print all of the path as JSON.")] = False,
+) -> None:
+    """Follow a method down a surface, and compare it with the gradient flow."""
+    from corridor.theory import telling
+
+    told = telling.follow(
+        surface,
+        [start, *_numbers(context.args)],
+        method,
+        time=time,
+        step=step,
+        steps=steps,
+        momentum=momentum,
+        tolerance=tolerance,
+    )
+    print(telling.as_json(told, surface) if json else "\n".join(telling.lines(told, surface)))
+
+
+def _numbers(words: list[str]) -> list[float]:
+    """The coordinates that follow the first one of --start."""
+    found = []
+    for word in words:
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise ValueError(f"no such option or number: {word}") from None
+    return found
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def prove(
+    expression: Annotated[str, typer.Argument(help='A formula such as "sqrt(x**2 + y**2)".')],
+    domain: Annotated[
+        list[str] | None, typer.Option(help='A condition that holds, such as "x > 0".')
+    ] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds to try for.")] = 20.0,
+) -> None:
+    """Prove or refute that a formula is a corridor.
+
+    Exit status 0: a corridor; 1: not one; 2: it could not be decided or read.
+    """
+    found = corridor.prove(expression, domain=domain, time_limit=time_limit)
+    print(found)
+    if not found:
+        raise typer.Exit(2 if found.verdict == "undecided" else 1)
+
+
 def _print_run(out: Path, summary: Any) -> None:
     """Two or three lines on how a run ended."""
     from corridor.train.record import read_run
@@ -271,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("CORRIDOR_DEBUG") == "1":
             traceback.print_exc()
         return _complain(_one_line(error))

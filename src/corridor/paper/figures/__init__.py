@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from corridor.paper.figures import fig02_clr_against_fixed, fig07_geometry
+from corridor.paper.figures import fig01_corridors, fig02_clr_against_fixed, fig07_geometry
 
-FIGURES: dict[int, ModuleType] = {2: fig02_clr_against_fixed, 7: fig07_geometry}
+FIGURES: dict[int, ModuleType] = {1: fig01_corridors, 2: fig02_clr_against_fixed, 7: fig07_geometry}
 
 
 def figure(number: int) -> ModuleType:

@@ -40,6 +40,7 @@ class Manifest:
         rows: the table, as text; the first entry of a row is its name.
         notes: what a reader should know of the table.
         again: the command that makes the figure again.
+        interactive: file name of the data of a turning surface, if the figure has one.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Manifest:
     notes: list[str]
     again: str
     environment: dict[str, Any] = field(default_factory=dict)
+    interactive: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the figure's folder."""

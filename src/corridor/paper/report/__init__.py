@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 from corridor.paper.figures._manifest import NAME, Manifest, read_manifest
 from corridor.train.files import atomic
 
 TEMPLATE = Path(__file__).parent / "template.html"
+INTERACTIVE = Path(__file__).parent / "interactive.html"
 
 
 def build(out: Path) -> Path:
@@ -44,12 +46,39 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         figures=[
-            {"manifest": manifest, "image": _embedded(folder / manifest.images["png"])}
+            {
+                "manifest": manifest,
+                "image": _embedded(folder / manifest.images["png"]),
+                "turning": _turning(environment, manifest, folder),
+            }
             for manifest, folder in figures
         ],
+        plotly=_plotly() if any(manifest.interactive for manifest, _ in figures) else "",
         claims=[(m, claim) for m, _ in figures for claim in m.claims],
         environment=figures[0][0].environment,
     )
+
+
+def _turning(environment: Any, manifest: Manifest, folder: Path) -> Any:
+    """The surface that a reader can turn, as markup; empty for figures without."""
+    from markupsafe import Markup
+
+    if manifest.interactive is None:
+        return ""
+    file = folder / manifest.interactive
+    if not file.exists():
+        raise FileNotFoundError(f"no {file}; draw the figure again with: corridor figure")
+    payload = Markup(file.read_text(encoding="utf-8").replace("</", "<\\/"))
+    template = environment.from_string(INTERACTIVE.read_text(encoding="utf-8"))
+    return Markup(template.render(number=manifest.number, payload=payload))
+
+
+def _plotly() -> Any:
+    """plotly.js, to be laid into the page once, so that it needs no network."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    return Markup(f"<script>{get_plotlyjs()}</script>")
 
 
 def _embedded(image: Path) -> str:

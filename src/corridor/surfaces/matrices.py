@@ -1,0 +1,94 @@
+"""Norms of matrices by singular values: nuclear and spectral (theory beyond the paper)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corridor.surfaces.base import Domain, Surface, Verdict
+
+
+class _Spectral(Surface):
+    """A function of the singular values of a matrix [..., m, k]."""
+
+    verdict = Verdict.CORRIDOR
+    point_dims = 2
+
+    def __init__(self, rows: int = 3, columns: int = 2) -> None:
+        if rows < 1 or columns < 1:
+            raise ValueError(f"rows and columns must be at least 1, got {rows} x {columns}")
+        self.rows, self.columns = rows, columns
+        self.dimension = columns
+
+    def checked(self, x: Tensor) -> Tensor:
+        """The matrices themselves, if their shape is right."""
+        x = super().checked(x)
+        if x.shape[-2] != self.rows:
+            raise ValueError(
+                f"{type(self).__name__} takes {self.rows} x {self.columns} matrices, got shape "
+                f"{tuple(x.shape)}"
+            )
+        return x
+
+    def _point_shape(self, dimension: int | None) -> tuple[int, ...]:
+        return (self.rows, self.columns)
+
+
+class NuclearNorm(_Spectral):
+    """``E = sum of singular values``: ``g = U V^T``, of norm ``sqrt(rank)``.
+
+    Along the flow every singular value falls at speed 1, until the smallest is 0.
+
+    Where two singular values agree the loss is smooth, but torch's second derivatives are 0/0.
+
+    Args:
+        rows: m.
+        columns: k.
+
+    Example:
+        >>> import torch
+        >>> loss = NuclearNorm(2, 2)
+        >>> round(float(loss(torch.diag(torch.tensor([3.0, 4.0])))), 5), round(loss.speed ** 2, 9)
+        (7.0, 2.0)
+    """
+
+    def __init__(self, rows: int = 3, columns: int = 2) -> None:
+        super().__init__(rows, columns)
+        self.speed = min(rows, columns) ** 0.5
+        self.domain = Domain(
+            "matrices of full rank", lambda x: torch.linalg.svdvals(x)[..., -1].clone()
+        )
+
+    def value(self, x: Tensor) -> Tensor:
+        """The sum of the singular values."""
+        return torch.linalg.svdvals(x).sum(-1)
+
+
+class SpectralNorm(_Spectral):
+    """``E = largest singular value``: ``g = u v^T``, of norm 1, smooth while it is alone on top.
+
+    Args:
+        rows: m.
+        columns: k.
+
+    Example:
+        >>> import torch
+        >>> float(SpectralNorm(2, 2)(torch.diag(torch.tensor([3.0, 4.0]))))
+        4.0
+    """
+
+    speed = 1.0
+
+    def __init__(self, rows: int = 3, columns: int = 2) -> None:
+        super().__init__(rows, columns)
+        self.domain = Domain("matrices whose largest singular value is simple", self._margin)
+
+    def value(self, x: Tensor) -> Tensor:
+        """The largest singular value."""
+        return torch.linalg.svdvals(x)[..., 0]
+
+    def _margin(self, x: Tensor) -> Tensor:
+        values = torch.linalg.svdvals(x)
+        if values.shape[-1] == 1:
+            return values[..., 0].clone()
+        return (values[..., 0] - values[..., 1]) / 2.0**0.5

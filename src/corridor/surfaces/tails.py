@@ -1,0 +1,165 @@
+"""Losses along a margin: exponential and logistic tails, and other shapes of one variable."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from corridor.surfaces.base import Domain, Surface, Verdict, norm
+
+
+class ExponentialTail(Surface):
+    """``E = exp(-x)``: corridor number 1/2 everywhere, one CLR step multiplies E by 1/e.
+
+    Example:
+        >>> import torch
+        >>> float(ExponentialTail()(torch.tensor([0.0])))
+        1.0
+    """
+
+    dimension = 1
+    verdict = Verdict.WEAK
+    expression = "exp(-x)"
+
+    def value(self, x: Tensor) -> Tensor:
+        """``exp(-x)``."""
+        return torch.exp(-x[..., 0])
+
+
+class LogisticTail(Surface):
+    """``E = ln(1 + exp(-x))``: a corridor in the limit x to -inf, an exponential tail at +inf.
+
+    With ``u = exp(-x)`` twice the corridor number is ``ln(1 + u) / u``.
+
+    Example:
+        >>> import torch
+        >>> round(float(LogisticTail()(torch.tensor([0.0]))), 6)
+        0.693147
+    """
+
+    dimension = 1
+    verdict = Verdict.WEAK
+    expression = "log(1 + exp(-x))"
+
+    def value(self, x: Tensor) -> Tensor:
+        """``ln(1 + exp(-x))``."""
+        return torch.nn.functional.softplus(-x[..., 0], threshold=float("inf"))
+
+
+class LogDistance(Surface):
+    """``E = ln(1 + ||theta||^2)``: the weak corridor of subtlety S1.
+
+    The level sets are parallel, so the flow lines are straight, at a speed that changes.
+
+    Example:
+        >>> import torch
+        >>> float(LogDistance()(torch.tensor([0.0, 0.0])))
+        0.0
+    """
+
+    verdict = Verdict.WEAK
+    expression = "log(1 + x**2 + y**2)"
+
+    def value(self, x: Tensor) -> Tensor:
+        """``ln(1 + ||x||^2)``."""
+        return torch.log1p(x.square().sum(-1))
+
+
+class Huber(Surface):
+    """A cone of slope c whose tip is rounded off to curvature L (subtlety S10).
+
+    Its corridor ends at ``E = c^2 / (2 L)``, the least at which one of an L-smooth loss can end.
+
+    Args:
+        slope: c.
+        smoothness: L.
+
+    Example:
+        >>> import torch
+        >>> float(Huber(1.0, 2.0)(torch.tensor([3.0, 4.0])))
+        4.75
+    """
+
+    verdict = Verdict.WEAK
+
+    def __init__(self, slope: float = 1.0, smoothness: float = 1.0) -> None:
+        if not (slope > 0.0 and smoothness > 0.0):
+            raise ValueError(f"slope and smoothness must be positive, got {slope}, {smoothness}")
+        self.slope, self.smoothness = slope, smoothness
+        self.radius = slope / smoothness
+        self.domain = Domain(
+            "off the circle where the tip is rounded off",
+            lambda x: (norm(x) - self.radius).abs(),
+        )
+
+    def value(self, x: Tensor) -> Tensor:
+        """``1/2 L r^2`` for r below c / L, ``c r - c^2 / (2 L)`` above."""
+        squared = x.square().sum(-1)
+        inside = squared < self.radius**2
+        r = torch.where(inside, torch.ones_like(squared), squared).sqrt()
+        outer = self.slope * r - 0.5 * self.slope * self.radius
+        return torch.where(inside, 0.5 * self.smoothness * squared, outer)
+
+
+class LogSumExp(Surface):
+    """``E = ln sum exp(theta_i)``: smooth, convex, no corridor.
+
+    Example:
+        >>> import torch
+        >>> round(float(LogSumExp()(torch.zeros(2))), 6)
+        0.693147
+    """
+
+    f_star = -float("inf")
+    expression = "log(exp(x) + exp(y))"
+
+    def value(self, x: Tensor) -> Tensor:
+        """``ln sum_i exp(x_i)``."""
+        return torch.logsumexp(x, dim=-1)
+
+
+class Rosenbrock(Surface):
+    """``E = (1 - x)^2 + b (y - x^2)^2``: a curved valley, no corridor.
+
+    Args:
+        steepness: b.
+
+    Example:
+        >>> import torch
+        >>> float(Rosenbrock()(torch.tensor([1.0, 1.0])))
+        0.0
+    """
+
+    dimension = 2
+
+    def __init__(self, steepness: float = 10.0) -> None:
+        if not steepness > 0.0:
+            raise ValueError(f"steepness must be positive, got {steepness}")
+        self.steepness = steepness
+        self.expression = f"(1 - x)**2 + {steepness!r}*(y - x**2)**2"
+
+    def value(self, x: Tensor) -> Tensor:
+        """``(1 - x)^2 + b (y - x^2)^2``."""
+        return (1.0 - x[..., 0]).square() + self.steepness * (
+            x[..., 1] - x[..., 0].square()
+        ).square()
+
+
+class RiverValley(Surface):
+    """``E = y + 1/2 k(y) x^2``, ``k = 2 + tanh(y)``: a river in a valley (subtlety S6).
+
+    The river x = 0 is a corridor of one dimension inside a surface that is none.
+
+    Example:
+        >>> import torch
+        >>> float(RiverValley()(torch.tensor([0.0, 3.0])))
+        3.0
+    """
+
+    dimension = 2
+    f_star = -float("inf")
+    expression = "y + (2 + tanh(y))*x**2/2"
+
+    def value(self, x: Tensor) -> Tensor:
+        """``y + (2 + tanh y) x^2 / 2``."""
+        return x[..., 1] + 0.5 * (2.0 + torch.tanh(x[..., 1])) * x[..., 0].square()

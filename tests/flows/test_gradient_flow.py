@@ -1,0 +1,169 @@
+"""The adaptive flow: closed forms, kinks and exits found, times read, bad input in one line."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from corridor.flows import gradient_flow
+from corridor.surfaces import (
+    Cone,
+    DevelopableHelicoid,
+    DistanceTo,
+    FixedStep,
+    Glued,
+    Hinge,
+    Linear,
+    LogDistance,
+    PNorm,
+    PowerNorm,
+    Quadratic,
+    Saddle,
+    Sphere,
+)
+
+START = torch.tensor([3.0, 4.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("time", [0.1, 1.0, 5.0])
+def test_the_quadratic_flow_is_exponential(time: float):
+    """Example 2.7."""
+    path = gradient_flow(Quadratic(), START, time)
+    assert float((path.end - START * math.exp(-time)).norm()) < 1e-8
+    assert path.stopped == "time"
+    assert torch.equal(path.points[0], START)
+
+
+def test_closed_forms_that_are_not_exponential():
+    saddle = gradient_flow(Saddle(), START, 1.0)
+    c, s = math.cosh(1.0), math.sinh(1.0)
+    expected = torch.tensor([3 * c - 4 * s, 4 * c - 3 * s], dtype=torch.float64)
+    torch.testing.assert_close(saddle.end, expected, rtol=0, atol=1e-8)
+    # r' = -3 r^2
+    cubic = gradient_flow(PowerNorm(3.0), START, 1.0)
+    assert float(cubic.end.norm()) == pytest.approx(1.0 / (1.0 / 5.0 + 3.0), abs=1e-8)
+
+
+def test_the_time_of_a_kink_is_found_to_rounding():
+    for loss in (Cone(), lambda x: x.norm()):
+        path = gradient_flow(loss, START, 10.0)
+        assert path.stopped == "minimum"
+        assert path.exit_time == pytest.approx(5.0, abs=1e-12)
+        assert float(path.end.norm()) < 1e-12
+    ring = gradient_flow(DistanceTo(Sphere(radius=2.0)), START, 10.0)
+    assert (ring.stopped, float(ring.times[-1])) == ("minimum", pytest.approx(3.0, abs=1e-12))
+
+
+def test_a_tangent_kink_is_reached_in_few_steps():
+    path = gradient_flow(DevelopableHelicoid(1.0), torch.tensor([2.0, 2.0]).double(), 10.0)
+    assert float(path.times[-1]) == pytest.approx(math.sqrt(7.0), abs=1e-7)
+    assert path.gradients < 1000
+
+
+def test_a_plain_and_a_crease_end_the_flow_by_name():
+    slope = gradient_flow(Hinge([1.0, -2.0], 1.0), torch.tensor([3.0, 1.0]).double(), 10.0)
+    assert (slope.stopped, float(slope.losses[-1])) == ("minimum", pytest.approx(0.0, abs=1e-12))
+    crease = gradient_flow(PNorm(1.0), torch.tensor([3.0, 1.0]).double(), 10.0)
+    assert (crease.stopped, float(crease.times[-1])) == ("kink", pytest.approx(1.0, abs=1e-9))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_seam_is_crossed_and_the_flow_goes_on(known: bool):
+    """Down one plane at speed 1, over the seam at time 1, down the next at speed 2."""
+    roof = Glued([Linear([1.0, 0.0]), Linear([2.0, 0.0])])  # the steeper one below for x < 0
+    loss = roof if known else lambda x: roof(x)
+    path = gradient_flow(loss, torch.tensor([1.0, 0.5]).double(), 3.0)
+    assert [event.kind for event in path.events] == ["kink"]
+    assert path.exit_time == pytest.approx(1.0, abs=1e-8)
+    torch.testing.assert_close(
+        path.end, torch.tensor([-4.0, 0.5]).double(), rtol=0, atol=1e-7 if known else 1e-6
+    )
+
+
+def test_leaving_the_domain_has_a_time():
+    loss = FixedStep()
+    start = loss.at_time(torch.tensor([0.2], dtype=torch.float64))
+    path = gradient_flow(loss, start, 5.0)
+    assert path.stopped == "left the domain"
+    assert float(path.times[-1]) == pytest.approx(loss.t_end - 0.2, abs=1e-6)
+    blow_up = gradient_flow(lambda x: x.log().sum(), torch.ones(1).double(), 2.0)
+    assert blow_up.stopped == "left the domain"
+    assert float(blow_up.times[-1]) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_paths_are_read_at_given_times_and_between():
+    wanted = [0.0, 0.25, 1.0]
+    path = gradient_flow(Quadratic(), START, 1.0, at=wanted)
+    assert path.times.tolist() == wanted
+    for time, point in zip(wanted, path.points, strict=True):
+        assert float((point - START * math.exp(-time)).norm()) < 1e-8
+    dense = gradient_flow(Quadratic(), START, 1.0, dense=True)
+    for time in (0.0, 0.123, 0.77, 1.0):
+        assert float((dense.at(time) - START * math.exp(-time)).norm()) < 1e-8
+
+
+def test_a_list_of_tensors_flows_as_its_vector_does():
+    path = gradient_flow(lambda p: Quadratic()(torch.cat(p)), [START[:1], START[1:]], 1.0)
+    whole = gradient_flow(Quadratic(), START, 1.0)
+    torch.testing.assert_close(path.flat()[-1], whole.end, rtol=0, atol=0)
+    assert [t.shape for t in path.end] == [(1,), (1,)]
+
+
+def test_float32_starts_stay_float32():
+    path = gradient_flow(Quadratic(), START.float(), 1.0, tolerance=1e-6)
+    assert path.end.dtype == torch.float32
+    assert float((path.end - START.float() / math.e).norm()) < 1e-5
+
+
+def test_what_it_cost_is_what_it_called():
+    calls = 0
+
+    def loss(x):
+        nonlocal calls
+        calls += x.requires_grad
+        return LogDistance()(x)
+
+    path = gradient_flow(loss, START, 1.0)
+    assert path.gradients == calls - 1  # the start is looked at before the count begins
+    assert len(path.step_sizes) == len(path) - 1
+    assert float(path.step_sizes.sum()) == pytest.approx(1.0)
+
+
+def test_a_spent_budget_stops_and_says_so(capsys):
+    seen = []
+    path = gradient_flow(
+        Saddle(), START, 100.0, max_gradients=60, progress=lambda *now: seen.append(now)
+    )
+    assert path.stopped == "budget"
+    assert path.gradients <= 60
+    assert len(seen) == len(path) - 1
+    gradient_flow(Quadratic(), START, 1.0, progress=True)
+    assert "flow: time 1 of 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: gradient_flow(Cone(), torch.zeros(2)), "outside the domain or on a kink"),
+        (lambda: gradient_flow(FixedStep(), torch.tensor([9.0]).double()), "outside the domain"),
+        (lambda: gradient_flow(lambda x: x.log().sum(), -START), "must be finite at the start"),
+        (lambda: gradient_flow(lambda x: x.square().sum().sqrt(), 0 * START), "is it a kink"),
+        (lambda: gradient_flow(Quadratic(), START, math.nan), "time must be a positive number"),
+        (lambda: gradient_flow(Quadratic(), START, 1.0, tolerance=0.0), "tolerance must lie"),
+        (lambda: gradient_flow(lambda x: x, START), "the loss must be a scalar tensor"),
+        (lambda: gradient_flow(Linear([1.0]), START), "lives in dimension 1, got points of dim"),
+        (lambda: gradient_flow(Cone(), torch.tensor([3, 4])), "one floating dtype"),
+        (lambda: gradient_flow(Cone(), []), "non-empty list of tensors"),
+        (lambda: gradient_flow(Cone(), START * math.inf), "start must be finite"),
+        (lambda: gradient_flow(Cone(), START, 9.0, at=[1.0, 7.0]), "beyond the flow's end at 5"),
+        (lambda: gradient_flow(Cone(), START, 1.0, at=[2.0]), "rising times between 0 and 1"),
+        (lambda: gradient_flow(Cone(), START, 9.0).at(7.0), r"ended \(minimum\), got 7"),
+        (lambda: gradient_flow(Cone(), START, 1.0).at(0.3), "dense=True"),
+    ],
+)
+def test_bad_input_is_one_line(call, words):
+    with pytest.raises(ValueError, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,138 @@
+"""Proofs: the verdicts of all surfaces with a formula, pieces, witnesses, time and bad input."""
+
+from __future__ import annotations
+
+import os
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import sympy
+import torch
+
+import corridor
+from corridor.surfaces import SURFACES, Expression, Verdict, prove, surface
+from corridor.surfaces.linear import variable_names
+
+WITH_FORMULA = [name for name in SURFACES if surface(name).expression]
+
+
+@pytest.mark.parametrize("name", WITH_FORMULA)
+def test_the_proof_agrees_with_the_surface(name: str):
+    loss = surface(name)
+    found = prove(str(loss.expression))
+    assert found.verdict is loss.verdict
+    assert bool(found) is loss.is_corridor
+    if loss.speed is not None:
+        assert float(found.speed) == pytest.approx(loss.speed, abs=1e-12)
+
+
+def test_enough_formulas_of_either_kind():
+    kinds = [surface(name).is_corridor for name in WITH_FORMULA]
+    assert sum(kinds) >= 12
+    assert len(kinds) - sum(kinds) >= 12
+
+
+@pytest.mark.parametrize("name", WITH_FORMULA)
+def test_the_formula_is_the_surface(name: str):
+    loss = surface(name)
+    x = loss.sample(20)
+    formula = Expression(str(loss.expression), variable_names(x.shape[-1]))
+    torch.testing.assert_close(formula(x), loss(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_witness_is_a_point_where_hg_is_not_zero():
+    found = prove("x**3 - x*y")
+    assert found.witness is not None
+    values = [float(Fraction(v)) for v in found.witness.values()]
+    x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    (g,) = torch.autograd.grad(Expression("x**3 - x*y")(x), x, create_graph=True)
+    (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
+    assert Hg.tolist() == pytest.approx(found.evidence["hg_at_witness"])
+    assert found.hg is not None
+    symbols = [sympy.Symbol(n, real=True) for n in "xy"]
+    ours = [float(h.subs(dict(zip(symbols, values, strict=True)))) for h in found.hg]
+    assert ours == pytest.approx(Hg.tolist())
+
+
+def test_pieces_have_speeds_of_their_own():
+    found = prove("min(sqrt(x**2 + y**2), x/2 + y + 1)")
+    assert found
+    assert {str(piece.speed) for piece in found.pieces} == {"1", "sqrt(5)/2"}
+    assert found.speed is None
+    assert "x/2 + y + 1 = sqrt(x**2 + y**2)" in found.excluded
+    assert "sqrt(5)/2 where" in str(found)
+
+
+def test_one_crooked_piece_is_enough_to_refute():
+    found = prove("Piecewise((x + y, x > 0), (y + x**2, True))")
+    assert found.verdict is Verdict.NEITHER
+    assert found.witness is not None
+    assert float(Fraction(found.witness["x"])) < 0.0
+
+
+def test_a_domain_can_decide():
+    text = "abs(x) + (x - abs(x))**2"
+    assert not prove(text)
+    assert prove(text, domain="x > 0")
+    assert prove("sqrt(x**2)", domain=["x > 0", "x < 5"]).excluded == ()
+    with pytest.raises(ValueError, match="no point of the domain"):
+        prove("x", domain="x**2 < -1")
+
+
+def test_excluded_sets_are_named():
+    assert prove("sqrt(x**2 + y**2 + 1)").excluded == ()
+    assert prove("log(x) + 1/y").excluded == ("y = 0", "x <= 0")
+    assert prove("atan2(y, x)").excluded == ("y = 0 and x <= 0",)
+    assert prove("sqrt(x**2 + y**2)").excluded == ("x = y = 0",)
+
+
+def test_it_is_corridors_own_prove():
+    assert corridor.prove is prove
+    found = corridor.prove("sqrt(x**2 + y**2 + z**2)", variables=["z", "y", "x"])
+    assert found.variables == ("z", "y", "x")
+    assert found.hg == (0, 0, 0)
+    assert found.speed == 1
+
+
+def test_the_time_limit_ends_it():
+    """Numbers say zero at every point, algebra takes too long: undecided, with the evidence."""
+    terms = "+".join(f"sin({k}*x)**2 + cos({k}*x)**2" for k in range(2, 40))
+    begun = time.monotonic()
+    found = prove(f"({terms})**7*y", time_limit=2.0)
+    assert time.monotonic() - begun < 20.0
+    assert found.verdict in (Verdict.UNDECIDED, Verdict.CORRIDOR)
+    stuck = prove("max(" + ",".join(f"x*{k} + y*{k * k}" for k in range(12)) + ")", time_limit=0.05)
+    assert stuck.verdict is Verdict.UNDECIDED
+    assert "time limit of 0.05 s" in str(stuck)
+    assert not stuck
+
+
+def test_no_prover_outlives_its_limit():
+    prove("sqrt(x**2 + y**2)", time_limit=0.01)
+    me = os.getpid()
+    listed = Path(f"/proc/{me}/task/{me}/children")
+    assert not listed.exists() or listed.read_text().split() == []
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: prove("sqrt(x"), "the expression cannot be read: '\\(' was never closed"),
+        (lambda: prove("__import__('os')"), "unknown function '__import__'"),
+        (lambda: prove("sqrt(-x**2 - 1)"), "no real value with a gradient"),
+        (lambda: prove("x", domain="x"), "a name is no condition"),
+        (lambda: prove("x", domain="y > 0"), "variables must be those"),
+        (lambda: prove("x", time_limit=0.0), "time_limit must be positive"),
+        (lambda: prove(3), "an expression is text, got int"),  # pyright: ignore
+        (
+            lambda: prove("max(" + ",".join(f"abs(x*{k} + y)" for k in range(9)) + ")"),
+            "more than 64",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(call, words):
+    with pytest.raises(ValueError, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)

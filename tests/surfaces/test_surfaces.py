@@ -1,0 +1,164 @@
+"""Every surface is what it says: speed, infimum, domain, verdict, against dense derivatives."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from corridor.surfaces import (
+    SURFACES,
+    Cone,
+    DistanceTo,
+    Glued,
+    Linear,
+    NuclearNorm,
+    Quadratic,
+    Sphere,
+    Surface,
+    Verdict,
+    landscape,
+    surface,
+)
+
+
+def derivatives(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient [n] and Hessian [n, n] at one point, matrices flattened."""
+    flat = x.reshape(-1)
+    g, H = (
+        of(lambda q: loss(q.reshape(x.shape)), flat)
+        for of in (torch.autograd.functional.jacobian, torch.autograd.functional.hessian)
+    )
+    return g, H
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_the_verdict_is_that_of_the_dense_hessian(name: str):
+    loss = surface(name)
+    crooked, bent = [], []
+    for x in loss.sample(30, seed=3):
+        g, H = derivatives(loss, x)
+        size = float(g.norm() * torch.linalg.matrix_norm(H, 2))
+        if size == 0.0:
+            continue
+        Hg = H @ g
+        crooked.append(float(Hg.norm()) / size)
+        bent.append(float((Hg - g * (g @ Hg) / (g @ g)).norm()) / size)
+    if loss.is_corridor:
+        assert max(crooked, default=0.0) < 1e-12
+    else:
+        assert max(crooked) > 0.1
+        straight = max(bent) < 1e-12
+        assert straight == (loss.verdict is Verdict.WEAK)
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_speed_and_steepest_bound_the_gradient(name: str):
+    loss = surface(name)
+    norms = [float(derivatives(loss, x)[0].norm()) for x in loss.sample(20, seed=4)]
+    assert max(norms) <= loss.steepest * (1.0 + 1e-12)
+    if loss.speed is not None:
+        assert norms == pytest.approx([loss.speed] * 20, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_no_point_lies_below_the_infimum(name: str):
+    loss = surface(name)
+    x = loss.sample(1000, spread=1.5)
+    assert float(loss(x).min()) >= loss.f_star - 1e-12
+
+
+@pytest.mark.parametrize("name", [n for n in SURFACES if n != "wavy-cone" and n != "landscape"])
+def test_a_ball_of_the_margin_holds_no_kink(name: str):
+    """Within the margin the gradient is continuous: halving a segment halves its jump."""
+    loss = surface(name)
+    generator = torch.Generator().manual_seed(1)
+    for x in loss.sample(12, seed=6):
+        room = min(float(loss.domain.margin(x)), 1.0)
+        way = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        way *= 0.98 * room / way.norm()
+        ends = torch.linspace(0.0, 1.0, 257, dtype=x.dtype)
+        path = x + ends.reshape(-1, *[1] * x.dim()) * way
+        assert torch.isfinite(loss(path)).all()
+        values = path.clone().requires_grad_()
+        (g,) = torch.autograd.grad(loss(values).sum(), values)
+        jumps = (g[1:] - g[:-1]).flatten(1).norm(dim=1)
+        total = (g[1:] - g[:-1]).flatten(1).norm(dim=1).sum()
+        assert float(jumps.max()) <= 0.25 * float(total) + 1e-9 or float(total) < 1e-9
+
+
+@pytest.mark.parametrize("n", [2, 5, 50])
+@pytest.mark.parametrize("slope", [1.0, -1.0])
+def test_cones_of_any_dimension(n: int, slope: float):
+    """Examples 2.3 and 2.4 at 100 random points."""
+    x = torch.randn(100, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(Cone(slope)(x).sum(), x, create_graph=True)
+    (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
+    assert float(Hg.norm(dim=1).max()) <= 1e-14
+    assert float((g.detach().norm(dim=1) - 1.0).abs().max()) <= 1e-14
+
+
+def test_glued_pieces_have_constant_speeds():
+    """Example 2.6: Hg = 0 off the seams, a constant speed a piece, failures only at a seam."""
+    loss = landscape()
+    generator = torch.Generator().manual_seed(0)
+    x = 6.0 * torch.rand(4000, 2, generator=generator, dtype=torch.float64) - 3.0
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
+    (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
+    fails = ~(Hg.norm(dim=1) < 1e-10)
+    assert float(fails.double().mean()) <= 0.01
+    assert float(loss.domain.margin(x.detach())[fails].max() if fails.any() else 0.0) < 1e-2
+    speeds = g.detach().norm(dim=1)
+    known = torch.tensor([math.hypot(0.35, 0.15), 0.9, 1.5, 0.7, 1.5, 1.3], dtype=torch.float64)
+    nearest = (speeds[:, None] - known).abs().amin(1)
+    assert float(nearest.quantile(0.99)) < 1e-12
+    assert all(((speeds - k).abs() < 1e-12).sum() > 20 for k in known)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(-3.0, 3.0), st.floats(-3.0, 3.0), st.floats(0.1, 3.0), st.floats(-2.0, 2.0),
+    st.floats(0.0, 6.28),
+)  # fmt: skip
+def test_corridors_stay_corridors_when_moved_and_scaled(a, b, slope, level, angle):
+    across, along = math.sin(angle), math.cos(angle)
+    turn = torch.tensor([[along, -across], [across, along]], dtype=torch.float64)
+    inner = Sphere([a, b], 1.0)
+    loss = DistanceTo(lambda x: inner(x @ turn), slope=slope, level=level, dimension=2)
+    x = torch.tensor([[4.0, 5.5]], dtype=torch.float64, requires_grad=True)
+    (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
+    (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
+    assert float(g.norm()) == pytest.approx(slope, rel=1e-12)
+    assert float(Hg.norm()) <= 1e-13 * max(1.0, slope**2)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Cone(0.0), "slope must not be 0"),
+        (lambda: surface("kone"), "unknown surface 'kone'; known are linear"),
+        (lambda: Quadratic([[1.0, 2.0], [0.0, 1.0]]), "square and symmetric"),
+        (lambda: Glued([Linear([1.0]), Linear([1.0, 2.0])]), r"one space, got dimensions \[1, 2\]"),
+        (lambda: Linear([1.0, 2.0])(torch.zeros(3)), "lives in dimension 2, got points of dim"),
+        (lambda: Cone()(torch.tensor([3, 4])), "floating dtype, got dtype torch.int64"),
+        (lambda: Cone()([3.0, 4.0]), "got list"),  # pyright: ignore
+        (lambda: NuclearNorm()(torch.zeros(2, 2)), "takes 3 x 2 matrices"),
+        (lambda: Linear([math.nan]), "vector of finite numbers"),
+    ],
+)
+def test_what_cannot_be_is_one_line(make, words):
+    with pytest.raises(ValueError, match=words) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_float32_points_stay_float32():
+    for name in ("cone", "landscape", "block-cone", "segment"):
+        x = surface(name).sample(3).float()
+        assert surface(name)(x).dtype == torch.float32

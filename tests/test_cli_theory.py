@@ -1,0 +1,105 @@
+"""``corridor flow`` and ``corridor prove``, by their words and exit statuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from corridor import cli
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command line in this process: status, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        status = cli.main([str(a) for a in arguments])
+        said = capfd.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+def test_gradient_descent_on_the_cone_is_on_the_flow(run):
+    status, out, err = run(
+        "flow", "cone", "--start", 3, 4, "--method", "gradient_descent", "--step", 0.5, "--steps", 8
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("cone: corridor, speed 1, f_star 0; gradient descent\n")
+    assert "           2             3  1.8 2.4\n" in out
+    assert "distance from the gradient flow at time 4: " in out
+    assert float(out.split("time 4: ")[1].split()[0]) < 1e-12
+
+
+def test_negative_coordinates_and_formulas(run):
+    status, out, _ = run("flow", "x**2 - y", "--start", -1, -0.5, "--time", 2, "--json")
+    assert status == 0
+    path = json.loads(out)
+    assert path["points"][0] == [-1.0, -0.5]
+    assert path["points"][-1] == pytest.approx([-0.0183156389, 1.5], abs=1e-6)  # e^-4, 2 - 1/2
+    assert path["stopped"] == "time"
+
+
+def test_the_step_over_the_apex_is_told(run):
+    arguments = ("--method", "gradient_descent", "--step", 7, "--steps", 1)
+    _, out, _ = run("flow", "cone", "--start", 3, -4, *arguments)
+    assert "kink at time 5\n" in out
+    assert "the gradient flow ends before time 7" in out
+    _, out, _ = run("flow", "cone", "--start", 3, -4, "--time", 9)
+    assert "stopped: minimum;" in out
+
+
+@pytest.mark.parametrize("method", ["clr", "heavy_ball", "rk4", "implicit midpoint"])
+def test_every_method_is_reached(run, method):
+    status, out, _ = run("flow", "ellipse", "--start", 1, 1, "--method", method, "--steps", 3)
+    assert status == 0
+    assert "distance from the gradient flow" in out
+
+
+@pytest.mark.parametrize(
+    ("expression", "status", "words"),
+    [
+        ("sqrt(x**2 + y**2)", 0, "Hg = 0, speed 1\nexcluded: x = y = 0"),
+        ("-x", 0, "Hg = 0, speed 1"),
+        ("x*y", 1, "Hg = (1.375, 1.031) at x = 11/8, y = 33/32"),
+        ("x**2 + y**2", 1, "weak corridor"),
+    ],
+)
+def test_prove_answers_by_its_status(run, expression, status, words):
+    found, out, err = run("prove", expression)
+    assert (found, err) == (status, "")
+    assert words in out
+
+
+def test_undecided_is_a_status_of_its_own(run):
+    status, out, _ = run("prove", "sqrt(x**2 + y**2)", "--time-limit", 0.01)
+    assert status == 2
+    assert "undecided" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["flow", "kone", "--start", "1"], "unknown surface 'kone'; known are linear"),
+        (["flow", "cone"], "--start"),
+        (["flow", "cone", "--start", "0", "0"], "outside the domain or on a kink; the domain is"),
+        (["flow", "cone", "--start", "one"], "--start"),
+        (["flow", "cone", "--start", "1", "two"], "no such option or number: two"),
+        (["flow", "cone", "--start", "1", "2", "--stpe", "3"], "no such option or number: --stpe"),
+        (["flow", "linear", "--start", "1"], "the start needs 2 numbers, got 1"),
+        (["flow", "nuclear-norm", "--start", "1"], "needs 6 numbers, a 3 x 2 matrix row by row"),
+        (["flow", "cone", "--start", "1", "1", "--method", "magic"], "method must be one of"),
+        (["flow", "cone", "--start", "1", "1", "--time", "-1"], "time must be a positive number"),
+        (["flow", "x.__class__", "--start", "1"], "a dot has no place"),
+        (["prove", "sqrt(x"], "the expression cannot be read"),
+        (["prove", "__import__('os')"], "unknown function '__import__'"),
+        (["prove", "x", "--domain", "x"], "no condition"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(run, arguments, words):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("corridor: ")
+    assert err.count("\n") == 1
+    assert words in err
