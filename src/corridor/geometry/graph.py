@@ -46,7 +46,7 @@ def from_graph(loss: Tensor, params: Tensors) -> tuple[list[Tensor], list[Tensor
         )
     try:
         gradient = torch.autograd.grad(loss, live, create_graph=True, allow_unused=True)
-        check_used(gradient)
+        check_used(gradient, loss)
         used = [(p, g) for p, g in zip(live, gradient, strict=True) if g is not None]
         curved = [g for _, g in used if g.requires_grad]
         if not curved:  # the loss is linear
