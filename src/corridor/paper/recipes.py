@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from corridor.optim.clr import DEFAULT_MAX_LR
 from corridor.train.config import Config
 from corridor.train.sweep import Run
 
@@ -25,7 +26,7 @@ SMALL_BATCHES = {"demo": (16, 64, 256, 1024), "laptop": (16, 64, 250, 1000)}
 BATCHES = {**SMALL_BATCHES, "paper": (16, 64, 256, 1024, 4096)}
 IMAGENET_BATCHES = {"demo": (32, 128, 512), "laptop": (32, 100, 250), "paper": (256, 1024, 4096)}
 UNCAPPED: dict[str, Any] = {"optimizer": "clr", "lr": math.inf}
-DEFAULT: dict[str, Any] = {"optimizer": "clr"}
+DEFAULT: dict[str, Any] = {"optimizer": "clr", "lr": DEFAULT_MAX_LR}
 _END = 10**9  # runs of seconds: one checkpoint, at the end
 
 _DIGITS = {"data": "digits", "model": "cnn", "width": 16, "checkpoint_every": _END}
@@ -188,7 +189,7 @@ def figure4(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
 
     Example:
         >>> [run.name for run in figure4("demo", seeds=(0,))][:2]
-        ['clr-uncapped_b512_seed0', 'clr_b512_seed0']
+        ['clr-uncapped_b512_seed0', 'clr-1_b512_seed0']
     """
     return _runs(_RESNET18, scale, seeds, [UNCAPPED, DEFAULT], overrides)
 
@@ -227,7 +228,7 @@ def figure7(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
     Example:
         >>> runs = figure7("demo", seeds=(0,))
         >>> runs[0].name, runs[0].config.optimizer, runs[0].config.probe
-        ('clr_b256_seed0', 'clr', 2)
+        ('clr-1_b256_seed0', 'clr', 2)
     """
     return _runs(_PROBED, scale, seeds, [{**DEFAULT, "probe_curvature": True}], overrides)
 
