@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
     middle = len(p) // 2
     a, b = p[middle - 1], p[middle]
     axes.quiver(
-        *(a + [0, 0, 0.012 * span]), *(b - a), color=INK, linewidth=1.2, arrow_length_ratio=1.6,
+        *(a + np.array([0, 0, 0.012 * span])), *(b - a), color=INK, linewidth=1.2, arrow_length_ratio=1.6,
         zorder=11,
     )  # fmt: skip
 
@@ -97,7 +98,7 @@ def _turns(path: np.ndarray) -> list[int]:
     sizes = np.linalg.norm(moves, axis=1)
     kept = [i for i in range(len(moves)) if sizes[i] > 1e-3]
     units = {i: moves[i] / sizes[i] for i in kept}
-    bends = [b for a, b in zip(kept, kept[1:], strict=False) if units[a] @ units[b] < 0.999]
+    bends = [b for a, b in pairwise(kept) if units[a] @ units[b] < 0.999]
     return [0, *bends, len(path) - 1]
 
 

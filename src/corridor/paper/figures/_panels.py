@@ -1,4 +1,4 @@
-"""Panels of lines with bands: one description, drawn by matplotlib and, in the report, by plotly."""
+"""Panels of lines with bands, described once: for matplotlib, and for plotly in the report."""
 
 from __future__ import annotations
 

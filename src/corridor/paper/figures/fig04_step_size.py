@@ -72,8 +72,8 @@ def describe(folder: Path) -> Manifest:
     ]
     made = _common.manifest(results, TITLE, claims)
     note = (
-        "Shape of the step size: medians over twentieths of a run, while the training loss is above "
-        f"{LATE:g}; below it the step size is expected to rise again (cross-entropy's tail)."
+        "Shape of the step size: medians over twentieths of a run, while the training loss is "
+        f"above {LATE:g}; below it the step size is expected to rise again (cross-entropy's tail)."
     )
     notes = [*made.notes, note]
     return replace(made, caption=_common.stand_in(results) + made.caption, notes=notes)

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _noise(results: Results) -> Claim:
         f"B_n {words.number(found.noise)} images; log-log slope {found.slope:.2f} between the two "
         "smallest batches"
     )
-    rises = all(a < b for a, b in zip(rates, rates[1:], strict=False))
+    rises = all(a < b for a, b in pairwise(rates))
     if rises and found.explained > 0.9:
         return Claim(claim, measured, "holds")
     reason = (
