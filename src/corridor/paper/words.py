@@ -42,7 +42,8 @@ def number(value: float, digits: int = 2) -> str:
     """
     if not math.isfinite(value):
         return "–"
-    return f"{value:.0f}" if float(value).is_integer() and value >= 1 else f"{value:.{digits}g}"
+    whole = (value >= 1 and float(value).is_integer()) or 100 <= value < 1e6
+    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
 
 
 def cell(values: Sequence[float | None], digits: int = 2) -> str:

@@ -68,8 +68,8 @@ def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
     middle = len(p) // 2
     a, b = p[middle - 1], p[middle]
     axes.quiver(
-        *(a + np.array([0, 0, 0.012 * span])), *(b - a), color=INK, linewidth=1.2, arrow_length_ratio=1.6,
-        zorder=11,
+        *(a + np.array([0, 0, 0.012 * span])), *(b - a), color=INK, linewidth=1.2,
+        arrow_length_ratio=1.6, zorder=11,
     )  # fmt: skip
 
 
