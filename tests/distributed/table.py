@@ -1,6 +1,6 @@
 """The table of layouts in docs/distributed.md.
 
-    python -m tests.distributed.table        runs all layouts and writes the page
+python -m tests.distributed.table        runs all layouts and writes the page
 """
 
 from __future__ import annotations

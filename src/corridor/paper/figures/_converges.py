@@ -81,4 +81,4 @@ def _where(setting: Setting, count: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if math.isfinite(share) else "all"
+    return f"{words.number(100 * share)} %" if math.isfinite(share) else "all"
