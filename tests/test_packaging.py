@@ -25,6 +25,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path):
     names = zipfile.ZipFile(next(dist.glob("*.whl"))).namelist()
     assert "corridor/py.typed" in names
     assert "corridor/paper/report/template.html" in names
+    assert "corridor/paper/report/interactive.html" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert all(name.startswith(("corridor/", "corridor-")) for name in names)
 
@@ -33,6 +34,13 @@ def test_the_sdist_holds_the_tests(dist: Path):
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         names = archive.getnames()
     assert any(name.endswith("tests/optim/test_safety.py") for name in names)
+
+
+def test_importing_corridor_imports_none_of_what_its_calls_need():
+    wanted = "scipy", "skfmm", "matplotlib", "plotly", "typer", "sklearn"
+    program = f"import sys, corridor; print([n for n in {wanted!r} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 PROGRAM = """

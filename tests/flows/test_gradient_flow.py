@@ -93,6 +93,14 @@ def test_leaving_the_domain_has_a_time():
     assert float(blow_up.times[-1]) == pytest.approx(0.5, abs=1e-6)
 
 
+def test_a_cut_where_the_loss_jumps_ends_the_flow():
+    """The gradient is the same on both sides of the cut; the loss is not."""
+    start = torch.tensor([-1.53, -2.1], dtype=torch.float64)
+    path = gradient_flow(DevelopableHelicoid(0.6), start, 2.5)
+    assert path.stopped == "left the domain"
+    assert float(path.end[1].abs()) < 1e-9
+
+
 def test_paths_are_read_at_given_times_and_between():
     wanted = [0.0, 0.25, 1.0]
     path = gradient_flow(Quadratic(), START, 1.0, at=wanted)

@@ -150,6 +150,29 @@ class WrongTwice(torch.autograd.Function):
         return 3 * ctx.x**2 * grad
 
 
+class Hungry(torch.autograd.Function):
+    """x^3, for whose recorded backward pass there is no memory."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, grad):
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+        return 3 * ctx.saved_tensors[0] ** 2 * grad
+
+
+def test_where_memory_ends_differences_serve():
+    x = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    found = jet(lambda: Hungry.apply(x).sum(), [x])
+    assert found.engine.name == "central_differences"
+    assert "tried to allocate" in found.engine.why
+    assert torch.allclose(found.hessian_gradient[0], 18 * x.detach() ** 3, rtol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_check_finds_a_wrong_second_derivative(dtype: torch.dtype):
     x = nn.Parameter(torch.tensor([1.0, 2.0, 0.5], dtype=dtype))

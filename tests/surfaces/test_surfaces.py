@@ -43,7 +43,7 @@ def test_the_verdict_is_that_of_the_dense_hessian(name: str):
     for x in loss.sample(30, seed=3):
         g, H = derivatives(loss, x)
         size = float(g.norm() * torch.linalg.matrix_norm(H, 2))
-        if size == 0.0:
+        if size < 1e-10:  # H is rounding alone
             continue
         Hg = H @ g
         crooked.append(float(Hg.norm()) / size)
@@ -134,7 +134,7 @@ def test_corridors_stay_corridors_when_moved_and_scaled(a, b, slope, level, angl
     x = torch.tensor([[4.0, 5.5]], dtype=torch.float64, requires_grad=True)
     (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
     (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
-    assert float(g.norm()) == pytest.approx(slope, rel=1e-12)
+    assert float(g.detach().norm()) == pytest.approx(slope, rel=1e-12)
     assert float(Hg.norm()) <= 1e-13 * max(1.0, slope**2)
 
 

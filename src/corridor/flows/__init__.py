@@ -10,8 +10,10 @@ from corridor.flows.discrete import (
     stochastic_descent,
 )
 from corridor.flows.drift import Drift, drift
+from corridor.flows.fixed import fixed_step_flow
 from corridor.flows.integrate import gradient_flow, modified_flow
 from corridor.flows.methods import TABLES, Table
+from corridor.flows.network import network_loss
 from corridor.flows.trajectory import Event, Trajectory
 
 __all__ = [
@@ -22,12 +24,14 @@ __all__ = [
     "Trajectory",
     "clr_descent",
     "drift",
+    "fixed_step_flow",
     "gradient_descent",
     "gradient_flow",
     "heavy_ball",
     "mean_epoch",
     "mean_loss",
     "modified_flow",
+    "network_loss",
     "runge_kutta",
     "stochastic_descent",
 ]

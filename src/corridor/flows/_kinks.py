@@ -115,7 +115,9 @@ def _jump(solver: Solver, wait: float, before_time: float) -> Met | None:
     beyond = x + 2.0 * wait * v
     room = solver.land.margin(beyond)
     value = solver.land.number(beyond)
-    if (room is not None and room < 0.0) or value != value:
+    fall = 10.0 * float(v.norm()) * float((beyond - x).norm())
+    torn = abs(value - solver.land.number(x)) > fall + 1e-9 * abs(value)  # a cut, where E jumps
+    if (room is not None and room < 0.0) or value != value or torn:
         _finish(solver, met, x + wait * v, before_time)
         return Met(met, "exit", "left the domain")
     return _cross(solver, met, x + wait * v, beyond, v, before_time)

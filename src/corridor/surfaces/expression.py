@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
@@ -100,7 +101,9 @@ def _grammar(text: str) -> ast.expr:
     if len(text) > LONGEST:
         raise ValueError(f"the expression is longer than {LONGEST} characters")
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's own, about odd spellings
+            return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise ValueError(f"the expression cannot be read: {reason}") from None

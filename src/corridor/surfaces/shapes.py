@@ -307,7 +307,7 @@ class Curve(Shape):
         with torch.no_grad():
             distances = norm(x[..., None, :] - self.places.to(x))
             t = self.times.to(x)[distances.argmin(-1)]
-            for _ in range(5):
+            for _ in range(3):
                 t = self._newton(x, t)
         return self._newton(x, t)
 

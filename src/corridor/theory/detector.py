@@ -123,7 +123,7 @@ def _numbers(land: Landscape, x: Tensor, size: float) -> tuple[float, float, flo
     curvature = max(curvature, float(Hg.norm()) / speed)
     if not math.isfinite(curvature):
         return None
-    flat = torch.finfo(x.dtype).eps ** 0.65 * speed / size
+    flat = torch.finfo(x.dtype).eps ** 0.25 * speed / size  # a bend not worth the name
     unit = max(curvature, flat)
     crooked = float(Hg.norm()) / (unit * speed)
     bent = float((Hg - g * (g @ Hg) / (g @ g)).norm()) / (unit * speed)

@@ -53,7 +53,7 @@ def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
 def _corridor(axes: Any, scene: dict[str, Any], view: tuple[float, float]) -> None:
     mesh = _array(scene["mesh"])
     x, y, z = mesh[..., 0], mesh[..., 1], mesh[..., 2]
-    _surface(axes, x, y, z, 0.92)
+    _surface(axes, x, y, z)
     span = np.nanmax(z) - np.nanmin(z)
     for line in scene["lines"]:
         p = _array(line)
@@ -67,17 +67,16 @@ def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
     """A head in the middle of a line, pointing down it."""
     middle = len(p) // 2
     a, b = p[middle - 1], p[middle]
-    axes.quiver(
-        *(a + np.array([0, 0, 0.012 * span])), *(b - a), color=INK, linewidth=1.2,
-        arrow_length_ratio=1.6, zorder=11,
-    )  # fmt: skip
+    tail = a + np.array([0.0, 0.0, 0.012 * span])
+    style = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 0.9, "zorder": 11}
+    axes.quiver(*tail, *(b - a), **style)
 
 
 def _glued(axes: Any, data: dict[str, Any]) -> None:
     scene = data["scenes"]["landscape"]
     mesh = _array(scene["mesh"])
     x, y, z = mesh[..., 0], mesh[..., 1], mesh[..., 2]
-    _surface(axes, x, y, z, 1.0)
+    _surface(axes, x, y, z)
     for line in scene["lines"]:
         p = _array(line)
         p = p[(np.abs(p[:, :2]) <= 3.0).all(1)]
@@ -102,7 +101,7 @@ def _turns(path: np.ndarray) -> list[int]:
     return [0, *bends, len(path) - 1]
 
 
-def _surface(axes: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray, alpha: float) -> None:
+def _surface(axes: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
     """A shaded surface in one lightness ramp, so that it reads in grey."""
     from matplotlib import colormaps
     from matplotlib.colors import LightSource, Normalize
@@ -112,10 +111,9 @@ def _surface(axes: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray, alpha: floa
     colours = colormaps["cividis"](ramp(z))
     shade = light.hillshade(np.nan_to_num(z), vert_exag=0.6, fraction=0.7)
     colours[..., :3] = np.clip(colours[..., :3] * (0.72 + 0.4 * shade[..., None]), 0, 1)
-    colours[..., 3] = alpha
     axes.plot_surface(
         x, y, z, facecolors=colours, rcount=z.shape[0], ccount=z.shape[1], linewidth=0,
-        antialiased=False, shade=False,
+        antialiased=False, rasterized=True, shade=False,
     )  # fmt: skip
 
 

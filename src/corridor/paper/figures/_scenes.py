@@ -10,9 +10,17 @@ import torch
 from torch import Tensor
 
 from corridor.optim import step_size as rules
-from corridor.surfaces import Cone, DevelopableHelicoid, DistanceTo, Surface, flower, landscape
+from corridor.surfaces import (
+    Cone,
+    DevelopableHelicoid,
+    DistanceTo,
+    Glued,
+    Surface,
+    flower,
+    landscape,
+)
 
-FINE = 0.01  # step of the paths that stand for the gradient flow
+FINE = 0.02  # step of the paths that stand for the gradient flow
 EDGE = 3.0
 
 
@@ -53,7 +61,7 @@ def scenes() -> dict[str, Scene]:
             "tangents of a helix",
             DevelopableHelicoid(0.6),
             _polar(0.6, 2.6, 0.999),
-            _circle(2.6, ring[:-1] - 2.2),
+            _circle(2.6, ring[:-2] - 1.7),
             2.5,
             -1.5,
         ),
@@ -114,16 +122,38 @@ def slopes(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
     """Paths of gradient flow, gradient descent, heavy ball and CLR from many starts.
 
-    The flow is followed by steps of 0.01, which are exact inside a corridor (theorem 3.1) and
+    The flow is followed by steps of 0.02, which are exact inside a corridor (theorem 3.1). In a
+    single corridor paths end where they leave it; on a glued surface they go on, and the flow's
     slide along a crease where two corridors meet at the bottom of a valley.
 
     Returns:
-        [steps + 1, s, 2] by method.
+        [steps + 1, s, 2] by method, NaN past a path's end.
     """
+    walked = _paths(scene, starts)
+    if not isinstance(scene.loss, Glued):
+        walked = {method: _inside(scene.loss, rows) for method, rows in walked.items()}
+    walked["gradient flow"] = walked["gradient flow"][:: round(0.1 / FINE)]
+    return walked
+
+
+def _inside(loss: Surface, rows: Tensor) -> Tensor:
+    """Paths cut, by NaN, before the first step that may have met a kink.
+
+    A segment no longer than the margins at its two ends together meets none.
+    """
+    with torch.no_grad():
+        room = loss.domain.margin(rows)
+    length = (rows[1:] - rows[:-1]).norm(dim=-1)
+    clear = (length <= room[1:] + room[:-1] + 1e-6).cumprod(0).bool()
+    kept = torch.cat([torch.ones_like(clear[:1]), clear])
+    return torch.where(kept[..., None], rows, torch.nan)
+
+
+def _paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
     h, steps = scene.step, round(scene.time / scene.step)
     fine = _walk(scene, starts, lambda g, v, e: -FINE * g, round(scene.time / FINE))
     return {
-        "gradient flow": fine[:: max(1, round(0.1 / FINE))],
+        "gradient flow": fine,
         "gradient descent": _walk(scene, starts, lambda g, v, e: -h * g, steps),
         "heavy ball": _walk(scene, starts, lambda g, v, e: 0.7 * v - 0.5 * h * g, 2 * steps),
         "CLR": _walk(scene, starts, lambda g, v, e: -_clr(scene, e, g)[:, None] * g, 4),
