@@ -41,7 +41,8 @@ def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
     live = [p for p in guard.params if p.requires_grad]
     if any(_reduce.is_sharded(p) for p in live):  # the graph holds gathered copies of them
         found = guard.backward(value)
-        loss = _reduce.mean_over_ranks(loss)  # theirs are averages already
+        loss = loss.clone()
+        average(guard, [loss])  # the gradients are averages already
     else:
         found = torch.autograd.grad(value, live, allow_unused=True)
     check_used(found, value)
