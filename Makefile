@@ -29,7 +29,7 @@ test: setup
 	$(BIN)/pytest -m "not slow"
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -rs
 
 lint: setup
 	$(BIN)/ruff check .

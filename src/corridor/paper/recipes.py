@@ -259,7 +259,8 @@ def figure9(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
     sizes = BATCHES[scale]
     settings = [{**form, "batch_size": size} for size in sizes for form in (UNCAPPED, DEFAULT)]
     settings += [{**_sgd(rate), "batch_size": sizes[0]} for rate in (0.01, 0.1)]
-    return _runs(_RESNET18, scale, seeds, settings, overrides)
+    bases = {**_RESNET18, "demo": {**_RESNET18["demo"], "epochs": 15}}  # small batches: many steps
+    return _runs(bases, scale, seeds, settings, overrides)
 
 
 def caps(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
