@@ -185,23 +185,33 @@ def _figure(number: int, out: Path, **options: Any) -> None:
     print(f"figure {number} in {out / 'figures'}")
 
 
-def _reproduce(out: Path, **options: Any) -> None:
+def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
     """Make all figures of the paper, and the report."""
-    from corridor.paper import report
+    from corridor.paper import committed, report
     from corridor.paper.figures import FIGURES
 
     for number in FIGURES:
         _make_figure(number, out=out, **options)
+    if keep is not None:
+        committed.keep(out, keep)
     print(f"report in {report.build(out)}")
 
 
+_keep = inspect.Parameter(
+    "keep",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        Path | None, typer.Option(help="Folder to copy the numbers behind the figures to.")
+    ],
+)
 _number = inspect.Parameter(
     "number",
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
     annotation=Annotated[int, typer.Argument(help="The figure's number in the paper.")],
 )
 app.command("figure")(_with_parameters(_figure, [_number, *_figure_options()]))
-app.command("reproduce")(_with_parameters(_reproduce, _figure_options()))
+app.command("reproduce")(_with_parameters(_reproduce, [*_figure_options(), _keep]))
 
 
 @app.command()
@@ -216,6 +226,32 @@ def probe(
     found = view(run, level=level, batches=batches)
     print(found.summary(level))
     print(f"drawn in {found.image}")
+
+
+@app.command()
+def redraw(
+    results: Annotated[Path, typer.Argument(help="Folder of kept numbers, results/laptop.")],
+    out: Annotated[Path, typer.Option(help="Folder of figures and report.")] = Path("out"),
+) -> None:
+    """Draw all figures, and the report, from kept numbers, without training."""
+    from corridor.paper import committed, report
+
+    committed.redraw(results, out)
+    print(f"report in {report.build(out)}")
+
+
+@app.command()
+def verdicts(
+    results: Annotated[Path, typer.Argument(help="Folder of kept numbers.")] = Path("results"),
+    page: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/results.md"),
+) -> None:
+    """Write the page of verdicts from kept numbers."""
+    from corridor.paper import committed
+    from corridor.train.files import atomic
+
+    with atomic(page) as file:
+        file.write(committed.verdicts(results).encode())
+    print(f"verdicts in {page}")
 
 
 @app.command()

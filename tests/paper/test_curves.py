@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corridor.paper.curves import Curve, band, first_below, running_mean, spread
+from corridor.paper.curves import POINTS, Curve, _thin, band, first_below, running_mean, spread
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.integers(1, 10))
@@ -31,14 +31,25 @@ def test_spread_counts_a_missing_value_as_infinite():
 
 
 def curve(steps: list[int], loss: list[float]) -> Curve:
-    return Curve("finished", steps, loss, loss, [], [], None, 1.0, loss[-1], math.nan)
+    return Curve(
+        "finished", steps, loss, loss, [], [], None, 1.0, 1.0, 1.0, 1.0, loss[-1], math.nan
+    )
 
 
 def test_a_band_covers_the_steps_that_all_runs_have():
     values = band([curve([1, 2, 3], [3.0, 2.0, 1.0]), curve([1, 2], [5.0, 1.0])], "loss")
-    assert values == {"x": [1, 2], "low": [3.0, 1.0], "median": [3.0, 1.0], "high": [5.0, 2.0]}
+    assert values == {"x": [1, 2], "low": [3.0, 1.0], "median": [4.0, 1.5], "high": [5.0, 2.0]}
 
 
 def test_a_huge_loss_leaves_no_trace_in_later_means():
     means = running_mean([1e17, 1e-3, 1e-3, 2e-3], 2)
     assert means[2:] == pytest.approx([1e-3, 1.5e-3])
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+def test_runs_of_unequal_length_keep_the_same_places(first: int, second: int):
+    short, long = sorted((first, second))
+    kept = {*_thin(short)}
+    assert {place for place in _thin(long)[:-1] if place < short} <= kept
+    assert len(kept) <= POINTS + 1
+    assert {0, short - 1} <= kept

@@ -14,6 +14,9 @@ from corridor.paper.curves import Curve
 from corridor.paper.figures import fig02_clr_against_fixed as fig02
 from corridor.paper.figures import figure
 from corridor.paper.figures._manifest import read_manifest
+from corridor.paper.results import Group, Results, Setting
+from corridor.paper.words import diverged
+from corridor.train.config import Config
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def test_the_demo_recipe_asks_the_papers_question():
     assert {c.seed for c in configs} == {0, 1, 2}
     rates = {c.lr for c in configs if c.optimizer == "sgd"}
     assert len(rates) >= 5
-    assert {c.lr for c in configs if c.optimizer == "clr"} == {math.inf, None}
+    assert {c.lr for c in configs if c.optimizer == "clr"} == {math.inf, 1.0}
     only_these_differ = {replace(c, optimizer="clr", lr=None, seed=0) for c in configs}
     assert len(only_these_differ) == 1
 
@@ -46,7 +49,7 @@ def test_every_scale_gives_complete_configs(scale: str):
 def test_unknown_scales_and_figures_are_one_line():
     with pytest.raises(ValueError, match="scale must be one of demo, laptop, paper"):
         recipes.figure2("huge")
-    with pytest.raises(ValueError, match="figure must be one of 1, 2, 7"):
+    with pytest.raises(ValueError, match="figure must be one of 1, 2"):
         figure(99)
 
 
@@ -66,8 +69,7 @@ def test_images_manifest_and_report_are_made(out: Path):
     for claim in manifest.claims:
         assert claim.verdict in page
     assert "data:image/png;base64," in page
-    assert "http://" not in page
-    assert "https://" not in page
+    assert "<script src=" not in page
 
 
 def test_drawing_again_trains_nothing_and_gives_the_same_picture(out: Path):
@@ -95,24 +97,32 @@ def test_a_manifest_of_another_version_is_one_line(tmp_path: Path):
 
 def made_up(steps: int | None, accuracy: float, lr: float, final: float = 0.001) -> Curve:
     loss = [2.3, final]
-    return Curve("finished", [1, 2], loss, [lr, lr], [2], [accuracy], steps, lr, final, accuracy)
+    rates = [lr, lr]
+    return Curve(
+        "finished", [1, 2], loss, rates, [2], [accuracy], steps, lr, lr, lr, lr, final, accuracy
+    )
 
 
-def verdicts(clr: Curve, fixed: dict[str, Curve]) -> list[str]:
-    curves = {"clr-uncapped": [clr], **{f"sgd-{k}": [v] for k, v in fixed.items()}}
-    return [claim.verdict for claim in fig02._claims(curves, {"cap": 1.0})]
+def verdicts(clr: Curve, fixed: dict[float, Curve]) -> list[str]:
+    settings = {"clr": Setting(Config(optimizer="clr", lr=math.inf), [clr])}
+    for rate, curve in fixed.items():
+        settings[str(rate)] = Setting(Config(optimizer="sgd", lr=rate), [curve])
+    groups = {"CIFAR-10": Group("Digits", 10, 5, settings)}
+    results = Results(2, "demo", [0], {}, 0.01, [], {}, groups)
+    return [claim.verdict for claim in fig02._claims(results)]
 
 
 def test_verdicts_follow_the_numbers():
     fast, slow = made_up(10, 0.9, 0.5), made_up(20, 0.95, 1.0)
-    assert verdicts(fast, {"1": slow}) == ["holds", "holds"]
-    assert verdicts(slow, {"0.5": fast}) == ["does not hold", "undecided"]  # no larger rate ran
+    assert verdicts(fast, {1.0: slow}) == ["holds", "holds"]
+    assert verdicts(slow, {0.5: fast}) == ["does not hold", "undecided"]  # no larger rate ran
     never = made_up(None, 0.1, 1.0)
-    assert verdicts(never, {"1": never})[0] == "undecided"
-    assert verdicts(never, {"1": fast})[0] == "does not hold"
+    assert verdicts(never, {1.0: never})[0] == "undecided"
+    assert verdicts(never, {1.0: fast})[0] == "does not hold"
+    assert verdicts(fast, {1.0: fast})[0] == "holds under a tie in steps"
 
 
 def test_divergence_is_a_loss_that_ends_where_it_began():
-    assert fig02.diverged(made_up(None, 0.1, 30.0, final=2.4))
-    assert fig02.diverged(replace(made_up(None, 0.1, 30.0), status="diverged"))
-    assert not fig02.diverged(made_up(None, 0.1, 0.01, final=1.8))
+    assert diverged(made_up(None, 0.1, 30.0, final=2.4))
+    assert diverged(replace(made_up(None, 0.1, 30.0), status="diverged"))
+    assert not diverged(made_up(None, 0.1, 0.01, final=1.8))

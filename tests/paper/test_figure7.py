@@ -52,7 +52,7 @@ def test_images_manifest_and_report_are_made(out: Path):
 
 
 def test_the_numbers_are_those_of_the_runs(out: Path):
-    lines = fig07.probed(read_run(out / "runs" / "fig07" / "clr_seed0"))
+    lines = fig07.probed(read_run(out / "runs" / "probed" / "clr-1_b256_seed0"))
     rows = dict(zip(fig07.ROWS, read_manifest(out / "figures" / "fig07").rows, strict=True))
     assert rows["steps in a near-corridor"][1] == f"{fig07.near_corridor(lines):.0%}"
     for line in lines:
@@ -96,7 +96,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path: Path)
 
 
 def test_corridor_probe_draws_a_probed_run(out: Path, capsys: pytest.CaptureFixture[str]):
-    run = out / "runs" / "fig07" / "clr_seed0"
+    run = out / "runs" / "probed" / "clr-1_b256_seed0"
     assert cli.main(["probe", str(run), "--level", "100"]) == 0
     said = capsys.readouterr().out
     count = len(fig07.probed(read_run(run)))

@@ -11,7 +11,7 @@ from typing import Any
 
 from corridor.train.record import RunRecord, read_run
 
-POINTS = 400
+POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Curve:
         test_accuracy: between 0 and 1, one an evaluation.
         steps_to_target: steps until `loss` first fell below the target; None if it never did.
         mean_lr: mean step size until then, or over all steps.
+        median_lr: median step size over all steps.
+        max_lr: the largest step size.
+        matched_clr: median of loss over squared gradient norm, before any cap, while `loss` is
+            between 0.5 and 0.9 of its first value: the same stretch of training in every run.
         final_loss: the last of `loss`; inf if the run diverged.
         best_accuracy: the best of all evaluations; -inf without any.
     """
@@ -39,6 +43,9 @@ class Curve:
     test_accuracy: list[float]
     steps_to_target: int | None
     mean_lr: float
+    median_lr: float
+    max_lr: float
+    matched_clr: float
     final_loss: float
     best_accuracy: float
 
@@ -95,22 +102,44 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
         test_accuracy=accuracy,
         steps_to_target=reached,
         mean_lr=statistics.fmean(rates[:reached]) if rates else math.nan,
+        median_lr=statistics.median(rates) if rates else math.nan,
+        max_lr=max(rates, default=math.nan),
+        matched_clr=_matched_clr(run, loss),
         final_loss=loss[-1] if loss and status == "finished" else math.inf,
         best_accuracy=max(accuracy, default=-math.inf),
     )
 
 
+def _matched_clr(run: RunRecord, loss: Sequence[float]) -> float:
+    """CLR of the batches, whatever the optimizer did with it, over one stretch of the loss."""
+    found = [
+        line["loss"] / line["grad_norm"] ** 2
+        for line, mean in zip(run.steps, loss, strict=True)
+        if 0.5 * loss[0] <= mean <= 0.9 * loss[0] and line["grad_norm"] > 0
+    ]
+    return statistics.median(found) if found else math.nan
+
+
 def _thin(count: int) -> list[int]:
-    """At most `POINTS` places, the first and the last among them."""
-    if count <= POINTS:
-        return list(range(count))
-    return sorted({round(k * (count - 1) / (POINTS - 1)) for k in range(POINTS)})
+    """Every 2^k-th place and the last, about `POINTS` in all; a shorter run keeps the same places.
+
+    >>> _thin(3), _thin(POINTS * 2)[:3]
+    ([0, 1, 2], [0, 2, 4])
+    """
+    stride = 1
+    while count / stride > POINTS:
+        stride *= 2
+    return sorted({*range(0, count, stride), *range(count - 1, count)})
 
 
 def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
-    """Lowest, median and highest, a missing value counting as infinity."""
+    """Lowest, median and highest, a missing value counting as infinity.
+
+    >>> spread([4.0, 1.0])
+    (1.0, 2.5, 4.0)
+    """
     numbers = sorted(math.inf if v is None else v for v in values)
-    return numbers[0], statistics.median_low(numbers), numbers[-1]
+    return numbers[0], statistics.median(numbers), numbers[-1]
 
 
 def band(curves: Sequence[Curve], name: str, at: str = "steps") -> dict[str, list[Any]]:

@@ -2,20 +2,141 @@
 
 A scale keeps an experiment's question and shrinks its work: ``demo`` runs on embedded digits in
 minutes on two cores, ``laptop`` on a part of CIFAR-10, ``paper`` with the paper's networks on all
-of it.
+of the paper's data. A run's name tells its optimizer, its cap or rate, its batch size and its seed,
+so that figures that ask for the same run share it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
+from corridor.optim.clr import DEFAULT_MAX_LR
 from corridor.train.config import Config
 from corridor.train.sweep import Run
 
 SCALES = ("demo", "laptop", "paper")
+FIXED_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+FEWER_RATES = (0.01, 0.1, 0.3, 1.0, 3.0, 30.0)
+SLOW_RATES = (0.01, 0.1, 1.0, 3.0)
+IMAGENET_CAP = 10.0
+SMALL_BATCHES = {"demo": (16, 64, 256, 1024), "laptop": (16, 64, 250, 1000)}
+BATCHES = {**SMALL_BATCHES, "paper": (16, 64, 256, 1024, 4096)}
+IMAGENET_BATCHES = {"demo": (32, 128, 512), "laptop": (32, 100, 250), "paper": (256, 1024, 4096)}
+UNCAPPED: dict[str, Any] = {"optimizer": "clr", "lr": math.inf}
+DEFAULT: dict[str, Any] = {"optimizer": "clr", "lr": DEFAULT_MAX_LR}
+_END = 10**9  # runs of seconds: one checkpoint, at the end
+
+_DIGITS = {"data": "digits", "model": "cnn", "width": 16, "checkpoint_every": _END}
+_CIFAR_PART = {"data": "cifar10", "image_size": 16, "checkpoint_every": 500, "keep": 1}
+_FULL = {"precision": "bfloat16", "channels_last": True}
+_CIFAR_FULL = {"data": "cifar10", "epochs": 100, "batch_size": 4096, **_FULL}
+
+_RESNET18: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, "batch_size": 512, "epochs": 60},
+    "laptop": {
+        **_CIFAR_PART,
+        "train_limit": 1000,
+        "model": "resnet8",
+        "batch_size": 250,
+        "epochs": 40,
+        "eval_every": 10,
+    },
+    "paper": {**_CIFAR_FULL, "model": "resnet18"},
+}
+_BOTTLENECK = {"model": "resnet50", "width": 4}
+_IMAGENET: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, "augment": True, "batch_size": 512, "epochs": 15, "eval_every": 5},
+    "laptop": {
+        **_CIFAR_PART,
+        **_BOTTLENECK,
+        "width": 8,
+        "train_limit": 2000,
+        "augment": True,
+        "batch_size": 250,
+        "epochs": 10,
+        "eval_every": 5,
+    },
+    "paper": {
+        "data": "imagenet",
+        "model": "resnet50",
+        "augment": True,
+        "batch_size": 4096,
+        "epochs": 90,
+        "workers": 12,
+        **_FULL,
+    },
+}
+_RESNET50: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, **_BOTTLENECK, "batch_size": 128, "epochs": 4},
+    "laptop": {
+        **_CIFAR_PART,
+        **_BOTTLENECK,
+        "width": 8,
+        "train_limit": 1000,
+        "batch_size": 100,
+        "epochs": 20,
+        "eval_every": 10,
+    },
+    "paper": {**_CIFAR_FULL, "model": "resnet50"},
+}
+_VGG: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, "model": "vgg16", "width": 8, "batch_size": 128, "epochs": 6},
+    "laptop": {
+        **_CIFAR_PART,
+        "model": "vgg16",
+        "width": 16,
+        "train_limit": 1000,
+        "batch_size": 100,
+        "epochs": 20,
+        "eval_every": 10,
+    },
+    "paper": {**_CIFAR_FULL, "model": "vgg16"},
+}
+_PROBED: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, "batch_size": 256, "epochs": 30, "probe": 2},
+    "laptop": {
+        **_CIFAR_PART,
+        "train_limit": 1000,
+        "model": "resnet8",
+        "batch_size": 250,
+        "epochs": 40,
+        "eval_every": 10,
+        "probe": 8,
+    },
+    "paper": {
+        "data": "cifar10",
+        "model": "resnet18",
+        "batch_size": 4096,
+        "epochs": 100,
+        "channels_last": True,
+        "probe": 10,
+    },
+}
+_CAPPED: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, "batch_size": 512, "epochs": 60},
+    "laptop": {
+        **_CIFAR_PART,
+        "train_limit": 5000,
+        "model": "resnet8",
+        "batch_size": 500,
+        "steps": 160,
+        "eval_every": 8,
+    },
+    "paper": {**_CIFAR_FULL, "model": "resnet8"},
+}
+
+
+def setting_name(config: Config) -> str:
+    """Optimizer, cap or rate, and batch size of a config, as its run's folder spells them.
+
+    Example:
+        >>> setting_name(Config(optimizer="clr", lr=math.inf, batch_size=512))
+        'clr-uncapped_b512'
+    """
+    rate = "" if config.lr is None else f"-{config.lr:g}".replace("-inf", "-uncapped")
+    return f"{config.optimizer}{rate}_b{config.batch_size}"
 
 
 def figure2(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
@@ -38,50 +159,58 @@ def figure2(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
     Example:
         >>> runs = figure2("demo", seeds=(0,))
         >>> runs[0].name, runs[0].config.optimizer, runs[0].config.data
-        ('clr-uncapped_seed0', 'clr', 'digits')
+        ('clr-uncapped_b512_seed0', 'clr', 'digits')
     """
-    base = _figure2_base(scale)
-    if "model" in overrides:
-        base.pop("width", None)  # another network has its own
-    if overrides.keys() & {"data", "data_dir", "model"}:
-        base.pop("checkpoint_every", None)  # it may take long
-    base |= overrides
-    settings = {
-        "clr-uncapped": {"optimizer": "clr", "lr": math.inf},
-        "clr": {"optimizer": "clr"},
-        **{f"sgd-{lr:g}": {"optimizer": "sgd", "lr": lr} for lr in FIXED_RATES},
-    }
-    return [
-        Run(f"{name}_seed{seed}", replace(Config(**base), **setting, seed=seed))
-        for seed in seeds
-        for name, setting in settings.items()
-    ]
+    rates = FEWER_RATES if scale == "laptop" else FIXED_RATES
+    return _runs(_RESNET18, scale, seeds, [UNCAPPED, DEFAULT, *map(_sgd, rates)], overrides)
 
 
-FIXED_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+def figure3(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """ResNet-50 on ImageNet at several batch sizes, CLR capped at 10: the paper's figure 3.
 
+    Below paper scale a stand-in: augmented images of another data set, so that the network cannot
+    learn them by heart, and a narrow network.
 
-def _figure2_base(scale: str) -> dict[str, Any]:
+    Example:
+        >>> [run.name for run in figure3("demo", seeds=(0,))]
+        ['clr-10_b32_seed0', 'clr-10_b128_seed0', 'clr-10_b512_seed0']
+    """
     check_scale(scale)
-    demo = {"data": "digits", "model": "cnn", "width": 16, "batch_size": 512, "epochs": 60}
-    laptop = {
-        "data": "cifar10",
-        "image_size": 16,
-        "train_limit": 10_000,
-        "model": "resnet8",
-        "batch_size": 1000,
-        "epochs": 30,
-    }
-    paper = {
-        "data": "cifar10",
-        "model": "resnet18",
-        "batch_size": 4096,
-        "epochs": 100,
-        "precision": "bfloat16",
-        "channels_last": True,
-    }
-    demo["checkpoint_every"] = 10**9  # seconds long: one checkpoint, at the end
-    return {"demo": demo, "laptop": laptop, "paper": paper}[scale]
+    settings = [
+        {"optimizer": "clr", "lr": IMAGENET_CAP, "batch_size": size}
+        for size in IMAGENET_BATCHES[scale]
+    ]
+    return _runs(_IMAGENET, scale, seeds, settings, overrides)
+
+
+def figure4(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """CLR's step size along training on both data sets: those runs of figures 2 and 3.
+
+    Example:
+        >>> [run.name for run in figure4("demo", seeds=(0,))][:2]
+        ['clr-uncapped_b512_seed0', 'clr-1_b512_seed0']
+    """
+    return _runs(_RESNET18, scale, seeds, [UNCAPPED, DEFAULT], overrides)
+
+
+def figure5(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """ResNet-50 on CIFAR-10: the paper's figure 5.
+
+    Example:
+        >>> figure5("paper", seeds=(0,))[0].config.model
+        'resnet50'
+    """
+    return _runs(_RESNET50, scale, seeds, [UNCAPPED, DEFAULT], overrides)
+
+
+def figure6(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """VGG on CIFAR-10: the paper's figure 6.
+
+    Example:
+        >>> figure6("paper", seeds=(0,))[0].config.model
+        'vgg16'
+    """
+    return _runs(_VGG, scale, seeds, [UNCAPPED, DEFAULT], overrides)
 
 
 def figure7(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
@@ -98,30 +227,85 @@ def figure7(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
     Example:
         >>> runs = figure7("demo", seeds=(0,))
         >>> runs[0].name, runs[0].config.optimizer, runs[0].config.probe
-        ('clr_seed0', 'clr', 2)
+        ('clr-1_b256_seed0', 'clr', 2)
+    """
+    return _runs(_PROBED, scale, seeds, [{**DEFAULT, "probe_curvature": True}], overrides)
+
+
+def figure8(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """Figure 3's largest batch, and gradient descent at fixed rates beside it: figure 8.
+
+    Example:
+        >>> [run.name for run in figure8("demo", seeds=(0,))][:2]
+        ['clr-10_b512_seed0', 'sgd-0.01_b512_seed0']
     """
     check_scale(scale)
-    demo = {"data": "digits", "model": "cnn", "width": 16, "batch_size": 256, "epochs": 30}
-    laptop = {
-        "data": "cifar10",
-        "train_limit": 10_000,
-        "model": "resnet8",
-        "batch_size": 250,
-        "epochs": 20,
-    }
-    paper = {
-        "data": "cifar10",
-        "model": "resnet18",
-        "batch_size": 4096,
-        "epochs": 100,
-        "channels_last": True,
-    }
-    every = {"demo": 2, "laptop": 8, "paper": 10}[scale]
-    base = {"demo": demo, "laptop": laptop, "paper": paper}[scale]
+    size = {"batch_size": IMAGENET_BATCHES[scale][-1]}
+    settings = [{"optimizer": "clr", "lr": IMAGENET_CAP, **size}]
+    settings += [{**_sgd(rate), **size} for rate in SLOW_RATES]
+    return _runs(_IMAGENET, scale, seeds, settings, overrides)
+
+
+def figure9(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """Figure 2's network over a wide range of batch sizes: the paper's figure 9.
+
+    Beside both forms of CLR, two fixed rates run at the smallest batch.
+
+    Example:
+        >>> {run.config.batch_size for run in figure9("demo", seeds=(0,))} == {16, 64, 256, 1024}
+        True
+    """
+    check_scale(scale)
+    sizes = BATCHES[scale]
+    settings = [{**form, "batch_size": size} for size in sizes for form in (UNCAPPED, DEFAULT)]
+    settings += [{**_sgd(rate), "batch_size": sizes[0]} for rate in (0.01, 0.1)]
+    bases = {**_RESNET18, "demo": {**_RESNET18["demo"], "epochs": 15}}  # small batches: many steps
+    return _runs(bases, scale, seeds, settings, overrides)
+
+
+def caps(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """Where CLR without a cap fails, and what mends it: a cap, SPS-safe, half the step.
+
+    At laptop scale a network that cannot interpolate its data quickly (ResNet-8, 5,000 images).
+
+    Example:
+        >>> [run.name for run in caps("laptop", seeds=(0,))][:2]
+        ['clr-uncapped_b500_seed0', 'clr-1_b500_seed0']
+    """
+    settings = [
+        UNCAPPED,
+        {"optimizer": "clr", "lr": 1.0},
+        {"optimizer": "sps-safe"},
+        {"optimizer": "half-polyak", "lr": math.inf},
+    ]
+    return _runs(_CAPPED, scale, seeds, settings, overrides)
+
+
+def _sgd(rate: float) -> dict[str, Any]:
+    return {"optimizer": "sgd", "lr": rate}
+
+
+def _runs(
+    bases: dict[str, dict[str, Any]],
+    scale: str,
+    seeds: Sequence[int],
+    settings: Sequence[dict[str, Any]],
+    overrides: dict[str, Any],
+) -> list[Run]:
+    """A run for each seed and setting; what the caller overrides holds for all of them."""
+    check_scale(scale)
+    base = dict(bases[scale])
     if "model" in overrides:
-        base.pop("width", None)
-    base |= {"optimizer": "clr", "probe": every, "probe_curvature": True, **overrides}
-    return [Run(f"clr_seed{seed}", replace(Config(**base), seed=seed)) for seed in seeds]
+        base.pop("width", None)  # another network has its own
+    if overrides.keys() & {"data", "data_dir", "model"}:
+        base.pop("checkpoint_every", None)  # it may take long
+    runs = {}
+    for seed in seeds:
+        for setting in settings:
+            config = Config(**{**base, **setting, **overrides, "seed": seed})
+            run = Run(f"{setting_name(config)}_seed{seed}", config)
+            runs[run.name] = run
+    return list(runs.values())
 
 
 def check_scale(scale: str) -> None:
@@ -130,4 +314,14 @@ def check_scale(scale: str) -> None:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
 
 
-RECIPES: dict[str, Callable[..., list[Run]]] = {"figure2": figure2, "figure7": figure7}
+RECIPES: dict[str, Callable[..., list[Run]]] = {
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure4": figure4,
+    "figure5": figure5,
+    "figure6": figure6,
+    "figure7": figure7,
+    "figure8": figure8,
+    "figure9": figure9,
+    "caps": caps,
+}

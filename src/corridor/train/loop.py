@@ -238,6 +238,7 @@ class Loop:
             skipped=record.steps[-1]["skipped"],
             parameters=sum(p.numel() for p in self.engine.parameters),
             data=self.engine.data.title,
+            images=len(self.engine.data.train),
             message=message,
         )
         write_summary(self.out, summary)

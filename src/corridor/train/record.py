@@ -40,6 +40,7 @@ class Summary:
         skipped: Steps the optimizer skipped.
         parameters: Trainable numbers of the network.
         data: Title of the data set.
+        images: Training images.
         message: What went wrong, where something did.
     """
 
@@ -53,6 +54,7 @@ class Summary:
     skipped: int = 0
     parameters: int = 0
     data: str = ""
+    images: int = 0
     message: str = ""
 
 

@@ -18,12 +18,16 @@ class Claim:
     Attributes:
         claim: what the paper says.
         measured: what was measured, with its spread.
-        verdict: holds, does not hold, or undecided.
+        verdict: holds, holds under (with the condition), does not hold, or undecided.
+        reason: why, where it does not hold or holds under a condition alone.
+        setting: network, data and seeds.
     """
 
     claim: str
     measured: str
     verdict: str
+    reason: str = ""
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Manifest:
         notes: what a reader should know of the table.
         again: the command that makes the figure again.
         interactive: file name of the data of a turning surface, if the figure has one.
+        curves: file name of the curves that a reader can zoom into, if the figure has any.
     """
 
     number: int
@@ -54,6 +59,7 @@ class Manifest:
     again: str
     environment: dict[str, Any] = field(default_factory=dict)
     interactive: str | None = None
+    curves: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the figure's folder."""

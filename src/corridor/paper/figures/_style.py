@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from corridor.train.config import Config
 
 # Okabe and Ito's palette, told apart by colour-blind readers; the dashes tell them apart in grey.
 CLR_UNCAPPED: dict[str, Any] = {"color": "#D55E00", "linewidth": 2.4, "zorder": 5}
@@ -36,6 +40,40 @@ RC: dict[Any, Any] = {
 }
 
 
+CAP_10: dict[str, Any] = {"color": "#009E73", "linewidth": 2.0, "zorder": 4, "dashes": (3, 1)}
+SAFE: dict[str, Any] = {"color": "#CC79A7", "linewidth": 2.0, "zorder": 4, "dashes": (1, 1)}
+HALF: dict[str, Any] = {"color": "#E69F00", "linewidth": 2.0, "zorder": 4, "dashes": (6, 2, 1, 2)}
+
+
+def of(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """The style of each setting of a figure: the same method looks the same everywhere.
+
+    Fixed rates are greys, the larger the darker.
+    """
+    rates = sorted({c.lr for c in configs if c.optimizer == "sgd" and c.lr is not None})
+    return [_style_of(config, rates) for config in configs]
+
+
+def _style_of(config: Config, rates: list[float]) -> dict[str, Any]:
+    if config.optimizer == "sgd" and config.lr is not None:
+        return fixed_rate(rates.index(config.lr), len(rates))
+    other = {"sps-safe": SAFE, "half-polyak": HALF}
+    if config.optimizer in other:
+        return other[config.optimizer]
+    return {math.inf: CLR_UNCAPPED, 10.0: CAP_10}.get(config.lr or 1.0, CLR_CAPPED)
+
+
+def by_batch(count: int, style: dict[str, Any]) -> list[dict[str, Any]]:
+    """Styles of one method at several batch sizes: the larger the darker, dashes of their own."""
+    made = []
+    for index in range(count):
+        light = 0.65 * (1 - (index + 1) / count)
+        parts = [int(style["color"][k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        colour = tuple((1 - light) * part * 0.9 + light for part in parts)
+        made.append({**style, "color": colour, "dashes": DASHES[index % len(DASHES)]})
+    return made
+
+
 def fixed_rate(index: int, count: int) -> dict[str, Any]:
     """Line style of the index-th of `count` fixed rates: the larger the darker."""
     shade = 0.78 - 0.63 * index / max(count - 1, 1)
@@ -44,6 +82,7 @@ def fixed_rate(index: int, count: int) -> dict[str, Any]:
         "linewidth": 1.3,
         "zorder": 2,
         "dashes": DASHES[index % len(DASHES)],
+        "shade": 0.07,
     }
 
 
@@ -51,7 +90,8 @@ def draw_band(
     axes: Axes, values: dict[str, list[float]], label: str, style: dict[str, Any], shade: float
 ) -> None:
     """A median as a line and the range over seeds as a shade around it."""
-    axes.plot(values["x"], values["median"], label=label, **style)
+    look = {key: value for key, value in style.items() if key != "shade"}
+    axes.plot(values["x"], values["median"], label=label, **look)
     axes.fill_between(
         values["x"],
         values["low"],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-import shlex
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from corridor.paper import experiments, words
 from corridor.paper.curves import spread
 from corridor.paper.figures import _panel
 from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.recipes import figure7
+from corridor.paper.results import VERSION, rounded
 from corridor.train.files import read_json, revive, write_json
 from corridor.train.record import RunRecord, read_run
 from corridor.train.sweep import sweep
@@ -34,7 +36,7 @@ def compute(
     """Train what is missing and gather the probed steps.
 
     Args:
-        out: runs go to ``out/runs/fig07``, the numbers to ``out/figures/fig07/data.json``.
+        out: runs go to ``out/runs/probed``, the numbers to ``out/figures/fig07/data.json``.
         scale: demo, laptop or paper.
         seeds: one run each; the first is drawn.
         processes: runs at a time.
@@ -44,7 +46,7 @@ def compute(
         The figure's folder.
     """
     runs = figure7(scale, seeds, **overrides)
-    folders = sweep(runs, out / "runs" / NAME, processes=processes)
+    folders = sweep(runs, experiments.folder(out, figure7), processes=processes)
     records = [read_run(folder) for folder in folders]
     for run, record in zip(runs, records, strict=True):
         if record.summary is not None and record.summary["status"] == "failed":
@@ -53,19 +55,18 @@ def compute(
     assert first.summary is not None
     target = out / "figures" / NAME
     target.mkdir(parents=True, exist_ok=True)
-    write_json(
-        target / DATA,
-        {
-            "scale": scale,
-            "seeds": list(seeds),
-            "overrides": overrides,
-            "config": first.config.to_dict(),
-            "data": first.summary["data"],
-            "parameters": first.summary["parameters"],
-            "environment": first.environment,
-            "lines": [probed(record) for record in records],
-        },
-    )
+    values = {
+        "version": VERSION,
+        "scale": scale,
+        "seeds": list(seeds),
+        "overrides": {k: v for k, v in overrides.items() if k != "data_dir"},
+        "config": first.config.to_dict(),
+        "data": first.summary["data"],
+        "parameters": first.summary["parameters"],
+        "environment": first.environment,
+        "lines": [probed(record) for record in records],
+    }
+    write_json(target / DATA, rounded(values))
     return target
 
 
@@ -74,22 +75,15 @@ def probed(record: RunRecord) -> list[dict[str, Any]]:
     return [line for line in record.steps if "rho" in line]
 
 
-def draw(folder: Path) -> Manifest:
-    """Draw the figure from its numbers and write images and manifest.
-
-    Raises:
-        FileNotFoundError: they are missing; the message names the command that makes them.
-    """
-    if not (folder / DATA).exists():
-        raise FileNotFoundError(f"no {folder / DATA}; make it with: corridor figure {NUMBER}")
-    data = revive(read_json(folder / DATA))
-    images = _panel.draw(data["lines"][0], folder, NAME, level=LEVEL)
-    manifest = Manifest(
+def describe(folder: Path) -> Manifest:
+    """Words, table and verdicts, without the images."""
+    data = _read(folder)
+    return Manifest(
         number=NUMBER,
         title="The geometry under a CLR run",
         caption=_caption(data),
-        images=images,
-        claims=_claims(data["lines"]),
+        images={},
+        claims=[replace(claim, setting=_setting(data)) for claim in _claims(data["lines"])],
         columns=["", *(f"seed {seed}" for seed in data["seeds"])],
         rows=[[name, *map(cell, data["lines"])] for name, cell in ROWS.items()],
         notes=[
@@ -100,11 +94,40 @@ def draw(folder: Path) -> Manifest:
             "Rank correlations are over the probed steps of a run, on the same batch before and "
             "after the step.",
         ],
-        again=_again(data),
+        again=words.again(NUMBER, data["scale"], data["seeds"], data["overrides"]),
         environment=data["environment"],
     )
-    manifest.write(folder)
-    return manifest
+
+
+def draw(folder: Path) -> Manifest:
+    """Draw the figure from its numbers and write images and manifest.
+
+    Raises:
+        FileNotFoundError: they are missing; the message names the command that makes them.
+    """
+    lines = _read(folder)["lines"][0]
+    done = replace(describe(folder), images=_panel.draw(lines, folder, NAME, level=LEVEL))
+    done.write(folder)
+    return done
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    if not (folder / DATA).exists():
+        raise FileNotFoundError(f"no {folder / DATA}; make it with: corridor figure {NUMBER}")
+    data = revive(read_json(folder / DATA))
+    if data.get("version") != VERSION:
+        raise ValueError(
+            f"{folder / DATA} is of version {data.get('version', 'none')} and this corridor reads "
+            f"version {VERSION}; make it again with: corridor figure {NUMBER}"
+        )
+    return data
+
+
+def _setting(data: dict[str, Any]) -> str:
+    config = data["config"]
+    images = f"{config['train_limit']:,} " if config["train_limit"] else ""
+    seeds = f"{len(data['seeds'])} seed(s)"
+    return f"{data['scale']}: {config['model']}, {images}{data['data']}; {seeds}"
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -219,14 +242,3 @@ def _caption(data: dict[str, Any]) -> str:
         f"{data['seeds'][0]} of {len(data['seeds'])} drawn. Made on {machine}, torch "
         f"{where['torch']}, commit {commit}."
     )
-
-
-def _again(data: dict[str, Any]) -> str:
-    extra = "".join(
-        f" --{k.replace('_', '-')} {shlex.quote(str(v))}"
-        for k, v in data["overrides"].items()
-        if k != "data_dir"
-    )
-    seeds = "" if len(data["seeds"]) == 3 else f" --seeds {len(data['seeds'])}"
-    local = " --data-dir DIR" if "data_dir" in data["overrides"] else ""
-    return f"corridor figure {NUMBER} --scale {data['scale']}{extra}{local}{seeds} --out out"

@@ -11,6 +11,7 @@ from corridor.train.files import atomic
 
 TEMPLATE = Path(__file__).parent / "template.html"
 INTERACTIVE = Path(__file__).parent / "interactive.html"
+CURVES = Path(__file__).parent / "curves.html"
 
 
 def build(out: Path) -> Path:
@@ -49,27 +50,31 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
             {
                 "manifest": manifest,
                 "image": _embedded(folder / manifest.images["png"]),
-                "turning": _turning(environment, manifest, folder),
+                "turning": _laid_in(
+                    environment, manifest, folder, manifest.interactive, INTERACTIVE
+                ),
+                "curves": _laid_in(environment, manifest, folder, manifest.curves, CURVES),
             }
             for manifest, folder in figures
         ],
-        plotly=_plotly() if any(manifest.interactive for manifest, _ in figures) else "",
+        plotly=_plotly() if any(m.interactive or m.curves for m, _ in figures) else "",
         claims=[(m, claim) for m, _ in figures for claim in m.claims],
         environment=figures[0][0].environment,
     )
 
 
-def _turning(environment: Any, manifest: Manifest, folder: Path) -> Any:
-    """The surface that a reader can turn, as markup; empty for figures without."""
+def _laid_in(
+    environment: Any, manifest: Manifest, folder: Path, name: str | None, markup: Path
+) -> Any:
+    """What a reader can turn or zoom, with its data; empty for figures without."""
     from markupsafe import Markup
 
-    if manifest.interactive is None:
+    if name is None:
         return ""
-    file = folder / manifest.interactive
-    if not file.exists():
-        raise FileNotFoundError(f"no {file}; draw the figure again with: corridor figure")
-    payload = Markup(file.read_text(encoding="utf-8").replace("</", "<\\/"))
-    template = environment.from_string(INTERACTIVE.read_text(encoding="utf-8"))
+    if not (folder / name).exists():
+        raise FileNotFoundError(f"no {folder / name}; draw the figure again with: corridor figure")
+    payload = Markup((folder / name).read_text(encoding="utf-8").replace("</", "<\\/"))
+    template = environment.from_string(markup.read_text(encoding="utf-8"))
     return Markup(template.render(number=manifest.number, payload=payload))
 
 

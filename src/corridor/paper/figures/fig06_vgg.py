@@ -1,0 +1,35 @@
+"""Figure 6: CLR with a VGG on CIFAR-10."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from corridor.paper import recipes
+from corridor.paper.figures import _common, _converges, _panels, _style
+from corridor.paper.figures._manifest import Manifest
+from corridor.paper.results import gather, read_results
+
+NUMBER = 6
+TITLE = "CLR converges for a VGG"
+RECIPES = {"CIFAR-10": recipes.figure6}
+
+
+def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
+    """Train what is missing and gather the curves; see `corridor.paper.results.gather`."""
+    return gather(out, NUMBER, RECIPES, scale, seeds, **options)
+
+
+def describe(folder: Path) -> Manifest:
+    """Words, table and verdicts, without the images."""
+    results = read_results(folder, NUMBER)
+    return _common.manifest(results, TITLE, _converges.converges(results, "a VGG on CIFAR-10"))
+
+
+def draw(folder: Path) -> Manifest:
+    """Draw the figure from its curves and write images and manifest."""
+    results = read_results(folder, NUMBER)
+    settings = _common.settings(results)
+    panels = _panels.of_training(settings, _style.of([s.config for s in settings]), results.target)
+    return _common.finish(describe(folder), panels, folder)

@@ -1,0 +1,163 @@
+"""Figure 9: CLR over a wide range of batch sizes, and what gradient noise predicts of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from corridor.paper import recipes, words
+from corridor.paper.figures import _common, _converges, _panels, _style
+from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper.results import Results, Setting, gather, read_results
+
+NUMBER = 9
+TITLE = "CLR over a wide range of batch sizes"
+RECIPES = {"CIFAR-10": recipes.figure9}
+FORMS = ((math.inf, "no cap", _style.CLR_UNCAPPED), (1.0, "cap 1", _style.CLR_CAPPED))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """``CLR_B = CLR_inf / (1 + B_n / B)``, a line in 1/B, fitted to 1/CLR_B.
+
+    Attributes:
+        limit: CLR_inf.
+        noise: B_n, in images.
+        explained: R^2 of the line.
+        slope: of log CLR over log B between the two smallest batches.
+    """
+
+    limit: float
+    noise: float
+    explained: float
+    slope: float
+
+
+def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
+    """Fit the noise-scale law to median step sizes.
+
+    Example:
+        >>> sizes = [10, 100, 1000]
+        >>> found = fit(sizes, [2 / (1 + 50 / b) for b in sizes])
+        >>> round(found.limit, 6), round(found.noise, 6), round(found.explained, 6)
+        (2.0, 50.0, 1.0)
+    """
+    x, y = [1 / b for b in sizes], [1 / r for r in rates]
+    line = statistics.linear_regression(x, y)
+    explained = statistics.correlation(x, y) ** 2
+    slope = math.log(rates[1] / rates[0]) / math.log(sizes[1] / sizes[0])
+    return Fit(1 / line.intercept, line.slope / line.intercept, explained, slope)
+
+
+def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
+    """Train what is missing and gather the curves; see `corridor.paper.results.gather`."""
+    return gather(out, NUMBER, RECIPES, scale, seeds, **options)
+
+
+def describe(folder: Path) -> Manifest:
+    """Words, table and verdicts, without the images."""
+    results = read_results(folder, NUMBER)
+    claims = _converges.converges(results, "over a wide range of batch sizes")
+    claims += [_noise(results), _tuned(results)]
+    return _common.manifest(results, TITLE, claims)
+
+
+def draw(folder: Path) -> Manifest:
+    """Draw the figure from its curves and write images and manifest."""
+    results = read_results(folder, NUMBER)
+    panels = []
+    for cap, name, style in FORMS:
+        ours = _of(results, cap)
+        made = _panels.lines(
+            ours,
+            "loss",
+            _style.by_batch(len(ours), style),
+            labels=[f"{name}, batch {_size(s, results)}" for s in ours],
+            per=[_images(results) / _size(s, results) for s in ours],
+        )
+        panel = _panels.loss_panel(ours, made, results.target, f"Training loss, {name}")
+        panel.x = "epochs"
+        panels.append(panel)
+    return _common.finish(describe(folder), [*panels, _law_panel(results)], folder)
+
+
+def _of(results: Results, cap: float) -> list[Setting]:
+    """CLR's settings of one cap, by batch size."""
+    found = [s for s in _common.settings(results) if s.config.optimizer == "clr"]
+    return sorted(
+        (s for s in found if s.config.lr == cap), key=lambda setting: setting.config.batch_size
+    )
+
+
+def _images(results: Results) -> int:
+    return next(iter(results.groups.values())).images
+
+
+def _size(setting: Setting, results: Results) -> int:
+    return min(setting.config.batch_size, _images(results))
+
+
+def _law(results: Results) -> tuple[list[int], list[float], Fit | None]:
+    """Batch sizes, their CLR before the cap over one stretch of the loss, and the fitted law."""
+    points = [(_size(s, results), words.median(s.curves, "matched_clr")) for s in _of(results, 1.0)]
+    points = [(size, rate) for size, rate in points if math.isfinite(rate)]
+    sizes, rates = [p[0] for p in points], [p[1] for p in points]
+    enough = len(set(sizes)) >= 3
+    return sizes, rates, fit(sizes, rates) if enough else None
+
+
+def _law_panel(results: Results) -> _panels.Panel:
+    sizes, rates, found = _law(results)
+    band: dict[str, list[Any]] = {"x": sizes, "median": rates, "low": rates, "high": rates}
+    style = {**_style.CLR_CAPPED, "dashes": (1, 0), "marker": "o"}
+    lines = [_panels.Line("CLR before the cap, at matched loss", style, band)]
+    if found and found.limit > 0:
+        law = [found.limit / (1 + found.noise / size) for size in sizes]
+        curve: dict[str, list[Any]] = {"x": sizes, "median": law, "low": law, "high": law}
+        look = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
+        lines.append(_panels.Line("noise-scale law, fitted", look, curve))
+    title = "Step size against batch"
+    return _panels.Panel(title, "median CLR", "batch size", log=True, log_x=True, lines=lines)
+
+
+def _noise(results: Results) -> Claim:
+    claim = "CLR grows with the batch as gradient noise predicts, CLR_inf / (1 + B_n / B)"
+    sizes, rates, found = _law(results)
+    if found is None:
+        return Claim(claim, "too few batch sizes reached the stretch of loss", "undecided")
+    pairs = ", ".join(f"{words.number(r)} at {b}" for b, r in zip(sizes, rates, strict=True))
+    measured = (
+        f"median CLR before the cap {pairs}; fit in 1/B explains {found.explained:.0%} of 1/CLR, "
+        f"B_n {words.number(found.noise)} images; log-log slope {found.slope:.2f} between the two "
+        "smallest batches"
+    )
+    rises = all(a < b for a, b in pairwise(rates))
+    if rises and found.explained > 0.9:
+        return Claim(claim, measured, "holds")
+    reason = (
+        "the law compares batches at the same weights; runs at other batch sizes reach a loss by "
+        "other paths, and large steps come before the loss falls"
+    )
+    if found.explained > 0.9:
+        return Claim(claim, measured, "holds under batches up to the noise scale", reason)
+    return Claim(claim, measured, "does not hold", reason)
+
+
+def _tuned(results: Results) -> Claim:
+    fixed = [s for s in _common.settings(results) if s.config.optimizer == "sgd"]
+    ours = [_of(results, cap)[0] for cap, _, _ in FORMS if _of(results, cap)]
+    claim = "At the smallest batch a tuned fixed rate ends at a lower training loss than CLR"
+    best, mine = (
+        min(group, key=lambda s: words.median(s.curves, "final_loss")) for group in (fixed, ours)
+    )
+    measured = (
+        f"{words.label(best.config)}: {words.losses(best.curves)}; "
+        f"{words.label(mine.config)}: {words.losses(mine.curves)}"
+    )
+    lower = words.median(best.curves, "final_loss") < words.median(mine.curves, "final_loss")
+    return Claim(claim, measured, "holds" if lower else "does not hold")

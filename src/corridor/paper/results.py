@@ -1,0 +1,213 @@
+"""The numbers behind a figure: gathered from runs, kept in one small file, read again to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from corridor.paper import experiments
+from corridor.paper.curves import Curve, read_curve
+from corridor.paper.experiments import Recipe
+from corridor.paper.recipes import setting_name
+from corridor.train.config import Config
+from corridor.train.files import atomic, dumps, read_json, revive
+from corridor.train.record import read_run
+from corridor.train.sweep import Run, sweep
+
+VERSION = 1
+DATA = "data.json"
+DIGITS = 5
+# The training loss that counts as reached; a part of CIFAR-10 gets fewer steps than the paper's.
+TARGETS = {"demo": 0.01, "laptop": 0.1, "paper": 0.01}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        config: that of the first.
+        curves: one a seed.
+    """
+
+    config: Config
+    curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings of one network on one data set, by name.
+
+    Attributes:
+        data: the data set's title.
+        images: training images.
+        parameters: of the network.
+        settings: in the recipe's order.
+    """
+
+    data: str
+    images: int
+    parameters: int
+    settings: dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a figure is drawn from.
+
+    Attributes:
+        figure: its number.
+        scale: demo, laptop or paper.
+        seeds: of every setting.
+        overrides: config fields that replaced the recipes'.
+        target: the training loss that counts as reached.
+        failed: runs that raised or were killed, with the reason.
+        environment: where the first run was made.
+        groups: by name.
+    """
+
+    figure: int
+    scale: str
+    seeds: list[int]
+    overrides: dict[str, Any]
+    target: float
+    failed: list[str]
+    environment: dict[str, Any]
+    groups: dict[str, Group]
+
+
+def gather(
+    out: Path,
+    number: int,
+    recipes: Mapping[str, Recipe],
+    scale: str,
+    seeds: Sequence[int],
+    processes: int | None = None,
+    **overrides: Any,
+) -> Path:
+    """Train what is missing and write the figure's numbers.
+
+    Args:
+        out: runs go to ``out/runs``, the numbers to ``out/figures/figNN/data.json``.
+        number: of the figure.
+        recipes: by the name of the group they make; several of a folder share runs.
+        scale: demo, laptop or paper.
+        seeds: seeds of every setting.
+        processes: runs at a time.
+        overrides: config fields that replace the recipes'.
+
+    Returns:
+        The figure's folder.
+
+    Raises:
+        ValueError: no run of a group ended well; the message tells the first reason.
+    """
+    groups, failed, environment = {}, [], {}
+    for name, recipe in recipes.items():
+        runs = recipe(scale, seeds, **overrides)
+        folders = sweep(runs, experiments.folder(out, recipe), processes=processes)
+        group, reasons, environment = _group(runs, folders, TARGETS[scale])
+        groups[name] = group
+        failed += reasons
+    target = out / "figures" / f"fig{number:02d}"
+    values = {
+        "version": VERSION,
+        "figure": number,
+        "scale": scale,
+        "seeds": list(seeds),
+        "overrides": {k: v for k, v in overrides.items() if k != "data_dir"},
+        "target": TARGETS[scale],
+        "failed": failed,
+        "environment": environment,
+        "groups": groups,
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    with atomic(target / DATA) as file:
+        file.write(dumps(rounded(values)).encode())
+    return target
+
+
+def _group(
+    runs: Sequence[Run], folders: Sequence[Path], target: float
+) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
+    settings: dict[str, Any] = {}
+    failed = []
+    first = None
+    for run, folder in zip(runs, folders, strict=True):
+        record = read_run(folder)
+        assert record.summary is not None
+        if record.summary["status"] == "failed":
+            failed.append(f"{run.name}: {record.summary['message']}")
+            continue
+        first = first or record
+        window = sum(line["epoch"] == 0 for line in record.steps)
+        setting = settings.setdefault(
+            setting_name(run.config), {"config": run.config.to_dict(), "curves": []}
+        )
+        setting["curves"].append(asdict(read_curve(folder, window, target)))
+    if first is None:
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed, first {failed[0]}")
+    assert first.summary is not None
+    return (
+        {
+            "data": first.summary["data"],
+            "images": first.summary["images"] or first.config.train_limit or 0,
+            "parameters": first.summary["parameters"],
+            "settings": settings,
+        },
+        failed,
+        first.environment,
+    )
+
+
+def rounded(value: Any, digits: int = DIGITS) -> Any:
+    """The same value with its floats to a few significant digits, however nested.
+
+    >>> rounded({"loss": [0.123456789, 2]})
+    {'loss': [0.12346, 2]}
+    """
+    if isinstance(value, dict):
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item, digits) for item in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.{digits}g}")
+    return value
+
+
+def read_results(folder: Path, number: int) -> Results:
+    """Read a figure's numbers.
+
+    Raises:
+        FileNotFoundError: there are none; the message names the command that makes them.
+        ValueError: another version wrote them.
+    """
+    file = folder / DATA
+    if not file.exists():
+        raise FileNotFoundError(f"no {file}; make it with: corridor figure {number}")
+    values = revive(read_json(file))
+    again = f"make it again with: corridor figure {number}"
+    if values.get("version") != VERSION:
+        found = values.get("version", "none")
+        raise ValueError(
+            f"{file} is of version {found} and this corridor reads version {VERSION}; {again}"
+        )
+    try:
+        groups = {name: _revived(group) for name, group in values.pop("groups").items()}
+        values.pop("version")
+        return Results(**values, groups=groups)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} does not hold a figure's numbers ({error}); {again}") from error
+
+
+def _revived(group: dict[str, Any]) -> Group:
+    settings = {
+        name: Setting(
+            Config.from_dict(setting["config"]), [Curve(**curve) for curve in setting["curves"]]
+        )
+        for name, setting in group.pop("settings").items()
+    }
+    return Group(**group, settings=settings)
