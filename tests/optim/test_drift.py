@@ -252,3 +252,33 @@ def test_complex_parameters_drift_as_their_real_parts():
 def test_options_out_of_range_are_refused(parameter, make, message):
     with pytest.raises(ValueError, match=message):
         make([parameter([1.0])])
+
+
+@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=0.1), lambda p: CLRAdam(p, drift=0.1)])
+def test_micro_batches_are_limited_as_the_loss_they_make_up(make):
+    """Averaged, they are the batch; added up, four times the loss, and the limit a quarter."""
+    steps = {}
+    for name, parts, divisor in (("batch", 1, 1.0), ("mean", 4, 4.0), ("sum", 4, 1.0)):
+        p = start()
+        opt = make([p])
+        for _ in range(parts):
+            (opt.watch(quadratic(p) + 100.0) / divisor).backward()
+        opt.step()
+        steps[name] = float(opt.param_groups[0]["effective_lr"])
+    assert steps["mean"] == pytest.approx(steps["batch"], rel=1e-12)
+    # In Adam's metric that is too careful at the very first step, whose D is not known when the
+    # first micro-batch is measured; later D has grown with the gradients.
+    assert steps["sum"] == pytest.approx(0.25 * steps["batch"], rel=1e-9)
+
+
+def test_a_scalers_scale_is_no_part_of_the_limit():
+    steps = []
+    for scale in (None, 2.0**10):
+        p = nn.Parameter(start().detach().float())
+        opt = CLR([p], drift=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+        loss = (SCALES.float() * p.square()).sum() + 100.0
+        scaler.scale(opt.watch(loss)).backward()
+        scaler.step(opt)
+        steps.append(float(opt.param_groups[0]["effective_lr"]))
+    assert steps[1] == pytest.approx(steps[0], rel=1e-6)

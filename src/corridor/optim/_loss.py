@@ -49,6 +49,7 @@ class PendingLoss:
         """Forget everything gathered."""
         self.plain: Tensor | None = None
         self.scaled: Tensor | None = None
+        self.weights: list[tuple[Tensor, bool]] = []  # and whether a scaler's scale is in it
 
     def __bool__(self) -> bool:
         return self.plain is not None or self.scaled is not None
@@ -56,12 +57,24 @@ class PendingLoss:
     def add(self, loss: Tensor, weight: Tensor, scaler: Any) -> None:
         """Count ``weight * loss``; a given scaler's current scale is divided out."""
         wide = torch.promote_types(loss.dtype, torch.float32)
-        part = loss.to(wide) * weight.detach().reshape(()).to(wide)
+        weight = weight.detach().reshape(()).to(wide)
+        part = loss.to(wide) * weight
+        if scaler is not None:
+            weight = weight / scaler.scale(torch.ones_like(weight))
+        self.weights.append((weight, scaler is None))
         if scaler is None:
             self.scaled = part if self.scaled is None else self.scaled + part
         else:
             part = part / scaler.scale(torch.ones_like(part))
             self.plain = part if self.plain is None else self.plain + part
+
+    def weight(self, grad_scale: Tensor | None) -> Tensor:
+        """The sum of the weights, 0-dim: 1 for a mean of micro-batches, their number for a sum."""
+        total = torch.zeros_like(self.weights[0][0])
+        for weight, scaled in self.weights:
+            divided = scaled and grad_scale is not None
+            total = total + (weight / grad_scale.to(weight.device) if divided else weight)  # pyright: ignore
+        return total
 
     def take(self, grad_scale: Tensor | None) -> Tensor:
         """The gathered loss, ``grad_scale`` divided out of what a scaler had multiplied."""
@@ -139,6 +152,9 @@ class LossChannels(Optimizer):
     # GradScaler then hands over its scale and verdict instead of unscaling by itself, so that a
     # watched loss, scaled as the gradients are, can be brought back to its own units.
     _step_supports_amp_scaling = True
+
+    # The weight with which the watched losses of this step were differentiated, all together.
+    _watched_weight: Tensor | None = None
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self._pending, self._watched = PendingLoss(), WeakTensorKeyDictionary()
@@ -247,7 +263,9 @@ class LossChannels(Optimizer):
                 raise ValueError(
                     "the loss came twice, by watch or attach and by step(loss=): drop one of them"
                 )
-            return self._pending.take(self._watched_scale())
+            grad_scale = self._watched_scale()
+            self._watched_weight = self._pending.weight(grad_scale)
+            return self._pending.take(grad_scale)
         if given is not None:
             return as_scalar(given)
         if all(float(group["lr"]) == 0.0 for group in self.param_groups):

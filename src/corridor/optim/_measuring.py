@@ -20,8 +20,9 @@ class MeasuringOptimizer(PolyakOptimizer):
 
     The product is taken at `watch`, from the graph that is there, so that no forward pass is made
     and nothing of the model changes. The ratio is kept between measurements; one that is not finite
-    leaves the last one in use. Of several watched micro-batches the first is measured; under data
-    parallelism each rank measures its own batch, and the ratios are averaged.
+    leaves the last one in use. Of several watched micro-batches the first is measured, and counts
+    for the others by their weights; losses of different kinds are to be added before they are
+    watched. Under data parallelism each rank measures its own batch, and the ratios are averaged.
     """
 
     MEMORY: ClassVar = {RATIO: float("inf")}
@@ -64,7 +65,9 @@ class MeasuringOptimizer(PolyakOptimizer):
     def _measured(self) -> Memory:
         ratio, self._ratio = self._ratio, None
         if ratio is not None:
-            return {RATIO: ratio}
+            # k losses added up, not averaged, have k times the Hessian of one.
+            weight = self._watched_weight
+            return {RATIO: ratio if weight is None else ratio * weight.abs().to(ratio)}
         if self._due():
             raise ValueError(
                 f"{type(self).__name__} needs the graph of the loss: call "
