@@ -95,13 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", help="one of the networks")
+    parser.add_argument("--only", nargs="*", choices=SHAPES, help="these networks; all need 20 GB")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     rows = []
     for name, make in SHAPES.items():
-        if options.only not in (None, name):
+        if name not in (options.only or SHAPES):
             continue
         shapes = make()
         seconds = interleave(optimizers(shapes), options.rounds)
