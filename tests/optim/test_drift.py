@@ -282,3 +282,14 @@ def test_a_scalers_scale_is_no_part_of_the_limit():
         scaler.step(opt)
         steps.append(float(opt.param_groups[0]["effective_lr"]))
     assert steps[1] == pytest.approx(steps[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
+def test_clearing_the_gradients_clears_what_was_measured(make):
+    p = start()
+    opt = make([p])
+    opt.watch(quadratic(p)).backward()
+    opt.zero_grad()
+    quadratic(p).backward()
+    with pytest.raises(ValueError, match="needs the graph"):
+        opt.step(loss=1.0)

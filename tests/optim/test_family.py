@@ -239,3 +239,14 @@ def test_the_least_loss_under_label_smoothing_is_the_entropy_of_the_labels():
         smoothed.log()[None], torch.tensor([3]), label_smoothing=0.1
     )
     assert float(least) == pytest.approx(0.5003, abs=5e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_skipped_step_leaves_the_squares_as_they_were(parameter, dtype):
+    p = parameter([1.0, 2.0], [0.5, -1.0], dtype)
+    opt = MoMoAdam([p])
+    opt.step(loss=1.0)
+    before = {key: value.clone() for key, value in opt.state[p].items()}
+    p.grad[0] = math.nan
+    opt.step(loss=1.0)
+    assert all(torch.equal(opt.state[p][key], value) for key, value in before.items())

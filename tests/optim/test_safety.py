@@ -276,6 +276,7 @@ def test_momentum_in_bfloat16_knows_how_far_it_really_moved(parameter):
         opt.step(loss=1.0)
     assert float(p.detach()) == 256.0
     assert step_sizes(opt)[0] == pytest.approx(1e-3)
+    assert float(opt.param_groups[0]["average_shift"]) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_clipping_first_makes_the_step_longer_not_shorter(parameter):
