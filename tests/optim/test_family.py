@@ -250,3 +250,16 @@ def test_a_skipped_step_leaves_the_squares_as_they_were(parameter, dtype):
     p.grad[0] = math.nan
     opt.step(loss=1.0)
     assert all(torch.equal(opt.state[p][key], value) for key, value in before.items())
+
+
+def test_ngn_takes_no_step_where_a_schedule_has_ended(parameter):
+    p = parameter([1.0], [1.0])
+    opt = NGN([p], sigma=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=3)
+    for _ in range(3):
+        opt.step(loss=1.0)
+        schedule.step()
+    before = p.detach().clone()
+    opt.param_groups[0]["lr"] = 0.0
+    opt.step(loss=1.0)
+    assert torch.equal(p.detach(), before)

@@ -141,6 +141,8 @@ def ngn(step: Tensor, sigma: Tensor | float) -> Tensor:
         Orvieto and Xiao (2024), "An Adaptive Stochastic Gradient Method with Non-negative
         Gauss-Newton Stepsizes".
     """
+    if not isinstance(sigma, Tensor) and sigma <= 0.0:  # as a schedule ends
+        return torch.zeros_like(step)
     return 1.0 / (1.0 / step + 1.0 / sigma)
 
 
