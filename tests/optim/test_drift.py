@@ -284,7 +284,10 @@ def test_a_scalers_scale_is_no_part_of_the_limit():
     assert steps[1] == pytest.approx(steps[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
+MEASURING = [lambda p: CLR(p, drift=1.0), CLRAdam, DAL]
+
+
+@pytest.mark.parametrize("make", MEASURING)
 def test_clearing_the_gradients_clears_what_was_measured(make):
     p = start()
     opt = make([p])
@@ -293,3 +296,60 @@ def test_clearing_the_gradients_clears_what_was_measured(make):
     quadratic(p).backward()
     with pytest.raises(ValueError, match="needs the graph"):
         opt.step(loss=1.0)
+
+
+@pytest.mark.parametrize("make", MEASURING)
+def test_gradients_may_be_cleared_between_forward_and_backward(make):
+    """Lightning's order: forward, zero_grad, backward, step."""
+    steps = []
+    for order in ("zero_grad first", "forward first"):
+        p = start()
+        opt = make([p])
+        for _ in range(3):
+            if order == "zero_grad first":
+                opt.zero_grad()
+            loss = opt.watch(quadratic(p))
+            if order == "forward first":
+                opt.zero_grad()
+            loss.backward()
+            opt.step()
+        steps.append(p.detach())
+    assert torch.equal(*steps)
+
+
+@pytest.mark.parametrize("make", MEASURING)
+def test_a_forward_that_is_never_differentiated_counts_for_nothing(make):
+    ratios = []
+    for evaluated in (False, True):
+        p = start()
+        opt = make([p])
+        if evaluated:
+            kept = opt.watch(1e3 * p.pow(4).sum())
+        opt.watch(quadratic(p)).backward()
+        opt.step()
+        ratios.append(float(opt.param_groups[0]["hessian_ratio"]))
+    assert ratios[0] == ratios[1]
+    assert kept.requires_grad
+
+
+@pytest.mark.parametrize("make", MEASURING)
+def test_two_watched_losses_of_one_sum_are_refused_and_their_sum_is_not(make):
+    p = start()
+    opt = make([p])
+    (opt.watch(quadratic(p)) + opt.watch(p.pow(4).sum())).backward()
+    with pytest.raises(ValueError, match=r"one loss at a time, got 2.*watch\(a \+ b\)") as error:
+        opt.step()
+    assert "\n" not in str(error.value)
+    assert torch.equal(p, start())
+    assert watched_step(opt, p, lambda x: quadratic(x) + x.pow(4).sum()) > 0.0
+
+
+def test_a_loss_differentiated_twice_counts_twice():
+    p = start()
+    opt = DAL([p])
+    loss = opt.watch(quadratic(p))
+    loss.backward(retain_graph=True)
+    loss.backward()
+    opt.step()
+    once = watched_step(DAL([q := start()]), q, quadratic)
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5 * once, rel=1e-12)

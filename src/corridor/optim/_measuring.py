@@ -9,6 +9,7 @@ from torch import Tensor
 
 from corridor import _tree
 from corridor.geometry.graph import from_graph
+from corridor.optim._loss import Watched, total
 from corridor.optim._motion import Memory
 from corridor.optim.base import PolyakOptimizer
 
@@ -19,17 +20,14 @@ class MeasuringOptimizer(PolyakOptimizer):
     """A `PolyakOptimizer` that measures the curvature along its direction in one of `every` steps.
 
     The product is taken at `watch`, from the graph that is there, so that no forward pass is made
-    and nothing of the model changes. The ratio is kept between measurements; one that is not finite
-    leaves the last one in use. Of several watched micro-batches the first is measured, and counts
-    for the others by their weights; losses of different kinds are to be added before they are
-    watched. Under data parallelism each rank measures its own batch, and the ratios are averaged.
+    and nothing of the model changes; it counts once that loss is differentiated. The ratio is kept
+    between measurements; one that is not finite leaves the last one in use. Of several watched
+    micro-batches the first is measured, and counts for the others by their weights; losses of
+    different kinds are to be added before they are watched. Under data parallelism each rank
+    measures its own batch, and the ratios are averaged.
     """
 
     MEMORY: ClassVar = {RATIO: float("inf")}
-
-    def __init__(self, params: Any, max_lr: float, **defaults: Any) -> None:
-        self._ratio: Tensor | None = None
-        super().__init__(params, max_lr, **defaults)
 
     def _measures(self) -> bool:
         """Whether this optimizer, as its options are, needs the ratio at all."""
@@ -42,17 +40,8 @@ class MeasuringOptimizer(PolyakOptimizer):
         hg, g = (_tree.squared_norm(t, dtype) for t in (found.product, found.gradient))
         return (hg / g).sqrt()
 
-    def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
-        """Watch a loss, as of `corridor.CLR`, and measure its curvature where that is due."""
-        loss = super().watch(loss, scaler)
-        if loss.requires_grad and self._due() and self._ratio is None:
-            self._ratio = self._ratio_of(loss)
-        return loss
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients, the loss that was watched, and what was measured of it."""
-        self._ratio = None
-        super().zero_grad(set_to_none)
+    def _measure(self, loss: Tensor) -> Tensor | None:
+        return self._ratio_of(loss) if self._due() and not self._pending else None
 
     def _due(self) -> bool:
         first = self.param_groups[0]
@@ -62,12 +51,17 @@ class MeasuringOptimizer(PolyakOptimizer):
         if self._measures():
             self.param_groups[0]["steps_seen"] += 1
 
-    def _measured(self) -> Memory:
-        ratio, self._ratio = self._ratio, None
-        if ratio is not None:
+    def _measured(self, watched: list[Watched]) -> Memory:
+        ratios = [one.measured for one in watched if one.measured is not None]
+        if any(ratio is not ratios[0] for ratio in ratios):
+            raise ValueError(
+                f"expected {type(self).__name__} to watch one loss at a time, got {len(ratios)} "
+                "before either was differentiated: watch their sum, opt.watch(a + b).backward()"
+            )
+        if ratios:
             # k losses added up, not averaged, have k times the Hessian of one.
-            weight = self._watched_weight
-            return {RATIO: ratio if weight is None else ratio * weight.abs().to(ratio)}
+            weight = total([one.weight for one in watched]).abs()
+            return {RATIO: ratios[0] * weight.to(ratios[0])}
         if self._due():
             raise ValueError(
                 f"{type(self).__name__} needs the graph of the loss: call "
@@ -83,7 +77,3 @@ class MeasuringOptimizer(PolyakOptimizer):
         super()._settle_scalars(device, dtype)
         if self._measures():
             self.param_groups[0].setdefault("steps_seen", 0)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._ratio = None
-        super().__setstate__(state)

@@ -13,7 +13,7 @@ from corridor._types import Params
 from corridor.optim import _bucket, _motion, _options, _update, step_size
 from corridor.optim._bucket import Bucket
 from corridor.optim._health import Health
-from corridor.optim._loss import LossChannels
+from corridor.optim._loss import LossChannels, Watched
 from corridor.optim._motion import Memory
 
 
@@ -70,11 +70,11 @@ class PolyakOptimizer(LossChannels):
                 range, a gradient sparse.
         """
         try:
-            given, value = self._take_loss(closure, loss)
+            given, value, watched = self._take_loss(closure, loss)
             _options.check(self.param_groups, self._shared())
             _options.check_no_nan(self.param_groups)
             motion = self._motion()
-            measured = {} if value is None else self._measured()
+            measured = {} if value is None else self._measured(watched)
             found = _bucket.buckets(self.param_groups, self.state, motion.buffers)
             if getattr(self, "grad_scale", None) is not None:
                 _update.unscale(found, self.grad_scale)  # pyright: ignore
@@ -155,7 +155,7 @@ class PolyakOptimizer(LossChannels):
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
 
-    def _measured(self) -> Memory:
+    def _measured(self, watched: list[Watched]) -> Memory:
         """What this rank measured for its rule beside the loss, by the name in memory; 0-dim."""
         return {}
 
