@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from corridor import CLR
 from corridor.optim import (
@@ -178,6 +179,31 @@ def test_these_never_grow_and_never_freeze(parameter, kind):
     p.grad.fill_(1.0)
     opt.step(loss=1.0)
     assert float(opt.param_groups[0]["effective_lr"]) > 0.0
+
+
+def test_dec_sps_outlives_a_warm_up(parameter):
+    """A scheduled cap limits the step, and not y for good."""
+    p = parameter([1.0], [1.0])
+    opt = DecSPS([p], max_lr=2.0)
+    warm_up = torch.optim.lr_scheduler.LinearLR(opt, start_factor=1e-3, total_iters=4)
+    seen = []
+    for _ in range(6):
+        opt.step(loss=4.0)
+        warm_up.step()
+        seen.append(float(opt.param_groups[0]["effective_lr"]))
+    assert seen[0] == pytest.approx(2e-3)
+    assert seen[4:] == pytest.approx([2.0 / 5**0.5, 2.0 / 6**0.5], rel=1e-12)
+
+
+def test_a_cap_on_a_device_is_read_by_no_step():
+    """On fake CUDA tensors a host read raises."""
+    with FakeTensorMode():
+        p = torch.nn.Parameter(torch.empty(3, device="cuda"))
+        opt = DecSPS([p])
+        opt.param_groups[0]["lr"] = torch.empty((), device="cuda")
+        for _ in range(2):
+            p.grad = torch.empty_like(p)
+            opt.step(loss=torch.empty((), device="cuda"))
 
 
 def test_smoothing_limits_growth_and_lets_the_step_fall(parameter):

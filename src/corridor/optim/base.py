@@ -253,7 +253,7 @@ class PolyakOptimizer(LossChannels):
         _settle(first, "grad_norm", device, dtype)
         for key in self._memory(self._motion()):
             start = self.MEMORY.get(key, 0.0)
-            start = float(first[start]) if isinstance(start, str) else start
+            start = first[start] if isinstance(start, str) else start
             _settle(first, key, device, dtype, start)
         for group in self.param_groups:
             _settle(group, "effective_lr", device, dtype)
@@ -288,10 +288,10 @@ class PolyakOptimizer(LossChannels):
 
 
 def _settle(
-    group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: float = 0.0
+    group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
 ) -> None:
     value = group.get(key)
     if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
-        group[key] = torch.full((), start, device=device, dtype=dtype)
+        group[key] = torch.full((), float(start), device=device, dtype=dtype)
     elif value.device != device or value.dtype != dtype:
         group[key] = value.to(device=device, dtype=dtype)
