@@ -16,6 +16,8 @@ from corridor.optim._health import Health
 from corridor.optim._loss import LossChannels, Watched
 from corridor.optim._motion import Memory
 
+RULE = "rule"  # whose checkpoint it is
+
 
 class Always(TypedDict, total=False):
     """Options that every relative takes, and none changes."""
@@ -220,7 +222,7 @@ class PolyakOptimizer(LossChannels):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
-        left = {"skipped", "grad_norm", "effective_lr", *self.MEMORY, *self.MOMENTUM.memory}
+        left = {RULE, "skipped", "grad_norm", "effective_lr", *self.MEMORY, *self.MOMENTUM.memory}
         admitted = _options.admitted(
             param_group, self.param_groups, self.defaults, self._shared(), left
         )
@@ -249,6 +251,7 @@ class PolyakOptimizer(LossChannels):
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         """Make the scalars a step leaves in the groups, or move them after the parameters."""
         first = self.param_groups[0]
+        first[RULE] = type(self).__name__
         _settle(first, "skipped", device, torch.int64)
         _settle(first, "grad_norm", device, dtype)
         for key in self._memory(self._motion()):
@@ -268,9 +271,30 @@ class PolyakOptimizer(LossChannels):
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave; options a foreign checkpoint lacks keep their defaults."""
-        super().load_state_dict(state_dict)
+        """Load what `state_dict` gave.
+
+        From another optimizer's checkpoint come the caps and the weight decay and, where both keep
+        the same ones, averages or velocities. The rule's options and memory stay as they are here.
+        """
+        super().load_state_dict(self._understood(state_dict))
         self._restore()
+
+    def _understood(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """What of a checkpoint means the same here."""
+        theirs = state_dict["param_groups"]
+        ours = theirs and theirs[0].get(RULE) == type(self).__name__
+        if ours or len(theirs) != len(self.param_groups):
+            return state_dict
+        taken = {"params", "initial_lr", *_options.OWN, *self.MOMENTUM.memory}
+        groups = [
+            {**mine, **{key: value for key, value in group.items() if key in taken}}
+            for mine, group in zip(self.param_groups, theirs, strict=True)
+        ]
+        state = {
+            index: {name: kept[name] for name in self.MOMENTUM.buffers if name in kept}
+            for index, kept in state_dict["state"].items()
+        }
+        return {**state_dict, "param_groups": groups, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

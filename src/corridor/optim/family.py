@@ -235,7 +235,13 @@ class NGN(PolyakOptimizer):
     """
 
     def __init__(self, params: Params, sigma: float = 1.0, **common: Unpack[Common]) -> None:
-        super().__init__(params, sigma, scale=2.0, **common)
+        super().__init__(params, sigma, **common)
+
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Twice Polyak's step."""
+        return step_size.clr(loss, norm_sq, self.param_groups[0]["f_star"], 2.0), memory
 
     def limit(self, raw: Tensor, cap: Tensor | float) -> Tensor:
         """Half the harmonic mean of the step and sigma."""
@@ -250,7 +256,7 @@ class DecSPS(PolyakOptimizer):
 
     Args:
         params: as for `corridor.CLR`.
-        max_lr: the largest step, the paper's gamma_b. The first group's, as it is at the start, bounds
+        max_lr: the largest step, the paper's gamma_b. That of the first group at the start bounds
             y_k; a schedule limits the steps alone.
         c: divisor, the paper's c_0.
         **common: f_star, momentum, weight_decay and average_loss.
