@@ -11,9 +11,10 @@ from corridor import _tree
 from corridor.geometry.graph import from_graph
 from corridor.optim._loss import Watched, total
 from corridor.optim._motion import Memory
-from corridor.optim.base import PolyakOptimizer
+from corridor.optim.base import PolyakOptimizer, settle
 
 RATIO = "hessian_ratio"
+SEEN = "steps_seen"
 
 
 class MeasuringOptimizer(PolyakOptimizer):
@@ -45,29 +46,31 @@ class MeasuringOptimizer(PolyakOptimizer):
 
     def _due(self) -> bool:
         first = self.param_groups[0]
-        return self._measures() and first["steps_seen"] % first["every"] == 0
+        return self._measures() and int(first[SEEN]) % first["every"] == 0
 
     def _stepped(self) -> None:
         if self._measures():
-            self.param_groups[0]["steps_seen"] += 1
+            self.param_groups[0][SEEN].add_(1)
 
     def _measured(self, watched: list[Watched]) -> Memory:
+        if not self._measures():
+            return {}
+        if not watched:
+            raise ValueError(
+                f"{type(self).__name__} needs the graph of the loss: call "
+                "opt.watch(loss).backward() or opt.attach(model) before step()"
+            )
         ratios = [one.measured for one in watched if one.measured is not None]
+        if not ratios:
+            return {}
         if any(ratio is not ratios[0] for ratio in ratios):
             raise ValueError(
                 f"expected {type(self).__name__} to watch one loss at a time, got {len(ratios)} "
                 "before either was differentiated: watch their sum, opt.watch(a + b).backward()"
             )
-        if ratios:
-            # k losses added up, not averaged, have k times the Hessian of one.
-            weight = total([one.weight for one in watched]).abs()
-            return {RATIO: ratios[0] * weight.to(ratios[0])}
-        if self._due():
-            raise ValueError(
-                f"{type(self).__name__} needs the graph of the loss: call "
-                "opt.watch(loss).backward() or opt.attach(model) before step()"
-            )
-        return {}
+        # k losses added up, not averaged, have k times the Hessian of one.
+        weight = total([one.weight for one in watched]).abs()
+        return {RATIO: ratios[0] * weight.to(ratios[0])}
 
     def _memory(self, motion: Any) -> list[str]:
         names = super()._memory(motion)
@@ -76,4 +79,5 @@ class MeasuringOptimizer(PolyakOptimizer):
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         super()._settle_scalars(device, dtype)
         if self._measures():
-            self.param_groups[0].setdefault("steps_seen", 0)
+            # On the host, where `watch` reads it; no int, on which a compiled step would depend.
+            settle(self.param_groups[0], SEEN, torch.device("cpu"), torch.int64)

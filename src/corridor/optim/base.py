@@ -252,14 +252,14 @@ class PolyakOptimizer(LossChannels):
         """Make the scalars a step leaves in the groups, or move them after the parameters."""
         first = self.param_groups[0]
         first[RULE] = type(self).__name__
-        _settle(first, "skipped", device, torch.int64)
-        _settle(first, "grad_norm", device, dtype)
+        settle(first, "skipped", device, torch.int64)
+        settle(first, "grad_norm", device, dtype)
         for key in self._memory(self._motion()):
             start = self.MEMORY.get(key, 0.0)
             start = first[start] if isinstance(start, str) else start
-            _settle(first, key, device, dtype, start)
+            settle(first, key, device, dtype, start)
         for group in self.param_groups:
-            _settle(group, "effective_lr", device, dtype)
+            settle(group, "effective_lr", device, dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """State and groups; the scalars are copies, so that a snapshot stays what it was."""
@@ -311,9 +311,10 @@ class PolyakOptimizer(LossChannels):
             self._settle_scalars(*self._home())
 
 
-def _settle(
+def settle(
     group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
 ) -> None:
+    """Make a scalar of a group where it is missing, or move it after the parameters."""
     value = group.get(key)
     if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
         group[key] = torch.full((), float(start), device=device, dtype=dtype)
