@@ -219,14 +219,18 @@ def test_a_skipped_first_step_does_not_lose_the_measurement():
     assert 0.0 < h <= 2.0 / float(opt.param_groups[0]["hessian_ratio"]) * (1.0 + 1e-12)
 
 
-def test_without_a_measurement_there_is_no_step():
-    """A first loss that is not finite leaves nothing to limit by, so that the step is 0."""
+@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
+def test_a_first_measurement_that_is_not_finite_is_made_again_at_the_next_step(make):
     p = start()
-    opt = CLR([p], drift=1.0, every=10)
-    watched_step(opt, p, lambda t: quadratic(t) * math.nan)
-    before = p.detach().clone()
-    assert watched_step(opt, p, quadratic) == 0.0
-    assert torch.equal(p.detach(), before)
+    opt = make([p])
+    for _ in range(2):
+        watched_step(opt, p, lambda t: quadratic(t) * math.nan)
+    assert torch.equal(p, start())
+    assert math.isinf(float(opt.param_groups[0]["hessian_ratio"]))
+    assert watched_step(opt, p, quadratic) > 0.0
+    ratio = float(opt.param_groups[0]["hessian_ratio"])
+    watched_step(opt, p, lambda t: 2.0 * quadratic(t))
+    assert float(opt.param_groups[0]["hessian_ratio"]) == ratio  # from now on it is kept
 
 
 def test_complex_parameters_drift_as_their_real_parts():

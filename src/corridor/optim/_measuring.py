@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -22,13 +23,16 @@ class MeasuringOptimizer(PolyakOptimizer):
 
     The product is taken at `watch`, from the graph that is there, so that no forward pass is made
     and nothing of the model changes; it counts once that loss is differentiated. The ratio is kept
-    between measurements; one that is not finite leaves the last one in use. Of several watched
+    between measurements; one that is not finite leaves the last one in use, and where there is none
+    yet the next step measures again. Of several watched
     micro-batches the first is measured, and counts for the others by their weights; losses of
     different kinds are to be added before they are watched. Under data parallelism each rank
     measures its own batch, and the ratios are averaged.
     """
 
-    MEMORY: ClassVar = {RATIO: float("inf")}
+    MEMORY: ClassVar = {RATIO: math.inf}
+
+    _known = False
 
     def _measures(self) -> bool:
         """Whether this optimizer, as its options are, needs the ratio at all."""
@@ -45,8 +49,13 @@ class MeasuringOptimizer(PolyakOptimizer):
         return self._ratio_of(loss) if self._due() and not self._pending else None
 
     def _due(self) -> bool:
+        """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
         first = self.param_groups[0]
-        return self._measures() and int(first[SEEN]) % first["every"] == 0
+        if not self._measures() or int(first[SEEN]) % first["every"] == 0:
+            return self._measures()
+        if not self._known:  # read back until the first is there, after the first step as a rule
+            self._known = math.isfinite(float(first[RATIO]))
+        return not self._known
 
     def _stepped(self) -> None:
         if self._measures():
@@ -81,3 +90,7 @@ class MeasuringOptimizer(PolyakOptimizer):
         if self._measures():
             # On the host, where `watch` reads it; no int, on which a compiled step would depend.
             settle(self.param_groups[0], SEEN, torch.device("cpu"), torch.int64)
+
+    def _restore(self) -> None:
+        self._known = False
+        super()._restore()
