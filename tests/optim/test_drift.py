@@ -14,6 +14,7 @@ from corridor import CLR, CLRAdam
 from corridor.optim import DAL
 
 SCALES = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64)
+MEASURING = [lambda p: CLR(p, drift=1.0), CLRAdam, DAL]
 
 
 def quadratic(x: torch.Tensor) -> torch.Tensor:
@@ -233,6 +234,18 @@ def test_a_first_measurement_that_is_not_finite_is_made_again_at_the_next_step(m
     assert float(opt.param_groups[0]["hessian_ratio"]) == ratio  # from now on it is kept
 
 
+@pytest.mark.parametrize("make", MEASURING)
+@pytest.mark.parametrize("unit", [1e11, 1e-14])
+def test_squares_of_the_product_may_leave_float32(make, unit: float):
+    """A loss of 1e11 has ||Hg|| of 1e23, the square of which float32 does not hold."""
+    p = nn.Parameter(start().detach().float())
+    watched_step(make([p]), p, lambda t: unit * (SCALES.float() * t.square()).sum())
+    q = start()
+    watched_step(make([q]), q, lambda t: unit * (SCALES * t.square()).sum())
+    torch.testing.assert_close(p.detach().double(), q.detach(), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(q, start())
+
+
 def test_complex_parameters_drift_as_their_real_parts():
     z = nn.Parameter(torch.tensor([2.0 + 1.0j, -1.0 + 0.5j], dtype=torch.complex128))
     p = nn.Parameter(torch.view_as_real(z.detach()).clone())
@@ -286,9 +299,6 @@ def test_a_scalers_scale_is_no_part_of_the_limit():
         scaler.step(opt)
         steps.append(float(opt.param_groups[0]["effective_lr"]))
     assert steps[1] == pytest.approx(steps[0], rel=1e-6)
-
-
-MEASURING = [lambda p: CLR(p, drift=1.0), CLRAdam, DAL]
 
 
 @pytest.mark.parametrize("make", MEASURING)

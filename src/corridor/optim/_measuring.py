@@ -24,10 +24,10 @@ class MeasuringOptimizer(PolyakOptimizer):
     The product is taken at `watch`, from the graph that is there, so that no forward pass is made
     and nothing of the model changes; it counts once that loss is differentiated. The ratio is kept
     between measurements; one that is not finite leaves the last one in use, and where there is none
-    yet the next step measures again. Of several watched
-    micro-batches the first is measured, and counts for the others by their weights; losses of
-    different kinds are to be added before they are watched. Under data parallelism each rank
-    measures its own batch, and the ratios are averaged.
+    yet the next step measures again. Of several watched micro-batches the first is measured, and
+    counts for the others by their weights; losses of different kinds are to be added before they
+    are watched. Under data parallelism each rank measures its own batch, and the ratios are
+    averaged.
     """
 
     MEMORY: ClassVar = {RATIO: math.inf}
@@ -42,8 +42,7 @@ class MeasuringOptimizer(PolyakOptimizer):
         """``||Hg|| / ||g||`` of a loss with its graph, 0-dim."""
         found = from_graph(loss, list(self._leaves()))
         dtype = self._home()[1]
-        hg, g = (_tree.squared_norm(t, dtype) for t in (found.product, found.gradient))
-        return (hg / g).sqrt()
+        return _tree.norm(found.product, dtype) / _tree.norm(found.gradient, dtype)
 
     def _measure(self, loss: Tensor) -> Tensor | None:
         return self._ratio_of(loss) if self._due() and not self._pending else None
@@ -51,8 +50,10 @@ class MeasuringOptimizer(PolyakOptimizer):
     def _due(self) -> bool:
         """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
         first = self.param_groups[0]
-        if not self._measures() or int(first[SEEN]) % first["every"] == 0:
-            return self._measures()
+        if not self._measures():
+            return False
+        if int(first[SEEN]) % first["every"] == 0:
+            return True
         if not self._known:  # read back until the first is there, after the first step as a rule
             self._known = math.isfinite(float(first[RATIO]))
         return not self._known
