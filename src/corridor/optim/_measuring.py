@@ -31,6 +31,7 @@ class MeasuringOptimizer(PolyakOptimizer):
     """
 
     MEMORY: ClassVar = {RATIO: math.inf}
+    LEFT = (*PolyakOptimizer.LEFT, SEEN)
 
     _known = False
 
@@ -49,9 +50,10 @@ class MeasuringOptimizer(PolyakOptimizer):
 
     def _due(self) -> bool:
         """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
-        first = self.param_groups[0]
         if not self._measures():
             return False
+        self._settle_scalars(*self._home())  # drift may have been set since the last step
+        first = self.param_groups[0]
         if int(first[SEEN]) % first["every"] == 0:
             return True
         if not self._known:  # read back until the first is there, after the first step as a rule

@@ -45,11 +45,13 @@ class PolyakOptimizer(LossChannels):
         MEMORY: the scalars that the rule remembers, with their first values; a string names the
             option that holds it.
         MOMENTUM: what a step with momentum moves along.
+        LEFT: what else a step leaves in the groups.
     """
 
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
     MEMORY: ClassVar[Mapping[str, float | str]] = {}
     MOMENTUM: ClassVar[_motion.Descent] = _motion.HeavyBall()
+    LEFT: ClassVar[tuple[str, ...]] = (RULE, "skipped", "grad_norm", "effective_lr")
 
     def __init__(self, params: Params, max_lr: float, **defaults: Any) -> None:
         self._health = Health()
@@ -106,13 +108,11 @@ class PolyakOptimizer(LossChannels):
 
         Nothing is remembered of it: the next step is what it would have been.
         """
+        self._settle_scalars(*self._home())  # an option may have been set since the last step
         first = self.param_groups[0]
-        memory = {key: first[key] for key in self.MEMORY if key in first}  # drift may be off
+        memory = {key: first[key] for key in self._memory(self._motion())}
         raw, _ = self.step_size_rule(loss, norm_sq, memory)
-        raw, cap = (
-            self.bound(raw, {key: first[key] for key in self._memory(self._motion())}),
-            first["lr"],
-        )
+        raw, cap = self.bound(raw, memory), first["lr"]
         return self.limit(raw, cap.to(raw) if isinstance(cap, Tensor) else cap)
 
     def bound(self, raw: Tensor, memory: Memory) -> Tensor:
@@ -222,7 +222,7 @@ class PolyakOptimizer(LossChannels):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
-        left = {RULE, "skipped", "grad_norm", "effective_lr", *self.MEMORY, *self.MOMENTUM.memory}
+        left = {*self.LEFT, *self.MEMORY, *self.MOMENTUM.memory}
         admitted = _options.admitted(
             param_group, self.param_groups, self.defaults, self._shared(), left
         )
@@ -234,9 +234,8 @@ class PolyakOptimizer(LossChannels):
 
     def _motion(self) -> _motion.Descent:
         """What a step moves along; what has begun to remember goes on when momentum is 0."""
-        first = self.param_groups[0]
-        begun = any(key in first for key in self.MOMENTUM.memory)
-        moving = self.MOMENTUM.always or first["momentum"] > 0.0 or begun
+        momentum = self.param_groups[0]["momentum"]
+        moving = self.MOMENTUM.always or momentum > 0.0 or any(map(bool, self.state.values()))
         return self.MOMENTUM if moving else _motion.Descent()
 
     def _memory(self, motion: _motion.Descent) -> list[str]:
