@@ -95,6 +95,25 @@ def test_the_second_moments_of_later_steps_are_those_of_the_step():
         assert float(opt.param_groups[0]["hessian_ratio"]) == pytest.approx(expected, rel=1e-10)
 
 
+def test_a_parameter_that_joins_late_is_measured_in_the_metric_it_moves_in():
+    p, q = start(), nn.Parameter(torch.tensor([0.3, -2.0], dtype=torch.float64))
+    opt = CLRAdam([p, q], every=1, eps=1e-3)
+    for _ in range(3):
+        watched_step(opt, p, quadratic)
+    x, y = p.detach().clone(), q.detach().clone()
+    h = watched_step(opt, p, lambda t: quadratic(t) + 5.0 * q.square().sum())
+    group = opt.param_groups[0]
+    H = torch.cat([SCALES, torch.full((2,), 10.0).double()])
+    g = H * torch.cat([x, y])
+    squares = torch.cat([opt.state[t]["square_average"] for t in (p, q)])
+    P = 1.0 / ((squares / group["square_weight"]).sqrt() + 1e-3)
+    torch.testing.assert_close(P[3:], 1.0 / (g[3:].abs() + 1e-3))  # as at the first step of all
+    ratio = float((P.sqrt() * H * P * g).norm() / (P.sqrt() * g).norm())
+    assert float(group["hessian_ratio"]) == pytest.approx(ratio, rel=1e-10)
+    moved = 0.1 * h / group["average_weight"] * P[3:] * g[3:]
+    torch.testing.assert_close(q.detach(), y - moved)
+
+
 @pytest.mark.parametrize("tau", [0.04, 0.02, 0.01])
 def test_at_the_limit_the_step_drifts_from_the_flow_by_tau_of_its_length(tau: float):
     """On a quadratic the flow is known: ``exp(-H h) x``; the relative error is of the order tau."""

@@ -278,6 +278,32 @@ def test_a_skipped_step_leaves_the_squares_as_they_were(parameter, dtype):
     assert all(torch.equal(opt.state[p][key], value) for key, value in before.items())
 
 
+@pytest.mark.parametrize("late", [1, 30, 300])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_parameter_that_joins_late_moves_no_further_than_the_cap(parameter, late: int, dtype):
+    p, q = parameter([1.0, 2.0], dtype=dtype), parameter([0.0, 0.0], dtype=dtype)
+    opt = MoMoAdam([p, q], max_lr=1e-2)
+    furthest = 0.0
+    for k in range(late + 5):
+        p.grad = torch.tensor([0.5, -1.0], dtype=dtype)
+        q.grad = torch.tensor([3.0, 1e-3], dtype=dtype) if k >= late else None
+        before = q.detach().clone()
+        opt.step(loss=1e3)
+        furthest = max(furthest, float((q.detach() - before).abs().max()))
+    assert 1e-3 < furthest <= 1e-2 * (1.02 if dtype == torch.bfloat16 else 1.0 + 1e-9)
+
+
+def test_a_parameter_that_joins_with_a_nan_gradient_is_skipped_and_recovers(parameter):
+    p, q = parameter([1.0], [1.0]), parameter([0.0, 0.0])
+    opt = MoMoAdam([p, q], max_lr=1e-2)
+    opt.step(loss=1.0)
+    for bad in (math.nan, 1.0):
+        q.grad = torch.tensor([bad, 1.0], dtype=torch.float64)
+        opt.step(loss=1.0)
+    assert bool(q.isfinite().all())
+    assert 0.0 < float(q.detach().abs().max()) < 4e-2
+
+
 def test_ngn_takes_no_step_where_a_schedule_has_ended(parameter):
     p = parameter([1.0], [1.0])
     opt = NGN([p], sigma=1.0)

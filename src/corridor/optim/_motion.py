@@ -181,6 +181,7 @@ class MetricAverage(Average):
         self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
     ) -> list[Tensor]:
         """``||g||^2, <d, d / D>`` and, where weight decay asks for it, ``<d, p>``."""
+        _metric.begin(bucket, memory["square_weight"])
         weight = self._square_weight(options, memory)
         betas = (options["momentum"], options["beta2"])
         return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype)
