@@ -143,7 +143,7 @@ class PolyakOptimizer(LossChannels):
         raw, new = motion.plan(loss, sums, first, memory, self.step_size_rule)
         raw = self.bound(raw, new)
         steps = self._cap(raw, skip)
-        self._health.note(loss, steps[0], skip, self.param_groups)
+        self._health.note(loss, raw, steps[0], skip, self.param_groups)
         keeps = [self._keep(group, h) for group, h in zip(self.param_groups, steps, strict=True)]
         kept = [torch.ones_like(loss) if keep is None else keep for keep in keeps]
         settled = motion.settle(sums, torch.stack(steps), torch.stack(kept), first, new)
