@@ -144,6 +144,28 @@ def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", [1e-3, 1e-4])
+def test_an_average_that_nearly_cancels_makes_no_step_too_long(noise: float, monkeypatch):
+    """The fused path has its norm from inner products, the other forms it."""
+    from corridor.optim import _bucket
+
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        g = torch.randn(3000, generator=generator)
+        back = -0.9 * g * (1.0 + noise * torch.randn(3000, generator=generator))
+        sizes = []
+        for kinds in ({torch.float32}, set()):
+            monkeypatch.setattr(_bucket, "FUSED_ON_CPU", kinds)
+            p = torch.nn.Parameter(torch.zeros(3000))
+            opt = CLR([p], max_lr=math.inf, momentum=0.9)
+            for grad in (g, back):
+                p.grad = grad.clone()
+                opt.step(loss=1.0)
+            sizes.append(step_sizes(opt)[0])
+        fused, exact = sizes
+        assert 0.0 < fused <= 1.02 * exact
+
+
 def test_a_nan_cap_on_a_device_is_a_skipped_step(parameter, monkeypatch):
     """A device's cap cannot be read without waiting; the step is skipped on the device instead."""
     from corridor.optim import _options
