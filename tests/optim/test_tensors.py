@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from corridor import CLR
+from corridor.optim import _average, _bucket
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -125,8 +126,6 @@ def test_real_steps_read_nothing_back(parameter, momentum):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
-    from corridor.optim import _bucket
-
     torch.manual_seed(0)
     start, grads = torch.randn(50, 40), [torch.randn(50, 40) for _ in range(5)]
     ends = []
@@ -147,8 +146,6 @@ def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
 @pytest.mark.parametrize("noise", [1e-3, 1e-4])
 def test_an_average_that_nearly_cancels_makes_no_step_too_long(noise: float, monkeypatch):
     """The fused path has its norm from inner products, the other forms it."""
-    from corridor.optim import _bucket
-
     for seed in range(8):
         generator = torch.Generator().manual_seed(seed)
         g = torch.randn(3000, generator=generator)
@@ -164,6 +161,20 @@ def test_an_average_that_nearly_cancels_makes_no_step_too_long(noise: float, mon
             sizes.append(step_sizes(opt)[0])
         fused, exact = sizes
         assert 0.0 < fused <= 1.02 * exact
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_average_in_sixteen_bits_says_how_far_it_moved_where_the_kernel_would_not(dtype):
+    """As on a GPU, where torch's fused kernel takes 16 bits: here rounding swallows the step."""
+    bucket = _bucket.Bucket(0, fused=True)
+    p, g = torch.full((3,), 256.0, dtype=dtype), torch.ones(3, dtype=dtype)
+    bucket.add(p, g, {_average.AVERAGE: torch.zeros_like(p)}, fresh=True)
+    _, norm_sq = _average.measure(bucket, 0.5, False, torch.float32)
+    assert float(norm_sq) == 0.75
+    seen = _average.move(bucket, torch.tensor(1e-3), torch.tensor(False), None, 0.5)
+    assert seen is not None
+    assert float(seen) == 0.0
+    assert p.tolist() == [256.0] * 3
 
 
 def test_a_nan_cap_on_a_device_is_a_skipped_step(parameter, monkeypatch):

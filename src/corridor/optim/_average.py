@@ -26,7 +26,7 @@ def measure(bucket: Bucket, beta: float, decayed: bool, dtype: torch.dtype) -> l
     """
     ds, gs, ps = bucket.buffers[AVERAGE], bucket.grads, bucket.params
     old, new = beta, 1.0 - beta
-    if bucket.fused:
+    if bucket.fused and not bucket.rounds:
         gg, dg, dd = _tree.gram(ds, gs, dtype)
         terms = old * old * dd + new * new * gg
         least = CANCELLED * torch.finfo(dtype).eps * terms
@@ -57,7 +57,8 @@ def move(
         part of it; else None, since it is known from the step.
     """
     ds = bucket.buffers[AVERAGE]
-    if bucket.fused and beta > 0.0:  # the kernel has no average to keep without
+    # The kernel keeps no average where beta is 0, and does not say how far 16 bits have moved.
+    if bucket.fused and beta > 0.0 and not bucket.rounds:
         _update.decay(bucket.params, keep)
         _update.fused_sgd(bucket.params, bucket.grads, step, skip, ds, beta)
         return None

@@ -53,6 +53,11 @@ class Bucket:
             self.buffers.setdefault(name, []).append(real(buffer))
 
     @property
+    def rounds(self) -> bool:
+        """Whether the parameters have 16 bits, so that rounding may swallow part of a step."""
+        return self.params[0].dtype.itemsize == 2
+
+    @property
     def device(self) -> torch.device:
         """Where all tensors of the bucket lie."""
         return self.params[0].device
