@@ -24,6 +24,8 @@ def label(config: Config) -> str:
         return "SPS-safe, squared norm at least 1"
     if config.optimizer == "half-polyak":
         return "half the step, no cap"
+    if config.drift is not None:
+        return f"CLR, drift {config.drift:g}"
     if config.lr == math.inf:
         return "CLR, no cap (the paper's)"
     return f"CLR, cap {config.lr:g}"

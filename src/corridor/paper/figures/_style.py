@@ -42,6 +42,7 @@ RC: dict[Any, Any] = {
 
 CAP_10: dict[str, Any] = {"color": "#009E73", "linewidth": 2.0, "zorder": 4, "dashes": (3, 1)}
 SAFE: dict[str, Any] = {"color": "#CC79A7", "linewidth": 2.0, "zorder": 4, "dashes": (1, 1)}
+DRIFT: dict[str, Any] = {"color": "#56B4E9", "linewidth": 2.4, "zorder": 4, "dashes": (2, 0.8)}
 HALF: dict[str, Any] = {"color": "#E69F00", "linewidth": 2.0, "zorder": 4, "dashes": (6, 2, 1, 2)}
 
 
@@ -60,6 +61,8 @@ def _style_of(config: Config, rates: list[float]) -> dict[str, Any]:
     other = {"sps-safe": SAFE, "half-polyak": HALF}
     if config.optimizer in other:
         return other[config.optimizer]
+    if config.drift is not None:
+        return DRIFT
     return {math.inf: CLR_UNCAPPED, 10.0: CAP_10}.get(config.lr or 1.0, CLR_CAPPED)
 
 

@@ -40,7 +40,8 @@ def draw(folder: Path) -> Manifest:
 
 def _quicker(results: Results) -> Claim:
     settings = _common.settings(results)
-    ours, fixed = settings[0], settings[1:]
+    ours = settings[0]
+    fixed = [s for s in settings if s.config.optimizer == "sgd"]
     best = min(fixed, key=lambda s: words.median(s.curves, "final_loss"))
     a, b = (spread([c.final_loss for c in s.curves]) for s in (ours, best))
     measured = (

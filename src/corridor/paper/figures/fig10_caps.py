@@ -14,7 +14,8 @@ from corridor.paper.results import Results, Setting, gather, read_results
 
 NUMBER = 10
 TITLE = "Where CLR without a cap fails, and what mends it (not in the paper)"
-RECIPES = {"CIFAR-10": recipes.caps}
+HARD, NARROW, WIDE = "many images", "few images", "few images, wide network"
+RECIPES = {HARD: recipes.caps, NARROW: recipes.narrow, WIDE: recipes.wide}
 
 
 def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
