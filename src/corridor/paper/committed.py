@@ -11,14 +11,7 @@ from corridor.paper.recipes import SCALES
 from corridor.paper.results import DATA
 from corridor.train.files import atomic, dumps, read_json
 
-HEAD = """# Results
-
-Which claims of the paper hold when its experiments are run again, claim by claim. Every number on
-this page is made from the files in `results/` by `corridor verdicts`; none is typed by hand. The
-paper prints no numbers, so a verdict is about its words, in the setting of the second column and no
-other. Medians over seeds; lowest and highest in brackets. `corridor redraw results/laptop` draws
-the figures and the report from the same files.
-"""
+HEAD = Path(__file__).parent / "report" / "verdicts.md"
 
 
 def keep(out: Path, results: Path) -> list[Path]:
@@ -67,7 +60,7 @@ def verdicts(results: Path) -> str:
     Raises:
         FileNotFoundError: there are none.
     """
-    parts = [HEAD]
+    parts = [HEAD.read_text(encoding="utf-8")]
     scales = [scale for scale in reversed(SCALES) if (results / scale).is_dir()]
     if not scales:
         raise FileNotFoundError(

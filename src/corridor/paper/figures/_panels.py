@@ -129,7 +129,9 @@ def of_training(
     return panels
 
 
-def draw(panels: Sequence[Panel], folder: Path, name: str, columns: int = 3) -> dict[str, str]:
+def draw(
+    panels: Sequence[Panel], folder: Path, name: str, columns: int = 3, heading: str = ""
+) -> dict[str, str]:
     """Write PNG, SVG and what the report draws; returns the file names by kind."""
     import matplotlib
 
@@ -143,6 +145,8 @@ def draw(panels: Sequence[Panel], folder: Path, name: str, columns: int = 3) -> 
             handles |= _axes(axes, panel)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
+        if heading:
+            figure.suptitle(heading, fontsize=11, x=0.01, ha="left")
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center",
             ncols=4 if width > 10 else 3, fontsize=9,

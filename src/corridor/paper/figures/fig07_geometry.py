@@ -15,6 +15,7 @@ from corridor.paper.figures import _panel
 from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.recipes import figure7
 from corridor.paper.results import VERSION, rounded
+from corridor.train.config import Config
 from corridor.train.files import read_json, revive, write_json
 from corridor.train.record import RunRecord, read_run
 from corridor.train.sweep import sweep
@@ -62,6 +63,7 @@ def compute(
         "overrides": {k: v for k, v in overrides.items() if k != "data_dir"},
         "config": first.config.to_dict(),
         "data": first.summary["data"],
+        "images": first.summary["images"],
         "parameters": first.summary["parameters"],
         "environment": first.environment,
         "lines": [probed(record) for record in records],
@@ -124,10 +126,9 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _setting(data: dict[str, Any]) -> str:
-    config = data["config"]
-    images = f"{config['train_limit']:,} " if config["train_limit"] else ""
-    seeds = f"{len(data['seeds'])} seed(s)"
-    return f"{data['scale']}: {config['model']}, {images}{data['data']}; {seeds}"
+    config = Config.from_dict(data["config"])
+    place = words.place(config, data["data"], data.get("images", 0))
+    return f"{data['scale']}: {place}; {words.count(data['seeds'])}"
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -230,15 +231,11 @@ def _correlated(claim: str, values: list[float]) -> Claim:
 
 
 def _caption(data: dict[str, Any]) -> str:
-    config, where = data["config"], data["environment"]
-    machine = where.get("gpu") or f"{where['cores']} cores of {where['processor']}"
-    commit = (where.get("git_commit") or "unknown")[:9]
-    images = f"{config['train_limit']} images of " if config["train_limit"] else ""
-    cap = "its default cap" if config["lr"] is None else f"cap {config['lr']}"
+    config, images = Config.from_dict(data["config"]), data.get("images", 0)
+    batch = min(config.batch_size, images or config.batch_size)
     return (
-        f"Data: {images}{data['data']}. Network: {config['model']}, {data['parameters']:,} "
-        f"parameters. CLR with {cap}, batch {config['batch_size']}, measured every "
-        f"{config['probe']} steps on the step's batch. Scale {data['scale']}, seed "
-        f"{data['seeds'][0]} of {len(data['seeds'])} drawn. Made on {machine}, torch "
-        f"{where['torch']}, commit {commit}."
+        f"{words.subject(config, data['data'], images, data['parameters'])}. "
+        f"{words.label(config)}, batch {batch}, measured every {config.probe} steps on the step's "
+        f"batch. Scale {data['scale']}, seed {data['seeds'][0]} of {len(data['seeds'])} drawn. "
+        f"{words.made(data['environment'])}"
     )
