@@ -119,7 +119,7 @@ def test_verdicts_follow_the_numbers():
     never = made_up(None, 0.1, 1.0)
     assert verdicts(never, {1.0: never})[0] == "undecided"
     assert verdicts(never, {1.0: fast})[0] == "does not hold"
-    assert verdicts(fast, {1.0: fast})[0] == "holds under a tie in steps"
+    assert verdicts(fast, {1.0: fast})[0] == "tie"
 
 
 def test_divergence_is_a_loss_that_ends_where_it_began():

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corridor.train.record import RunRecord, read_run
+from corridor.paper import checked
+from corridor.train.record import METRICS, RunRecord, read_run
 
 POINTS = 200
 
@@ -83,10 +84,17 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
 
     Raises:
         FileNotFoundError: there is no run, or it has not ended.
+        ValueError: its metrics are damaged.
     """
     run: RunRecord = read_run(folder)
     if run.summary is None:
         raise FileNotFoundError(f"the run in {folder} has not ended; run its sweep again")
+    with checked.reading(folder / METRICS, f"remove {folder} and run its sweep again"):
+        return _curve(run, window, target)
+
+
+def _curve(run: RunRecord, window: int, target: float) -> Curve:
+    assert run.summary is not None
     status = run.summary["status"]
     loss = running_mean([line["loss"] for line in run.steps], window)
     rates = [line["effective_lr"] for line in run.steps]

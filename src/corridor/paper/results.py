@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import experiments
+from corridor.paper import checked, experiments
 from corridor.paper.curves import Curve, read_curve
 from corridor.paper.experiments import Recipe
 from corridor.paper.recipes import setting_name
@@ -155,7 +155,7 @@ def _group(
             failed.append(f"{run.name}: {record.summary['message']}")
             continue
         first, target = first or record, _target(folder, record)
-        window = sum(line["epoch"] == 0 for line in record.steps)
+        window = sum(line.get("epoch") == 0 for line in record.steps)
         setting = settings.setdefault(
             setting_name(run.config), {"config": run.config.to_dict(), "curves": []}
         )
@@ -206,31 +206,31 @@ def read_results(folder: Path, number: int) -> Results:
 
     Raises:
         FileNotFoundError: there are none; the message names the command that makes them.
-        ValueError: another version wrote them.
+        ValueError: another version wrote them, or they are damaged.
     """
     file = folder / DATA
     if not file.exists():
         raise FileNotFoundError(f"no {file}; make it with: corridor figure {number}")
-    values = revive(read_json(file))
-    again = f"make it again with: corridor figure {number}"
-    if values.get("version") != VERSION:
-        found = values.get("version", "none")
-        raise ValueError(
-            f"{file} is of version {found} and this corridor reads version {VERSION}; {again}"
-        )
-    try:
-        groups = {name: _revived(group) for name, group in values.pop("groups").items()}
-        values.pop("version")
-        return Results(**values, groups=groups)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} does not hold a figure's numbers ({error}); {again}") from error
+    with checked.reading(file, f"make it again with: corridor figure {number}"):
+        values = checked.of_version(revive(read_json(file)), VERSION)
+        for group in values.get("groups", {}).values():
+            for setting in group["settings"].values():
+                setting["config"] = Config.from_dict(setting["config"])
+        results = checked.build(Results, values)
+        for group in results.groups.values():
+            for name, setting in group.settings.items():
+                _whole(name, setting)
+        if not results.groups:
+            raise ValueError("it holds no runs")
+        return results
 
 
-def _revived(group: dict[str, Any]) -> Group:
-    settings = {
-        name: Setting(
-            Config.from_dict(setting["config"]), [Curve(**curve) for curve in setting["curves"]]
-        )
-        for name, setting in group.pop("settings").items()
-    }
-    return Group(**group, settings=settings)
+def _whole(name: str, setting: Setting) -> None:
+    """One line of ValueError for curves that cannot be drawn."""
+    if not setting.curves:
+        raise ValueError(f"{name} has no curves")
+    for curve in setting.curves:
+        if not curve.steps or not len(curve.steps) == len(curve.loss) == len(curve.effective_lr):
+            raise ValueError(f"steps, loss and effective_lr of {name} differ in length")
+        if len(curve.test_steps) != len(curve.test_accuracy):
+            raise ValueError(f"test_steps and test_accuracy of {name} differ in length")

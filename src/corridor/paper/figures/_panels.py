@@ -133,12 +133,9 @@ def draw(
     panels: Sequence[Panel], folder: Path, name: str, columns: int = 3, heading: str = ""
 ) -> dict[str, str]:
     """Write PNG, SVG and what the report draws; returns the file names by kind."""
-    import matplotlib
-
     rows = math.ceil(len(panels) / columns)
     width = 4.2 * min(columns, len(panels))
-    with matplotlib.rc_context(_style.RC):
-        figure = _style.Figure(figsize=(width, 3.6 * rows + 0.9), layout="constrained")
+    with _style.new_figure(width, 3.6 * rows + 0.9) as figure:
         grid = figure.subplots(rows, min(columns, len(panels)), squeeze=False)
         handles: dict[str, Any] = {}
         for axes, panel in zip(grid.flat, panels, strict=False):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from corridor.paper.library import needed
 from corridor.train.config import Config
+from corridor.train.files import atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers; the dashes tell them apart in grey.
 CLR_UNCAPPED: dict[str, Any] = {"color": "#D55E00", "linewidth": 2.4, "zorder": 5}
@@ -90,7 +90,7 @@ def fixed_rate(index: int, count: int) -> dict[str, Any]:
 
 
 def draw_band(
-    axes: Axes, values: dict[str, list[float]], label: str, style: dict[str, Any], shade: float
+    axes: Any, values: dict[str, list[float]], label: str, style: dict[str, Any], shade: float
 ) -> None:
     """A median as a line and the range over seeds as a shade around it."""
     look = {key: value for key, value in style.items() if key != "shade"}
@@ -106,9 +106,20 @@ def draw_band(
     )
 
 
-def save(figure: Figure, folder: Path, name: str) -> dict[str, str]:
-    """Write PNG and SVG; returns the file names by kind."""
-    names = {"png": f"{name}.png", "svg": f"{name}.svg"}
-    figure.savefig(folder / names["png"], dpi=160, bbox_inches="tight")
-    figure.savefig(folder / names["svg"], bbox_inches="tight", metadata={"Date": None})
-    return names
+@contextmanager
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
+    """An empty matplotlib figure of so many inches, in the style of all figures."""
+    with needed("matplotlib"):
+        import matplotlib
+        from matplotlib.figure import Figure
+    with matplotlib.rc_context(RC):
+        yield Figure(figsize=(width, height), layout=layout)
+
+
+def save(figure: Any, folder: Path, name: str) -> dict[str, str]:
+    """Write PNG and SVG, each whole or not at all; returns the file names by kind."""
+    options: dict[str, Any] = {"png": {"dpi": 160}, "svg": {"metadata": {"Date": None}}}
+    for kind, special in options.items():
+        with atomic(folder / f"{name}.{kind}") as file:
+            figure.savefig(file, format=kind, bbox_inches="tight", **special)
+    return {kind: f"{name}.{kind}" for kind in options}

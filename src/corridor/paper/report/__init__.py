@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor.paper.figures._manifest import NAME, Manifest, read_manifest
+from corridor.paper.library import needed
 from corridor.train.files import atomic
 
 TEMPLATE = Path(__file__).parent / "template.html"
@@ -41,7 +42,8 @@ def build(out: Path) -> Path:
 
 
 def _render(figures: list[tuple[Manifest, Path]]) -> str:
-    from jinja2 import Environment, StrictUndefined
+    with needed("jinja2"):
+        from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -81,7 +83,9 @@ def _laid_in(
 def _plotly() -> Any:
     """plotly.js, to be laid into the page once, so that it needs no network."""
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
+
+    with needed("plotly"):
+        from plotly.offline import get_plotlyjs
 
     return Markup(f"<script>{get_plotlyjs()}</script>")
 
