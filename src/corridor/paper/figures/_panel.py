@@ -75,7 +75,9 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
             handles, _ = axis.get_legend_handles_labels()
             if handles:
                 _make_room(axis)
-                axis.legend(fontsize=8, loc="upper right", ncols=2 if len(handles) > 3 else 1)
+                axis.legend(fontsize=8, loc="upper right", ncols=2 if len(handles) > 3 else 1,
+                            handlelength=2.4, columnspacing=0.8)  # fmt: skip
+            _style.plain_ticks(axis)
         for axis in axes[1]:
             axis.set_xlabel("steps")
         shaded = "shaded" if near_corridor(lines, level) else "none here"

@@ -20,6 +20,7 @@ CLR_CAPPED: dict[str, Any] = {
     "zorder": 4,
     "dashes": (5, 1.5),
 }
+SHORT = 1.8  # decades
 DASHES = [(1, 0), (6, 2), (2, 1.2), (6, 2, 1.2, 2), (1, 2.2)]
 
 RC: dict[Any, Any] = {
@@ -114,6 +115,19 @@ def new_figure(width: float, height: float, layout: Any = "constrained") -> Iter
         from matplotlib.figure import Figure
     with matplotlib.rc_context(RC):
         yield Figure(figsize=(width, height), layout=layout)
+
+
+def plain_ticks(axes: Any) -> None:
+    """Numbers as people write them on logarithmic axes, and enough of them on short ones."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if axis.get_scale() != "log":
+            continue
+        short = math.log10(limits[1] / limits[0]) < SHORT
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Any, folder: Path, name: str) -> dict[str, str]:

@@ -81,19 +81,25 @@ def describe(folder: Path) -> Manifest:
 def draw(folder: Path) -> Manifest:
     """Draw the figure from its curves and write images and manifest."""
     results = read_results(folder, NUMBER)
-    panels = [_panel(_named(results, name), group) for name, group in results.groups.items()]
+    per = iter(_common.epochs(results))
+    panels = [
+        _panel(_named(results, name), group, [next(per) for _ in group.settings])
+        for name, group in results.groups.items()
+    ]
     return _common.finish(describe(folder), panels, folder)
 
 
-def _panel(name: str, group: Group) -> _panels.Panel:
+def _panel(name: str, group: Group, per: list[float]) -> _panels.Panel:
     settings = list(group.settings.values())
     labels = None
     styles = _style.of([s.config for s in settings])
     if len({s.config.batch_size for s in settings}) > 1:
         labels = [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
         styles = _style.by_batch(len(settings), _style.CAP_10)
-    made = _panels.lines(settings, "effective_lr", styles, labels=labels)
-    return _panels.Panel(f"Step size, {name}", "learning rate", log=True, lines=made)
+    made = _panels.lines(settings, "effective_lr", styles, labels=labels, per=per)
+    panel = _panels.rate_panel(made, f"Step size, {name}")
+    panel.x = "epochs"
+    return panel
 
 
 def _named(results: Results, name: str) -> str:

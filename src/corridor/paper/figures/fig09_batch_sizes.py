@@ -133,8 +133,9 @@ def _law_panel(results: Results) -> _panels.Panel:
     style = {**_style.CLR_CAPPED, "dashes": (1, 0), "marker": "o"}
     lines = [_panels.Line("CLR before the cap, at matched loss", style, band)]
     if found and found.limit > 0:
-        law = [found.limit / (1 + found.noise / size) for size in sizes]
-        curve: dict[str, list[Any]] = {"x": sizes, "median": law, "low": law, "high": law}
+        places = [sizes[0] * (sizes[-1] / sizes[0]) ** (k / 40) for k in range(41)]
+        law = [found.limit / (1 + found.noise / size) for size in places]
+        curve: dict[str, list[Any]] = {"x": places, "median": law, "low": law, "high": law}
         look = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
         lines.append(_panels.Line("noise-scale law, fitted", look, curve))
     title = "Step size against batch"

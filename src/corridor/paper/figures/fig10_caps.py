@@ -25,7 +25,7 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    mended = [c for name, group in results.groups.items() for c in _mended(name, group)]
+    mended = [c for group in results.groups.values() for c in _mended(group)]
     return _common.manifest(results, TITLE, [_stable(results), *mended])
 
 
@@ -33,13 +33,18 @@ def draw(folder: Path) -> Manifest:
     """Draw the figure from its curves and write images and manifest."""
     results = read_results(folder, NUMBER)
     panels = []
-    for name, group in results.groups.items():
+    for group in results.groups.values():
         settings = list(group.settings.values())
         styles = _style.of([s.config for s in settings])
         loss, _, rate = _panels.of_training(settings, styles, results.target)
-        loss.title, rate.title = (f"{panel.title}: {name}" for panel in (loss, rate))
+        loss.title = _named(group)
+        loss.y = f"training loss, {loss.y}"
         panels += [loss, rate]
     return _common.finish(describe(folder), panels, folder, columns=2)
+
+
+def _named(group: Group) -> str:
+    return f"{group.images:,} images, {words.network(_uncapped(group).config)}"
 
 
 def _uncapped(group: Group) -> Setting:
@@ -51,7 +56,7 @@ def _fails(setting: Setting) -> bool:
 
 
 def _stable(results: Results) -> Claim:
-    ours = {name: _uncapped(group) for name, group in results.groups.items()}
+    ours = {_named(group): _uncapped(group) for group in results.groups.values()}
     measured = "; ".join(
         f"{name}: final loss {words.losses(s.curves)}, largest step "
         f"{words.cell([c.max_lr for c in s.curves])}"
@@ -61,15 +66,15 @@ def _stable(results: Results) -> Claim:
     good = [name for name, s in ours.items() if not _fails(s)]
     if len(good) == len(ours):
         return Claim(claim, measured, "holds")
-    settings = [
-        s for name, g in results.groups.items() if name not in good for s in g.settings.values()
-    ]
+    failing = [g for g in results.groups.values() if _named(g) not in good]
+    settings = [s for group in failing for s in group.settings.values()]
     verdict = f"holds under: {'; '.join(good)}" if good else "does not hold"
     return Claim(claim, measured, verdict, _common.why_it_fails(settings))
 
 
-def _mended(name: str, group: Group) -> list[Claim]:
+def _mended(group: Group) -> list[Claim]:
     """Whether each of the others ends lower than CLR without a cap, and how low where it holds."""
+    name = _named(group)
     free, *others = group.settings.values()
     if _fails(free):
         return [_mends(setting, free, name) for setting in others]
