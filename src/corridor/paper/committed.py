@@ -34,14 +34,18 @@ def unpack(results: Path, out: Path) -> dict[int, Path]:
 
     Raises:
         FileNotFoundError: there are none; the message names the command that makes them.
+        ValueError: a file is that of no figure.
     """
     folders = {}
     for file in sorted(results.glob("fig*.json")):
+        number = file.stem.removeprefix("fig")
+        if not number.isdigit() or int(number) not in FIGURES:
+            raise ValueError(f"{file} holds no figure that is known; remove it")
         folder = out / "figures" / file.stem
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / DATA) as handle:
             handle.write(file.read_bytes())
-        folders[int(file.stem.removeprefix("fig"))] = folder
+        folders[int(number)] = folder
     if not folders:
         raise FileNotFoundError(
             f"no figNN.json in {results}; make them with: corridor reproduce --keep {results}"
@@ -82,15 +86,16 @@ def _scale(scale: str, manifests: list[Manifest]) -> str:
         for claim in manifest.claims:
             because = f": {claim.reason}" if claim.reason else ""
             cells = (claim.claim, claim.setting, claim.measured, f"**{claim.verdict}**{because}")
-            lines.append(f"| {manifest.number} | " + " | ".join(map(_escaped, cells)) + " |")
+            lines.append(f"| {manifest.number} | " + " | ".join(map(escaped, cells)) + " |")
     for manifest in manifests:
         lines += ["", f"### Figure {manifest.number}. {manifest.title}", "", manifest.caption, ""]
         lines.append("| " + " | ".join(manifest.columns) + " |")
         lines.append("|" + "---|" * len(manifest.columns))
-        lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in manifest.rows]
+        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in manifest.rows]
         lines += ["", *(f"- {note}" for note in manifest.notes), "", f"Again: `{manifest.again}`"]
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text for a cell of a Markdown table."""
     return text.replace("|", "\\|")

@@ -95,6 +95,8 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
 
 def _curve(run: RunRecord, window: int, target: float) -> Curve:
     assert run.summary is not None
+    if not run.steps:
+        raise ValueError("it holds no steps")
     status = run.summary["status"]
     loss = running_mean([line["loss"] for line in run.steps], window)
     rates = [line["effective_lr"] for line in run.steps]
@@ -109,9 +111,9 @@ def _curve(run: RunRecord, window: int, target: float) -> Curve:
         test_steps=[line["step"] for line in run.evaluations],
         test_accuracy=accuracy,
         steps_to_target=reached,
-        mean_lr=statistics.fmean(rates[:reached]) if rates else math.nan,
-        median_lr=statistics.median(rates) if rates else math.nan,
-        max_lr=max(rates, default=math.nan),
+        mean_lr=statistics.fmean(rates[:reached]),
+        median_lr=statistics.median(rates),
+        max_lr=max(rates),
         matched_clr=_matched_clr(run, loss),
         final_loss=loss[-1] if loss and status == "finished" else math.inf,
         best_accuracy=max(accuracy, default=-math.inf),
