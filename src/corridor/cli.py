@@ -253,8 +253,9 @@ def verdicts(
     from corridor.paper import readme as front
     from corridor.train.files import atomic
 
+    text = committed.verdicts(results).encode()
     with atomic(page) as file:
-        file.write(committed.verdicts(results).encode())
+        file.write(text)
     print(f"verdicts in {page}")
     if readme is not None:
         front.write(results, readme)

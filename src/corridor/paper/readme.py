@@ -59,12 +59,14 @@ def block(results: Path) -> str:
 
 
 def _scale(lead: str, manifest: Manifest) -> list[str]:
-    table = [[row[k] for k in COLUMNS] for row in [manifest.columns, *manifest.rows]]
-    rows = ["| " + " | ".join(map(committed.escaped, row)) + " |" for row in table]
+    cells = [[row[k] for k in COLUMNS] for row in [manifest.columns, *manifest.rows]]
+    rows = ["| " + " | ".join(map(committed.escaped, row)) + " |" for row in cells]
     verdicts = [
-        f"- **{claim.verdict}**: {claim.claim}"
+        f"- **{claim.verdict}**: {claim.claim} ({claim.measured})"
         for claim in manifest.claims
         if "before every fixed rate" in claim.claim
     ]
     head = f"{lead} (`{manifest.again}`): {manifest.caption}"
-    return ["", head, "", rows[0], "|" + "---|" * len(COLUMNS), *rows[1:], "", *verdicts]
+    note = next(note for note in manifest.notes if note.startswith("The target"))
+    table = [rows[0], "|" + "---|" * len(COLUMNS), *rows[1:]]
+    return ["", head, "", *table, "", note, "", *verdicts]

@@ -62,23 +62,25 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.0f}" if whole else f"{value:.{digits}g}"
 
 
-def cell(values: Sequence[float | None], digits: int = 2) -> str:
-    """Median, and lowest and highest in brackets.
+def cell(values: Sequence[float | None], digits: int = 2, absent: str = "not reached") -> str:
+    """Median, and lowest and highest in brackets; what is said where values are missing.
 
-    >>> cell([38, 40, 39]), cell([None]), cell([5, None, None])
-    ('39 [38, 40]', 'not reached', 'most fail [5, –]')
+    >>> cell([38, 40, 39]), cell([None]), cell([5, None])
+    ('39 [38, 40]', 'not reached', 'not reached by 1 of 2 [5, –]')
     """
     low, mid, high = spread(values)
     if not math.isfinite(low):
-        return "not reached"
+        return absent
     same = low == mid == high
     rest = "" if same else f" [{number(low, digits)}, {number(high, digits)}]"
-    return (number(mid, digits) if math.isfinite(mid) else "most fail") + rest
+    missing = sum(value is None or math.isinf(value) for value in values)
+    some = f"{absent} by {missing} of {len(values)}"
+    return (number(mid, digits) if math.isfinite(mid) else some) + rest
 
 
 def losses(curves: Sequence[Curve]) -> str:
     """Final training losses of some runs."""
-    return cell([c.final_loss for c in curves]).replace("not reached", "–")
+    return cell([c.final_loss for c in curves], absent="no finite loss")
 
 
 def accuracy(curves: Sequence[Curve]) -> str:
@@ -129,8 +131,9 @@ def notes(results: Results) -> list[str]:
     """What a reader should know of the table, and the runs that are missing."""
     return [
         _medians(results),
-        f"The target is a training loss of {results.target:g}. Training loss is the mean of the "
-        "batch losses over the last epoch.",
+        f"The target is a training loss of {results.target:g}, a hundredth of ln(classes), which "
+        "is what guessing costs. Training loss is the mean of the batch losses over the last "
+        "epoch.",
         "Diverged: the loss became non-finite, or ended no lower than it began.",
         *(f"Not in the table: {reason}" for reason in results.failed),
     ]
@@ -202,8 +205,13 @@ def _batch(config: Config, group: Group) -> int:
 
 def setting(results: Results) -> str:
     """Network, data and seeds in a few words, for the table of verdicts."""
+    return setting_of(results, list(results.groups.values()))
+
+
+def setting_of(results: Results, groups: Sequence[Group]) -> str:
+    """The same, of some of the groups."""
     parts = []
-    for group in results.groups.values():
+    for group in groups:
         config = next(iter(group.settings.values())).config
         parts.append(place(config, group.data, group.images))
     return f"{results.scale}: {'; '.join(dict.fromkeys(parts))}; {count(results.seeds)}"

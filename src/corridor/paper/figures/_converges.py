@@ -49,30 +49,39 @@ def _verdict(
         )
     if not done:
         return "does not hold", reason
-    batches = ", ".join(str(s.config.batch_size) for s in done)
-    return f"holds under batch {batches}", reason
+    return f"holds under batch {_batches(done)}", reason
 
 
 def falls(results: Results, subject: str) -> list[Claim]:
-    """Whether the loss of every CLR run ends below where it began, at every batch size."""
+    """Whether the loss of every CLR run ends well below where it began, at every batch size."""
     ours = [s for s in _common.settings(results) if s.config.optimizer == "clr"]
-    bad = [s for s in ours if any(map(words.diverged, s.curves))]
     measured = "; ".join(
         f"batch {s.config.batch_size}: {words.number(s.curves[0].loss[0])} to "
         f"{words.losses(s.curves)}"
         for s in ours
     )
-    good = [str(s.config.batch_size) for s in ours if s not in bad]
-    verdict = "holds" if not bad else f"holds under batch {', '.join(good)}"
-    verdict = verdict if good else "does not hold"
     name = words.label(ours[0].config)
-    reason = "some runs end no lower than they began" if bad else ""
-    if not bad and min(map(_common.share_left, ours)) > _common.HARDLY:
-        verdict, reason = "undecided", "no run fails, but the loss hardly moves in the steps given"
-    return [
-        Claim(f"{name}: stable and falling loss, {subject}", f"training loss {measured}", verdict,
-              reason)
-    ]  # fmt: skip
+    claim = f"{name}: stable and falling loss, {subject}"
+    return [Claim(claim, f"training loss {measured}", *_falling(ours))]
+
+
+def _falling(ours: Sequence[Setting]) -> tuple[str, str]:
+    bad = [s for s in ours if any(map(words.diverged, s.curves))]
+    good = [s for s in ours if _common.trains(s)]
+    idle = [s for s in ours if s not in bad and s not in good]
+    if len(good) == len(ours):
+        return "holds", ""
+    reasons = []
+    if bad:
+        reasons.append(f"at batch {_batches(bad)} some runs end no lower than they began")
+    if idle:
+        reasons.append(f"at batch {_batches(idle)} the loss hardly moves in the steps given")
+    nothing = "does not hold" if bad else "undecided"
+    return (f"holds under batch {_batches(good)}" if good else nothing), "; ".join(reasons)
+
+
+def _batches(settings: Sequence[Setting]) -> str:
+    return ", ".join(str(s.config.batch_size) for s in settings)
 
 
 def _where(setting: Setting, count: int) -> str:

@@ -66,7 +66,7 @@ def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
     claims = [
-        _claim(results, name, setting, group)
+        replace(_claim(results, name, setting, group), setting=words.setting_of(results, [group]))
         for name, group in results.groups.items()
         for setting in group.settings.values()
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    mended = [c for group in results.groups.values() for c in _mended(group)]
+    mended = [
+        replace(claim, setting=words.setting_of(results, [group]))
+        for group in results.groups.values()
+        for claim in _mended(group)
+    ]
     return _common.manifest(results, TITLE, [_stable(results), *mended])
 
 
