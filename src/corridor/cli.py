@@ -19,6 +19,7 @@ except ModuleNotFoundError:
 
 import corridor
 from corridor.train.config import Config
+from corridor.train.stop import ElsewhereError
 
 # Old versions of typer use click's error class, new ones carry their own copy of it.
 UsageMistake: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -43,9 +44,11 @@ def _main(
 def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
     """Train a network, and write all about it to a folder."""
     from corridor.train.loop import train
+    from corridor.train.processes import speaks
 
     summary = train(Config(**options), out, resume=resume, progress=progress)
-    _print_run(out, summary)
+    if speaks():
+        _print_run(out, summary)
 
 
 def _config_options() -> list[inspect.Parameter]:
@@ -366,6 +369,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort) as stop:
         return _complain(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
+    except ElsewhereError:
+        return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

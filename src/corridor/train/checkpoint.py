@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from corridor import _reduce
 from corridor.train.files import atomic
 
 FOLDER = "checkpoints"
@@ -104,6 +105,15 @@ def restore_random(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def whole(value: Any) -> Any:
+    """The same states with sharded tensors gathered, on every rank."""
+    if isinstance(value, dict):
+        return {key: whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    return _reduce.whole(value) if isinstance(value, torch.Tensor) else value
 
 
 def _random_state() -> dict[str, Any]:
