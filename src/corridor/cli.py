@@ -19,6 +19,7 @@ except ModuleNotFoundError:
 
 import corridor
 from corridor.train.config import Config
+from corridor.train.launch import speaks
 from corridor.train.stop import ElsewhereError
 
 # Old versions of typer use click's error class, new ones carry their own copy of it.
@@ -44,7 +45,6 @@ def _main(
 def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
     """Train a network, and write all about it to a folder."""
     from corridor.train.loop import train
-    from corridor.train.processes import speaks
 
     summary = train(Config(**options), out, resume=resume, progress=progress)
     if speaks():
@@ -368,7 +368,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageMistake as error:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort) as stop:
-        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
+        status = 128 + getattr(stop, "number", signal.SIGINT)
+        return _complain(str(stop) or "interrupted", status) if speaks() else status
     except ElsewhereError:
         return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough

@@ -15,8 +15,9 @@ from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
 from corridor.train.files import dumps, locked, numbers
+from corridor.train.launch import restarted
 from corridor.train.metrics import Step, Watch, fetch
-from corridor.train.processes import Team, joined, place, restarted
+from corridor.train.processes import Team, joined
 from corridor.train.progress import Reporter, reporter
 from corridor.train.record import (
     Nobody,
@@ -78,15 +79,13 @@ def train(
         >>> train(config, folder, progress=False).steps
         2
     """
-    device = place(config.device)
-    with joined(device, config.timeout) as team:
-        return _train(config, Path(out), device, team, resume or restarted(), progress)
+    with joined(config.device, config.timeout) as team:
+        return _train(config, Path(out), team, resume or restarted(), progress)
 
 
 def _train(
     config: Config,
     out: Path,
-    device: torch.device,
     team: Team,
     resume: bool,
     progress: bool | Reporter,
@@ -97,6 +96,7 @@ def _train(
     ended = told(team, ended)
     if ended is not None:
         return ended
+    device = team.device
     devices = [device] if device.type == "cuda" else []
     with _held(out, team), torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)

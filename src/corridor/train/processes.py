@@ -19,11 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from corridor.train.stop import ElsewhereError
+from corridor.train.launch import launched
+from corridor.train.stop import ElsewhereError, listening
 
-LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # So long a process waits for others to say that they wait, too, before it calls them lost.
 GRACE = 3.0
+CPU = torch.device("cpu")
 
 T = TypeVar("T")
 
@@ -35,13 +36,20 @@ class Team:
         rank: Number of this process, from 0.
         world: How many there are.
         timeout: Seconds to wait for another process.
+        device: Where this one computes.
 
     Attributes:
         doing: What this process is at, for the message when another one is lost.
     """
 
-    def __init__(self, rank: int = 0, world: int = 1, timeout: float = math.inf) -> None:
-        self.rank, self.world, self.timeout = rank, world, timeout
+    def __init__(
+        self,
+        rank: int = 0,
+        world: int = 1,
+        timeout: float = math.inf,
+        device: torch.device = CPU,
+    ) -> None:
+        self.rank, self.world, self.timeout, self.device = rank, world, timeout, device
         self.doing = "the start"
         self.told = False
         self.name = self.gather(os.urandom(8).hex())[0] if world > 1 else ""
@@ -133,11 +141,12 @@ class Team:
         others = [rank for rank in range(self.world) if rank != self.rank]
         end = time.monotonic() + GRACE
         silent = others
-        while silent and time.monotonic() < end:
-            if any(store.check([f"{self.name}/failed/{rank}"]) for rank in others):
-                return ElsewhereError("another rank failed")
-            silent = [r for r in silent if not store.check([f"{self.name}/waits/{r}"])]
-            time.sleep(0.02)
+        with listening() as flag:  # a launcher that is about to end this process may hurry it
+            while silent and time.monotonic() < end and not flag.number:
+                if any(store.check([f"{self.name}/failed/{rank}"]) for rank in others):
+                    return ElsewhereError("another rank failed")
+                silent = [r for r in silent if not store.check([f"{self.name}/waits/{r}"])]
+                time.sleep(0.02)
         speaker = min({*range(self.world)} - {*silent})
         if self.rank != speaker:
             return ElsewhereError("another rank tells")
@@ -156,21 +165,6 @@ class Team:
             store = dist.distributed_c10d._get_default_store()
             store.set_timeout(timedelta(seconds=GRACE))
             store.set(f"{self.name}/failed/{self.rank}", "")
-
-
-def launched() -> bool:
-    """Whether a launcher such as torchrun has made this one of several processes."""
-    return all(name in os.environ for name in LAUNCHED)
-
-
-def restarted() -> bool:
-    """Whether torchrun has started this process in place of one that failed."""
-    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-def speaks() -> bool:
-    """Whether this process is the first of its run, the one that prints."""
-    return not launched() or os.environ["RANK"] == "0"
 
 
 def place(name: str) -> torch.device:
@@ -200,26 +194,29 @@ def place(name: str) -> torch.device:
 
 
 @contextmanager
-def joined(device: torch.device, timeout: float) -> Iterator[Team]:
+def joined(device: str, timeout: float) -> Iterator[Team]:
     """The team this process belongs to: that of its launcher or of a process group at hand.
 
     Args:
-        device: Where it computes; it decides on NCCL or gloo.
+        device: Name of where to compute; it decides on NCCL or gloo.
         timeout: Seconds to wait for another process before giving up.
 
     Raises:
-        ValueError: torch has no backend for the device.
+        ValueError: The device is not there, or torch has no backend for it.
         ConnectionError: Another process was lost; raised on the lowest rank that is left.
         ElsewhereError: Another process failed, and says why.
     """
     here = dist.is_available() and dist.is_initialized()
     if not here and not launched():
-        yield Team()
+        yield Team(device=place(device))
         return
     if not here:
         _meet(device, timeout)
     team = Team(dist.get_rank(), dist.get_world_size(), timeout)
     try:
+        team.device = team.together(lambda: place(device))
+        if team.device.type == "cuda":
+            torch.cuda.set_device(team.device)
         with warnings.catch_warnings():
             if not team.first:
                 warnings.simplefilter("ignore")
@@ -239,16 +236,15 @@ def joined(device: torch.device, timeout: float) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
-def _meet(device: torch.device, timeout: float) -> None:
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+def _meet(device: str, timeout: float) -> None:
+    gpu = device != "cpu" and torch.cuda.is_available()
+    backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     missing = not dist.is_available() or not dist.is_gloo_available()
-    if missing or (device.type == "cuda" and not dist.is_nccl_available()):
+    if missing or (gpu and not dist.is_nccl_available()):
         raise ValueError(
-            f"this torch has no {backend} to connect processes on {device.type} with; "
-            "install one that has, or train in one process"
+            f"this torch lacks a backend of {backend}, by which processes talk to each other; "
+            "install one that has it, or train in one process"
         )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     try:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     except dist.DistError as error:
