@@ -232,6 +232,17 @@ def probe(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    target: Annotated[Path, typer.Argument(help="File to write, such as weights.pt.")],
+) -> None:
+    """Write a run's newest checkpoint to one plain torch file."""
+    from corridor.train.checkpoint import export
+
+    print(f"checkpoint in {export(run, target)}")
+
+
+@app.command()
 def redraw(
     results: Annotated[Path, typer.Argument(help="Folder of kept numbers, results/laptop.")],
     out: Annotated[Path, typer.Option(help="Folder of figures and report.")] = Path("out"),

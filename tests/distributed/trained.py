@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from corridor import data
 from corridor.train import checkpoint
+from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
 from corridor.train.loop import train
+from corridor.train.processes import Team
 from corridor.train.record import read_run
 from corridor.train.stop import ElsewhereError
 
@@ -80,10 +83,35 @@ def with_other_data(options: dict[str, Any], out: str, fault: str) -> tuple[str,
         data.load = load
 
 
+def saved_then_changed(out: str) -> bool:
+    """Hands ones over to be saved, and doubles them before that can be done."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    sharded = distribute_tensor(torch.ones(101), mesh, [Shard(0)])
+    states = {"whole": torch.ones(50_000), "sharded": sharded}
+    saver = checkpoint.Saver(Path(out), Team(dist.get_rank(), 2), keep=1)
+    saver.save(Position(step=1), states)
+    pending = not checkpoint.paths(Path(out))
+    for tensor in states.values():
+        tensor.mul_(2.0)
+    saver.wait()
+    return pending
+
+
+def run_on_a_full_disk(options: dict[str, Any], out: str) -> tuple[str, str]:
+    """A run that may write small files only; the error that ended it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        return run_and_tell([options], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def statistics(options: dict[str, Any]) -> dict[str, Tensor]:
     """Buffers after a few steps and an evaluation on each rank."""
-    from corridor.train.processes import Team
-
     torch.manual_seed(0)
     team = Team(dist.get_rank(), dist.get_world_size())
     engine = Engine(Config(**options), torch.device("cpu"), team)

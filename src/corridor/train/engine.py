@@ -259,6 +259,20 @@ class Engine:
         if self.probe is not None and "probe" in states:
             self.probe.load_state_dict(states["probe"])
 
+    def likeness(self) -> Callable[[tuple[Any, ...], torch.Size], Tensor | None]:
+        """For a path in a checkpoint and a shape, the tensor whose shards that one is to have."""
+        model = self.model.state_dict()
+
+        def like(path: tuple[Any, ...], shape: torch.Size) -> Tensor | None:
+            found: Tensor | None = None
+            if path[:2] == ("states", "model"):
+                found = model.get(path[2])
+            elif path[:3] == ("states", "optimizer", "state") and path[3] < len(self.parameters):
+                found = self.parameters[path[3]]
+            return found if found is not None and found.shape == shape else None
+
+        return like
+
     def _placed(self, state: dict[str, Any]) -> dict[str, Any]:
         """An optimizer's state with its tensors spread as the parameters they belong to are."""
         spread = {

@@ -10,6 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from corridor.data.rng import derive
 from corridor.train import checkpoint
 from corridor.train.checkpoint import Position
 from corridor.train.config import Config
@@ -132,17 +133,19 @@ class Loop:
         self.config, self.team = engine.config, engine.team
         self.position = Position()
         self.pending: list[Step] = []
-        saved = self.team.together(lambda: checkpoint.load(out) if resume else None)
+        saved = checkpoint.load(out, self.team, engine.likeness()) if resume else None
         if saved is not None:
             engine.load_state_dict(saved["states"])
             self.position = saved["position"]
-            checkpoint.restore_random(saved["random"])
+            seed = derive(self.config.seed, self.position.step)
+            checkpoint.restore_random(saved["random"], self.team, seed)
         if self.position.step > engine.total:
             raise ValueError(
                 f"the run in {out} has made {self.position.step} steps already, "
                 f"more than the {engine.total} asked for"
             )
         self.watch = Watch(engine.takes_loss, engine.skipped(), self.position.skips_in_row)
+        self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(self._recorder)
 
     def _recorder(self) -> Recorder | Nobody:
@@ -216,6 +219,7 @@ class Loop:
                 if save:
                     self._save()
         if stop and not last:
+            self.saver.wait()
             raise Interrupted(
                 f"stopped at step {position.step} of {self.engine.total}, "
                 f"saved in {self.out}; go on with --resume",
@@ -269,18 +273,13 @@ class Loop:
         return accuracy
 
     def _save(self) -> None:
-        states = checkpoint.whole(self.engine.state_dict())
-
-        def save() -> None:
-            if self.team.first:
-                self.recorder.sync()  # no checkpoint may be ahead of its metrics
-                checkpoint.save(self.out, self.position, states, keep=self.config.keep)
-
-        self.team.doing = f"the checkpoint of step {self.position.step}"
-        self.team.together(save)
+        # No checkpoint may be ahead of its metrics.
+        self.team.together(self.recorder.sync)
+        self.saver.save(self.position, self.engine.state_dict())
 
     def _end(self, message: str) -> Summary:
         """The summary, read off the record, written and returned."""
+        self.saver.wait()
         if not message and not self.engine.finite():
             message = "the parameters are not finite"
         summary = self.team.together(lambda: self._summary(message) if self.team.first else None)
