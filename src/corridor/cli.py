@@ -220,14 +220,22 @@ def redraw(
 def verdicts(
     results: Annotated[Path, typer.Argument(help="Folder of kept numbers.")] = Path("results"),
     page: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/results.md"),
+    readme: Annotated[
+        Path | None, typer.Option(help="README whose figure 2 is to be written, too.")
+    ] = None,
 ) -> None:
-    """Write the page of verdicts from kept numbers."""
+    """Write the page of verdicts, and the README's figure 2, from kept numbers."""
     from corridor.paper import committed
+    from corridor.paper import readme as front
     from corridor.train.files import atomic
 
+    text = committed.verdicts(results).encode()
     with atomic(page) as file:
-        file.write(committed.verdicts(results).encode())
+        file.write(text)
     print(f"verdicts in {page}")
+    if readme is not None:
+        front.write(results, readme)
+        print(f"figure 2 in {readme}")
 
 
 @app.command()

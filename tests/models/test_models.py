@@ -4,7 +4,15 @@ from torch import nn
 
 from corridor.models import NAMES, build
 
-SMALL_WIDTH = {"resnet18": 8, "resnet50": 4, "vgg16": 4, "resnet8": 8, "mlp": 32, "cnn": 8}
+SMALL_WIDTH = {
+    "resnet18": 8,
+    "resnet50": 4,
+    "resnet14": 4,
+    "vgg16": 4,
+    "resnet8": 8,
+    "mlp": 32,
+    "cnn": 8,
+}
 
 
 @pytest.mark.parametrize("size", [1, 8, 33, 64])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,33 +146,3 @@ def test_shape_of_a_step_size(tmp_path: Path):
     assert 0.4 < made.peak < 0.7
     assert fig04_step_size.shape(replace(curve, effective_lr=rates[::-1])).rise > 1.2
     assert not fig04_step_size.shape(replace(curve, effective_lr=[1.0] * count)).decays
-
-
-@pytest.mark.slow
-def test_the_report_in_a_browser(tmp_path: Path):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("no chromium; install it with: apt-get install chromium")
-    assert cli.main(["redraw", str(KEPT / "laptop"), "--out", str(tmp_path)]) == 0
-    page = (tmp_path / "report.html").read_text()
-    probe = """<script>
-    window.onerror = m => { document.title = "error " + m; };
-    window.addEventListener("load", function () {
-      document.querySelectorAll("details").forEach(d => { d.open = true; });
-      setTimeout(function () {
-        const n = document.querySelectorAll(".main-svg").length;
-        const whole = [...document.images].every(i => i.complete && i.naturalWidth > 0);
-        const wide = document.documentElement.scrollWidth > window.innerWidth;
-        if (!document.title.startsWith("error"))
-          document.title = `plots ${n > 20} images ${whole} wide ${wide}`;
-      }, 5000);
-    });</script>"""
-    (tmp_path / "probed.html").write_text(page.replace("<head>", "<head>" + probe, 1))
-    for width in (1200, 500):
-        made = subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
-             "--virtual-time-budget=20000", "--dump-dom", str(tmp_path / "probed.html")],
-            capture_output=True, text=True, timeout=110, check=True,
-        )  # fmt: skip
-        title = made.stdout.split("<title>")[1].split("</title>")[0]
-        assert title == "plots true images true wide false"

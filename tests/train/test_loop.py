@@ -194,7 +194,7 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path, small):
 
 def test_resume_with_another_config_names_the_differences(tmp_path, small):
     train(small(), tmp_path, progress=False)
-    with pytest.raises(ValueError, match=r"lr None -> 0\.5, seed 0 -> 3") as caught:
+    with pytest.raises(ValueError, match=r"lr 1\.0 -> 0\.5, seed 0 -> 3") as caught:
         train(small(lr=0.5, seed=3), tmp_path, resume=True, progress=False)
     assert "\n" not in str(caught.value)
 

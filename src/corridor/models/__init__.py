@@ -12,6 +12,7 @@ __all__ = ["NAMES", "build", "check_name"]
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet.resnet18,
     "resnet50": resnet.resnet50,
+    "resnet14": resnet.resnet14,
     "vgg16": vgg.vgg16,
     "resnet8": resnet8.resnet8,
     "mlp": mlp.mlp,

@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-18 and ResNet-50, and the pieces that smaller ones are built from."""
+"""Residual networks: ResNet-18, 50 and 14, and the pieces that smaller ones are built from."""
 
 from collections.abc import Sequence
 
@@ -168,6 +168,36 @@ def resnet50(
     return ResNet(
         Bottleneck,
         (3, 4, 6, 3),
+        width=width or 64,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        wide_stem=wide_stem,
+    )
+
+
+def resnet14(
+    num_classes: int, in_channels: int, image_size: int, width: int | None = None
+) -> ResNet:
+    """ResNet-50 with one block a stage in place of 3, 4, 6 and 3: its stand-in on small machines.
+
+    The same bottleneck blocks, stages, stem and head; 14 layers with weights on the main path, as
+    ResNet-50 counts its 50.
+
+    Args:
+        num_classes: outputs.
+        in_channels: channels of the images.
+        image_size: side of the images, in pixels.
+        width: planes of the first stage before expansion (default 64).
+
+    Example:
+        >>> import torch
+        >>> resnet14(10, 3, 16, width=8)(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+    wide_stem = image_size > IMAGENET_STEM_ABOVE
+    return ResNet(
+        Bottleneck,
+        (1, 1, 1, 1),
         width=width or 64,
         num_classes=num_classes,
         in_channels=in_channels,

@@ -11,14 +11,7 @@ from corridor.paper.recipes import SCALES
 from corridor.paper.results import DATA
 from corridor.train.files import atomic, dumps, read_json
 
-HEAD = """# Results
-
-Which claims of the paper hold when its experiments are run again, claim by claim. Every number on
-this page is made from the files in `results/` by `corridor verdicts`; none is typed by hand. The
-paper prints no numbers, so a verdict is about its words, in the setting of the second column and no
-other. Medians over seeds; lowest and highest in brackets. `corridor redraw results/laptop` draws
-the figures and the report from the same files.
-"""
+HEAD = Path(__file__).parent / "report" / "verdicts.md"
 
 
 def keep(out: Path, results: Path) -> list[Path]:
@@ -41,14 +34,18 @@ def unpack(results: Path, out: Path) -> dict[int, Path]:
 
     Raises:
         FileNotFoundError: there are none; the message names the command that makes them.
+        ValueError: a file is that of no figure.
     """
     folders = {}
     for file in sorted(results.glob("fig*.json")):
+        number = file.stem.removeprefix("fig")
+        if not number.isdigit() or int(number) not in FIGURES:
+            raise ValueError(f"{file} holds no figure that is known; remove it")
         folder = out / "figures" / file.stem
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / DATA) as handle:
             handle.write(file.read_bytes())
-        folders[int(file.stem.removeprefix("fig"))] = folder
+        folders[int(number)] = folder
     if not folders:
         raise FileNotFoundError(
             f"no figNN.json in {results}; make them with: corridor reproduce --keep {results}"
@@ -67,7 +64,7 @@ def verdicts(results: Path) -> str:
     Raises:
         FileNotFoundError: there are none.
     """
-    parts = [HEAD]
+    parts = [HEAD.read_text(encoding="utf-8")]
     scales = [scale for scale in reversed(SCALES) if (results / scale).is_dir()]
     if not scales:
         raise FileNotFoundError(
@@ -89,15 +86,16 @@ def _scale(scale: str, manifests: list[Manifest]) -> str:
         for claim in manifest.claims:
             because = f": {claim.reason}" if claim.reason else ""
             cells = (claim.claim, claim.setting, claim.measured, f"**{claim.verdict}**{because}")
-            lines.append(f"| {manifest.number} | " + " | ".join(map(_escaped, cells)) + " |")
+            lines.append(f"| {manifest.number} | " + " | ".join(map(escaped, cells)) + " |")
     for manifest in manifests:
         lines += ["", f"### Figure {manifest.number}. {manifest.title}", "", manifest.caption, ""]
         lines.append("| " + " | ".join(manifest.columns) + " |")
         lines.append("|" + "---|" * len(manifest.columns))
-        lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in manifest.rows]
+        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in manifest.rows]
         lines += ["", *(f"- {note}" for note in manifest.notes), "", f"Again: `{manifest.again}`"]
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text for a cell of a Markdown table."""
     return text.replace("|", "\\|")

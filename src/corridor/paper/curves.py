@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corridor.train.record import RunRecord, read_run
+from corridor.paper import checked
+from corridor.train.record import METRICS, RunRecord, read_run
 
 POINTS = 200
 
@@ -83,10 +84,19 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
 
     Raises:
         FileNotFoundError: there is no run, or it has not ended.
+        ValueError: its metrics are damaged.
     """
     run: RunRecord = read_run(folder)
     if run.summary is None:
         raise FileNotFoundError(f"the run in {folder} has not ended; run its sweep again")
+    with checked.reading(folder / METRICS, f"remove {folder} and run its sweep again"):
+        return _curve(run, window, target)
+
+
+def _curve(run: RunRecord, window: int, target: float) -> Curve:
+    assert run.summary is not None
+    if not run.steps:
+        raise ValueError("it holds no steps")
     status = run.summary["status"]
     loss = running_mean([line["loss"] for line in run.steps], window)
     rates = [line["effective_lr"] for line in run.steps]
@@ -101,9 +111,9 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
         test_steps=[line["step"] for line in run.evaluations],
         test_accuracy=accuracy,
         steps_to_target=reached,
-        mean_lr=statistics.fmean(rates[:reached]) if rates else math.nan,
-        median_lr=statistics.median(rates) if rates else math.nan,
-        max_lr=max(rates, default=math.nan),
+        mean_lr=statistics.fmean(rates[:reached]),
+        median_lr=statistics.median(rates),
+        max_lr=max(rates),
         matched_clr=_matched_clr(run, loss),
         final_loss=loss[-1] if loss and status == "finished" else math.inf,
         best_accuracy=max(accuracy, default=-math.inf),

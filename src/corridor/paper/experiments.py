@@ -21,6 +21,8 @@ FOLDERS: dict[Recipe, str] = {
     recipes.figure8: "imagenet",
     recipes.figure9: "resnet18",
     recipes.caps: "caps",
+    recipes.narrow: "narrow",
+    recipes.wide: "wide",
 }
 ALL: Sequence[Recipe] = tuple(FOLDERS)
 

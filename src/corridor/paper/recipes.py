@@ -19,13 +19,15 @@ from corridor.train.sweep import Run
 SCALES = ("demo", "laptop", "paper")
 FIXED_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 FEWER_RATES = (0.01, 0.1, 0.3, 1.0, 3.0, 30.0)
-SLOW_RATES = (0.01, 0.1, 1.0, 3.0)
+SLOW_RATES = (0.1, 0.3, 1.0, 3.0)
 IMAGENET_CAP = 10.0
 SMALL_BATCHES = {"demo": (16, 64, 256, 1024), "laptop": (16, 64, 250, 1000)}
 BATCHES = {**SMALL_BATCHES, "paper": (16, 64, 256, 1024, 4096)}
 IMAGENET_BATCHES = {"demo": (32, 128, 512), "laptop": (32, 100, 250), "paper": (256, 1024, 4096)}
 UNCAPPED: dict[str, Any] = {"optimizer": "clr", "lr": math.inf}
 DEFAULT: dict[str, Any] = {"optimizer": "clr", "lr": DEFAULT_MAX_LR}
+DRIFT: dict[str, Any] = {"optimizer": "clr", "drift": 1.0}
+FORMS = (UNCAPPED, DEFAULT, DRIFT)
 _END = 10**9  # runs of seconds: one checkpoint, at the end
 
 _DIGITS = {"data": "digits", "model": "cnn", "width": 16, "checkpoint_every": _END}
@@ -40,18 +42,19 @@ _RESNET18: dict[str, dict[str, Any]] = {
         "train_limit": 1000,
         "model": "resnet8",
         "batch_size": 250,
-        "epochs": 40,
-        "eval_every": 10,
+        "epochs": 60,
+        "eval_every": 20,
     },
     "paper": {**_CIFAR_FULL, "model": "resnet18"},
 }
-_BOTTLENECK = {"model": "resnet50", "width": 4}
+# ResNet-50 with one block a stage: the whole one hardly moves in the steps of a small machine.
+_BOTTLENECK = {"model": "resnet14", "width": 8}
 _IMAGENET: dict[str, dict[str, Any]] = {
     "demo": {**_DIGITS, "augment": True, "batch_size": 512, "epochs": 15, "eval_every": 5},
     "laptop": {
         **_CIFAR_PART,
         **_BOTTLENECK,
-        "width": 8,
+        "width": 16,
         "train_limit": 2000,
         "augment": True,
         "batch_size": 250,
@@ -69,11 +72,10 @@ _IMAGENET: dict[str, dict[str, Any]] = {
     },
 }
 _RESNET50: dict[str, dict[str, Any]] = {
-    "demo": {**_DIGITS, **_BOTTLENECK, "batch_size": 128, "epochs": 4},
+    "demo": {**_DIGITS, **_BOTTLENECK, "batch_size": 128, "epochs": 8},
     "laptop": {
         **_CIFAR_PART,
         **_BOTTLENECK,
-        "width": 8,
         "train_limit": 1000,
         "batch_size": 100,
         "epochs": 20,
@@ -102,7 +104,7 @@ _PROBED: dict[str, dict[str, Any]] = {
         "model": "resnet8",
         "batch_size": 250,
         "epochs": 40,
-        "eval_every": 10,
+        "eval_every": 20,
         "probe": 8,
     },
     "paper": {
@@ -126,6 +128,25 @@ _CAPPED: dict[str, dict[str, Any]] = {
     },
     "paper": {**_CIFAR_FULL, "model": "resnet8"},
 }
+_FEW_IMAGES: dict[str, dict[str, Any]] = {
+    "demo": {**_DIGITS, "model": "cnn", "batch_size": 512, "epochs": 40},
+    "laptop": {
+        **_CIFAR_PART,
+        "train_limit": 500,
+        "model": "resnet8",
+        "batch_size": 250,
+        "steps": 100,
+        "eval_every": 0,
+    },
+    "paper": {
+        **_CIFAR_FULL,
+        "train_limit": 500,
+        "model": "resnet8",
+        "batch_size": 250,
+        "steps": 400,
+        "eval_every": 20,
+    },
+}
 
 
 def setting_name(config: Config) -> str:
@@ -135,15 +156,18 @@ def setting_name(config: Config) -> str:
         >>> setting_name(Config(optimizer="clr", lr=math.inf, batch_size=512))
         'clr-uncapped_b512'
     """
-    rate = "" if config.lr is None else f"-{config.lr:g}".replace("-inf", "-uncapped")
+    rate = f"-{config.lr:g}".replace("-inf", "-uncapped")
+    if config.drift is not None:
+        rate = f"-drift{config.drift:g}" + rate.replace("-uncapped", "")
     return f"{config.optimizer}{rate}_b{config.batch_size}"
 
 
 def figure2(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
     """CLR against a sweep of fixed learning rates, training from scratch: the paper's figure 2.
 
-    Both forms of CLR run: the paper's own, without a cap, and the library's default. The rates of
-    plain gradient descent span four decades; the largest is beyond what the network can follow.
+    Three forms of CLR run: the paper's own, without a cap, the library's default, and that under a
+    limit on the drift. The rates of plain gradient descent span four decades; the largest is beyond
+    what the network can follow.
 
     Args:
         scale: demo, laptop or paper.
@@ -162,14 +186,14 @@ def figure2(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
         ('clr-uncapped_b512_seed0', 'clr', 'digits')
     """
     rates = FEWER_RATES if scale == "laptop" else FIXED_RATES
-    return _runs(_RESNET18, scale, seeds, [UNCAPPED, DEFAULT, *map(_sgd, rates)], overrides)
+    return _runs(_RESNET18, scale, seeds, [*FORMS, *map(_sgd, rates)], overrides)
 
 
 def figure3(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
     """ResNet-50 on ImageNet at several batch sizes, CLR capped at 10: the paper's figure 3.
 
     Below paper scale a stand-in: augmented images of another data set, so that the network cannot
-    learn them by heart, and a narrow network.
+    learn them by heart, and a smaller network.
 
     Example:
         >>> [run.name for run in figure3("demo", seeds=(0,))]
@@ -190,11 +214,11 @@ def figure4(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
         >>> [run.name for run in figure4("demo", seeds=(0,))][:2]
         ['clr-uncapped_b512_seed0', 'clr-1_b512_seed0']
     """
-    return _runs(_RESNET18, scale, seeds, [UNCAPPED, DEFAULT], overrides)
+    return _runs(_RESNET18, scale, seeds, FORMS, overrides)
 
 
 def figure5(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
-    """ResNet-50 on CIFAR-10: the paper's figure 5.
+    """ResNet-50 on CIFAR-10: the paper's figure 5; below paper scale ResNet-14 in its place.
 
     Example:
         >>> figure5("paper", seeds=(0,))[0].config.model
@@ -235,13 +259,16 @@ def figure7(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
 def figure8(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
     """Figure 3's largest batch, and gradient descent at fixed rates beside it: figure 8.
 
+    CLR's default cap and its limit on the drift run, too, which the paper does not have.
+
     Example:
-        >>> [run.name for run in figure8("demo", seeds=(0,))][:2]
-        ['clr-10_b512_seed0', 'sgd-0.01_b512_seed0']
+        >>> [run.name for run in figure8("demo", seeds=(0,))][2:4]
+        ['clr-drift1_b512_seed0', 'sgd-0.1_b512_seed0']
     """
     check_scale(scale)
     size = {"batch_size": IMAGENET_BATCHES[scale][-1]}
-    settings = [{"optimizer": "clr", "lr": IMAGENET_CAP, **size}]
+    ten = {"optimizer": "clr", "lr": IMAGENET_CAP}
+    settings = [{**form, **size} for form in (ten, DEFAULT, DRIFT)]
     settings += [{**_sgd(rate), **size} for rate in SLOW_RATES]
     return _runs(_IMAGENET, scale, seeds, settings, overrides)
 
@@ -249,7 +276,8 @@ def figure8(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
 def figure9(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
     """Figure 2's network over a wide range of batch sizes: the paper's figure 9.
 
-    Beside both forms of CLR, two fixed rates run at the smallest batch.
+    Beside the forms of CLR, two fixed rates run at the smallest batch. At laptop scale the smallest
+    batch gets half the epochs, and the largest, of which an epoch is one step, twice as many.
 
     Example:
         >>> {run.config.batch_size for run in figure9("demo", seeds=(0,))} == {16, 64, 256, 1024}
@@ -257,14 +285,17 @@ def figure9(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
     """
     check_scale(scale)
     sizes = BATCHES[scale]
-    settings = [{**form, "batch_size": size} for size in sizes for form in (UNCAPPED, DEFAULT)]
-    settings += [{**_sgd(rate), "batch_size": sizes[0]} for rate in (0.01, 0.1)]
+    own = {16: 30, 1000: 120} if scale == "laptop" else {}
+    lengths = {b: {"epochs": own[b], "eval_every": own[b] // 3} if b in own else {} for b in sizes}
+    settings = [{**form, "batch_size": b, **lengths[b]} for b in sizes for form in FORMS]
+    least = {"batch_size": sizes[0], **lengths[sizes[0]]}
+    settings += [{**_sgd(rate), **least} for rate in (0.01, 0.1)]
     bases = {**_RESNET18, "demo": {**_RESNET18["demo"], "epochs": 15}}  # small batches: many steps
     return _runs(bases, scale, seeds, settings, overrides)
 
 
 def caps(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
-    """Where CLR without a cap fails, and what mends it: a cap, SPS-safe, half the step.
+    """Where CLR without a cap fails, and what mends it: a cap, a limit on the drift, and others.
 
     At laptop scale a network that cannot interpolate its data quickly (ResNet-8, 5,000 images).
 
@@ -273,12 +304,35 @@ def caps(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list
         ['clr-uncapped_b500_seed0', 'clr-1_b500_seed0']
     """
     settings = [
-        UNCAPPED,
-        {"optimizer": "clr", "lr": 1.0},
+        *FORMS,
         {"optimizer": "sps-safe"},
         {"optimizer": "half-polyak", "lr": math.inf},
     ]
     return _runs(_CAPPED, scale, seeds, settings, overrides)
+
+
+def narrow(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """A narrow network on few images, which it learns slowly: CLR's forms.
+
+    Example:
+        >>> narrow("laptop", seeds=(0,))[0].config.width
+        16
+    """
+    width = 2 if scale == "demo" else 16
+    return _runs(_FEW_IMAGES, scale, seeds, FORMS, {"width": width, **overrides})
+
+
+def wide(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> list[Run]:
+    """A network four times as wide on the same images, which it learns quickly: CLR's forms.
+
+    On digits, where the narrow one has two planes, eight times.
+
+    Example:
+        >>> wide("laptop", seeds=(0,))[0].config.width
+        64
+    """
+    width = 16 if scale == "demo" else 64
+    return _runs(_FEW_IMAGES, scale, seeds, FORMS, {"width": width, **overrides})
 
 
 def _sgd(rate: float) -> dict[str, Any]:
@@ -324,4 +378,6 @@ RECIPES: dict[str, Callable[..., list[Run]]] = {
     "figure8": figure8,
     "figure9": figure9,
     "caps": caps,
+    "narrow": narrow,
+    "wide": wide,
 }

@@ -53,7 +53,8 @@ class Config:
     model: str = _option(
         "mlp",
         "Model",
-        "Network: mlp, cnn, resnet8, resnet18, resnet50, vgg16 or package.module:callable.",
+        "Network: mlp, cnn, resnet8, resnet14, resnet18, resnet50, vgg16 or "
+        "package.module:callable.",
     )
     width: int | None = _option(None, "Model", "Width of the network; its own default otherwise.")
 
@@ -67,7 +68,7 @@ class Config:
         None,
         "Optimizer",
         "Learning rate; for clr and relatives the cap on the step size (inf: no cap, as in the "
-        "paper).",
+        "paper); the optimizer's own by default.",
     )
     momentum: float = _option(
         0.0, "Optimizer", "Momentum in [0, 1); of momo and momo-adam 0.9 where 0."
@@ -75,6 +76,11 @@ class Config:
     weight_decay: float = _option(0.0, "Optimizer", "Weight decay.")
     f_star: float = _option(0.0, "Optimizer", "Least value of the loss (clr and relatives).")
     scale: float = _option(1.0, "Optimizer", "Factor on the step size (clr).")
+    drift: float | None = _option(
+        None,
+        "Optimizer",
+        "Limit of a step's relative drift from gradient flow, in place of the cap (clr).",
+    )
     schedule: str = _option(
         "constant", "Optimizer", "constant, or cosine: the learning rate (the cap, for clr) to 0."
     )
@@ -144,7 +150,14 @@ class Config:
             raise ValueError(f"scale must be finite, above 0, got {self.scale}")
         if math.isinf(self.f_star):
             raise ValueError(f"f_star must be finite, got {self.f_star}")
-        OPTIMIZERS[self.optimizer].check(self)
+        if self.drift is not None and not self.drift > 0:
+            raise ValueError(f"drift must be above 0, got {self.drift}")
+        if self.drift is not None and self.compile:
+            raise ValueError("drift differentiates twice, which compile cannot: leave one of them")
+        row = OPTIMIZERS[self.optimizer]
+        if self.lr is None:  # settled now: a default that changes must not relabel old runs
+            object.__setattr__(self, "lr", math.inf if self.drift is not None else row.lr)
+        row.check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; an infinite number is the string ``"inf"``."""

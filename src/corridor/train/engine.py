@@ -35,6 +35,7 @@ class Engine:
         total: Optimizer steps of the whole run.
         parameters: The tensors that are trained.
         takes_loss: Whether the optimizer is handed the loss, and skips what is not finite.
+        watches: Whether it is handed the loss by its graph.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -62,6 +63,7 @@ class Engine:
         self.optimizer = optimizers.build(self.parameters, config)
         self.scheduler = optimizers.schedule(self.optimizer, config, self.total)
         self.takes_loss = optimizers.OPTIMIZERS[config.optimizer].takes_loss
+        self.watches = config.drift is not None  # the drift is measured on the loss' graph
         self.probe = measured.make(self.parameters, self.optimizer, config)
 
     def _build_model(self) -> nn.Module:
@@ -84,7 +86,8 @@ class Engine:
         loss = self._backward(images, labels)
         group = self.optimizer.param_groups[0]
         if self.takes_loss:
-            self.optimizer.step(loss=loss)  # pyright: ignore[reportCallIssue]
+            given: dict[str, Any] = {} if self.watches else {"loss": loss}
+            self.optimizer.step(**given)
             # The next step writes over them in place.
             kept = [group[name].clone() for name in ("grad_norm", "effective_lr", "skipped")]
             numbers = StepNumbers(loss, *kept)
@@ -114,6 +117,8 @@ class Engine:
         losses = []
         for some, answers in self._micro_batches(images, labels):
             loss = self._loss(some, answers, len(labels))
+            if self.watches:
+                self.optimizer.watch(loss)  # pyright: ignore[reportAttributeAccessIssue]
             loss.backward()
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -33,7 +33,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -48,12 +48,21 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _git_commit() -> str | None:
-    """Commit of the working directory, where that is a git checkout."""
+def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
+    """Commit of the checkout that a file is part of, "-dirty" behind it where files have changed.
+
+    None for a file that no checkout tracks, such as that of an installed package.
+    """
+    name = str(file.resolve())
+    if _git(file, "ls-files", "--error-unmatch", name) is None:
+        return None
+    return _git(file, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(file: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(file.resolve().parent), *arguments]
     try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None if answer.returncode == 0 else None

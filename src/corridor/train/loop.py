@@ -239,6 +239,7 @@ class Loop:
             parameters=sum(p.numel() for p in self.engine.parameters),
             data=self.engine.data.title,
             images=len(self.engine.data.train),
+            classes=len(self.engine.data.classes),
             message=message,
         )
         write_summary(self.out, summary)

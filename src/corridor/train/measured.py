@@ -32,11 +32,11 @@ def make(
 def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Measures], float] | None:
     """The step size an optimizer is about to use, from the measures of its batch.
 
-    None where its step does not go along the gradient: with momentum, and for all but CLR's family
-    and SGD.
+    None where its step does not go along the gradient, with momentum and for all but CLR's family
+    and SGD, and where the drift that limits it is yet to be measured.
     """
     group = optimizer.param_groups[0]
-    if group.get("momentum", 1.0) != 0.0:
+    if group.get("momentum", 1.0) != 0.0 or group.get("drift") is not None:
         return None
     if isinstance(optimizer, torch.optim.SGD):
         return lambda measures: float(group["lr"])

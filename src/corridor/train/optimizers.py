@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ from corridor.optim.clr import DEFAULT_MAX_LR
 if TYPE_CHECKING:
     from corridor.train.config import Config
 
+OPTIONAL = (("momentum", 0.0), ("f_star", 0.0), ("scale", 1.0), ("drift", None))
 Builder = Callable[[Sequence[Tensor], "Config"], torch.optim.Optimizer]
 
 
@@ -38,18 +40,20 @@ class Row:
         build: Makes the optimizer for parameters and a config.
         takes_loss: Whether ``step`` is handed the loss.
         needs_lr: Whether a learning rate must be given.
-        uses: Those of the options momentum, f_star and scale that it knows.
+        uses: Those of the options momentum, f_star, scale and drift that it knows.
+        lr: Its learning rate, or cap, where the config leaves it open.
     """
 
     build: Builder
     takes_loss: bool = False
     needs_lr: bool = False
     uses: frozenset[str] = frozenset()
+    lr: float | None = None
 
     def check(self, config: "Config") -> None:
         """Raise a ValueError where the config asks for what this optimizer cannot do."""
         name, lr = config.optimizer, config.lr
-        for option, default in (("momentum", 0.0), ("f_star", 0.0), ("scale", 1.0)):
+        for option, default in OPTIONAL:
             if option not in self.uses and getattr(config, option) != default:
                 raise ValueError(f"{option} is no option of {name}; leave it at {default}")
         if lr is None and self.needs_lr:
@@ -79,9 +83,10 @@ def _fast(parameters: Sequence[Tensor]) -> dict[str, Any]:
 def _clr(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
     return CLR(
         parameters,
-        DEFAULT_MAX_LR if config.lr is None else config.lr,
+        config.lr,
         f_star=config.f_star,
         scale=config.scale,
+        drift=config.drift,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
@@ -92,13 +97,13 @@ def _relative(kind: Callable[..., PolyakOptimizer]) -> Row:
 
     def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
         options: dict[str, Any] = {"f_star": config.f_star, "weight_decay": config.weight_decay}
-        if config.lr is not None:
-            options["sigma" if kind is NGN else "max_lr"] = config.lr
+        options["sigma" if kind is NGN else "max_lr"] = config.lr
         if config.momentum:
             options["momentum"] = config.momentum
         return kind(parameters, **options)
 
-    return Row(build, takes_loss=True, uses=frozenset({"momentum", "f_star"}))
+    own = signature(kind).parameters["sigma" if kind is NGN else "max_lr"].default
+    return Row(build, takes_loss=True, uses=frozenset({"momentum", "f_star"}), lr=own)
 
 
 def _sgd(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
@@ -113,14 +118,19 @@ def _sgd(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimize
 
 
 def _adamw(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    lr = 1e-3 if config.lr is None else config.lr
+    assert config.lr is not None
     return torch.optim.AdamW(
-        parameters, lr=lr, weight_decay=config.weight_decay, **_fast(parameters)
+        parameters, lr=config.lr, weight_decay=config.weight_decay, **_fast(parameters)
     )
 
 
 OPTIMIZERS: dict[str, Row] = {
-    "clr": Row(_clr, takes_loss=True, uses=frozenset({"momentum", "f_star", "scale"})),
+    "clr": Row(
+        _clr,
+        takes_loss=True,
+        uses=frozenset({"momentum", "f_star", "scale", "drift"}),
+        lr=DEFAULT_MAX_LR,
+    ),
     "polyak": _relative(Polyak),
     "half-polyak": _relative(HalfPolyak),
     "sps-max": _relative(SPSMax),
@@ -131,7 +141,7 @@ OPTIMIZERS: dict[str, Row] = {
     "momo": _relative(MoMo),
     "momo-adam": _relative(MoMoAdam),
     "sgd": Row(_sgd, needs_lr=True, uses=frozenset({"momentum"})),
-    "adamw": Row(_adamw),
+    "adamw": Row(_adamw, lr=1e-3),
 }
 
 
@@ -140,7 +150,7 @@ def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimiz
 
     Args:
         parameters: Tensors to train.
-        config: Its optimizer, lr, momentum, weight_decay, f_star and scale are used.
+        config: Its optimizer, lr, momentum, weight_decay, f_star, scale and drift are used.
 
     Example:
         >>> from corridor.train import Config

@@ -41,6 +41,7 @@ class Summary:
         parameters: Trainable numbers of the network.
         data: Title of the data set.
         images: Training images.
+        classes: What they are told apart into; 0 in runs of older versions.
         message: What went wrong, where something did.
     """
 
@@ -55,6 +56,7 @@ class Summary:
     parameters: int = 0
     data: str = ""
     images: int = 0
+    classes: int = 0
     message: str = ""
 
 

@@ -31,12 +31,9 @@ def _array(rows: Any) -> np.ndarray:
 
 def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
     """Write the images; returns their names by kind."""
-    import matplotlib
-
     from corridor.paper.figures import _style
 
-    with matplotlib.rc_context(_style.RC):
-        figure = _style.Figure(figsize=(13.5, 6.4))
+    with _style.new_figure(13.5, 6.4, layout=None) as figure:
         grid = figure.add_gridspec(
             2, 4, width_ratios=[1, 1, 1.25, 1.25], left=0.005, right=0.995, top=0.93, bottom=0.01,
             wspace=0.0, hspace=0.05,

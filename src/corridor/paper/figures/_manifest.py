@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from corridor.paper import checked
 from corridor.train.files import read_json, write_json
 
 NAME = "manifest.json"
@@ -71,13 +72,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it was written by another version.
+        ValueError: it was written by another version, or is damaged.
     """
-    values = read_json(folder / NAME)
-    try:
-        claims = [Claim(**claim) for claim in values.pop("claims")]
-        return Manifest(**values, claims=claims)
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / NAME} is not a manifest of this version ({error}); draw the figure again"
-        ) from error
+    with checked.reading(folder / NAME, "draw the figure again with: corridor figure"):
+        return checked.build(Manifest, read_json(folder / NAME))

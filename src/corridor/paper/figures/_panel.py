@@ -59,12 +59,9 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
     """
     if len(lines) < 2:
         raise ValueError(f"expected at least two probed steps to draw, got {len(lines)}")
-    import matplotlib
-
     from corridor.paper.figures import _style
 
-    with matplotlib.rc_context(_style.RC):
-        figure = _style.Figure(figsize=(12.5, 6.6), layout="constrained")
+    with _style.new_figure(12.5, 6.6) as figure:
         axes = figure.subplots(2, 3, sharex=True)
         _loss(axes[0, 0], lines)
         _norms(axes[0, 1], lines)
@@ -78,7 +75,9 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
             handles, _ = axis.get_legend_handles_labels()
             if handles:
                 _make_room(axis)
-                axis.legend(fontsize=8, loc="upper right", ncols=2 if len(handles) > 3 else 1)
+                axis.legend(fontsize=8, loc="upper right", ncols=2 if len(handles) > 3 else 1,
+                            handlelength=2.4, columnspacing=0.8)  # fmt: skip
+            _style.plain_ticks(axis)
         for axis in axes[1]:
             axis.set_xlabel("steps")
         shaded = "shaded" if near_corridor(lines, level) else "none here"

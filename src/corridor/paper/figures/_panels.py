@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from corridor.paper.results import Setting
 from corridor.train.files import atomic
 
 Band = dict[str, list[Any]]
+NEAR = 10.0  # a target further below than this is not drawn
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,46 @@ def lines(
 def loss_panel(
     settings: Sequence[Setting], made: list[Line], target: float, title: str = "Training loss"
 ) -> Panel:
-    """Training loss, from below the target to above where it began."""
+    """Training loss, from below the lowest to above where it began; the target if it is near."""
     curves = [c for s in settings for c in s.curves]
     began = max((c.loss[0] for c in curves if math.isfinite(c.loss[0])), default=1.0)
-    lowest = min([c.final_loss for c in curves] + [target])
-    limits = (0.5 * max(lowest, 1e-6), 4 * began)
-    return Panel(title, "cross-entropy (nats)", log=True, limits=limits, target=target, lines=made)
+    lowest = min(c.final_loss for c in curves)
+    near = lowest < NEAR * target
+    bottom = min(lowest, target) if near else lowest
+    limits = (0.5 * max(bottom, 1e-6), 4 * began)
+    return Panel(title, "cross-entropy (nats)", log=True, limits=limits,
+                 target=target if near else None, lines=made)  # fmt: skip
+
+
+def rate_panel(made: list[Line], title: str = "Step size") -> Panel:
+    """Step sizes, smoothed: those of single steps jump by a factor of ten and hide one another."""
+    smooth = [replace(line, values=smoothed(line.values)) for line in made]
+    return Panel(title, "learning rate (running mean of its log)", log=True, lines=smooth)
+
+
+def smoothed(values: Band) -> Band:
+    """Geometric means over a tenth of the places, of all but x; what is not above 0 is left out.
+
+    >>> round(smoothed({"x": [0, 1, 2], "median": [1.0, 1000.0, 1.0]})["median"][1], 9)
+    10.0
+    """
+    half = max(1, len(values["x"]) // 20)
+    return {
+        name: list(some) if name == "x" else _geometric(some, half) for name, some in values.items()
+    }
+
+
+def _geometric(values: Sequence[float], half: int) -> list[float]:
+    means = []
+    for k in range(len(values)):
+        logs = [math.log(v) for v in values[max(0, k - half) : k + half + 1] if 0 < v < math.inf]
+        means.append(math.exp(statistics.fmean(logs)) if logs else math.nan)
+    return means
 
 
 def accuracy_panel(made: list[Line], title: str = "Test accuracy") -> Panel:
-    """Test accuracy in percent."""
+    """Test accuracy in percent, each evaluation marked."""
+    made = [replace(line, style={**line.style, "marker": ".", "markersize": 7}) for line in made]
     finite = [y for line in made for y in line.values["high"] if math.isfinite(y)]
     return Panel(title, "correct (%)", limits=(0.0, min(100.5, 1.05 * max(finite, default=100))),
                  lines=made)  # fmt: skip
@@ -120,8 +152,7 @@ def of_training(
     """Training loss, test accuracy and step size; over epochs where `per` gives their steps."""
     common: dict[str, Any] = {"styles": styles, "labels": labels, "per": per}
     accuracy = lines(settings, "test_accuracy", at="test_steps", factor=100.0, **common)
-    rate = Panel("Step size", "learning rate", log=True)
-    rate.lines = lines(settings, "effective_lr", **common)
+    rate = rate_panel(lines(settings, "effective_lr", **common))
     loss = loss_panel(settings, lines(settings, "loss", **common), target)
     panels = [loss, accuracy_panel(accuracy), rate]
     for panel in panels:
@@ -129,23 +160,27 @@ def of_training(
     return panels
 
 
-def draw(panels: Sequence[Panel], folder: Path, name: str, columns: int = 3) -> dict[str, str]:
+def draw(
+    panels: Sequence[Panel], folder: Path, name: str, columns: int = 3, heading: str = ""
+) -> dict[str, str]:
     """Write PNG, SVG and what the report draws; returns the file names by kind."""
-    import matplotlib
-
     rows = math.ceil(len(panels) / columns)
     width = 4.2 * min(columns, len(panels))
-    with matplotlib.rc_context(_style.RC):
-        figure = _style.Figure(figsize=(width, 3.6 * rows + 0.9), layout="constrained")
+    with _style.new_figure(width, 3.6 * rows + 0.9) as figure:
         grid = figure.subplots(rows, min(columns, len(panels)), squeeze=False)
         handles: dict[str, Any] = {}
         for axes, panel in zip(grid.flat, panels, strict=False):
-            handles |= _axes(axes, panel)
+            for text, handle in _axes(axes, panel).items():
+                handles.setdefault(text, handle)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
+        if any(line.diverged for panel in panels for line in panel.lines):
+            handles["diverged"] = _cross()
+        if heading:
+            figure.suptitle(heading, fontsize=11, x=0.01, ha="left")
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center",
-            ncols=4 if width > 10 else 3, fontsize=9,
+            ncols=4 if width > 10 else 3, fontsize=9, handlelength=3.2,
         )  # fmt: skip
         images = _style.save(figure, folder, name)
     with atomic(folder / f"{name}.curves.json") as file:
@@ -156,12 +191,12 @@ def draw(panels: Sequence[Panel], folder: Path, name: str, columns: int = 3) -> 
 def _axes(axes: Any, panel: Panel) -> dict[str, Any]:
     handles = {}
     for line in panel.lines:
-        text = line.label + (" (diverged)" if line.diverged else "")
-        _style.draw_band(axes, line.values, text, line.style, line.style.get("shade", 0.15))
+        _style.draw_band(axes, line.values, line.label, line.style, line.style.get("shade", 0.15))
         ends = [(x, y) for x, y in zip(line.values["x"], line.values["median"], strict=True)
                 if math.isfinite(y)]  # fmt: skip
         if line.diverged and ends:
-            axes.plot(*ends[-1], marker="x", color=line.style["color"], markersize=7, zorder=6)
+            axes.plot(*ends[-1], marker="x", color=line.style["color"], markersize=8, zorder=6,
+                      markeredgewidth=2, linestyle="")  # fmt: skip
     if panel.target is not None:
         axes.axhline(panel.target, color="black", linewidth=0.8, linestyle=":")
         axes.annotate("target", (0, panel.target), xytext=(2, 2), textcoords="offset points",
@@ -173,9 +208,17 @@ def _axes(axes: Any, panel: Panel) -> dict[str, Any]:
         axes.set_xscale("log")
     if panel.limits:
         axes.set_ylim(*panel.limits)
+    _style.plain_ticks(axes)
     for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
         handles.setdefault(text, handle)
     return handles
+
+
+def _cross() -> Any:
+    """The legend's entry for what marks the end of runs that diverged."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color="black", marker="x", markersize=8, markeredgewidth=2, linestyle="")
 
 
 def _plotly(panel: Panel) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from corridor.paper.library import needed
 from corridor.train.config import Config
+from corridor.train.files import atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers; the dashes tell them apart in grey.
 CLR_UNCAPPED: dict[str, Any] = {"color": "#D55E00", "linewidth": 2.4, "zorder": 5}
@@ -20,6 +20,7 @@ CLR_CAPPED: dict[str, Any] = {
     "zorder": 4,
     "dashes": (5, 1.5),
 }
+SHORT = 1.8  # decades
 DASHES = [(1, 0), (6, 2), (2, 1.2), (6, 2, 1.2, 2), (1, 2.2)]
 
 RC: dict[Any, Any] = {
@@ -42,6 +43,7 @@ RC: dict[Any, Any] = {
 
 CAP_10: dict[str, Any] = {"color": "#009E73", "linewidth": 2.0, "zorder": 4, "dashes": (3, 1)}
 SAFE: dict[str, Any] = {"color": "#CC79A7", "linewidth": 2.0, "zorder": 4, "dashes": (1, 1)}
+DRIFT: dict[str, Any] = {"color": "#56B4E9", "linewidth": 2.4, "zorder": 4, "dashes": (2, 0.8)}
 HALF: dict[str, Any] = {"color": "#E69F00", "linewidth": 2.0, "zorder": 4, "dashes": (6, 2, 1, 2)}
 
 
@@ -60,6 +62,8 @@ def _style_of(config: Config, rates: list[float]) -> dict[str, Any]:
     other = {"sps-safe": SAFE, "half-polyak": HALF}
     if config.optimizer in other:
         return other[config.optimizer]
+    if config.drift is not None:
+        return DRIFT
     return {math.inf: CLR_UNCAPPED, 10.0: CAP_10}.get(config.lr or 1.0, CLR_CAPPED)
 
 
@@ -87,7 +91,7 @@ def fixed_rate(index: int, count: int) -> dict[str, Any]:
 
 
 def draw_band(
-    axes: Axes, values: dict[str, list[float]], label: str, style: dict[str, Any], shade: float
+    axes: Any, values: dict[str, list[float]], label: str, style: dict[str, Any], shade: float
 ) -> None:
     """A median as a line and the range over seeds as a shade around it."""
     look = {key: value for key, value in style.items() if key != "shade"}
@@ -103,9 +107,33 @@ def draw_band(
     )
 
 
-def save(figure: Figure, folder: Path, name: str) -> dict[str, str]:
-    """Write PNG and SVG; returns the file names by kind."""
-    names = {"png": f"{name}.png", "svg": f"{name}.svg"}
-    figure.savefig(folder / names["png"], dpi=160, bbox_inches="tight")
-    figure.savefig(folder / names["svg"], bbox_inches="tight", metadata={"Date": None})
-    return names
+@contextmanager
+def new_figure(width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
+    """An empty matplotlib figure of so many inches, in the style of all figures."""
+    with needed("matplotlib"):
+        import matplotlib
+        from matplotlib.figure import Figure
+    with matplotlib.rc_context(RC):
+        yield Figure(figsize=(width, height), layout=layout)
+
+
+def plain_ticks(axes: Any) -> None:
+    """Numbers as people write them on logarithmic axes, and enough of them on short ones."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if axis.get_scale() != "log":
+            continue
+        short = math.log10(limits[1] / limits[0]) < SHORT
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Any, folder: Path, name: str) -> dict[str, str]:
+    """Write PNG and SVG, each whole or not at all; returns the file names by kind."""
+    options: dict[str, Any] = {"png": {"dpi": 160}, "svg": {"metadata": {"Date": None}}}
+    for kind, special in options.items():
+        with atomic(folder / f"{name}.{kind}") as file:
+            figure.savefig(file, format=kind, bbox_inches="tight", **special)
+    return {kind: f"{name}.{kind}" for kind in options}

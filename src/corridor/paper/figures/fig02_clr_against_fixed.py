@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import recipes, words
-from corridor.paper.curves import spread
+from corridor.paper import compare, recipes, words
 from corridor.paper.figures import _common, _panels, _style
 from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.results import Results, Setting, gather, read_results
@@ -43,12 +42,13 @@ def _claims(results: Results) -> list[Claim]:
     fixed = [s for s in settings if s.config.optimizer == "sgd"]
     ours = [s for s in settings if s.config.optimizer == "clr"]
     return [
-        *(_first_to_target(one, fixed, results.target) for one in ours),
+        *(_first_to_target(one, settings, results.target) for one in ours),
         *(_tests_better(one, fixed) for one in ours),
     ]
 
 
-def _first_to_target(ours: Setting, fixed: list[Setting], target: float) -> Claim:
+def _first_to_target(ours: Setting, settings: list[Setting], target: float) -> Claim:
+    fixed = [s for s in settings if s.config.optimizer == "sgd"]
     name = words.label(ours.config)
     steps = words.median(ours.curves, "steps_to_target")
     best = min(fixed, key=lambda s: words.median(s.curves, "steps_to_target"))
@@ -61,22 +61,21 @@ def _first_to_target(ours: Setting, fixed: list[Setting], target: float) -> Clai
     )
     if not math.isfinite(min(steps, other)):
         return Claim(claim, "no setting reached it in the steps given", "undecided")
-    return Claim(claim, measured, *_first(ours, steps, other))
+    verdict, reason = compare.before_all(ours, fixed, "steps_to_target")
+    if verdict == "does not hold":
+        reason = _slower(ours, settings)
+    return Claim(claim, measured, verdict, reason)
 
 
-def _first(ours: Setting, steps: float, other: float) -> tuple[str, str]:
-    if steps < other:
-        return "holds", ""
-    if steps == other:
-        return "holds under a tie in steps", "the best fixed rate takes as many steps"
+def _slower(ours: Setting, settings: list[Setting]) -> str:
     if all(map(words.diverged, ours.curves)):
-        return "does not hold", _common.NO_INTERPOLATION
+        return _common.why_it_fails(settings)
     if ours.config.lr is not None and words.median(ours.curves, "median_lr") == ours.config.lr:
-        return "does not hold", (
+        return (
             "the cap holds most steps down to itself: this is gradient descent at the cap, and "
             "a fixed rate as large or larger keeps up with it"
         )
-    return "does not hold", "a tuned fixed rate is quicker here"
+    return "a tuned fixed rate is quicker here"
 
 
 def _in_steps(setting: Setting) -> str:
@@ -90,6 +89,8 @@ def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
     name = words.label(ours.config)
     claim = f"A larger fixed rate tests better than {name}"
     mine = f"CLR {words.accuracy(ours.curves)} at a mean step of {words.number(rate)}"
+    if all(map(words.diverged, ours.curves)):
+        return Claim(claim, mine, "undecided", "its runs fail")
     if not larger:
         return Claim(claim, f"{mine}; no larger rate ran", "undecided")
     best = max(larger, key=lambda s: words.median(s.curves, "best_accuracy"))
@@ -98,10 +99,8 @@ def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
 
 
 def _better(one: Setting, other: Setting) -> tuple[str, str]:
-    """Whether one tests better than another; undecided where the ranges over seeds overlap."""
-    a, b = (spread([c.best_accuracy for c in s.curves]) for s in (one, other))
-    if a[1] <= b[1]:
-        return "does not hold", ""
-    if a[0] > b[2]:
-        return "holds", ""
-    return "undecided", "the median is higher, but the ranges over seeds overlap"
+    """Whether one tests better than another in every run."""
+    name = "best_accuracy"
+    sign = compare.order(compare.values(one.curves, name), compare.values(other.curves, name))
+    verdicts = {1: ("holds", ""), -1: ("does not hold", "")}
+    return verdicts.get(sign, (compare.TIE, compare.OVERLAP))

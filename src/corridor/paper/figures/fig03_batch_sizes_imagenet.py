@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    subject = "a ResNet-50 on ImageNet across batch sizes"
-    made = _common.manifest(results, TITLE, _converges.falls(results, subject))
-    return replace(made, caption=_common.stand_in(results) + made.caption)
+    subject = _common.subject(results, "a ResNet-50 on ImageNet") + ", across batch sizes"
+    return _common.manifest(results, TITLE, _converges.falls(results, subject))
 
 
 def draw(folder: Path) -> Manifest:
@@ -38,4 +36,4 @@ def draw(folder: Path) -> Manifest:
     labels = [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
     per = _common.epochs(results)
     panels = _panels.of_training(settings, styles, results.target, labels, per)
-    return _common.finish(describe(folder), panels, folder)
+    return _common.finish(describe(folder), panels, folder, heading=_common.stand_in(results))

@@ -13,7 +13,7 @@ from corridor.paper import recipes, words
 from corridor.paper.curves import Curve
 from corridor.paper.figures import _common, _panels, _style
 from corridor.paper.figures._manifest import Claim, Manifest
-from corridor.paper.results import Group, Setting, gather, read_results
+from corridor.paper.results import Group, Results, Setting, gather, read_results
 
 NUMBER = 4
 TITLE = "The step size along training"
@@ -66,7 +66,7 @@ def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
     claims = [
-        _claim(name, setting, len(group.settings))
+        replace(_claim(results, name, setting, group), setting=words.setting_of(results, [group]))
         for name, group in results.groups.items()
         for setting in group.settings.values()
     ]
@@ -75,33 +75,44 @@ def describe(folder: Path) -> Manifest:
         "Shape of the step size: medians over twentieths of a run, while the training loss is "
         f"above {LATE:g}; below it the step size is expected to rise again (cross-entropy's tail)."
     )
-    notes = [*made.notes, note]
-    return replace(made, caption=_common.stand_in(results) + made.caption, notes=notes)
+    return replace(made, notes=[*made.notes, note])
 
 
 def draw(folder: Path) -> Manifest:
     """Draw the figure from its curves and write images and manifest."""
     results = read_results(folder, NUMBER)
-    panels = [_panel(name, group) for name, group in results.groups.items()]
+    per = iter(_common.epochs(results))
+    panels = [
+        _panel(_named(results, name), group, [next(per) for _ in group.settings])
+        for name, group in results.groups.items()
+    ]
     return _common.finish(describe(folder), panels, folder)
 
 
-def _panel(name: str, group: Group) -> _panels.Panel:
+def _panel(name: str, group: Group, per: list[float]) -> _panels.Panel:
     settings = list(group.settings.values())
     labels = None
     styles = _style.of([s.config for s in settings])
-    if name == "ImageNet":
+    if len({s.config.batch_size for s in settings}) > 1:
         labels = [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
         styles = _style.by_batch(len(settings), _style.CAP_10)
-    made = _panels.lines(settings, "effective_lr", styles, labels=labels)
-    return _panels.Panel(f"Step size, {name}", "learning rate", log=True, lines=made)
+    made = _panels.lines(settings, "effective_lr", styles, labels=labels, per=per)
+    panel = _panels.rate_panel(made, f"Step size, {name}")
+    panel.x = "epochs"
+    return panel
 
 
-def _claim(name: str, setting: Setting, count: int) -> Claim:
+def _named(results: Results, name: str) -> str:
+    """The group's data set, or that it stands in for it."""
+    return f"stand-in for {name}" if name in _common.missing(results) else name
+
+
+def _claim(results: Results, name: str, setting: Setting, group: Group) -> Claim:
     shapes = [shape(c) for c in setting.curves]
     label = words.label(setting.config)
-    batch = f", batch {setting.config.batch_size}" if count > 2 else ""
-    claim = f"{label}, {name}{batch}: the step size warms up, then decays"
+    several = len({s.config.batch_size for s in group.settings.values()}) > 1
+    batch = f", batch {setting.config.batch_size}" if several else ""
+    claim = f"{label}, {_named(results, name)}{batch}: the step size warms up, then decays"
     measured = (
         f"peak {words.cell([s.rise for s in shapes])} times the start, at "
         f"{words.cell([100 * s.peak for s in shapes])} % of the run; end "
@@ -110,18 +121,18 @@ def _claim(name: str, setting: Setting, count: int) -> Claim:
     done = sum(s.warms_up_then_decays for s in shapes)
     if done == len(shapes):
         return Claim(claim, measured, "holds")
-    reason = _reason(setting, shapes)
+    reason = _reason(setting, shapes, list(group.settings.values()))
     if done:
         return Claim(claim, measured, f"holds under {done} of {len(shapes)} seeds", reason)
     return Claim(claim, measured, "does not hold", reason)
 
 
-def _reason(setting: Setting, shapes: list[Shape]) -> str:
+def _reason(setting: Setting, shapes: list[Shape], every: list[Setting]) -> str:
     cap = setting.config.lr
     if cap is not None and words.median(setting.curves, "median_lr") == cap:
         return f"the cap of {cap:g} holds most steps: the step size is constant"
     if all(map(words.diverged, setting.curves)):
-        return "the runs fail: " + _common.NO_INTERPOLATION
+        return "the runs fail: " + _common.why_it_fails(every)
     if all(s.decays for s in shapes):
         return "it decays from the first steps on, without a warm-up"
     return (

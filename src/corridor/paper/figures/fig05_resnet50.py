@@ -24,9 +24,8 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    return _common.manifest(
-        results, TITLE, _converges.converges(results, "a ResNet-50 on CIFAR-10")
-    )
+    subject = _common.subject(results, "a ResNet-50 on CIFAR-10")
+    return _common.manifest(results, TITLE, _converges.converges(results, subject))
 
 
 def draw(folder: Path) -> Manifest:
@@ -34,4 +33,4 @@ def draw(folder: Path) -> Manifest:
     results = read_results(folder, NUMBER)
     settings = _common.settings(results)
     panels = _panels.of_training(settings, _style.of([s.config for s in settings]), results.target)
-    return _common.finish(describe(folder), panels, folder)
+    return _common.finish(describe(folder), panels, folder, heading=_common.stand_in(results))

@@ -24,7 +24,9 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    return _common.manifest(results, TITLE, _converges.converges(results, "a VGG on CIFAR-10"))
+    return _common.manifest(
+        results, TITLE, _converges.converges(results, _common.subject(results, "a VGG on CIFAR-10"))
+    )
 
 
 def draw(folder: Path) -> Manifest:

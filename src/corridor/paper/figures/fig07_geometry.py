@@ -13,15 +13,14 @@ from corridor.paper import experiments, words
 from corridor.paper.curves import spread
 from corridor.paper.figures import _panel
 from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper.figures._probed import DATA, NUMBER, Lines, Probed, read_probed
 from corridor.paper.recipes import figure7
 from corridor.paper.results import VERSION, rounded
-from corridor.train.files import read_json, revive, write_json
+from corridor.train.files import write_json
 from corridor.train.record import RunRecord, read_run
 from corridor.train.sweep import sweep
 
-NUMBER = 7
 NAME = "fig07"
-DATA = "data.json"
 LEVEL = 0.5
 NEAR = "steps in a near-corridor"
 
@@ -62,6 +61,7 @@ def compute(
         "overrides": {k: v for k, v in overrides.items() if k != "data_dir"},
         "config": first.config.to_dict(),
         "data": first.summary["data"],
+        "images": first.summary["images"],
         "parameters": first.summary["parameters"],
         "environment": first.environment,
         "lines": [probed(record) for record in records],
@@ -77,15 +77,15 @@ def probed(record: RunRecord) -> list[dict[str, Any]]:
 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
-    data = _read(folder)
+    data = read_probed(folder)
     return Manifest(
         number=NUMBER,
         title="The geometry under a CLR run",
         caption=_caption(data),
         images={},
-        claims=[replace(claim, setting=_setting(data)) for claim in _claims(data["lines"])],
-        columns=["", *(f"seed {seed}" for seed in data["seeds"])],
-        rows=[[name, *map(cell, data["lines"])] for name, cell in ROWS.items()],
+        claims=[replace(claim, setting=_setting(data)) for claim in _claims(data.lines)],
+        columns=["", *(f"seed {seed}" for seed in data.seeds)],
+        rows=[[name, *map(cell, data.lines)] for name, cell in ROWS.items()],
         notes=[
             f"Shaded: near-corridor, where g is predicted to change by less than {LEVEL:.0%} over "
             "a CLR step (2 rho below that).",
@@ -94,8 +94,8 @@ def describe(folder: Path) -> Manifest:
             "Rank correlations are over the probed steps of a run, on the same batch before and "
             "after the step.",
         ],
-        again=words.again(NUMBER, data["scale"], data["seeds"], data["overrides"]),
-        environment=data["environment"],
+        again=words.again(NUMBER, data.scale, data.seeds, data.overrides),
+        environment=data.environment,
     )
 
 
@@ -105,34 +105,18 @@ def draw(folder: Path) -> Manifest:
     Raises:
         FileNotFoundError: they are missing; the message names the command that makes them.
     """
-    lines = _read(folder)["lines"][0]
+    lines = read_probed(folder).lines[0]
     done = replace(describe(folder), images=_panel.draw(lines, folder, NAME, level=LEVEL))
     done.write(folder)
     return done
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    if not (folder / DATA).exists():
-        raise FileNotFoundError(f"no {folder / DATA}; make it with: corridor figure {NUMBER}")
-    data = revive(read_json(folder / DATA))
-    if data.get("version") != VERSION:
-        raise ValueError(
-            f"{folder / DATA} is of version {data.get('version', 'none')} and this corridor reads "
-            f"version {VERSION}; make it again with: corridor figure {NUMBER}"
-        )
-    return data
-
-
-def _setting(data: dict[str, Any]) -> str:
-    config = data["config"]
-    images = f"{config['train_limit']:,} " if config["train_limit"] else ""
-    seeds = f"{len(data['seeds'])} seed(s)"
-    return f"{data['scale']}: {config['model']}, {images}{data['data']}; {seeds}"
+def _setting(data: Probed) -> str:
+    place = words.place(data.config, data.data, data.images)
+    return f"{data.scale}: {place}; {words.count(data.seeds)}"
 
 
 # --- numbers -------------------------------------------------------------------------------------
-
-Lines = list[dict[str, Any]]
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -229,16 +213,12 @@ def _correlated(claim: str, values: list[float]) -> Claim:
     return Claim(claim, f"{text}, asked for 0.9", "holds" if middle >= 0.9 else "does not hold")
 
 
-def _caption(data: dict[str, Any]) -> str:
-    config, where = data["config"], data["environment"]
-    machine = where.get("gpu") or f"{where['cores']} cores of {where['processor']}"
-    commit = (where.get("git_commit") or "unknown")[:9]
-    images = f"{config['train_limit']} images of " if config["train_limit"] else ""
-    cap = "its default cap" if config["lr"] is None else f"cap {config['lr']}"
+def _caption(data: Probed) -> str:
+    config, images = data.config, data.images
+    batch = min(config.batch_size, images or config.batch_size)
     return (
-        f"Data: {images}{data['data']}. Network: {config['model']}, {data['parameters']:,} "
-        f"parameters. CLR with {cap}, batch {config['batch_size']}, measured every "
-        f"{config['probe']} steps on the step's batch. Scale {data['scale']}, seed "
-        f"{data['seeds'][0]} of {len(data['seeds'])} drawn. Made on {machine}, torch "
-        f"{where['torch']}, commit {commit}."
+        f"{words.subject(config, data.data, images, data.parameters)}. "
+        f"{words.label(config)}, batch {batch}, measured every {config.probe} steps on the step's "
+        f"batch. Scale {data.scale}, seed {data.seeds[0]} of {len(data.seeds)} drawn. "
+        f"{words.made(data.environment)}"
     )

@@ -1,20 +1,21 @@
-"""Beyond the paper: where CLR without a cap fails, and what mends it."""
+"""Beyond the paper: where CLR without a cap fails, what mends it, and where it needs no mending."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import recipes, words
-from corridor.paper.figures import _common, _panels, _style
+from corridor.paper import compare, recipes, words
+from corridor.paper.figures import _common, _converges, _panels, _style
 from corridor.paper.figures._manifest import Claim, Manifest
-from corridor.paper.results import Results, Setting, gather, read_results
+from corridor.paper.results import Group, Results, Setting, gather, read_results
 
 NUMBER = 10
-TITLE = "Where CLR without a cap fails, and what mends it (not in the paper)"
-RECIPES = {"CIFAR-10": recipes.caps}
+TITLE = "Where CLR without a cap fails, what mends it, and where it holds (not in the paper)"
+HARD, NARROW, WIDE = "many images", "few images", "few images, wide network"
+RECIPES = {HARD: recipes.caps, NARROW: recipes.narrow, WIDE: recipes.wide}
 
 
 def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
@@ -25,15 +26,34 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    return _common.manifest(results, TITLE, [_stable(results), *_mended(results)])
+    mended = [
+        replace(claim, setting=words.setting_of(results, [group]))
+        for group in results.groups.values()
+        for claim in _mended(group)
+    ]
+    return _common.manifest(results, TITLE, [_stable(results), *mended])
 
 
 def draw(folder: Path) -> Manifest:
     """Draw the figure from its curves and write images and manifest."""
     results = read_results(folder, NUMBER)
-    settings = _common.settings(results)
-    panels = _panels.of_training(settings, _style.of([s.config for s in settings]), results.target)
-    return _common.finish(describe(folder), panels, folder)
+    panels = []
+    for group in results.groups.values():
+        settings = list(group.settings.values())
+        styles = _style.of([s.config for s in settings])
+        loss, _, rate = _panels.of_training(settings, styles, results.target)
+        loss.title = _named(group)
+        loss.y = f"training loss, {loss.y}"
+        panels += [loss, rate]
+    return _common.finish(describe(folder), panels, folder, columns=2)
+
+
+def _named(group: Group) -> str:
+    return f"{group.images:,} images, {words.network(_uncapped(group).config)}"
+
+
+def _uncapped(group: Group) -> Setting:
+    return next(iter(group.settings.values()))
 
 
 def _fails(setting: Setting) -> bool:
@@ -41,25 +61,42 @@ def _fails(setting: Setting) -> bool:
 
 
 def _stable(results: Results) -> Claim:
-    ours = _common.settings(results)[0]
-    steps = words.cell([c.max_lr for c in ours.curves])
-    measured = f"final loss {words.losses(ours.curves)}, largest step {steps}"
+    ours = {_named(group): _uncapped(group) for group in results.groups.values()}
+    measured = "; ".join(
+        f"{name}: final loss {words.losses(s.curves)}, largest step "
+        f"{words.cell([c.max_lr for c in s.curves])}"
+        for name, s in ours.items()
+    )
     claim = "CLR without a cap is stable on every network (the paper: in all cases tried)"
-    if not _fails(ours):
+    good = [name for name, s in ours.items() if not _fails(s)]
+    if len(good) == len(ours):
         return Claim(claim, measured, "holds")
-    return Claim(claim, measured, "does not hold", _common.NO_INTERPOLATION)
+    failing = [g for g in results.groups.values() if _named(g) not in good]
+    settings = [s for group in failing for s in group.settings.values()]
+    verdict = f"holds under: {'; '.join(good)}" if good else "does not hold"
+    return Claim(claim, measured, verdict, _common.why_it_fails(settings))
 
 
-def _mended(results: Results) -> list[Claim]:
-    free, *others = _common.settings(results)
-    theirs = words.median(free.curves, "final_loss")
-    return [_mends(setting, theirs) for setting in others]
+def _mended(group: Group) -> list[Claim]:
+    """Whether each of the others ends lower than CLR without a cap, and how low where it holds."""
+    name = _named(group)
+    free, *others = group.settings.values()
+    if _fails(free):
+        return [_mends(setting, free, name) for setting in others]
+    left = _common.share_left(free)
+    best = min(others, key=lambda s: words.median(s.curves, "final_loss"))
+    measured = (
+        f"final loss {words.losses(free.curves)}; {words.label(best.config)}: "
+        f"{words.losses(best.curves)}"
+    )
+    claim = f"{name}: CLR without a cap converges with no remedy, to less than a tenth of the loss"
+    return [Claim(claim, measured, "holds" if left < _converges.SHARE else "does not hold")]
 
 
-def _mends(setting: Setting, theirs: float) -> Claim:
+def _mends(setting: Setting, free: Setting, name: str) -> Claim:
     steps = words.cell([c.max_lr for c in setting.curves])
     measured = f"final loss {words.losses(setting.curves)}, largest step {steps}"
-    claim = f"{words.label(setting.config)}: trains where CLR without a cap does worst"
-    mine = words.median(setting.curves, "final_loss")
-    holds = not _fails(setting) and (mine < theirs or not math.isfinite(theirs))
-    return Claim(claim, measured, "holds" if holds else "does not hold")
+    claim = f"{name}, {words.label(setting.config)}: trains where CLR without a cap does not"
+    if _fails(setting):
+        return Claim(claim, measured, "does not hold", "some runs end no lower than they began")
+    return Claim(claim, measured, *compare.before_all(setting, [free], "final_loss"))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from corridor.paper.figures._manifest import NAME, Manifest, read_manifest
+from corridor.paper.library import needed
 from corridor.train.files import atomic
 
 TEMPLATE = Path(__file__).parent / "template.html"
 INTERACTIVE = Path(__file__).parent / "interactive.html"
 CURVES = Path(__file__).parent / "curves.html"
+
+# How the end of one claim, and of several, is told.
+ENDS = {
+    "holds": ("holds", "hold"),
+    "holds under": ("holds under a condition", "hold under a condition"),
+    "tie": ("is a tie", "are ties"),
+    "does not hold": ("does not hold", "do not hold"),
+    "undecided": ("is undecided", "are undecided"),
+}
 
 
 def build(out: Path) -> Path:
@@ -41,7 +52,8 @@ def build(out: Path) -> Path:
 
 
 def _render(figures: list[tuple[Manifest, Path]]) -> str:
-    from jinja2 import Environment, StrictUndefined
+    with needed("jinja2"):
+        from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -59,7 +71,23 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
         ],
         plotly=_plotly() if any(m.interactive or m.curves for m, _ in figures) else "",
         claims=[(m, claim) for m, _ in figures for claim in m.claims],
+        tally=tally([claim.verdict for m, _ in figures for claim in m.claims]),
         environment=figures[0][0].environment,
+    )
+
+
+def tally(verdicts: Sequence[str]) -> str:
+    """How many claims met which end.
+
+    >>> tally(["holds", "holds under batch 16", "does not hold", "does not hold"])
+    '1 holds, 1 holds under a condition, 2 do not hold'
+    """
+    counts = dict.fromkeys(ENDS, 0)
+    for verdict in verdicts:
+        kind = "holds under" if verdict.startswith("holds under") else verdict
+        counts[kind] = counts.get(kind, 0) + 1
+    return ", ".join(
+        f"{n} {ENDS.get(kind, (kind, kind))[n > 1]}" for kind, n in counts.items() if n
     )
 
 
@@ -81,7 +109,9 @@ def _laid_in(
 def _plotly() -> Any:
     """plotly.js, to be laid into the page once, so that it needs no network."""
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
+
+    with needed("plotly"):
+        from plotly.offline import get_plotlyjs
 
     return Markup(f"<script>{get_plotlyjs()}</script>")
 

@@ -1,0 +1,90 @@
+"""Training with a limit on the drift: what the loop hands over, and what may not be asked."""
+
+import math
+
+import pytest
+import torch
+from tests.train.processes import start_training
+from torch.nn.functional import cross_entropy
+
+from corridor.optim import CLR
+from corridor.train.config import Config
+from corridor.train.engine import Engine
+from corridor.train.loop import train
+from corridor.train.optimizers import build
+from corridor.train.record import read_run
+
+
+def steps(folder):
+    return [(line["loss"], line["effective_lr"]) for line in read_run(folder).steps]
+
+
+def test_the_limit_takes_the_place_of_the_cap(small):
+    config = small(drift=0.5)
+    assert config.lr == math.inf
+    engine = Engine(config, torch.device("cpu"))
+    group = engine.optimizer.param_groups[0]
+    assert isinstance(engine.optimizer, CLR)
+    assert (group["drift"], group["lr"]) == (0.5, math.inf)
+
+
+def test_steps_are_those_of_the_optimizer_watching_the_loss(tmp_path, small):
+    config = small(drift=0.1, steps=5)
+    train(config, tmp_path, progress=False)
+    torch.manual_seed(config.seed)
+    engine = Engine(config, torch.device("cpu"))
+    optimizer = build(engine.parameters, config)
+    made = steps(tmp_path)
+    for (images, labels), (loss, rate) in zip(engine.loader.train(0), made, strict=True):
+        optimizer.zero_grad()
+        found = cross_entropy(engine.model(images), labels)
+        optimizer.watch(found).backward()
+        optimizer.step()
+        assert found.item() == pytest.approx(loss, rel=1e-6)
+        assert float(optimizer.param_groups[0]["effective_lr"]) == pytest.approx(rate, rel=1e-6)
+        assert rate < loss / sum(p.grad.square().sum() for p in engine.parameters)
+
+
+def test_a_small_limit_makes_small_steps(tmp_path, small):
+    for drift in (0.01, 10.0):
+        train(small(drift=drift, steps=5), tmp_path / str(drift), progress=False)
+    little, much = (max(rate for _, rate in steps(tmp_path / n)) for n in ("0.01", "10.0"))
+    assert little < 0.1 * much
+
+
+def test_micro_batches_measure_the_same_drift(tmp_path, small):
+    for parts in (1, 4):
+        config = small(drift=0.1, steps=1, accumulate=parts)
+        train(config, tmp_path / str(parts), progress=False)
+    (loss, rate), (other, its) = steps(tmp_path / "1")[0], steps(tmp_path / "4")[0]
+    assert loss == pytest.approx(other, rel=1e-5)
+    assert 0.5 < rate / its < 2  # the first micro-batch stands for all: no factor of their number
+
+
+def test_a_resumed_run_goes_on_to_the_last_bit(tmp_path, small):
+    noisy = {"model": "tests.train.small_networks:noisy", "drift": 0.2}
+    start_training(small(**noisy, epochs=4), tmp_path / "whole").join()
+    start_training(small(**noisy, epochs=2), tmp_path / "cut").join()
+    start_training(small(**noisy, epochs=4), tmp_path / "cut").join()
+    assert steps(tmp_path / "whole") == steps(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"drift": 0.0}, "drift must be above 0"),
+        ({"drift": 1.0, "compile": True}, "differentiates twice"),
+        ({"drift": 1.0, "optimizer": "sgd", "lr": 0.1}, "drift is no option of sgd"),
+        ({"drift": 1.0, "schedule": "cosine"}, "cannot scale an infinite cap"),
+    ],
+)
+def test_what_cannot_be_is_one_line(options, words):
+    with pytest.raises(ValueError, match=words):
+        Config(**options)
+
+
+def test_the_config_settles_the_learning_rate_that_it_leaves_open():
+    found = {name: Config(optimizer=name).lr for name in ("clr", "adamw", "sps-safe", "momo-adam")}
+    assert found == {"clr": 1.0, "adamw": 1e-3, "sps-safe": math.inf, "momo-adam": 1e-2}
+    old = Config().to_dict() | {"lr": None}
+    assert Config.from_dict(old) == Config()
