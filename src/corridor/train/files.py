@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, BinaryIO
 
 try:
@@ -37,6 +38,17 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait, not longer than this, until no other process writes a folder; it may be absent."""
+    end = monotonic() + seconds
+    while folder.is_dir() and monotonic() < end:
+        try:
+            with locked(folder):
+                return
+        except OSError:
+            sleep(0.05)
 
 
 @contextmanager
