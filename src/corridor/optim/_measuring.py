@@ -10,11 +10,13 @@ from torch import Tensor
 
 from corridor import _tree
 from corridor.geometry.graph import from_graph
+from corridor.optim import step_size
 from corridor.optim._loss import Watched, total
 from corridor.optim._motion import Memory
 from corridor.optim.base import PolyakOptimizer, settle
 
 RATIO = "hessian_ratio"
+LIMIT = "drift_limit"
 SEEN = "steps_seen"
 
 
@@ -86,7 +88,12 @@ class MeasuringOptimizer(PolyakOptimizer):
 
     def _memory(self, motion: Any) -> list[str]:
         names = super()._memory(motion)
-        return names if self._measures() else [name for name in names if name != RATIO]
+        return names if self._measures() else [name for name in names if name not in self.MEMORY]
+
+    def _drift_limited(self, raw: Tensor, memory: Memory, tau: float | Tensor) -> Tensor:
+        """The step under the limit of relative drift tau, which is left in the memory."""
+        memory[LIMIT] = step_size.drift_limited(torch.full_like(raw, math.inf), memory[RATIO], tau)
+        return torch.minimum(raw, memory[LIMIT])
 
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         super()._settle_scalars(device, dtype)
