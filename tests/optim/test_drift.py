@@ -213,6 +213,23 @@ def test_a_bare_loss_is_refused(parameter, make):
     assert p.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("make", MEASURING)
+def test_a_closure_that_does_not_watch_its_loss_is_told_to(make):
+    p = start()
+    opt = make([p])
+
+    def closure():
+        opt.zero_grad()
+        loss = quadratic(p)
+        loss.backward()
+        return loss
+
+    with pytest.raises(ValueError, match=r"which backward frees.*in a closure too") as error:
+        opt.step(closure)
+    assert "\n" not in str(error.value)
+    assert torch.equal(p, start())
+
+
 def test_a_closure_watches_its_loss():
     p = start()
     opt = CLR([p], drift=0.1)

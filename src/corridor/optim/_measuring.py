@@ -69,8 +69,8 @@ class MeasuringOptimizer(PolyakOptimizer):
             return {}
         if not watched:
             raise ValueError(
-                f"{type(self).__name__} needs the graph of the loss: call "
-                "opt.watch(loss).backward() or opt.attach(model) before step()"
+                f"{type(self).__name__} needs the graph of the loss, which backward frees: call "
+                "opt.watch(loss).backward(), in a closure too, or opt.attach(model) before"
             )
         ratios = [one.measured for one in watched if one.measured is not None]
         if not ratios:
