@@ -240,6 +240,7 @@ def test_momentum_may_be_switched_off_and_on(parameter):
         opt.step(loss=0.1)
         if beta == 0.0:  # plain CLR along g
             torch.testing.assert_close(before - p.detach(), 0.1 / 1.25 * p.grad)
+            assert torch.equal(opt.state[p]["gradient_average"], p.grad)  # the past has weight 0
 
 
 def test_a_heavy_ball_forgets_what_came_before_a_stretch_without_momentum(parameter):
