@@ -46,7 +46,7 @@ class MeasuringOptimizer(PolyakOptimizer):
         return _tree.norm(found.product, dtype) / _tree.norm(found.gradient, dtype)
 
     def _measure(self, loss: Tensor) -> Tensor | None:
-        return self._ratio_of(loss) if self._due() and not self._pending else None
+        return self._ratio_of(loss) if not self._pending and self._due() else None
 
     def _due(self) -> bool:
         """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
