@@ -48,7 +48,7 @@ class MeasuringOptimizer(PolyakOptimizer):
         return _tree.norm(found.product, dtype) / _tree.norm(found.gradient, dtype)
 
     def _measure(self, loss: Tensor) -> Tensor | None:
-        return self._ratio_of(loss) if self._due() and not self._pending else None
+        return self._ratio_of(loss) if not self._pending and self._due() else None
 
     def _due(self) -> bool:
         """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
@@ -71,8 +71,8 @@ class MeasuringOptimizer(PolyakOptimizer):
             return {}
         if not watched:
             raise ValueError(
-                f"{type(self).__name__} needs the graph of the loss: call "
-                "opt.watch(loss).backward() or opt.attach(model) before step()"
+                f"{type(self).__name__} needs the graph of the loss, which backward frees: call "
+                "opt.watch(loss).backward(), in a closure too, or opt.attach(model) before"
             )
         ratios = [one.measured for one in watched if one.measured is not None]
         if not ratios:
