@@ -58,11 +58,13 @@ OURS: dict[str, Entry] = {
     "CLR, no cap": Entry(lambda p: CLR(p, max_lr=math.inf), "ours", "step"),
     "CLR, drift 1": Entry(lambda p: CLR(p, drift=1.0), "ours", "watch"),
     "CLR, momentum, drift 1": Entry(lambda p: CLR(p, momentum=0.9, drift=1.0), "ours", "watch"),
-    **{
-        f"CLR-Adam, drift {tau:g}": Entry(lambda p, tau=tau: CLRAdam(p, drift=tau), "ours", "watch")
-        for tau in (0.5, 1.0, 2.0)
-    },
+    "CLR-Adam": Entry(lambda p: CLRAdam(p), "ours", "watch"),
 }
+# Forms among which the default was chosen, on the development half and the choice problems.
+CHOICES: dict[str, Entry] = {
+    f"CLR-Adam, drift {tau:g}": Entry(lambda p, tau=tau: CLRAdam(p, drift=tau), "choice", "watch")
+    for tau in (1.0, 2.0, 4.0)
+} | {"CLR-Adam, every 10": Entry(lambda p: CLRAdam(p, every=10), "choice", "watch")}
 OPTIMIZERS: dict[str, Entry] = {**TUNED, **RIVALS, **OURS}
 
 

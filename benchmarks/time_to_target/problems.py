@@ -22,7 +22,7 @@ class Problem:
     """One problem.
 
     Attributes:
-        half: "development" or "held-out".
+        half: "development", "held-out" or, for the choice of a default alone, "choice".
         model: makes the network; the global generator is seeded before.
         examples: inputs and targets of the training set, and of the test set if there is one.
         batch: examples a step; 0 for all of them.
@@ -211,7 +211,7 @@ def factors(shape: tuple[int, int, int], half: str, batch: int, steps: int) -> P
     )
 
 
-DEV, HELD = "development", "held-out"
+DEV, HELD, CHOICE = "development", "held-out", "choice"
 PROBLEMS: dict[str, Problem] = {
     "digits CNN-BN, B 128": digits("cnn", DEV, 128, 300),
     "digits CNN-BN, B 16": digits("cnn", DEV, 16, 1200),
@@ -233,4 +233,8 @@ PROBLEMS: dict[str, Problem] = {
     "CIFAR ResNet-8, B 64": cifar("resnet8", 16, HELD, 64, 500, 3000),
     "CIFAR VGG, B 256": cifar("vgg16", 8, HELD, 256, 200, 2000),
     "characters, two layers, B 64": characters(48, 2, HELD, 64, 500),
+    "CIFAR ResNet-8, B 32": cifar("resnet8", 16, CHOICE, 32, 600, 2000),
+    "CIFAR VGG, B 16": cifar("vgg16", 8, CHOICE, 16, 1000, 2000),
+    "CIFAR ResNet-8 of width 8, B 16": cifar("resnet8", 8, CHOICE, 16, 1000, 2000),
+    "characters, B 8": characters(32, 1, CHOICE, 8, 1500),
 }

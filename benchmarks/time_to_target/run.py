@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from benchmarks.time_to_target import optimizers
-from benchmarks.time_to_target.optimizers import OPTIMIZERS
+from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS, TUNED
 from benchmarks.time_to_target.problems import PROBLEMS, Problem
 from torch import nn
 
@@ -36,7 +36,7 @@ def train(problem: str, optimizer: str, seed: int, target: float | None) -> dict
         test accuracy at the end where there is one.
     """
     torch.set_num_threads(1)
-    what, entry = PROBLEMS[problem], OPTIMIZERS[optimizer]
+    what, entry = PROBLEMS[problem], {**OPTIMIZERS, **CHOICES}[optimizer]
     torch.manual_seed(seed)
     model = what.model()
     opt = entry.make(list(model.parameters()))
@@ -120,13 +120,15 @@ def run_all(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", choices=("development", "held-out"), default="development")
+    halves = ("development", "held-out", "choice")
+    parser.add_argument("--half", choices=halves, default="development")
     parser.add_argument("--out", type=Path, default=Path("runs/target"))
     parser.add_argument("--only", nargs="*", help="optimizers; all of them by default")
     options = parser.parse_args()
     names = [name for name, problem in PROBLEMS.items() if problem.half == options.half]
     targets = json.loads(TARGETS.read_text(encoding="utf-8"))
-    run_all(names, options.only or list(OPTIMIZERS), options.out, targets)
+    usual = [*TUNED, *CHOICES, "CLR-Adam"] if options.half == "choice" else list(OPTIMIZERS)
+    run_all(names, options.only or usual, options.out, targets)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,15 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from corridor.train.files import write_json
 
-SLACK = 1.3
+SLACK = {"development": 1.3, "held-out": 1.3, "choice": 1.1}
 # Below these a run is in the tail, where digits of the loss are bought and nothing is learnt.
 FLOORS = {cross_entropy: 0.01, mse_loss: 1e-4}
 
 
 def target(problem: str, out: Path) -> float:
-    """1.3 times the best rate's lowest loss in half of the steps allowed, mean of the seeds.
+    """The best rate's lowest loss in half of the steps allowed, mean of the seeds, and some more.
 
-    At least the floor of its kind of loss.
+    Times 1.3, on choice problems 1.1; at least the floor of its kind of loss.
     """
     best = []
     for optimizer in TUNED:
@@ -35,7 +35,8 @@ def target(problem: str, out: Path) -> float:
             whole = run["steps"] == PROBLEMS[problem].steps
             lowest.append(min(run["losses"][: len(run["losses"]) // 2]) if whole else float("inf"))
         best.append(statistics.fmean(lowest))
-    return max(float(f"{SLACK * min(best):.3g}"), FLOORS[PROBLEMS[problem].loss])
+    what = PROBLEMS[problem]
+    return max(float(f"{SLACK[what.half] * min(best):.3g}"), FLOORS[what.loss])
 
 
 def main() -> None:

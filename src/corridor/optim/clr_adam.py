@@ -93,7 +93,7 @@ class CLRAdam(MeasuringOptimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         drift: float = 3.0,
-        every: int = 10,
+        every: int = 20,
         **common: Unpack[Always],
     ) -> None:
         super().__init__(
