@@ -91,6 +91,12 @@ def test_options_become_the_config(run, tmp_path):
         (["train", "--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),
         (["practise"], "practise"),
         (["sweep", "nothing-like-this", "--out", "{tmp}/a"], "known are one"),
+        (["sweep", "one", "--out", "{tmp}/a", "--grid", "seed=1"], "leave --grid out with one"),
+        (["sweep", "no-such.toml", "--out", "{tmp}/a"], "no-such.toml: No such file"),
+        (["sweep", "--out", "{tmp}/a", "--grid", "rate=1"], "unknown option rate"),
+        (["sweep", "--out", "{tmp}/a", "--seeds", "0"], "seeds must be at least 1"),
+        (["sweep", "--out", "{tmp}/a", "--address", "x:1"], "address belongs to engine ray"),
+        (["figure", "2", "--out", "{tmp}/a", "--engine", "abacus"], "engine must be one of"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(run, tmp_path, recipes, arguments, words):
@@ -129,6 +135,20 @@ def test_sweep_runs_a_recipe(run, tmp_path, recipes):
     assert read_run(out / "good").summary is not None
     status, said, _ = run("sweep", "one", "--scale", "laptop", "--out", out, "--no-progress")
     assert status == 0
+
+
+def test_sweep_runs_a_grid(run, tmp_path):
+    few = ["--model", LINEAR, "--batch-size", 256, "--steps", 2, "--no-progress"]
+    axes = ["--grid", "optimizer=clr,sps-max", "--seeds", 2]
+    status, said, _ = run("sweep", "--out", tmp_path / "a", *few, *axes)
+    assert status == 0
+    assert "4 runs" in said
+    (tmp_path / "grid.toml").write_text('epochs = 1\noptimizer = ["clr", "sps-max"]\n')
+    status, said, _ = run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "b", *few)
+    assert status == 0
+    one, other = tmp_path / "a" / "optimizer-clr_seed-0", tmp_path / "b" / "optimizer-clr"
+    assert [s["loss"] for s in read_run(one).steps] == [s["loss"] for s in read_run(other).steps]
+    assert read_run(other).config.epochs == 1
 
 
 def test_debugging_shows_the_traceback(run, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -51,3 +53,14 @@ def test_complex_empty_and_strided_tensors():
         assert float(_tree.dot([view], [view.contiguous()])) == pytest.approx(
             float((view * view).sum())
         )
+
+
+def test_a_norm_whose_square_leaves_float32_is_right():
+    for unit in (1e-30, 1.0, 1e30):
+        parts = [torch.tensor([3.0 * unit]), torch.zeros(0), torch.tensor([[4.0 * unit]])]
+        assert float(_tree.norm(parts)) == pytest.approx(5.0 * unit, rel=1e-6)
+    assert float(_tree.norm([torch.zeros(2), torch.zeros(0)])) == float(
+        _tree.norm([torch.zeros(0)])
+    )
+    assert math.isnan(float(_tree.norm([torch.tensor([math.nan, 1.0])])))
+    assert not math.isfinite(float(_tree.norm([torch.tensor([math.inf, 1.0])])))

@@ -79,6 +79,28 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     return torch.cat(norms).square().sum()
 
 
+def norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
+    """Euclidean norm of a list of tensors on one device, also where its square over- or underflows.
+
+    Args:
+        tensors: as for `squared_norm`; two passes and a copy of them are made.
+        dtype: as for `squared_norm`.
+
+    Returns:
+        0-dim tensor, not finite where an entry is not.
+
+    Example:
+        >>> norm([torch.tensor([3e30, 4e30])]), norm([torch.zeros(2)])
+        (tensor(5.0000e+30), tensor(0.))
+    """
+    dtype = dtype or accumulation_dtype(tensors)
+    wide = [as_real(t).to(torch.promote_types(dtype, as_real(t).dtype)) for t in tensors]
+    peaks = [t.abs().max() for t in wide if t.numel()]
+    largest = torch.stack(peaks).max() if peaks else torch.zeros((), device=wide[0].device)
+    unit = torch.where(largest > 0.0, largest, torch.ones_like(largest))
+    return unit * squared_norm([t / unit for t in wide], dtype).sqrt()
+
+
 def _norms_of_joined(vectors: list[Tensor], dtype: torch.dtype) -> Tensor:
     """Norms, one a block, of many short vectors joined end to end."""
     joined = torch.cat(vectors)

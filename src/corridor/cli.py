@@ -18,7 +18,10 @@ except ModuleNotFoundError:
     raise SystemExit(2) from None
 
 import corridor
+from corridor import cli_sweep
 from corridor.train.config import Config
+from corridor.train.launch import speaks
+from corridor.train.stop import ElsewhereError
 
 # Old versions of typer use click's error class, new ones carry their own copy of it.
 UsageMistake: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -45,7 +48,8 @@ def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
     from corridor.train.loop import train
 
     summary = train(Config(**options), out, resume=resume, progress=progress)
-    _print_run(out, summary)
+    if speaks():
+        _print_run(out, summary)
 
 
 def _config_options() -> list[inspect.Parameter]:
@@ -97,33 +101,7 @@ def _with_parameters(function: Any, parameters: list[inspect.Parameter]) -> Any:
 app.command("train")(_with_parameters(_train, _run_options() + _config_options()))
 
 
-@app.command()
-def sweep(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe.")],
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
-    scale: Annotated[str, typer.Option(help="demo, laptop or paper.")] = "demo",
-    processes: Annotated[
-        int | None, typer.Option(help="Runs at a time; the usable cores by default.")
-    ] = None,
-    progress: Annotated[bool, typer.Option(help="Show progress.")] = True,
-) -> None:
-    """Train all runs of a recipe; those that have ended are not run again."""
-    from corridor.paper.recipes import RECIPES
-    from corridor.train.record import read_summary
-    from corridor.train.sweep import sweep as run_all
-
-    if recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
-    folders = run_all(RECIPES[recipe](scale), out, processes=processes, progress=progress)
-    summaries = {folder: read_summary(folder) for folder in folders}
-    states = [summary.status for summary in summaries.values() if summary]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    print(f"{len(folders)} runs in {out}: {counts}")
-    for folder, summary in summaries.items():
-        if summary and summary.status == "failed":
-            print(f"{folder.name}: {summary.message}")
-    if "failed" in states:
-        raise typer.Exit(1)
+app.command("sweep")(_with_parameters(cli_sweep.run, cli_sweep.options(_config_options())))
 
 
 OVERRIDES = (
@@ -145,14 +123,13 @@ def _figure_options() -> list[inspect.Parameter]:
         "scale": (str, "demo", "demo (minutes), laptop (CIFAR-10) or paper."),
         "out": (Path, Path("out"), "Folder of runs, figures and report."),
         "seeds": (int, 3, "Seeds of every setting."),
-        "processes": (int | None, None, "Runs at a time; the usable cores by default."),
     }
     replaced = {
         p.name: (p.annotation.__args__[0] | None, None, p.annotation.__metadata__[0].help)
         for p in _config_options()
         if p.name in OVERRIDES
     }
-    return [
+    options = [
         inspect.Parameter(
             name,
             keyword,
@@ -164,17 +141,19 @@ def _figure_options() -> list[inspect.Parameter]:
         )
         for name, (kind, default, text) in {**shared, **replaced}.items()
     ]
+    return options + cli_sweep.engine_options()
 
 
 def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any) -> None:
     """Train what a figure needs, draw it, and say where it is."""
-    from corridor.paper.figures import figure
-
+    workers = cli_sweep.take_workers(options)
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
+    from corridor.paper.figures import figure
+
     module = figure(number)
     given = {k: v for k, v in options.items() if v is not None}
-    manifest = module.draw(module.compute(out, scale, range(seeds), **given))
+    manifest = module.draw(module.compute(out, scale, range(seeds), processes=workers, **given))
     for claim in manifest.claims:
         print(f"{claim.verdict}: {claim.claim} ({claim.measured})")
 
@@ -226,6 +205,17 @@ def probe(
     found = view(run, level=level, batches=batches)
     print(found.summary(level))
     print(f"drawn in {found.image}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    target: Annotated[Path, typer.Argument(help="File to write, such as weights.pt.")],
+) -> None:
+    """Write a run's newest checkpoint to one plain torch file."""
+    from corridor.train.checkpoint import export
+
+    print(f"checkpoint in {export(run, target)}")
 
 
 @app.command()
@@ -373,7 +363,10 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageMistake as error:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort) as stop:
-        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
+        status = 128 + getattr(stop, "number", signal.SIGINT)
+        return _complain(str(stop) or "interrupted", status) if speaks() else status
+    except ElsewhereError:
+        return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -49,6 +49,13 @@ class Unwatched(Classifier):
         pass
 
 
+class WatchedEarly(Unwatched):
+    """The loss is watched before Lightning clears the gradients, as by `attach`."""
+
+    def training_step(self, batch, batch_idx):
+        return self.optimizers().watch(super().training_step(batch, batch_idx))
+
+
 class ClippedUnderScaler(Classifier):
     """Lightning refuses to clip for optimizers that unscale; these lines clip all the same."""
 
@@ -106,6 +113,11 @@ def fit(model: Classifier, tmp_path, *, micro_batches: int = plain.STEPS, resume
 @pytest.mark.parametrize("kind", [Classifier, Unwatched])
 def test_float32(kind: type[Classifier], options: dict, tmp_path):
     plain.check_equal(fit(kind(**options), tmp_path), plain.train(**options))
+
+
+def test_drift_is_measured_though_gradients_are_cleared_after_the_forward(tmp_path):
+    run = fit(WatchedEarly(drift=1e9, every=2), tmp_path)  # a limit that is never met
+    plain.check_equal(run, plain.train())
 
 
 def test_accumulation(tmp_path):

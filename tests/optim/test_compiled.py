@@ -10,6 +10,17 @@ from tests.optim.test_tensors import CountReads
 from tests.relatives import RELATIVES
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from corridor import CLR, CLRAdam
+from corridor.optim import DAL
+from corridor.optim._loss import Watched
+
+MEASURING = {
+    "CLR, drift": lambda p, **o: CLR(p, drift=0.5, **o),
+    "CLR, drift and momentum": lambda p, **o: CLR(p, drift=0.5, momentum=0.9, **o),
+    "CLRAdam": CLRAdam,
+    "DAL": DAL,
+}
+
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
@@ -51,6 +62,36 @@ def test_the_whole_step_compiles_without_a_break_and_once(name: str):
     assert len(graphs) <= 2
 
 
+@pytest.mark.parametrize("name", MEASURING)
+def test_steps_that_measure_compile_without_a_break_and_once_each(name: str):
+    """Watched losses, some of them measured, one of them NaN."""
+    torch._dynamo.reset()
+    plain, compiled = parameters(), parameters()
+    opts = [MEASURING[name](p, every=2, weight_decay=0.1) for p in (plain, compiled)]
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    raw = type(opts[1]).step.__wrapped__
+    step = torch.compile(lambda: raw(opts[1]), fullgraph=True, backend=backend)
+    for k in range(9):
+        for params, opt in zip((plain, compiled), opts, strict=True):
+            opt.zero_grad()
+            loss = sum((p.square() * (1.0 + k) + p.pow(4)).sum() for p in params)
+            opt.watch(loss * math.nan if k == 2 else loss).backward()
+        opts[0].step()
+        step()
+        for p, q in zip(plain, compiled, strict=True):
+            torch.testing.assert_close(q, p, rtol=1e-5, atol=1e-6)
+    for opt in opts:
+        assert int(opt.param_groups[0]["skipped"]) == 1
+        assert int(opt.param_groups[0]["steps_seen"]) == 9
+    # With a measurement and without one, each after the first step, which makes the buffers.
+    assert len(graphs) <= 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["CLR", "CLR, momentum", "MoMoAdam"])
 def test_inductors_code_takes_the_same_steps(name: str):
@@ -80,6 +121,21 @@ def test_a_step_never_waits_for_the_device(name: str, device: str):
         with CountReads() as count:
             for _ in range(2):
                 opt.step(loss=torch.empty((), device=device))
+    assert count.reads == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", MEASURING)
+def test_a_step_that_measured_never_waits_for_the_device(name: str, device: str):
+    with FakeTensorMode():
+        p = torch.nn.Parameter(torch.empty(9, 3, device=device))
+        opt = MEASURING[name]([p])
+        p.grad = torch.empty_like(p)
+        one = torch.empty((), device=device)
+        with CountReads() as count:
+            for measured in (one, None):
+                opt._pending.append(Watched.by(one, one, None, measured))
+                opt.step()
     assert count.reads == 0
 
 

@@ -14,6 +14,7 @@ from corridor import CLR, CLRAdam
 from corridor.optim import DAL
 
 SCALES = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64)
+MEASURING = [lambda p: CLR(p, drift=1.0), CLRAdam, DAL]
 
 
 def quadratic(x: torch.Tensor) -> torch.Tensor:
@@ -92,6 +93,25 @@ def test_the_second_moments_of_later_steps_are_those_of_the_step():
         watched_step(opt, p, quadratic)
         expected = math.sqrt(float(q @ (P * q)) / float(g @ (P * g)))
         assert float(opt.param_groups[0]["hessian_ratio"]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_parameter_that_joins_late_is_measured_in_the_metric_it_moves_in():
+    p, q = start(), nn.Parameter(torch.tensor([0.3, -2.0], dtype=torch.float64))
+    opt = CLRAdam([p, q], every=1, eps=1e-3)
+    for _ in range(3):
+        watched_step(opt, p, quadratic)
+    x, y = p.detach().clone(), q.detach().clone()
+    h = watched_step(opt, p, lambda t: quadratic(t) + 5.0 * q.square().sum())
+    group = opt.param_groups[0]
+    H = torch.cat([SCALES, torch.full((2,), 10.0).double()])
+    g = H * torch.cat([x, y])
+    squares = torch.cat([opt.state[t]["square_average"] for t in (p, q)])
+    P = 1.0 / ((squares / group["square_weight"]).sqrt() + 1e-3)
+    torch.testing.assert_close(P[3:], 1.0 / (g[3:].abs() + 1e-3))  # as at the first step of all
+    ratio = float((P.sqrt() * H * P * g).norm() / (P.sqrt() * g).norm())
+    assert float(group["hessian_ratio"]) == pytest.approx(ratio, rel=1e-10)
+    moved = 0.1 * h / group["average_weight"] * P[3:] * g[3:]
+    torch.testing.assert_close(q.detach(), y - moved)
 
 
 @pytest.mark.parametrize("tau", [0.04, 0.02, 0.01])
@@ -219,14 +239,30 @@ def test_a_skipped_first_step_does_not_lose_the_measurement():
     assert 0.0 < h <= 2.0 / float(opt.param_groups[0]["hessian_ratio"]) * (1.0 + 1e-12)
 
 
-def test_without_a_measurement_there_is_no_step():
-    """A first loss that is not finite leaves nothing to limit by, so that the step is 0."""
+@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
+def test_a_first_measurement_that_is_not_finite_is_made_again_at_the_next_step(make):
     p = start()
-    opt = CLR([p], drift=1.0, every=10)
-    watched_step(opt, p, lambda t: quadratic(t) * math.nan)
-    before = p.detach().clone()
-    assert watched_step(opt, p, quadratic) == 0.0
-    assert torch.equal(p.detach(), before)
+    opt = make([p])
+    for _ in range(2):
+        watched_step(opt, p, lambda t: quadratic(t) * math.nan)
+    assert torch.equal(p, start())
+    assert math.isinf(float(opt.param_groups[0]["hessian_ratio"]))
+    assert watched_step(opt, p, quadratic) > 0.0
+    ratio = float(opt.param_groups[0]["hessian_ratio"])
+    watched_step(opt, p, lambda t: 2.0 * quadratic(t))
+    assert float(opt.param_groups[0]["hessian_ratio"]) == ratio  # from now on it is kept
+
+
+@pytest.mark.parametrize("make", MEASURING)
+@pytest.mark.parametrize("unit", [1e11, 1e-14])
+def test_squares_of_the_product_may_leave_float32(make, unit: float):
+    """A loss of 1e11 has ||Hg|| of 1e23, the square of which float32 does not hold."""
+    p = nn.Parameter(start().detach().float())
+    watched_step(make([p]), p, lambda t: unit * (SCALES.float() * t.square()).sum())
+    q = start()
+    watched_step(make([q]), q, lambda t: unit * (SCALES * t.square()).sum())
+    torch.testing.assert_close(p.detach().double(), q.detach(), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(q, start())
 
 
 def test_complex_parameters_drift_as_their_real_parts():
@@ -284,7 +320,7 @@ def test_a_scalers_scale_is_no_part_of_the_limit():
     assert steps[1] == pytest.approx(steps[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
+@pytest.mark.parametrize("make", MEASURING)
 def test_clearing_the_gradients_clears_what_was_measured(make):
     p = start()
     opt = make([p])
@@ -293,3 +329,60 @@ def test_clearing_the_gradients_clears_what_was_measured(make):
     quadratic(p).backward()
     with pytest.raises(ValueError, match="needs the graph"):
         opt.step(loss=1.0)
+
+
+@pytest.mark.parametrize("make", MEASURING)
+def test_gradients_may_be_cleared_between_forward_and_backward(make):
+    """Lightning's order: forward, zero_grad, backward, step."""
+    steps = []
+    for order in ("zero_grad first", "forward first"):
+        p = start()
+        opt = make([p])
+        for _ in range(3):
+            if order == "zero_grad first":
+                opt.zero_grad()
+            loss = opt.watch(quadratic(p))
+            if order == "forward first":
+                opt.zero_grad()
+            loss.backward()
+            opt.step()
+        steps.append(p.detach())
+    assert torch.equal(*steps)
+
+
+@pytest.mark.parametrize("make", MEASURING)
+def test_a_forward_that_is_never_differentiated_counts_for_nothing(make):
+    ratios = []
+    for evaluated in (False, True):
+        p = start()
+        opt = make([p])
+        if evaluated:
+            kept = opt.watch(1e3 * p.pow(4).sum())
+        opt.watch(quadratic(p)).backward()
+        opt.step()
+        ratios.append(float(opt.param_groups[0]["hessian_ratio"]))
+    assert ratios[0] == ratios[1]
+    assert kept.requires_grad
+
+
+@pytest.mark.parametrize("make", MEASURING)
+def test_two_watched_losses_of_one_sum_are_refused_and_their_sum_is_not(make):
+    p = start()
+    opt = make([p])
+    (opt.watch(quadratic(p)) + opt.watch(p.pow(4).sum())).backward()
+    with pytest.raises(ValueError, match=r"one loss at a time, got 2.*watch\(a \+ b\)") as error:
+        opt.step()
+    assert "\n" not in str(error.value)
+    assert torch.equal(p, start())
+    assert watched_step(opt, p, lambda x: quadratic(x) + x.pow(4).sum()) > 0.0
+
+
+def test_a_loss_differentiated_twice_counts_twice():
+    p = start()
+    opt = DAL([p])
+    loss = opt.watch(quadratic(p))
+    loss.backward(retain_graph=True)
+    loss.backward()
+    opt.step()
+    once = watched_step(DAL([q := start()]), q, quadratic)
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5 * once, rel=1e-12)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from corridor import CLR
 from corridor.optim import (
@@ -180,6 +181,31 @@ def test_these_never_grow_and_never_freeze(parameter, kind):
     assert float(opt.param_groups[0]["effective_lr"]) > 0.0
 
 
+def test_dec_sps_outlives_a_warm_up(parameter):
+    """A scheduled cap limits the step, and not y for good."""
+    p = parameter([1.0], [1.0])
+    opt = DecSPS([p], max_lr=2.0)
+    warm_up = torch.optim.lr_scheduler.LinearLR(opt, start_factor=1e-3, total_iters=4)
+    seen = []
+    for _ in range(6):
+        opt.step(loss=4.0)
+        warm_up.step()
+        seen.append(float(opt.param_groups[0]["effective_lr"]))
+    assert seen[0] == pytest.approx(2e-3)
+    assert seen[4:] == pytest.approx([2.0 / 5**0.5, 2.0 / 6**0.5], rel=1e-12)
+
+
+def test_a_cap_on_a_device_is_read_by_no_step():
+    """On fake CUDA tensors a host read raises."""
+    with FakeTensorMode():
+        p = torch.nn.Parameter(torch.empty(3, device="cuda"))
+        opt = DecSPS([p])
+        opt.param_groups[0]["lr"] = torch.empty((), device="cuda")
+        for _ in range(2):
+            p.grad = torch.empty_like(p)
+            opt.step(loss=torch.empty((), device="cuda"))
+
+
 def test_smoothing_limits_growth_and_lets_the_step_fall(parameter):
     p = parameter([0.0], [1.0])
     opt = SPSMax([p], max_lr=math.inf, c=1.0, growth=2.0, first=0.25)
@@ -250,6 +276,32 @@ def test_a_skipped_step_leaves_the_squares_as_they_were(parameter, dtype):
     p.grad[0] = math.nan
     opt.step(loss=1.0)
     assert all(torch.equal(opt.state[p][key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("late", [1, 30, 300])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_parameter_that_joins_late_moves_no_further_than_the_cap(parameter, late: int, dtype):
+    p, q = parameter([1.0, 2.0], dtype=dtype), parameter([0.0, 0.0], dtype=dtype)
+    opt = MoMoAdam([p, q], max_lr=1e-2)
+    furthest = 0.0
+    for k in range(late + 5):
+        p.grad = torch.tensor([0.5, -1.0], dtype=dtype)
+        q.grad = torch.tensor([3.0, 1e-3], dtype=dtype) if k >= late else None
+        before = q.detach().clone()
+        opt.step(loss=1e3)
+        furthest = max(furthest, float((q.detach() - before).abs().max()))
+    assert 1e-3 < furthest <= 1e-2 * (1.02 if dtype == torch.bfloat16 else 1.0 + 1e-9)
+
+
+def test_a_parameter_that_joins_with_a_nan_gradient_is_skipped_and_recovers(parameter):
+    p, q = parameter([1.0], [1.0]), parameter([0.0, 0.0])
+    opt = MoMoAdam([p, q], max_lr=1e-2)
+    opt.step(loss=1.0)
+    for bad in (math.nan, 1.0):
+        q.grad = torch.tensor([bad, 1.0], dtype=torch.float64)
+        opt.step(loss=1.0)
+    assert bool(q.isfinite().all())
+    assert 0.0 < float(q.detach().abs().max()) < 4e-2
 
 
 def test_ngn_takes_no_step_where_a_schedule_has_ended(parameter):

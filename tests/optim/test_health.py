@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-import pytest
-
 from corridor import CLR
-from corridor.optim import NGN
+from corridor.optim import DAL, NGN
 from corridor.optim._health import WINDOW
 
 
@@ -40,14 +38,52 @@ def test_a_loss_that_decides_is_left_in_peace(parameter):
     assert not run(parameter, lambda k: 5.0, max_lr=float("inf"))
 
 
-def test_a_bound_that_is_never_reached_is_no_cap(parameter):
-    p = parameter([1.0], [1.0])
-    opt = NGN([p], sigma=0.1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+def test_ngn_is_told_of_a_bound_that_it_only_approaches(parameter):
+    opt = NGN([parameter([1.0], [1.0])], sigma=0.1)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
         for _ in range(WINDOW + 2):
             opt.step(loss=5.0)
-    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.1, rel=0.02)
+    (told,) = seen
+    assert "at its cap in 100%" in str(told.message)
+    assert "fixed rate 0.1; raise the cap" in str(told.message)
+
+
+def silent(opt, each_step) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for k in range(WINDOW + 2):
+            each_step(opt, k)
+
+
+def test_a_negative_loss_is_nothing_to_tell_where_there_is_no_f_star(parameter):
+    p = parameter([1.0])
+
+    def step(opt: DAL, k: int) -> None:
+        opt.zero_grad()
+        opt.watch(p.square().sum() - 5.0).backward()
+        opt.step()
+
+    silent(DAL([p]), step)
+
+
+def test_losses_under_f_star_are_nothing_to_tell_while_their_average_moves(parameter):
+    p = parameter([1.0], [1.0])
+    opt = CLR([p], momentum=0.99, f_star=1.0, scale=0.5, max_lr=float("inf"))
+
+    def step(opt: CLR, k: int) -> None:
+        opt.step(loss=0.9 if k % 3 else 200.0)
+        assert float(opt.param_groups[0]["effective_lr"]) > 0.0
+
+    silent(opt, step)
+
+
+def test_a_cap_scheduled_to_nothing_is_nothing_to_tell(parameter):
+    def step(opt: CLR, k: int) -> None:
+        opt.param_groups[0]["lr"] = 0.0
+        opt.step(loss=5.0)
+
+    silent(CLR([parameter([1.0], [1.0])]), step)
 
 
 def test_an_optimizer_that_was_loaded_counts_anew(parameter):

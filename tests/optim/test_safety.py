@@ -9,6 +9,7 @@ import torch
 from tests.optim.conftest import step_sizes
 
 from corridor import CLR
+from corridor.optim import SPSMax
 
 BAD = [math.nan, math.inf, -math.inf]
 
@@ -239,6 +240,21 @@ def test_momentum_may_be_switched_off_and_on(parameter):
         opt.step(loss=0.1)
         if beta == 0.0:  # plain CLR along g
             torch.testing.assert_close(before - p.detach(), 0.1 / 1.25 * p.grad)
+
+
+def test_a_heavy_ball_forgets_what_came_before_a_stretch_without_momentum(parameter):
+    """After a plain step the velocity is that step, not the last one with momentum."""
+    p = parameter([1.0, 2.0], [1.0, 0.5])
+    opt = SPSMax([p], momentum=0.9)
+    for beta in (0.9, 0.0, 0.9):
+        opt.param_groups[0]["momentum"] = beta
+        before = p.detach().clone()
+        opt.step(loss=0.1)
+        moved = p.detach() - before
+        if beta == 0.0:
+            torch.testing.assert_close(moved, -0.2 / 1.25 * p.grad)
+    torch.testing.assert_close(opt.state[p]["velocity"], moved)
+    torch.testing.assert_close(moved, -0.2 / 1.25 * p.grad)  # 0.9 and 0.1 of the same step
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from corridor import CLR
+from corridor.optim import MoMo
 
 
 def network() -> nn.Module:
@@ -200,3 +201,44 @@ def test_empty_parameters_have_state_as_all_others():
     p.grad, empty.grad = torch.ones(2), torch.ones(0)
     opt.step(loss=1.0)
     assert set(opt.state) == {p, empty}
+
+
+@pytest.mark.parametrize("option", [{"momentum": 0.9}, {"drift": 1.0}], ids=str)
+def test_options_may_be_set_before_a_step_size_is_asked_for(option):
+    model = network()
+    opt = CLR(model.parameters())
+    opt.param_groups[0].update(option)
+    asked = float(opt.step_size_at(torch.tensor(1.0), torch.tensor(4.0)))
+    assert asked == (0.0 if "drift" in option else 0.25)  # no step before a measurement
+
+
+def test_drift_may_be_set_later():
+    model = network()
+    opt = CLR(model.parameters())
+    train(model, opt, 2)
+    opt.param_groups[0]["drift"] = 0.1
+    opt.watch(model(torch.ones(2, 4)).square().mean()).backward()
+    opt.step()
+    ratio, step = (float(opt.param_groups[0][key]) for key in ("hessian_ratio", "effective_lr"))
+    assert 0.0 < step <= 0.2 / ratio * (1.0 + 1e-6)
+
+
+def test_groups_taken_from_an_optimizer_begin_to_measure_anew():
+    p = nn.Parameter(torch.tensor([2.0, 1.0]))
+    first = CLR([p], drift=1.0)
+    first.watch(p.square().sum()).backward()
+    first.step()
+    again = CLR(first.param_groups)
+    assert int(again.param_groups[0]["steps_seen"]) == 0
+    again.zero_grad()
+    again.watch(3.0 * p.square().sum()).backward()
+    again.step()
+    assert float(again.param_groups[0]["hessian_ratio"]) == pytest.approx(6.0)
+
+
+def test_groups_of_an_estimating_optimizer_serve_another():
+    p = nn.Parameter(torch.tensor([2.0, 1.0]))
+    opt = CLR(MoMo([p], estimate_f_star=True).param_groups)
+    p.grad = torch.ones(2)
+    opt.step(loss=1.0)
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5)

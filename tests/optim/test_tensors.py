@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from corridor import CLR
+from corridor.optim import _average, _bucket
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -125,8 +126,6 @@ def test_real_steps_read_nothing_back(parameter, momentum):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
-    from corridor.optim import _bucket
-
     torch.manual_seed(0)
     start, grads = torch.randn(50, 40), [torch.randn(50, 40) for _ in range(5)]
     ends = []
@@ -142,6 +141,40 @@ def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
             opt.step(loss=1.0 + k)
         ends.append(p.detach())
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-4])
+def test_an_average_that_nearly_cancels_makes_no_step_too_long(noise: float, monkeypatch):
+    """The fused path has its norm from inner products, the other forms it."""
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        g = torch.randn(3000, generator=generator)
+        back = -0.9 * g * (1.0 + noise * torch.randn(3000, generator=generator))
+        sizes = []
+        for kinds in ({torch.float32}, set()):
+            monkeypatch.setattr(_bucket, "FUSED_ON_CPU", kinds)
+            p = torch.nn.Parameter(torch.zeros(3000))
+            opt = CLR([p], max_lr=math.inf, momentum=0.9)
+            for grad in (g, back):
+                p.grad = grad.clone()
+                opt.step(loss=1.0)
+            sizes.append(step_sizes(opt)[0])
+        fused, exact = sizes
+        assert 0.0 < fused <= 1.02 * exact
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_average_in_sixteen_bits_says_how_far_it_moved_where_the_kernel_would_not(dtype):
+    """As on a GPU, where torch's fused kernel takes 16 bits: here rounding swallows the step."""
+    bucket = _bucket.Bucket(0, fused=True)
+    p, g = torch.full((3,), 256.0, dtype=dtype), torch.ones(3, dtype=dtype)
+    bucket.add(p, g, {_average.AVERAGE: torch.zeros_like(p)}, fresh=True)
+    _, norm_sq = _average.measure(bucket, 0.5, False, torch.float32)
+    assert float(norm_sq) == 0.75
+    seen = _average.move(bucket, torch.tensor(1e-3), torch.tensor(False), None, 0.5)
+    assert seen is not None
+    assert float(seen) == 0.0
+    assert p.tolist() == [256.0] * 3
 
 
 def test_a_nan_cap_on_a_device_is_a_skipped_step(parameter, monkeypatch):

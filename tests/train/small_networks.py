@@ -2,6 +2,9 @@
 
 import os
 import signal
+import tempfile
+import time
+from pathlib import Path
 
 from torch import nn
 
@@ -42,3 +45,31 @@ def hopeless(num_classes: int) -> nn.Module:
 def killed() -> nn.Module:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def slow(num_classes: int) -> nn.Module:
+    """Takes a few hundredths of a second a batch: time to be killed in."""
+    return nn.Sequential(nn.Flatten(), _Waiting(64, num_classes))
+
+
+class _Waiting(nn.Linear):
+    def forward(self, input):
+        time.sleep(0.02)
+        return super().forward(input)
+
+
+def quarter_of_a_gpu(num_classes: int) -> nn.Module:
+    """Built once four of one Ray job have met, all on the same GPU."""
+    import ray
+
+    place = Path(tempfile.gettempdir()) / f"corridor-{ray.get_runtime_context().get_job_id()}"
+    place.mkdir(exist_ok=True)
+    (place / str(os.getpid())).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    end = time.monotonic() + 60
+    while len(seen := list(place.iterdir())) < 4:
+        if time.monotonic() > end:
+            raise RuntimeError(f"only {len(seen)} of 4 came")
+        time.sleep(0.02)
+    if {file.read_text() for file in seen} != {"0"}:
+        raise RuntimeError("they are on several GPUs")
+    return linear(num_classes)

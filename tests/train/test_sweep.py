@@ -126,3 +126,38 @@ def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_pa
     newest = max((tmp_path / "long" / "checkpoints").glob("*.pt"))
     assert run.summary is None
     assert int(newest.stem[5:]) == run.steps[-1]["step"]
+
+
+def test_a_killed_driver_loses_no_run_that_had_ended(tmp_path, small):
+    """Two at a time; the driver is killed when one has ended, and the same sweep goes on."""
+    slow = {"model": "tests.train.small_networks:slow", "epochs": 10, "checkpoint_every": 1}
+    start = (
+        f"sweep([Run(str(i), Config(batch_size=256, seed=i, **{slow!r})) for i in range(4)], "
+        f"{str(tmp_path / 'out')!r}, processes=2, progress=False)"
+    )
+    program = (
+        "from corridor.train.config import Config\n"
+        "from corridor.train.sweep import Run, sweep\n"
+        f"if __name__ == '__main__':\n    {start}\n"
+    )
+    (tmp_path / "main.py").write_text(program)
+    process = subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=environment())
+    folders = [tmp_path / "out" / str(i) for i in range(4)]
+    end = time.monotonic() + 60
+    while not any(map(read_summary, folders)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()  # SIGKILL
+    process.wait()
+    ended = [folder for folder in folders if read_summary(folder)]
+    assert 1 <= len(ended) <= 2
+    before = [contents(folder) for folder in ended]
+    # At once: its workers may still be saving the runs in flight.
+    runs = [Run(str(i), small(**slow, seed=i)) for i in range(4)]
+    assert sweep(runs, tmp_path / "out", processes=2, progress=False) == folders
+    assert [contents(folder) for folder in ended] == before
+    assert [read_run(folder).summary["status"] for folder in folders] == ["finished"] * 4
+    start_training(runs[3].config, tmp_path / "whole").join()
+    start_training(runs[1].config, tmp_path / "other").join()
+    assert losses(folders[3]) == losses(tmp_path / "whole")
+    assert losses(folders[1]) == losses(tmp_path / "other")

@@ -12,6 +12,12 @@ from corridor import _reduce
 from corridor._types import Tensors
 from corridor.geometry._gradient import check_used, holds
 
+ATTENTION = "for attention, compute it inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+WAYS_OUT = {
+    "aot_autograd": "leave the model uncompiled, or compile it with backend='eager'",
+    "a second time": "it was differentiated already: give it before its backward pass",
+}
+
 
 class Product(NamedTuple):
     """What `from_graph` gives: a tensor each for every parameter that the loss uses.
@@ -83,9 +89,9 @@ def from_graph(
             )
     except RuntimeError as error:
         text = " ".join(str(error).split())[:160]
+        way_out = next((way for sign, way in WAYS_OUT.items() if sign in text), ATTENTION)
         raise ValueError(
-            f"the loss cannot be differentiated twice here ({text}); for attention, compute it "
-            "inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+            f"the loss cannot be differentiated twice here ({text}); {way_out}"
         ) from error
     found = [
         torch.zeros_like(g) if product is None else product.detach()

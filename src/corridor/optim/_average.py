@@ -15,15 +15,22 @@ from corridor.optim import _update
 from corridor.optim._bucket import Bucket
 
 AVERAGE = "gradient_average"
+CANCELLED = 1e3  # units of rounding
 
 
 def measure(bucket: Bucket, beta: float, decayed: bool, dtype: torch.dtype) -> list[Tensor]:
-    """``||g||^2``, ``||d'||^2`` and, where weight decay asks for it, ``<d', p>``, each 0-dim."""
+    """``||g||^2``, ``||d'||^2`` and, where weight decay asks for it, ``<d', p>``, each 0-dim.
+
+    Where d and g nearly cancel, rounding would be left of ``||d'||^2``; it is not taken to be less
+    than what the inner products can tell, so that the step is too short rather than too long.
+    """
     ds, gs, ps = bucket.buffers[AVERAGE], bucket.grads, bucket.params
     old, new = beta, 1.0 - beta
-    if bucket.fused:
+    if bucket.fused and not bucket.rounds:
         gg, dg, dd = _tree.gram(ds, gs, dtype)
-        sums = [gg, (old * old * dd + 2.0 * old * new * dg + new * new * gg).clamp(min=0.0)]
+        terms = old * old * dd + new * new * gg
+        least = CANCELLED * torch.finfo(dtype).eps * terms
+        sums = [gg, torch.maximum(terms + 2.0 * old * new * dg, least)]
         if decayed:
             sums.append(old * _tree.dot(ds, ps, dtype) + new * _tree.dot(gs, ps, dtype))
         return sums
@@ -50,7 +57,8 @@ def move(
         part of it; else None, since it is known from the step.
     """
     ds = bucket.buffers[AVERAGE]
-    if bucket.fused and beta > 0.0:  # the kernel has no average to keep without
+    # The kernel keeps no average where beta is 0, and does not say how far 16 bits have moved.
+    if bucket.fused and beta > 0.0 and not bucket.rounds:
         _update.decay(bucket.params, keep)
         _update.fused_sgd(bucket.params, bucket.grads, step, skip, ds, beta)
         return None

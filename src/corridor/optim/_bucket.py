@@ -31,6 +31,7 @@ class Bucket:
         params: the parameters.
         grads: their gradients.
         buffers: what the optimizer keeps of each, by name.
+        fresh: indices of those of which something is kept from now on.
     """
 
     group: int
@@ -39,14 +40,22 @@ class Bucket:
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     buffers: dict[str, list[Tensor]] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)
 
-    def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> None:
+    def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor], fresh: bool) -> None:
         """Add a parameter with its gradient and buffers."""
         real = torch.view_as_real if p.is_complex() else lambda t: t
+        if fresh:
+            self.fresh.append(len(self.params))
         self.params.append(real(p))
         self.grads.append(real(grad))
         for name, buffer in buffers.items():
             self.buffers.setdefault(name, []).append(real(buffer))
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the parameters have 16 bits, so that rounding may swallow part of a step."""
+        return self.params[0].dtype.itemsize == 2
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +75,7 @@ def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> l
             if p.grad is None:
                 continue
             grad, share = _dense(p), None
+            fresh = any(name not in state[p] for name in names)
             kept = {name: _buffer(state[p], name, p) for name in names}
             if type(p) not in PLAIN and _reduce.is_sharded(p):
                 share = _reduce.share(p)
@@ -76,7 +86,7 @@ def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> l
                 fused = not torch.compiler.is_compiling() and _fusable(p, grad, *kept.values())
                 key = (index, p.device, p.dtype, fused, share)
                 bucket = found.setdefault(key, Bucket(index, fused, share))
-                bucket.add(p, grad, kept)
+                bucket.add(p, grad, kept, fresh)
     return list(found.values())
 
 

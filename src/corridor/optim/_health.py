@@ -13,6 +13,7 @@ from torch import Tensor
 
 WINDOW = 1000
 MOSTLY = {"under": 0.5, "capped": 0.9}
+AT_CAP = 0.9  # of the cap; NGN's is approached and never reached
 
 
 class Health:
@@ -24,15 +25,19 @@ class Health:
         self.steps = 0
         self.warned: set[str] = set()
 
-    def note(self, loss: Tensor, step: Tensor, skip: Tensor, groups: list[dict[str, Any]]) -> None:
-        """Count one step: its loss, the first group's step size, and verdict, 0-dim."""
+    def note(
+        self, loss: Tensor, raw: Tensor, step: Tensor, skip: Tensor, groups: list[dict[str, Any]]
+    ) -> None:
+        """Count one step: its loss, the first group's size without cap and with it, and verdict."""
         if torch.compiler.is_compiling() or len(self.warned) == len(MOSTLY):
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return
         cap = groups[0]["lr"]
         cap = cap.to(step).reshape(()) if isinstance(cap, Tensor) else cap
-        flags = torch.stack([loss < groups[0]["f_star"], torch.logical_not(skip | (step < cap))])
+        under = (loss < groups[0]["f_star"]) & (raw <= 0.0)
+        capped = (step > 0.0) & (step >= AT_CAP * cap)
+        flags = torch.stack([under, capped & torch.logical_not(skip)])
         if self.counts is None or self.counts.device != flags.device:
             self.counts, self.steps = torch.zeros_like(flags, dtype=torch.int64), 0
         self.counts.add_(flags)
@@ -70,7 +75,7 @@ class Health:
             self._warn(
                 "capped",
                 f"the step was at its cap in {capped:.0%} of the last {WINDOW} steps: this is "
-                f"descent at the fixed rate {float(first['lr']):.3g}; raise max_lr to let the "
+                f"descent at the fixed rate {float(first['lr']):.3g}; raise the cap to let the "
                 "loss decide, or take it as it is",
             )
 

@@ -7,10 +7,11 @@ lies in ``.grad``: the mean over micro-batches under accumulation, the scaled lo
 
 from __future__ import annotations
 
+import functools
 import numbers
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,50 +40,40 @@ def as_scalar(loss: Any) -> Tensor:
     return loss.detach().reshape(())
 
 
-class PendingLoss:
-    """The loss gathered by hooks since the last step, in the units it was differentiated in."""
+class Watched(NamedTuple):
+    """A watched loss that was differentiated since the last step.
 
-    def __init__(self) -> None:
-        self.clear()
+    Attributes:
+        loss: 0-dim, at least float32.
+        weight: 0-dim, ``d(root)/d(loss)``, a given scaler's scale divided out.
+        scaled: whether the scale of a scaler that unscales at the step is still in the weight.
+        measured: what the optimizer measured on the loss's graph, if anything.
+    """
 
-    def clear(self) -> None:
-        """Forget everything gathered."""
-        self.plain: Tensor | None = None
-        self.scaled: Tensor | None = None
-        self.weights: list[tuple[Tensor, bool]] = []  # and whether a scaler's scale is in it
+    loss: Tensor
+    weight: Tensor
+    scaled: bool
+    measured: Tensor | None
 
-    def __bool__(self) -> bool:
-        return self.plain is not None or self.scaled is not None
-
-    def add(self, loss: Tensor, weight: Tensor, scaler: Any) -> None:
-        """Count ``weight * loss``; a given scaler's current scale is divided out."""
+    @classmethod
+    def by(cls, weight: Tensor, loss: Tensor, scaler: Any, measured: Tensor | None) -> Watched:
+        """The record of a loss differentiated with a weight, under a scaler or None."""
         wide = torch.promote_types(loss.dtype, torch.float32)
         weight = weight.detach().reshape(()).to(wide)
-        part = loss.to(wide) * weight
         if scaler is not None:
             weight = weight / scaler.scale(torch.ones_like(weight))
-        self.weights.append((weight, scaler is None))
-        if scaler is None:
-            self.scaled = part if self.scaled is None else self.scaled + part
-        else:
-            part = part / scaler.scale(torch.ones_like(part))
-            self.plain = part if self.plain is None else self.plain + part
+        return cls(loss.to(wide), weight, scaler is None, measured)
 
-    def weight(self, grad_scale: Tensor | None) -> Tensor:
-        """The sum of the weights, 0-dim: 1 for a mean of micro-batches, their number for a sum."""
-        total = torch.zeros_like(self.weights[0][0])
-        for weight, scaled in self.weights:
-            divided = scaled and grad_scale is not None
-            total = total + (weight / grad_scale.to(weight.device) if divided else weight)  # pyright: ignore
-        return total
+    def unscaled(self, grad_scale: Tensor | None) -> Watched:
+        """The same with ``grad_scale`` divided out, if it is still in."""
+        if grad_scale is None or not self.scaled:
+            return self
+        return self._replace(weight=self.weight / grad_scale.to(self.weight.device))
 
-    def take(self, grad_scale: Tensor | None) -> Tensor:
-        """The gathered loss, ``grad_scale`` divided out of what a scaler had multiplied."""
-        parts = [] if self.plain is None else [self.plain]
-        if self.scaled is not None:
-            scaled = self.scaled
-            parts.append(scaled if grad_scale is None else scaled / grad_scale.to(scaled.device))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+def total(terms: list[Tensor]) -> Tensor:
+    """The sum of 0-dim tensors, a single one to the last bit."""
+    return functools.reduce(torch.add, terms)
 
 
 def find_loss(output: Any) -> Tensor | None:
@@ -153,16 +144,14 @@ class LossChannels(Optimizer):
     # watched loss, scaled as the gradients are, can be brought back to its own units.
     _step_supports_amp_scaling = True
 
-    # The weight with which the watched losses of this step were differentiated, all together.
-    _watched_weight: Tensor | None = None
-
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        self._pending, self._watched = PendingLoss(), WeakTensorKeyDictionary()
+        self._pending: list[Watched] = []
+        self._seen = WeakTensorKeyDictionary()
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if not hasattr(self, "_pending"):  # unpickled or copied
-            self._pending, self._watched = PendingLoss(), WeakTensorKeyDictionary()
+            self._pending, self._seen = [], WeakTensorKeyDictionary()
         super().__setstate__(state)
 
     def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
@@ -198,22 +187,25 @@ class LossChannels(Optimizer):
         value = as_scalar(loss).clone()  # the loss may be changed in place after this
         if not loss.requires_grad:
             return loss
-        if loss in self._watched:
+        if loss in self._seen:
             raise ValueError(
                 "this loss is watched already, and would count twice: "
                 "use either attach(model) or watch(loss), once"
             )
-        self._watched[loss] = True
-        optimizer = weakref.ref(self)
+        self._seen[loss] = True
+        optimizer, measured = weakref.ref(self), self._measure(loss)
 
         @unserializable_hook
         def count(weight: Tensor) -> None:
             counting = optimizer()
             if counting is not None and accumulates(counting._leaves()):
-                counting._pending.add(value, weight, scaler)
+                counting._pending.append(Watched.by(weight, value, scaler, measured))
 
         loss.register_hook(count)
         return loss
+
+    def _measure(self, loss: Tensor) -> Tensor | None:
+        """What the step needs to know of a watched loss's graph, 0-dim; None for nothing."""
 
     def _leaves(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
@@ -236,13 +228,16 @@ class LossChannels(Optimizer):
         self._pending.clear()
         super().zero_grad(set_to_none)
 
-    def _take_loss(self, closure: Callable[[], Any] | None, loss: Any) -> tuple[Any, Tensor | None]:
-        """What `step` is to return, and the loss; what was watched is used up."""
+    def _take_loss(
+        self, closure: Callable[[], Any] | None, loss: Any
+    ) -> tuple[Any, Tensor | None, list[Watched]]:
+        """What `step` is to return, the loss, and what was watched of it, which is used up."""
         given = loss
         try:
             if closure is not None:
                 given = self._run(closure, loss)
-            return given, self._resolve(given, explicit=closure is None and loss is not None)
+            explicit = closure is None and loss is not None
+            return given, *self._resolve(given, explicit)
         finally:
             self._pending.clear()
 
@@ -256,7 +251,7 @@ class LossChannels(Optimizer):
         with torch.enable_grad():
             return closure()
 
-    def _resolve(self, given: Any, explicit: bool) -> Tensor | None:
+    def _resolve(self, given: Any, explicit: bool) -> tuple[Tensor | None, list[Watched]]:
         """The loss of this step, 0-dim, from wherever it came; None if there is to be no step."""
         if self._pending:
             if explicit:
@@ -264,13 +259,13 @@ class LossChannels(Optimizer):
                     "the loss came twice, by watch or attach and by step(loss=): drop one of them"
                 )
             grad_scale = self._watched_scale()
-            self._watched_weight = self._pending.weight(grad_scale)
-            return self._pending.take(grad_scale)
+            watched = [one.unscaled(grad_scale) for one in self._pending]
+            return total([one.loss * one.weight for one in watched]), watched
         if given is not None:
-            return as_scalar(given)
+            return as_scalar(given), []
         if all(float(group["lr"]) == 0.0 for group in self.param_groups):
             # Checkpointing tools call step() once with every rate 0 to make an optimizer's state.
-            return None
+            return None, []
         raise ValueError(
             "no loss reached the optimizer: call step(loss=loss), step(closure), or "
             "watch(loss) before backward (attach(model) for trainers)"
@@ -279,7 +274,7 @@ class LossChannels(Optimizer):
     def _watched_scale(self) -> Tensor | None:
         grad_scale = getattr(self, "grad_scale", None)
         scaling = getattr(self, "found_inf", None) is not None
-        if scaling and grad_scale is None and self._pending.scaled is not None:
+        if scaling and grad_scale is None and any(one.scaled for one in self._pending):
             raise ValueError(
                 "a GradScaler unscaled the gradients before step and the watched loss is still "
                 "scaled: use watch(loss, scaler=scaler) or attach(model, scaler=scaler)"

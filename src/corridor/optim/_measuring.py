@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -9,27 +10,30 @@ from torch import Tensor
 
 from corridor import _tree
 from corridor.geometry.graph import from_graph
+from corridor.optim._loss import Watched, total
 from corridor.optim._motion import Memory
-from corridor.optim.base import PolyakOptimizer
+from corridor.optim.base import PolyakOptimizer, settle
 
 RATIO = "hessian_ratio"
+SEEN = "steps_seen"
 
 
 class MeasuringOptimizer(PolyakOptimizer):
     """A `PolyakOptimizer` that measures the curvature along its direction in one of `every` steps.
 
     The product is taken at `watch`, from the graph that is there, so that no forward pass is made
-    and nothing of the model changes. The ratio is kept between measurements; one that is not finite
-    leaves the last one in use. Of several watched micro-batches the first is measured, and counts
-    for the others by their weights; losses of different kinds are to be added before they are
-    watched. Under data parallelism each rank measures its own batch, and the ratios are averaged.
+    and nothing of the model changes; it counts once that loss is differentiated. The ratio is kept
+    between measurements; one that is not finite leaves the last one in use, and where there is none
+    yet the next step measures again. Of several watched micro-batches the first is measured, and
+    counts for the others by their weights; losses of different kinds are to be added before they
+    are watched. Under data parallelism each rank measures its own batch, and the ratios are
+    averaged.
     """
 
-    MEMORY: ClassVar = {RATIO: float("inf")}
+    MEMORY: ClassVar = {RATIO: math.inf}
+    LEFT = (*PolyakOptimizer.LEFT, SEEN)
 
-    def __init__(self, params: Any, max_lr: float, **defaults: Any) -> None:
-        self._ratio: Tensor | None = None
-        super().__init__(params, max_lr, **defaults)
+    _known = False
 
     def _measures(self) -> bool:
         """Whether this optimizer, as its options are, needs the ratio at all."""
@@ -39,41 +43,46 @@ class MeasuringOptimizer(PolyakOptimizer):
         """``||Hg|| / ||g||`` of a loss with its graph, 0-dim."""
         found = from_graph(loss, list(self._leaves()))
         dtype = self._home()[1]
-        hg, g = (_tree.squared_norm(t, dtype) for t in (found.product, found.gradient))
-        return (hg / g).sqrt()
+        return _tree.norm(found.product, dtype) / _tree.norm(found.gradient, dtype)
 
-    def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
-        """Watch a loss, as of `corridor.CLR`, and measure its curvature where that is due."""
-        loss = super().watch(loss, scaler)
-        if loss.requires_grad and self._due() and self._ratio is None:
-            self._ratio = self._ratio_of(loss)
-        return loss
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients, the loss that was watched, and what was measured of it."""
-        self._ratio = None
-        super().zero_grad(set_to_none)
+    def _measure(self, loss: Tensor) -> Tensor | None:
+        return self._ratio_of(loss) if self._due() and not self._pending else None
 
     def _due(self) -> bool:
+        """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
+        if not self._measures():
+            return False
+        self._settle_scalars(*self._home())  # drift may have been set since the last step
         first = self.param_groups[0]
-        return self._measures() and first["steps_seen"] % first["every"] == 0
+        if int(first[SEEN]) % first["every"] == 0:
+            return True
+        if not self._known:  # read back until the first is there, after the first step as a rule
+            self._known = math.isfinite(float(first[RATIO]))
+        return not self._known
 
     def _stepped(self) -> None:
         if self._measures():
-            self.param_groups[0]["steps_seen"] += 1
+            self.param_groups[0][SEEN].add_(1)
 
-    def _measured(self) -> Memory:
-        ratio, self._ratio = self._ratio, None
-        if ratio is not None:
-            # k losses added up, not averaged, have k times the Hessian of one.
-            weight = self._watched_weight
-            return {RATIO: ratio if weight is None else ratio * weight.abs().to(ratio)}
-        if self._due():
+    def _measured(self, watched: list[Watched]) -> Memory:
+        if not self._measures():
+            return {}
+        if not watched:
             raise ValueError(
                 f"{type(self).__name__} needs the graph of the loss: call "
                 "opt.watch(loss).backward() or opt.attach(model) before step()"
             )
-        return {}
+        ratios = [one.measured for one in watched if one.measured is not None]
+        if not ratios:
+            return {}
+        if any(ratio is not ratios[0] for ratio in ratios):
+            raise ValueError(
+                f"expected {type(self).__name__} to watch one loss at a time, got {len(ratios)} "
+                "before either was differentiated: watch their sum, opt.watch(a + b).backward()"
+            )
+        # k losses added up, not averaged, have k times the Hessian of one.
+        weight = total([one.weight for one in watched]).abs()
+        return {RATIO: ratios[0] * weight.to(ratios[0])}
 
     def _memory(self, motion: Any) -> list[str]:
         names = super()._memory(motion)
@@ -82,8 +91,9 @@ class MeasuringOptimizer(PolyakOptimizer):
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         super()._settle_scalars(device, dtype)
         if self._measures():
-            self.param_groups[0].setdefault("steps_seen", 0)
+            # On the host, where `watch` reads it; no int, on which a compiled step would depend.
+            settle(self.param_groups[0], SEEN, torch.device("cpu"), torch.int64)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._ratio = None
-        super().__setstate__(state)
+    def _restore(self) -> None:
+        self._known = False
+        super()._restore()

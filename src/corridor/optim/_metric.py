@@ -20,6 +20,23 @@ SQUARES = "square_average"
 BLOCK = 1 << 16
 
 
+def begin(bucket: Bucket, square_weight: Tensor) -> None:
+    """Give parameters that join late the squares they would have had with this gradient all along.
+
+    The sum of the weights is one for all parameters; from squares of 0 it would make steps of up to
+    ``(1 - beta1) / sqrt(1 - beta2)`` times the cap.
+
+    Args:
+        bucket: gradients g, squares v.
+        square_weight: 0-dim, the sum of the weights in v so far; 0 at the first step.
+    """
+    weight = square_weight.to(bucket.device)
+    for index in bucket.fresh:
+        g, v = bucket.grads[index], bucket.buffers[SQUARES][index]
+        squares = g.to(_update.wide_dtype(g.dtype)).square() * weight
+        _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])
+
+
 def measure(
     bucket: Bucket,
     betas: tuple[float, float],
@@ -110,14 +127,16 @@ def inverse(
 
     Args:
         g: gradient.
-        v: squares so far; None for none.
+        v: squares so far; None for none, as of a parameter that is about to join.
         beta2: weight of the past in v.
         eps: added to the root of v.
         square_weight: 0-dim, the sum rho_2 of the weights in the new v.
         dtype: computed in.
     """
     g = _tree.as_real(g)
-    old = torch.zeros_like(g) if v is None else _tree.as_real(v)
+    if v is None:
+        return g.to(_update.wide_dtype(g.dtype, dtype)).abs().add_(eps).reciprocal_()
+    old = _tree.as_real(v)
     _, squares = _formed(g, old, old, (0.0, beta2), dtype)
     return (squares / square_weight.to(g.device)).sqrt_().add_(eps).reciprocal_()
 

@@ -120,7 +120,7 @@ class Average(Descent):
         weight = step_size.average(memory["average_weight"], torch.ones_like(loss), beta)
         new["average_weight"] = weight
         aim = options["f_star"]
-        if options.get("estimate_f_star"):
+        if "lower_bound" in memory and options["estimate_f_star"]:
             model = new["loss_average"] + new["linear_term"]
             aim = step_size.lowered_bound(model, weight, memory["lower_bound"], aim)
             new["lower_bound"] = aim
@@ -158,7 +158,7 @@ class Average(Descent):
         along = steps / memory["average_weight"]
         shift = _shifts(sums, along, keeps).sum()
         new = {**memory, "average_shift": shift}
-        if options.get("estimate_f_star"):
+        if "lower_bound" in memory and options["estimate_f_star"]:
             model = memory["loss_average"] + memory["linear_term"]
             new["lower_bound"] = step_size.estimated_bound(
                 model,
@@ -181,6 +181,7 @@ class MetricAverage(Average):
         self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
     ) -> list[Tensor]:
         """``||g||^2, <d, d / D>`` and, where weight decay asks for it, ``<d, p>``."""
+        _metric.begin(bucket, memory["square_weight"])
         weight = self._square_weight(options, memory)
         betas = (options["momentum"], options["beta2"])
         return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype)

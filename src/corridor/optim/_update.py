@@ -17,12 +17,12 @@ VELOCITY = "velocity"
 
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
     """Divide the gradients by a scaler's scale in place, as ``GradScaler.unscale_`` does."""
+    if any(bucket.grads[0].dtype == torch.float16 for bucket in found):
+        raise ValueError(
+            "expected float32 gradients under a GradScaler, got float16, too coarse to divide "
+            "by the scale; keep the parameters in float32 and use autocast"
+        )
     for bucket in found:
-        if bucket.grads[0].dtype == torch.float16:
-            raise ValueError(
-                "expected float32 gradients under a GradScaler, got float16, too coarse to divide "
-                "by the scale; keep the parameters in float32 and use autocast"
-            )
         factor = (1.0 / grad_scale).to(bucket.device)
         torch._foreach_mul_(bucket.grads, factor)  # pyright: ignore[reportPrivateImportUsage]
 

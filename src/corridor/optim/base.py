@@ -13,8 +13,10 @@ from corridor._types import Params
 from corridor.optim import _bucket, _motion, _options, _update, step_size
 from corridor.optim._bucket import Bucket
 from corridor.optim._health import Health
-from corridor.optim._loss import LossChannels
+from corridor.optim._loss import LossChannels, Watched
 from corridor.optim._motion import Memory
+
+RULE = "rule"  # whose checkpoint it is
 
 
 class Always(TypedDict, total=False):
@@ -43,11 +45,13 @@ class PolyakOptimizer(LossChannels):
         MEMORY: the scalars that the rule remembers, with their first values; a string names the
             option that holds it.
         MOMENTUM: what a step with momentum moves along.
+        LEFT: what else a step leaves in the groups.
     """
 
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
     MEMORY: ClassVar[Mapping[str, float | str]] = {}
     MOMENTUM: ClassVar[_motion.Descent] = _motion.HeavyBall()
+    LEFT: ClassVar[tuple[str, ...]] = (RULE, "skipped", "grad_norm", "effective_lr")
 
     def __init__(self, params: Params, max_lr: float, **defaults: Any) -> None:
         self._health = Health()
@@ -70,11 +74,11 @@ class PolyakOptimizer(LossChannels):
                 range, a gradient sparse.
         """
         try:
-            given, value = self._take_loss(closure, loss)
+            given, value, watched = self._take_loss(closure, loss)
             _options.check(self.param_groups, self._shared())
             _options.check_no_nan(self.param_groups)
             motion = self._motion()
-            measured = {} if value is None else self._measured()
+            measured = {} if value is None else self._measured(watched)
             found = _bucket.buckets(self.param_groups, self.state, motion.buffers)
             if getattr(self, "grad_scale", None) is not None:
                 _update.unscale(found, self.grad_scale)  # pyright: ignore
@@ -104,13 +108,11 @@ class PolyakOptimizer(LossChannels):
 
         Nothing is remembered of it: the next step is what it would have been.
         """
+        self._settle_scalars(*self._home())  # an option may have been set since the last step
         first = self.param_groups[0]
-        memory = {key: first[key] for key in self.MEMORY if key in first}  # drift may be off
+        memory = {key: first[key] for key in self._memory(self._motion())}
         raw, _ = self.step_size_rule(loss, norm_sq, memory)
-        raw, cap = (
-            self.bound(raw, {key: first[key] for key in self._memory(self._motion())}),
-            first["lr"],
-        )
+        raw, cap = self.bound(raw, memory), first["lr"]
         return self.limit(raw, cap.to(raw) if isinstance(cap, Tensor) else cap)
 
     def bound(self, raw: Tensor, memory: Memory) -> Tensor:
@@ -141,7 +143,7 @@ class PolyakOptimizer(LossChannels):
         raw, new = motion.plan(loss, sums, first, memory, self.step_size_rule)
         raw = self.bound(raw, new)
         steps = self._cap(raw, skip)
-        self._health.note(loss, steps[0], skip, self.param_groups)
+        self._health.note(loss, raw, steps[0], skip, self.param_groups)
         keeps = [self._keep(group, h) for group, h in zip(self.param_groups, steps, strict=True)]
         kept = [torch.ones_like(loss) if keep is None else keep for keep in keeps]
         settled = motion.settle(sums, torch.stack(steps), torch.stack(kept), first, new)
@@ -155,7 +157,7 @@ class PolyakOptimizer(LossChannels):
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
 
-    def _measured(self) -> Memory:
+    def _measured(self, watched: list[Watched]) -> Memory:
         """What this rank measured for its rule beside the loss, by the name in memory; 0-dim."""
         return {}
 
@@ -220,7 +222,7 @@ class PolyakOptimizer(LossChannels):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
-        left = {"skipped", "grad_norm", "effective_lr", *self.MEMORY, *self.MOMENTUM.memory}
+        left = {*self.LEFT, *self.MEMORY, *self.MOMENTUM.memory}
         admitted = _options.admitted(
             param_group, self.param_groups, self.defaults, self._shared(), left
         )
@@ -232,9 +234,8 @@ class PolyakOptimizer(LossChannels):
 
     def _motion(self) -> _motion.Descent:
         """What a step moves along; what has begun to remember goes on when momentum is 0."""
-        first = self.param_groups[0]
-        begun = any(key in first for key in self.MOMENTUM.memory)
-        moving = self.MOMENTUM.always or first["momentum"] > 0.0 or begun
+        momentum = self.param_groups[0]["momentum"]
+        moving = self.MOMENTUM.always or momentum > 0.0 or any(map(bool, self.state.values()))
         return self.MOMENTUM if moving else _motion.Descent()
 
     def _memory(self, motion: _motion.Descent) -> list[str]:
@@ -249,14 +250,15 @@ class PolyakOptimizer(LossChannels):
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         """Make the scalars a step leaves in the groups, or move them after the parameters."""
         first = self.param_groups[0]
-        _settle(first, "skipped", device, torch.int64)
-        _settle(first, "grad_norm", device, dtype)
+        first[RULE] = type(self).__name__
+        settle(first, "skipped", device, torch.int64)
+        settle(first, "grad_norm", device, dtype)
         for key in self._memory(self._motion()):
             start = self.MEMORY.get(key, 0.0)
-            start = float(first[start]) if isinstance(start, str) else start
-            _settle(first, key, device, dtype, start)
+            start = first[start] if isinstance(start, str) else start
+            settle(first, key, device, dtype, start)
         for group in self.param_groups:
-            _settle(group, "effective_lr", device, dtype)
+            settle(group, "effective_lr", device, dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """State and groups; the scalars are copies, so that a snapshot stays what it was."""
@@ -268,9 +270,30 @@ class PolyakOptimizer(LossChannels):
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave; options a foreign checkpoint lacks keep their defaults."""
-        super().load_state_dict(state_dict)
+        """Load what `state_dict` gave.
+
+        From another optimizer's checkpoint come the caps and the weight decay and, where both keep
+        the same ones, averages or velocities. The rule's options and memory stay as they are here.
+        """
+        super().load_state_dict(self._understood(state_dict))
         self._restore()
+
+    def _understood(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """What of a checkpoint means the same here."""
+        theirs = state_dict["param_groups"]
+        ours = theirs and theirs[0].get(RULE) == type(self).__name__
+        if ours or len(theirs) != len(self.param_groups):
+            return state_dict
+        taken = {"params", "initial_lr", *_options.OWN, *self.MOMENTUM.memory}
+        groups = [
+            {**mine, **{key: value for key, value in group.items() if key in taken}}
+            for mine, group in zip(self.param_groups, theirs, strict=True)
+        ]
+        state = {
+            index: {name: kept[name] for name in self.MOMENTUM.buffers if name in kept}
+            for index, kept in state_dict["state"].items()
+        }
+        return {**state_dict, "param_groups": groups, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -287,11 +310,12 @@ class PolyakOptimizer(LossChannels):
             self._settle_scalars(*self._home())
 
 
-def _settle(
-    group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: float = 0.0
+def settle(
+    group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
 ) -> None:
+    """Make a scalar of a group where it is missing, or move it after the parameters."""
     value = group.get(key)
     if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
-        group[key] = torch.full((), start, device=device, dtype=dtype)
+        group[key] = torch.full((), float(start), device=device, dtype=dtype)
     elif value.device != device or value.dtype != dtype:
         group[key] = value.to(device=device, dtype=dtype)

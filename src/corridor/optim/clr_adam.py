@@ -120,7 +120,9 @@ class CLRAdam(MeasuringOptimizer):
             return torch.view_as_complex(moved) if g.is_complex() else moved
 
         found = from_graph(loss, list(self._leaves()), scaled)
-        pairs = zip(inverses, found.product, strict=True)
-        turned = [inverse.sqrt() * _tree.as_real(q) for inverse, q in pairs]
-        length_sq = _tree.dot(found.gradient, found.along, dtype)
-        return (_tree.squared_norm(turned, dtype) / length_sq).sqrt()
+
+        def length(vectors: list[Tensor]) -> Tensor:
+            pairs = zip(inverses, vectors, strict=True)
+            return _tree.norm([inverse.sqrt() * _tree.as_real(v) for inverse, v in pairs], dtype)
+
+        return length(found.product) / length(found.gradient)

@@ -235,7 +235,13 @@ class NGN(PolyakOptimizer):
     """
 
     def __init__(self, params: Params, sigma: float = 1.0, **common: Unpack[Common]) -> None:
-        super().__init__(params, sigma, scale=2.0, **common)
+        super().__init__(params, sigma, **common)
+
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Twice Polyak's step."""
+        return step_size.clr(loss, norm_sq, self.param_groups[0]["f_star"], 2.0), memory
 
     def limit(self, raw: Tensor, cap: Tensor | float) -> Tensor:
         """Half the harmonic mean of the step and sigma."""
@@ -250,7 +256,8 @@ class DecSPS(PolyakOptimizer):
 
     Args:
         params: as for `corridor.CLR`.
-        max_lr: the largest step, the paper's gamma_b; the first group's bounds y_k.
+        max_lr: the largest step, the paper's gamma_b. That of the first group at the start bounds
+            y_k; a schedule limits the steps alone.
         c: divisor, the paper's c_0.
         **common: f_star, momentum, weight_decay and average_loss.
 
@@ -268,7 +275,7 @@ class DecSPS(PolyakOptimizer):
     """
 
     OPTIONS: ClassVar = {"c": _options.POSITIVE}
-    MEMORY: ClassVar = {"least_step": math.inf, "counted_steps": 0.0}
+    MEMORY: ClassVar = {"least_step": "lr", "counted_steps": 0.0}
 
     def __init__(
         self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, **common: Unpack[Common]
@@ -279,11 +286,13 @@ class DecSPS(PolyakOptimizer):
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """The least step so far over the root of the count."""
-        first, count = self.param_groups[0], memory["counted_steps"]
-        cap = torch.as_tensor(first["lr"], dtype=loss.dtype, device=loss.device).reshape(())
-        least = torch.where(count > 0.0, memory["least_step"], first["c"] * cap)
+        first = self.param_groups[0]
         step, least, count = step_size.dec_sps(
-            loss - first["f_star"], norm_sq, least, count, first["c"]
+            loss - first["f_star"],
+            norm_sq,
+            memory["least_step"],
+            memory["counted_steps"],
+            first["c"],
         )
         return step, {"least_step": least, "counted_steps": count}
 

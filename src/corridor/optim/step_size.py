@@ -157,7 +157,7 @@ def dec_sps(
     Args:
         gap: 0-dim, the loss less its lower bound.
         norm_sq: 0-dim, ``||g||^2``.
-        least: 0-dim, y before this step; at first c times the largest step allowed.
+        least: 0-dim, ``y / c`` before this step; at first the largest step allowed.
         count: 0-dim, the steps k before this one.
         c: divisor.
 
@@ -168,10 +168,10 @@ def dec_sps(
         Orvieto, Lacoste-Julien and Loizou (2022), "Dynamics of SGD with Stochastic Polyak
         Stepsizes: Truly Adaptive Variants and Convergence to Exact Solution".
     """
-    polyak = ratio(gap, norm_sq)
+    polyak = ratio(gap / c, norm_sq)
     gains = polyak > 0.0
     least = torch.where(gains, torch.minimum(least, polyak), least)
-    step = least / (c * torch.sqrt(count + 1.0))
+    step = least / torch.sqrt(count + 1.0)
     return torch.where(gains, step, torch.zeros_like(step)), least, count + gains.to(count.dtype)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, BinaryIO
 
 try:
@@ -39,6 +40,17 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait, not longer than this, until no other process writes a folder; it may be absent."""
+    end = monotonic() + seconds
+    while folder.is_dir() and monotonic() < end:
+        try:
+            with locked(folder):
+                return
+        except OSError:
+            sleep(0.05)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of ``path`` in one move once it is on the disk.
@@ -56,6 +68,36 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """Write what ``torch.save`` takes, atomically.
+
+    Raises:
+        OSError: If it cannot be written; torch itself hides that behind another error.
+    """
+    import torch
+
+    try:
+        with atomic(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:
+        found = disk_trouble(error)
+        if found is None:
+            raise
+        raise OSError(
+            f"cannot write {path} ({found.strerror}); make room, and go on with --resume"
+        ) from error
+
+
+def disk_trouble(error: BaseException) -> OSError | None:
+    """The system's own error behind another one, if it is there."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:

@@ -4,33 +4,17 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any
+
+from corridor.train.jobs import Engine, Event, Job, Work, reason, run_job
 
 # A job whose worker was killed is tried again this often.
 RETRIES = 1
-
-Work = Callable[[Any, Callable[[Any], None]], None]
-
-
-@dataclass(frozen=True)
-class Event:
-    """News of one job.
-
-    Attributes:
-        kind: ``progress`` (value: what the job reported), ``done`` (value: None) or ``failed``
-            (value: one line that says why).
-        index: Which job.
-        value: See kind.
-    """
-
-    kind: Literal["progress", "done", "failed"]
-    index: int
-    value: Any
 
 
 @dataclass
@@ -38,6 +22,15 @@ class _Worker:
     process: Any
     pipe: Connection
     job: int | None = None
+
+
+def pool(processes: int) -> Engine:
+    """An engine: a pool of so many processes on this machine."""
+
+    def engine(jobs: Sequence[Job]) -> Iterator[Event]:
+        return run_jobs(run_job, jobs, processes)
+
+    return engine
 
 
 def run_jobs(work: Work, jobs: Sequence[Any], processes: int) -> Iterator[Event]:
@@ -177,7 +170,7 @@ def _serve(work: Work, pipe: Connection) -> None:
             work(job, lambda value: tell("progress", value))
             answer = ("done", None)
         except Exception as error:
-            answer = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            answer = ("failed", reason(error))
         except KeyboardInterrupt:
             return  # stopped and saved; the parent is not waiting any more
         tell(*answer)

@@ -1,28 +1,16 @@
-"""Many runs in a few processes, each in a folder of its own; what is done is not done again."""
+"""Many runs, each in a folder of its own; what is done is not done again."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from corridor.train.config import Config, differences
-from corridor.train.environment import usable_cores
 from corridor.train.files import locked
-from corridor.train.pool import Event, run_jobs
-from corridor.train.progress import Silent
+from corridor.train.jobs import Event, Job
+from corridor.train.overview import Overview, overview
 from corridor.train.record import Summary, check_free, read_config, read_summary, write_failure
 from corridor.train.stop import Interrupted
-
-# A worker tells how far it is not more often than this, in seconds.
-REPORT_SECONDS = 0.25
-
-Show = Callable[[int, float, str | None], None]
+from corridor.train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -42,29 +30,31 @@ def sweep(
     runs: Sequence[Run],
     out: str | Path,
     *,
-    processes: int | None = None,
+    processes: int | Workers | None = None,
     progress: bool = True,
 ) -> list[Path]:
-    """Train many configs, several at a time, each in a process with one torch thread.
+    """Train many configs, several at a time.
 
     A run that has ended (finished or diverged) with the same config is left alone; one that was
-    interrupted or failed goes on from its newest checkpoint. A run that raises, or whose process
-    is killed twice, gets the status ``failed`` and its message in summary.json, and the others go
-    on. The numbers are those of ``train`` under one thread.
+    interrupted or failed goes on from its newest checkpoint. A run that raises, or whose worker
+    is lost too often, gets the status ``failed`` and its message in summary.json, and the others
+    go on. The calls, the folders and the numbers are the same on every engine; the numbers are
+    those of ``train`` under one thread (to rounding on ``batched``).
 
     Args:
         runs: Names and configs; the names must differ.
         out: Folder of the run folders.
-        processes: Runs at a time; the usable cores by default.
+        processes: Runs at a time on this machine, the usable cores by default; or ``Workers``, for
+            another engine.
         progress: Show progress on stderr.
 
     Returns:
         The run folders, in the order of ``runs``.
 
     Raises:
-        ValueError: If names repeat or are no folder names, or a folder holds another config;
-            nothing has been run then.
-        OSError: If ``out`` cannot be written.
+        ValueError: If names repeat or are no folder names, a folder holds another config, or the
+            engine cannot take the runs; nothing has been run then.
+        OSError: If ``out`` cannot be written, or the engine is not there.
         Interrupted: After Ctrl-C, when the runs at hand are saved.
 
     Example:
@@ -73,29 +63,37 @@ def sweep(
         ``if __name__ == "__main__":``.
     """
     out = Path(out)
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
+    workers = processes if isinstance(processes, Workers) else Workers(processes=processes)
     folders = [out / name for name in _names(runs)]
     todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
     _make(out)
-    jobs = [(runs[i].config, folders[i]) for i in todo]
-    with locked(out), _display(progress, done=len(runs) - len(todo), total=len(runs)) as show:
+    jobs = [Job(runs[i].config, folders[i].absolute(), _stored(workers, runs[i])) for i in todo]
+    names = [runs[i].name for i in todo]
+    with locked(out), overview(names, len(runs) - len(todo), progress=progress) as show:
         try:
-            for event in run_jobs(_work, jobs, processes or usable_cores()):
-                _take(event, *jobs[event.index], show)
+            for event in workers.start()(jobs) if jobs else ():
+                _take(event, jobs[event.index], show)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the same sweep into {out} goes on") from None
     return folders
 
 
-def _take(event: Event, config: Config, folder: Path, show: Show) -> None:
+def _stored(workers: Workers, run: Run) -> str | None:
+    return None if workers.store is None else f"{workers.store.rstrip('/')}/{run.name}"
+
+
+def _take(event: Event, job: Job, show: Overview) -> None:
     """Record and show one piece of news."""
     if event.kind == "progress":
-        show(event.index, event.value, None)
+        show.update(event.index, event.value)
         return
+    if job.store is not None:
+        from corridor.train import store
+
+        store.fetch(job.store, job.folder)
     if event.kind == "failed":
-        write_failure(folder, config, event.value)
-    show(event.index, 1.0, f"{folder.name}: {_result(read_summary(folder))}")
+        write_failure(job.folder, job.config, event.value)
+    show.ended(event.index, f"{job.folder.name}: {_result(read_summary(job.folder))}")
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -134,31 +132,6 @@ def _make(out: Path) -> None:
         ) from error
 
 
-class _Fraction(Silent):
-    """Reports how much of a run is done."""
-
-    def __init__(self, report: Callable[[Any], None]) -> None:
-        self._report, self._last, self._total = report, 0.0, 1
-
-    def start(self, title: str, done: int, total: int) -> None:
-        """Remember how many steps there are."""
-        self._total = total
-
-    def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
-        """Report, now and then."""
-        now = perf_counter()
-        if now - self._last > REPORT_SECONDS:
-            self._last = now
-            self._report(step / self._total)
-
-
-def _work(job: tuple[Config, Path], report: Callable[[Any], None]) -> None:
-    from corridor.train.loop import train  # in the worker: the parent needs no torch
-
-    config, folder = job
-    train(config, folder, resume=True, progress=_Fraction(report))
-
-
 def _result(summary: Summary | None) -> str:
     if summary is None:
         return "ended without a summary"
@@ -167,57 +140,3 @@ def _result(summary: Summary | None) -> str:
     accuracy = summary.final_test_accuracy
     test = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
     return f"{summary.status} after {summary.steps} steps, loss {summary.final_loss:.3g}{test}"
-
-
-@contextmanager
-def _display(progress: bool, *, done: int, total: int) -> Iterator[Show]:
-    """A function (job, fraction done, line or None) that shows how far all runs together are."""
-    console = Console(stderr=True)
-    if not progress:
-        yield lambda index, fraction, line: None
-    elif console.is_terminal:
-        with _bar(console) as bar:
-            task = bar.add_task("runs", total=total, completed=done, ended=done)
-            yield _on_bar(bar, task, done)
-    else:
-        yield _as_lines(done, total)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[ended]}/{task.total}"),
-        TimeRemainingColumn(),
-        console=console,
-        expand=True,
-    )
-
-
-def _on_bar(bar: Progress, task: Any, done: int) -> Show:
-    fractions: dict[int, float] = {}
-    ended = done
-
-    def show(index: int, fraction: float, line: str | None) -> None:
-        nonlocal ended
-        fractions[index] = fraction
-        ended += line is not None
-        if line is not None:
-            bar.console.print(line, highlight=False, markup=False)
-        bar.update(task, completed=done + sum(fractions.values()), ended=ended)
-
-    return show
-
-
-def _as_lines(done: int, total: int) -> Show:
-    ended, begin = done, perf_counter()
-
-    def show(index: int, fraction: float, line: str | None) -> None:
-        nonlocal ended
-        if line is None:
-            return
-        ended += 1
-        left = (perf_counter() - begin) / (ended - done) * (total - ended)
-        print(f"[{ended}/{total}] {line} ({left:.0f} s left)", file=sys.stderr, flush=True)
-
-    return show
