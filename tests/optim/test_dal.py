@@ -41,6 +41,14 @@ def test_in_a_corridor_the_step_is_its_cap():
     assert float(opt.param_groups[0]["effective_lr"]) == 0.5
 
 
+def test_in_a_corridor_without_a_cap_the_step_is_huge_and_finite(parameter):
+    opt = DAL([parameter([3.0])], max_lr=math.inf)
+    opt.watch(1e-300 * opt.param_groups[0]["params"][0].sum()).backward()
+    opt.step()
+    step = float(opt.param_groups[0]["effective_lr"])
+    assert 1e300 < step < math.inf
+
+
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))

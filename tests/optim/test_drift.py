@@ -14,7 +14,6 @@ from corridor import CLR, CLRAdam
 from corridor.optim import DAL
 
 SCALES = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64)
-MEASURING = [lambda p: CLR(p, drift=1.0), CLRAdam, DAL]
 
 
 def quadratic(x: torch.Tensor) -> torch.Tensor:
@@ -78,8 +77,8 @@ def test_in_adams_metric_it_is_the_same_with_a_dense_hessian(problem: Problem, t
 
 
 def test_the_second_moments_of_later_steps_are_those_of_the_step():
-    """The ratio is taken with v as the step will have it, the present gradient counted in."""
-    p = start()
+    """The ratio is taken with v as the step will have it, and averaged over the measurements."""
+    p, ratios = start(), []
     opt = CLRAdam([p], every=1, beta2=0.9, eps=1e-2, momentum=0.5)
     squares = []
     for _ in range(4):
@@ -91,7 +90,8 @@ def test_the_second_moments_of_later_steps_are_those_of_the_step():
         P = 1.0 / (v.sqrt() + 1e-2)
         q = SCALES * (P * g)
         watched_step(opt, p, quadratic)
-        expected = math.sqrt(float(q @ (P * q)) / float(g @ (P * g)))
+        ratios.append(math.sqrt(float(q @ (P * q)) / float(g @ (P * g))))
+        expected = sum(ratios) / len(ratios)
         assert float(opt.param_groups[0]["hessian_ratio"]) == pytest.approx(expected, rel=1e-10)
 
 
@@ -100,6 +100,7 @@ def test_a_parameter_that_joins_late_is_measured_in_the_metric_it_moves_in():
     opt = CLRAdam([p, q], every=1, eps=1e-3)
     for _ in range(3):
         watched_step(opt, p, quadratic)
+    before = float(opt.param_groups[0]["hessian_ratio"])
     x, y = p.detach().clone(), q.detach().clone()
     h = watched_step(opt, p, lambda t: quadratic(t) + 5.0 * q.square().sum())
     group = opt.param_groups[0]
@@ -109,7 +110,8 @@ def test_a_parameter_that_joins_late_is_measured_in_the_metric_it_moves_in():
     P = 1.0 / ((squares / group["square_weight"]).sqrt() + 1e-3)
     torch.testing.assert_close(P[3:], 1.0 / (g[3:].abs() + 1e-3))  # as at the first step of all
     ratio = float((P.sqrt() * H * P * g).norm() / (P.sqrt() * g).norm())
-    assert float(group["hessian_ratio"]) == pytest.approx(ratio, rel=1e-10)
+    mean = before + (ratio - before) / 4
+    assert float(group["hessian_ratio"]) == pytest.approx(mean, rel=1e-10)
     moved = 0.1 * h / group["average_weight"] * P[3:] * g[3:]
     torch.testing.assert_close(q.detach(), y - moved)
 
@@ -205,66 +207,6 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(make):
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
-def test_a_bare_loss_is_refused(parameter, make):
-    p = parameter([1.0, 2.0], [1.0, 0.0])
-    with pytest.raises(ValueError, match=r"needs the graph of the loss.*watch"):
-        make([p]).step(loss=1.0)
-    assert p.tolist() == [1.0, 2.0]
-
-
-def test_a_closure_watches_its_loss():
-    p = start()
-    opt = CLR([p], drift=0.1)
-
-    def closure():
-        opt.zero_grad()
-        loss = quadratic(p)
-        opt.watch(loss).backward()
-        return loss
-
-    opt.step(closure)
-    assert 0.0 < float(opt.param_groups[0]["effective_lr"]) < 0.2
-
-
-def test_a_skipped_first_step_does_not_lose_the_measurement():
-    """As a GradScaler's first overflow: the step is skipped, the ratio is known from then on."""
-    p = start()
-    opt = CLR([p], drift=1.0, every=10)
-    opt.watch(quadratic(p)).backward()
-    p.grad[0] = math.inf
-    opt.step()
-    assert int(opt.param_groups[0]["skipped"]) == 1
-    h = watched_step(opt, p, quadratic)
-    assert 0.0 < h <= 2.0 / float(opt.param_groups[0]["hessian_ratio"]) * (1.0 + 1e-12)
-
-
-@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=1.0), CLRAdam])
-def test_a_first_measurement_that_is_not_finite_is_made_again_at_the_next_step(make):
-    p = start()
-    opt = make([p])
-    for _ in range(2):
-        watched_step(opt, p, lambda t: quadratic(t) * math.nan)
-    assert torch.equal(p, start())
-    assert math.isinf(float(opt.param_groups[0]["hessian_ratio"]))
-    assert watched_step(opt, p, quadratic) > 0.0
-    ratio = float(opt.param_groups[0]["hessian_ratio"])
-    watched_step(opt, p, lambda t: 2.0 * quadratic(t))
-    assert float(opt.param_groups[0]["hessian_ratio"]) == ratio  # from now on it is kept
-
-
-@pytest.mark.parametrize("make", MEASURING)
-@pytest.mark.parametrize("unit", [1e11, 1e-14])
-def test_squares_of_the_product_may_leave_float32(make, unit: float):
-    """A loss of 1e11 has ||Hg|| of 1e23, the square of which float32 does not hold."""
-    p = nn.Parameter(start().detach().float())
-    watched_step(make([p]), p, lambda t: unit * (SCALES.float() * t.square()).sum())
-    q = start()
-    watched_step(make([q]), q, lambda t: unit * (SCALES * t.square()).sum())
-    torch.testing.assert_close(p.detach().double(), q.detach(), rtol=1e-5, atol=1e-6)
-    assert not torch.equal(q, start())
-
-
 def test_complex_parameters_drift_as_their_real_parts():
     z = nn.Parameter(torch.tensor([2.0 + 1.0j, -1.0 + 0.5j], dtype=torch.complex128))
     p = nn.Parameter(torch.view_as_real(z.detach()).clone())
@@ -288,101 +230,3 @@ def test_complex_parameters_drift_as_their_real_parts():
 def test_options_out_of_range_are_refused(parameter, make, message):
     with pytest.raises(ValueError, match=message):
         make([parameter([1.0])])
-
-
-@pytest.mark.parametrize("make", [lambda p: CLR(p, drift=0.1), lambda p: CLRAdam(p, drift=0.1)])
-def test_micro_batches_are_limited_as_the_loss_they_make_up(make):
-    """Averaged, they are the batch; added up, four times the loss, and the limit a quarter."""
-    steps = {}
-    for name, parts, divisor in (("batch", 1, 1.0), ("mean", 4, 4.0), ("sum", 4, 1.0)):
-        p = start()
-        opt = make([p])
-        for _ in range(parts):
-            (opt.watch(quadratic(p) + 100.0) / divisor).backward()
-        opt.step()
-        steps[name] = float(opt.param_groups[0]["effective_lr"])
-    assert steps["mean"] == pytest.approx(steps["batch"], rel=1e-12)
-    # In Adam's metric that is too careful at the very first step, whose D is not known when the
-    # first micro-batch is measured; later D has grown with the gradients.
-    assert steps["sum"] == pytest.approx(0.25 * steps["batch"], rel=1e-9)
-
-
-def test_a_scalers_scale_is_no_part_of_the_limit():
-    steps = []
-    for scale in (None, 2.0**10):
-        p = nn.Parameter(start().detach().float())
-        opt = CLR([p], drift=0.1)
-        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
-        loss = (SCALES.float() * p.square()).sum() + 100.0
-        scaler.scale(opt.watch(loss)).backward()
-        scaler.step(opt)
-        steps.append(float(opt.param_groups[0]["effective_lr"]))
-    assert steps[1] == pytest.approx(steps[0], rel=1e-6)
-
-
-@pytest.mark.parametrize("make", MEASURING)
-def test_clearing_the_gradients_clears_what_was_measured(make):
-    p = start()
-    opt = make([p])
-    opt.watch(quadratic(p)).backward()
-    opt.zero_grad()
-    quadratic(p).backward()
-    with pytest.raises(ValueError, match="needs the graph"):
-        opt.step(loss=1.0)
-
-
-@pytest.mark.parametrize("make", MEASURING)
-def test_gradients_may_be_cleared_between_forward_and_backward(make):
-    """Lightning's order: forward, zero_grad, backward, step."""
-    steps = []
-    for order in ("zero_grad first", "forward first"):
-        p = start()
-        opt = make([p])
-        for _ in range(3):
-            if order == "zero_grad first":
-                opt.zero_grad()
-            loss = opt.watch(quadratic(p))
-            if order == "forward first":
-                opt.zero_grad()
-            loss.backward()
-            opt.step()
-        steps.append(p.detach())
-    assert torch.equal(*steps)
-
-
-@pytest.mark.parametrize("make", MEASURING)
-def test_a_forward_that_is_never_differentiated_counts_for_nothing(make):
-    ratios = []
-    for evaluated in (False, True):
-        p = start()
-        opt = make([p])
-        if evaluated:
-            kept = opt.watch(1e3 * p.pow(4).sum())
-        opt.watch(quadratic(p)).backward()
-        opt.step()
-        ratios.append(float(opt.param_groups[0]["hessian_ratio"]))
-    assert ratios[0] == ratios[1]
-    assert kept.requires_grad
-
-
-@pytest.mark.parametrize("make", MEASURING)
-def test_two_watched_losses_of_one_sum_are_refused_and_their_sum_is_not(make):
-    p = start()
-    opt = make([p])
-    (opt.watch(quadratic(p)) + opt.watch(p.pow(4).sum())).backward()
-    with pytest.raises(ValueError, match=r"one loss at a time, got 2.*watch\(a \+ b\)") as error:
-        opt.step()
-    assert "\n" not in str(error.value)
-    assert torch.equal(p, start())
-    assert watched_step(opt, p, lambda x: quadratic(x) + x.pow(4).sum()) > 0.0
-
-
-def test_a_loss_differentiated_twice_counts_twice():
-    p = start()
-    opt = DAL([p])
-    loss = opt.watch(quadratic(p))
-    loss.backward(retain_graph=True)
-    loss.backward()
-    opt.step()
-    once = watched_step(DAL([q := start()]), q, quadratic)
-    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5 * once, rel=1e-12)

@@ -135,6 +135,17 @@ def test_an_estimated_bound_helps_where_the_least_loss_lies_above_it():
     assert tail_above(lambda p: MoMo(p, **options, estimate_f_star=True)) < 0.2 * blind
 
 
+def test_an_estimated_bound_counts_on_the_longest_of_the_groups_steps(parameter):
+    """By hand: f_avg = 5, rho = 1/2, ||d||^2 = 1/2, steps along d of 1 and 1/5."""
+    groups = [
+        {"params": [parameter([1.0, 2.0], [1.0, 0.0])], "lr": 0.5},
+        {"params": [parameter([1.0, 2.0], [0.0, 1.0])], "lr": 0.1},
+    ]
+    opt = MoMo(groups, momentum=0.5, estimate_f_star=True)
+    opt.step(loss=10.0)
+    assert float(opt.param_groups[0]["lower_bound"]) == pytest.approx((5.0 - 0.25) / 0.5)
+
+
 def noisy_run(make, steps: int = 3000) -> float:
     """Mean distance from the minimiser, last tenth: least squares that batches disagree on."""
     generator = torch.Generator().manual_seed(1)

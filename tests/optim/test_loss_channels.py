@@ -380,16 +380,6 @@ def test_float16_parameters_under_a_scaler_are_refused():
         opt.step(loss=1.0)
 
 
-def test_gradients_are_unscaled_all_or_none():
-    p, q = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.float16))
-    p.grad, q.grad = torch.full((2,), 8.0), torch.ones_like(q)
-    opt = CLR([p, q])
-    opt.grad_scale = torch.tensor(8.0)
-    with pytest.raises(ValueError, match="keep the parameters in float32"):
-        opt.step(loss=1.0)
-    assert p.grad.tolist() == [8.0, 8.0]
-
-
 @pytest.mark.parametrize("output", [torch.ones(1, 1), torch.ones(3), (torch.ones(1),), (), None])
 def test_a_prediction_is_not_taken_for_a_loss(output):
     for t in output if isinstance(output, tuple) else (output,):

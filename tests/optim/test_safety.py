@@ -240,6 +240,7 @@ def test_momentum_may_be_switched_off_and_on(parameter):
         opt.step(loss=0.1)
         if beta == 0.0:  # plain CLR along g
             torch.testing.assert_close(before - p.detach(), 0.1 / 1.25 * p.grad)
+            assert torch.equal(opt.state[p]["gradient_average"], p.grad)  # the past has weight 0
 
 
 def test_a_heavy_ball_forgets_what_came_before_a_stretch_without_momentum(parameter):
@@ -316,3 +317,13 @@ def test_clipping_after_the_step_changes_nothing_of_it(parameter):
         CLR([x]).step(loss=1.0)
     torch.nn.utils.clip_grad_norm_([q], 0.1)
     assert torch.equal(p.detach(), q.detach())
+
+
+def test_gradients_are_unscaled_all_or_none():
+    p, q = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    p.grad, q.grad = torch.full((2,), 8.0), torch.ones_like(q)
+    opt = CLR([p, q])
+    opt.grad_scale = torch.tensor(8.0)
+    with pytest.raises(ValueError, match="keep the parameters in float32"):
+        opt.step(loss=1.0)
+    assert p.grad.tolist() == [8.0, 8.0]

@@ -134,6 +134,7 @@ def test_parameters_moved_after_construction_take_their_scalars_along():
         loss.backward()
         opt.step(loss=loss)
     assert opt.param_groups[0]["effective_lr"].dtype == torch.float64
+    assert {kept["gradient_average"].dtype for kept in opt.state.values()} == {torch.float64}
 
 
 def test_named_parameters_are_accepted():

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from corridor import CLR
-from corridor.optim import _average, _bucket
+from corridor.optim import MoMoAdam, _average, _bucket
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -56,9 +56,11 @@ def test_mixed_dtypes_share_one_step_size(parameter):
     assert step_sizes(opt)[0] == pytest.approx(1.0 / norm_sq, rel=1e-12)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "make", [CLR, lambda p, **o: CLR(p, momentum=0.9, **o), lambda p, **o: MoMoAdam(p, 1.0, **o)]
+)
 @pytest.mark.parametrize("case", ["channels last", "transposed", "mixed layouts", "slice"])
-def test_layouts_in_memory_do_not_matter(case: str, momentum: float):
+def test_layouts_in_memory_do_not_matter(case: str, make):
     torch.manual_seed(0)
     p0, g0 = torch.randn(4, 6, 5, 3), torch.randn(4, 6, 5, 3)
     last = torch.channels_last
@@ -72,7 +74,7 @@ def test_layouts_in_memory_do_not_matter(case: str, momentum: float):
     if case == "slice":
         g = torch.cat([g0, g0], 3)[..., :3]
     a, b = torch.nn.Parameter(p), torch.nn.Parameter(p0.clone())
-    opts = [CLR([x], momentum=momentum, weight_decay=0.01) for x in (a, b)]
+    opts = [make([x], weight_decay=0.01) for x in (a, b)]
     for _ in range(3):
         a.grad, b.grad = g, g0.clone()
         for opt in opts:

@@ -28,9 +28,9 @@ def measure(bucket: Bucket, beta: float, decayed: bool, dtype: torch.dtype) -> l
     old, new = beta, 1.0 - beta
     if bucket.fused and not bucket.rounds:
         gg, dg, dd = _tree.gram(ds, gs, dtype)
-        terms = old * old * dd + new * new * gg
-        least = CANCELLED * torch.finfo(dtype).eps * terms
-        sums = [gg, torch.maximum(terms + 2.0 * old * new * dg, least)]
+        norm_sq = old * old * dd + 2.0 * old * new * dg + new * new * gg
+        least = CANCELLED * torch.finfo(dtype).eps * (old * old * dd + new * new * gg)
+        sums = [gg, torch.maximum(norm_sq, least)]
         if decayed:
             sums.append(old * _tree.dot(ds, ps, dtype) + new * _tree.dot(gs, ps, dtype))
         return sums

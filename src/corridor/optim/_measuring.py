@@ -10,11 +10,13 @@ from torch import Tensor
 
 from corridor import _tree
 from corridor.geometry.graph import from_graph
+from corridor.optim import step_size
 from corridor.optim._loss import Watched, total
 from corridor.optim._motion import Memory
 from corridor.optim.base import PolyakOptimizer, settle
 
 RATIO = "hessian_ratio"
+LIMIT = "drift_limit"
 SEEN = "steps_seen"
 
 
@@ -46,7 +48,7 @@ class MeasuringOptimizer(PolyakOptimizer):
         return _tree.norm(found.product, dtype) / _tree.norm(found.gradient, dtype)
 
     def _measure(self, loss: Tensor) -> Tensor | None:
-        return self._ratio_of(loss) if self._due() and not self._pending else None
+        return self._ratio_of(loss) if not self._pending and self._due() else None
 
     def _due(self) -> bool:
         """Whether the step to come needs a new ratio: one in `every` does, and all before any."""
@@ -69,8 +71,8 @@ class MeasuringOptimizer(PolyakOptimizer):
             return {}
         if not watched:
             raise ValueError(
-                f"{type(self).__name__} needs the graph of the loss: call "
-                "opt.watch(loss).backward() or opt.attach(model) before step()"
+                f"{type(self).__name__} needs the graph of the loss, which backward frees: call "
+                "opt.watch(loss).backward(), in a closure too, or opt.attach(model) before"
             )
         ratios = [one.measured for one in watched if one.measured is not None]
         if not ratios:
@@ -86,7 +88,12 @@ class MeasuringOptimizer(PolyakOptimizer):
 
     def _memory(self, motion: Any) -> list[str]:
         names = super()._memory(motion)
-        return names if self._measures() else [name for name in names if name != RATIO]
+        return names if self._measures() else [name for name in names if name not in self.MEMORY]
+
+    def _drift_limited(self, raw: Tensor, memory: Memory, tau: float | Tensor) -> Tensor:
+        """The step under the limit of relative drift tau, which is left in the memory."""
+        memory[LIMIT] = step_size.drift_limited(torch.full_like(raw, math.inf), memory[RATIO], tau)
+        return torch.minimum(raw, memory[LIMIT])
 
     def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
         super()._settle_scalars(device, dtype)

@@ -44,27 +44,31 @@ def measure(
     square_weight: Tensor,
     decayed: bool,
     dtype: torch.dtype,
+    lengths: bool = False,
 ) -> list[Tensor]:
-    """``||g||^2``, ``<d', d' / D'>`` and, where weight decay asks for it, ``<d', p>``, each 0-dim.
+    """``||g||^2``, ``<d', d' / D'>`` and, where asked for, ``<d', p>`` and ``<g, g / D'>``, 0-dim.
 
     Args:
         bucket: gradients g, averages d, squares v.
         betas: weights of the past in d and v.
         eps: added to the root of v.
         square_weight: 0-dim, the sum rho_2 of the weights in the new v.
-        decayed: whether the last one is wanted.
+        decayed: whether ``<d', p>`` is wanted, for weight decay.
         dtype: of the sums.
+        lengths: whether ``<g, g / D'>`` is wanted, the gradient's own length in the metric.
     """
     root = square_weight.to(bucket.device, dtype).sqrt()
     parts: list[Tensor] = []
     for p, g, d, v in _blocks(bucket):
         formed, squares = _formed(g, d, v, betas, dtype)
         # d / (sqrt(v / rho_2) + eps), up to the factor sqrt(rho_2) that all entries share
-        along = torch.div(formed, squares.sqrt_().add_(eps * root), out=squares)
-        parts += [_dot(g, g, dtype), root * _dot(formed, along, dtype)]
+        divisor = squares.sqrt_().add_(eps * root)
+        parts += [_dot(g, g, dtype), root * _dot(formed, formed / divisor, dtype)]
         if decayed:
             parts.append(_dot(formed, p, dtype))
-    return list(torch.stack(parts).view(-1, 3 if decayed else 2).sum(0).unbind())
+        if lengths:
+            parts.append(root * _dot(g, g / divisor, dtype))
+    return list(torch.stack(parts).view(-1, 2 + decayed + lengths).sum(0).unbind())
 
 
 def move(

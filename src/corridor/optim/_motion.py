@@ -223,6 +223,45 @@ class MetricAverage(Average):
         return step_size.average(old, torch.ones_like(old), options["beta2"])
 
 
+class CoherentMetricAverage(MetricAverage):
+    """The same, and how well the gradients agree: lengths of theirs and of their average's."""
+
+    memory = (*MetricAverage.memory, "gradient_length_sq", "average_length_sq")
+    past = 0.95  # weight of the past in the two lengths
+
+    def columns(self, decayed: bool) -> int:
+        """One more, the gradient's length in the metric, the last."""
+        return super().columns(decayed) + 1
+
+    def measure(
+        self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
+    ) -> list[Tensor]:
+        """As of `MetricAverage`, and ``<g, g / D>``."""
+        _metric.begin(bucket, memory["square_weight"])
+        weight = self._square_weight(options, memory)
+        betas = (options["momentum"], options["beta2"])
+        return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype, lengths=True)
+
+    def plan(
+        self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule
+    ) -> tuple[Tensor, Memory]:
+        """As of `MetricAverage`; the averages of both squared lengths advance, too."""
+        raw, new = super().plan(loss, sums, options, memory, rule)
+        squares = {
+            "gradient_length_sq": sums.select(1, -1).sum(),
+            "average_length_sq": sums.select(1, 1).sum() / new["average_weight"] ** 2,
+        }
+        for key, square in squares.items():
+            new[key] = step_size.average(memory[key], square, self.past)
+        return raw, new
+
+    def settle(
+        self, sums: Tensor, steps: Tensor, keeps: Tensor, options: Options, memory: Memory
+    ) -> Memory:
+        """As of `MetricAverage`."""
+        return super().settle(sums.narrow(1, 0, sums.shape[1] - 1), steps, keeps, options, memory)
+
+
 def _shifts(sums: Tensor, along: Tensor, keeps: Tensor) -> Tensor:
     """``<d, change of p>`` of the steps to come, from rows ``||g||^2, ||d||^2[, <d, p>]``."""
     expected = -along * sums.select(-1, 1)

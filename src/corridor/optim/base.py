@@ -134,9 +134,9 @@ class PolyakOptimizer(LossChannels):
         means, sums = self._over_ranks(means, found, parts, motion.columns(decayed))
         loss, *values = means.unbind()
         for key, value in zip(measured, values, strict=True):  # whatever becomes of the step
-            kept = torch.where(torch.isfinite(value), value, first[key])
-            _tree.assign([first[key]], [kept])
-            memory[key] = kept
+            learned = self._learned(key, value, memory)
+            memory.update(learned)
+            _tree.assign([first[name] for name in learned], list(learned.values()))
         norm_sq = sums.select(1, 0).sum()
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
@@ -160,6 +160,10 @@ class PolyakOptimizer(LossChannels):
     def _measured(self, watched: list[Watched]) -> Memory:
         """What this rank measured for its rule beside the loss, by the name in memory; 0-dim."""
         return {}
+
+    def _learned(self, key: str, value: Tensor, memory: Memory) -> Memory:
+        """What a measurement changes in the memory: a value that is not finite, nothing."""
+        return {key: torch.where(torch.isfinite(value), value, memory[key])}
 
     def _stepped(self) -> None:
         """Called at the end of every step, taken or skipped."""

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from corridor._types import Params
-from corridor.optim import _options, step_size
-from corridor.optim._measuring import RATIO, MeasuringOptimizer
+from corridor.optim import _options
+from corridor.optim._measuring import LIMIT, MeasuringOptimizer
 from corridor.optim._motion import Average, Memory
 
 DEFAULT_MAX_LR = 1.0
@@ -89,6 +89,7 @@ class CLR(MeasuringOptimizer):
     """
 
     MOMENTUM = Average()
+    MEMORY: ClassVar = {**MeasuringOptimizer.MEMORY, LIMIT: math.inf}
     OPTIONS: ClassVar = {
         "drift": _options.optional(_options.POSITIVE),
         "every": _options.STEPS,
@@ -127,4 +128,4 @@ class CLR(MeasuringOptimizer):
         """The step size under the drift's limit."""
         if not self._measures():
             return raw
-        return step_size.drift_limited(raw, memory[RATIO], self.param_groups[0]["drift"])
+        return self._drift_limited(raw, memory, self.param_groups[0]["drift"])

@@ -12,8 +12,8 @@ from corridor import _tree
 from corridor._types import Params
 from corridor.geometry.graph import from_graph
 from corridor.optim import _metric, _options, step_size
-from corridor.optim._measuring import RATIO, MeasuringOptimizer
-from corridor.optim._motion import Memory, MetricAverage
+from corridor.optim._measuring import LIMIT, MeasuringOptimizer
+from corridor.optim._motion import CoherentMetricAverage, Memory
 from corridor.optim.base import Always
 
 
@@ -23,13 +23,17 @@ class CLRAdam(MeasuringOptimizer):
     Gradient flow, and so a corridor, is defined by an inner product. In that of
     ``P^-1 = sqrt(v) + eps`` the flow is ``theta' = -P g``, a corridor is where ``H P g = 0``, and
 
-        h = min((loss - f_star)_+ / (g^T P g), 2 tau |P g| / |P H P g|)
+        h = min((loss - f_star)_+ / (g^T P g), 2 tau sqrt(c) / r),   r = mean of |P H P g| / |P g|
 
     with both lengths in the metric: the loss's own step, and the largest whose drift from that flow
     is tau times the step. With momentum the first follows from the average of the linear models,
-    as in `MoMoAdam`, and the step goes along the averaged gradient. The product ``H (P g)`` is
-    taken in one of `every` steps from the graph of the watched loss, about three gradients' work:
-    the loss comes by `watch` or `attach`, in a closure too.
+    as in `MoMoAdam`, and the step goes along the averaged gradient. Two things make the second fit
+    for noise, and were chosen by experiment (see the page on drift): c, the `step_size.coherence`
+    of the gradients, from 1 down to 0.23 in pure noise; and r, the mean over the whole path so far
+    and not the last value, without which large steps let scale-invariant weights grow, their
+    curvature fall, and the steps grow further. The product ``H (P g)`` is taken in one of `every`
+    steps from the graph of the watched loss, about three gradients' work: the loss comes by `watch`
+    or `attach`, in a closure too.
 
     P is held fixed for a single step, in which the formulas are exact in a corridor of that metric;
     over many steps it drifts with v.
@@ -41,12 +45,14 @@ class CLRAdam(MeasuringOptimizer):
         momentum: weight of the past in the averaged gradient.
         beta2: weight of the past in v.
         eps: added to the root of v.
-        drift: tau, the largest relative drift of a step.
+        drift: tau, the largest relative drift of a step while gradients agree. Along an
+            eigenvector, steps of an average are stable up to ``(1 + beta) / (1 - beta)``, 19 for
+            beta = 0.9, and without momentum up to 1: choose that there.
         every: steps from one measurement of the drift to the next.
         **common: weight_decay, decoupled, and average_loss.
 
-    ``param_groups[0]["hessian_ratio"]`` holds ``|P H P g| / |P g|`` as last measured, so that
-    ``2 tau`` over it is the limit in use.
+    ``param_groups[0]`` holds ``"hessian_ratio"``, r, and ``"drift_limit"``, the second of the two
+    steps: where ``"effective_lr"`` equals it the drift was the active limit, else the loss.
 
     Raises:
         ValueError: an option is out of range; the loss cannot be differentiated twice; none was
@@ -68,7 +74,8 @@ class CLRAdam(MeasuringOptimizer):
         model, Rosca et al. (2023) for the drift-adjusted rate; the three in one metric are new.
     """
 
-    MOMENTUM = MetricAverage()
+    MOMENTUM = CoherentMetricAverage()
+    MEMORY: ClassVar = {**MeasuringOptimizer.MEMORY, LIMIT: math.inf, "measurements": 0.0}
     OPTIONS: ClassVar = {
         "beta2": _options.FRACTION,
         "eps": _options.POSITIVE,
@@ -85,7 +92,7 @@ class CLRAdam(MeasuringOptimizer):
         momentum: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
-        drift: float = 1.0,
+        drift: float = 3.0,
         every: int = 10,
         **common: Unpack[Always],
     ) -> None:
@@ -103,7 +110,16 @@ class CLRAdam(MeasuringOptimizer):
 
     def bound(self, raw: Tensor, memory: Memory) -> Tensor:
         """The step size under the drift's limit."""
-        return step_size.drift_limited(raw, memory[RATIO], self.param_groups[0]["drift"])
+        share = step_size.coherence(memory["average_length_sq"], memory["gradient_length_sq"])
+        return self._drift_limited(raw, memory, self.param_groups[0]["drift"] * share.sqrt())
+
+    def _learned(self, key: str, value: Tensor, memory: Memory) -> Memory:
+        """The mean over all measurements so far; one that is not finite is left out."""
+        finite = torch.isfinite(value)
+        count = memory["measurements"] + finite
+        old = torch.where(memory["measurements"] > 0.0, memory[key], torch.zeros_like(value))
+        mean = old + (value - old) / count.clamp(min=1.0)
+        return {key: torch.where(finite, mean, memory[key]), "measurements": count}
 
     def _ratio_of(self, loss: Tensor) -> Tensor:
         """``|P H P g| / |P g|`` in the metric, with the second moments of the step to come."""

@@ -207,7 +207,21 @@ def ada_sps(
     return torch.where(gains, last, torch.zeros_like(last)), last, total, unit
 
 
-def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float) -> Tensor:
+def coherence(average_sq: Tensor, gradient_sq: Tensor) -> Tensor:
+    """How well gradients agree: the length of their average over their root mean square, 0 to 1.
+
+    It is 1 where all are alike, and ``sqrt((1 - beta) / (1 + beta))``, 0.23 for beta = 0.9, where
+    they are independent noise.
+
+    Args:
+        average_sq: 0-dim, the squared length of the averaged gradient.
+        gradient_sq: 0-dim, that of a gradient, in the mean; 0 before there was one, which gives 1.
+    """
+    share = (average_sq / gradient_sq).clamp(max=1.0).sqrt()
+    return torch.where(gradient_sq > 0.0, share, torch.ones_like(share))
+
+
+def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float | Tensor) -> Tensor:
     """The step under the limit of relative drift tau: ``min(step, 2 tau / (||Hg|| / ||g||))``.
 
     One step h g leaves gradient flow by ``(h^2 / 2) ||Hg||`` to leading order, which is tau times
