@@ -10,7 +10,7 @@ import pytest
 
 from corridor import cli
 from corridor.paper import committed, recipes, results
-from corridor.paper.figures import FIGURES, _converges, fig04_step_size, fig09_batch_sizes, figure
+from corridor.paper.figures import FIGURES, _converges, _shape, fig09_batch_sizes, figure
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "results"
@@ -141,8 +141,11 @@ def test_shape_of_a_step_size(tmp_path: Path):
     count = len(curve.steps)
     rates = [1 + 9 * k / count if k < count / 2 else 10 - 18 * (k / count - 0.5) for k in
              range(count)]  # fmt: skip
-    made = fig04_step_size.shape(replace(curve, effective_lr=rates))
+    made = _shape.shape(replace(curve, effective_lr=rates))
     assert made.warms_up_then_decays
     assert 0.4 < made.peak < 0.7
-    assert fig04_step_size.shape(replace(curve, effective_lr=rates[::-1])).rise > 1.2
-    assert not fig04_step_size.shape(replace(curve, effective_lr=[1.0] * count)).decays
+    assert _shape.shape(replace(curve, effective_lr=rates[::-1])).rise > 1.2
+    assert not _shape.shape(replace(curve, effective_lr=[1.0] * count)).decays
+    skipped = _shape.shape(replace(curve, effective_lr=[0.0] * count))
+    assert not skipped.decays
+    assert not skipped.warms_up_then_decays

@@ -95,8 +95,3 @@ def test_the_environment_names_versions_and_machine_but_no_place_of_the_package(
     assert found["command"]
     package = Path(corridor.__file__).parent
     assert str(package) not in json.dumps(found)
-
-
-def test_the_environment_knows_the_commit_of_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert environment()["git_commit"] is None

@@ -17,7 +17,7 @@ CLR_UNCAPPED: dict[str, Any] = {"color": "#D55E00", "linewidth": 2.4, "zorder": 
 CLR_CAPPED: dict[str, Any] = {
     "color": "#0072B2",
     "linewidth": 2.0,
-    "zorder": 4,
+    "zorder": 6,  # over the uncapped line, which it often is
     "dashes": (5, 1.5),
 }
 SHORT = 1.8  # decades

@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from corridor.paper import recipes, words
-from corridor.paper.curves import Curve
-from corridor.paper.figures import _common, _panels, _style
+from corridor.paper.figures import _common, _panels, _shape, _style
 from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.results import Group, Results, Setting, gather, read_results
 
 NUMBER = 4
 TITLE = "The step size along training"
 RECIPES = {"CIFAR-10": recipes.figure4, "ImageNet": recipes.figure3}
-SEGMENTS = 20
-LATE = 0.05  # below this loss a late rise of the step size is what theory expects
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How a step size went, from medians over twentieths of a run while the loss is above 0.05.
-
-    Attributes:
-        rise: the largest over the first.
-        peak: where the largest is, as a share of the run.
-        fall: the last over the largest.
-    """
-
-    rise: float
-    peak: float
-    fall: float
-
-    @property
-    def warms_up_then_decays(self) -> bool:
-        """Up by a fifth at least, and then down to half."""
-        return self.rise > 1.2 and self.fall < 0.5
-
-    @property
-    def decays(self) -> bool:
-        """Down to half from a peak in the first twentieth."""
-        return self.rise <= 1.2 and self.fall < 0.5
-
-
-def shape(curve: Curve) -> Shape:
-    """The shape of a run's step size."""
-    pairs = zip(curve.loss, curve.effective_lr, strict=True)
-    rates = [rate for loss, rate in pairs if loss > LATE and math.isfinite(rate)]
-    size = max(1, len(rates) // SEGMENTS)
-    parts = [statistics.median(rates[k : k + size]) for k in range(0, len(rates), size)]
-    top = max(parts)
-    return Shape(top / parts[0], parts.index(top) / len(parts), parts[-1] / top)
 
 
 def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
@@ -71,11 +31,7 @@ def describe(folder: Path) -> Manifest:
         for setting in group.settings.values()
     ]
     made = _common.manifest(results, TITLE, claims)
-    note = (
-        "Shape of the step size: medians over twentieths of a run, while the training loss is "
-        f"above {LATE:g}; below it the step size is expected to rise again (cross-entropy's tail)."
-    )
-    return replace(made, notes=[*made.notes, note])
+    return replace(made, notes=[*made.notes, _shape.NOTE])
 
 
 def draw(folder: Path) -> Manifest:
@@ -108,34 +64,6 @@ def _named(results: Results, name: str) -> str:
 
 
 def _claim(results: Results, name: str, setting: Setting, group: Group) -> Claim:
-    shapes = [shape(c) for c in setting.curves]
-    label = words.label(setting.config)
     several = len({s.config.batch_size for s in group.settings.values()}) > 1
-    batch = f", batch {setting.config.batch_size}" if several else ""
-    claim = f"{label}, {_named(results, name)}{batch}: the step size warms up, then decays"
-    measured = (
-        f"peak {words.cell([s.rise for s in shapes])} times the start, at "
-        f"{words.cell([100 * s.peak for s in shapes])} % of the run; end "
-        f"{words.cell([s.fall for s in shapes])} of the peak"
-    )
-    done = sum(s.warms_up_then_decays for s in shapes)
-    if done == len(shapes):
-        return Claim(claim, measured, "holds")
-    reason = _reason(setting, shapes, list(group.settings.values()))
-    if done:
-        return Claim(claim, measured, f"holds under {done} of {len(shapes)} seeds", reason)
-    return Claim(claim, measured, "does not hold", reason)
-
-
-def _reason(setting: Setting, shapes: list[Shape], every: list[Setting]) -> str:
-    cap = setting.config.lr
-    if cap is not None and words.median(setting.curves, "median_lr") == cap:
-        return f"the cap of {cap:g} holds most steps: the step size is constant"
-    if all(map(words.diverged, setting.curves)):
-        return "the runs fail: " + _common.why_it_fails(every)
-    if all(s.decays for s in shapes):
-        return "it decays from the first steps on, without a warm-up"
-    return (
-        "along the gradient flow dh/dt = 4 rho_parallel - 1: the step size rises wherever "
-        "rho_parallel is above 1/4, which is a property of network and data"
-    )
+    where = _named(results, name) + (f", batch {setting.config.batch_size}" if several else "")
+    return _shape.warms_up(setting, where, list(group.settings.values()))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from corridor.paper import recipes
-from corridor.paper.figures import _common, _converges, _panels, _style
+from corridor.paper.figures import _common, _converges, _panels, _shape, _style
 from corridor.paper.figures._manifest import Manifest
 from corridor.paper.results import gather, read_results
 
@@ -24,9 +25,11 @@ def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: 
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     results = read_results(folder, NUMBER)
-    return _common.manifest(
-        results, TITLE, _converges.converges(results, _common.subject(results, "a VGG on CIFAR-10"))
-    )
+    subject, settings = _common.subject(results, "a VGG on CIFAR-10"), _common.settings(results)
+    claims = _converges.converges(results, subject)
+    claims += [_shape.warms_up(setting, subject, settings) for setting in settings]
+    made = _common.manifest(results, TITLE, claims)
+    return replace(made, notes=[*made.notes, _shape.NOTE])
 
 
 def draw(folder: Path) -> Manifest:
