@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from corridor.train.launch import launched
 from corridor.train.stop import ElsewhereError, listening
@@ -245,11 +247,44 @@ def _meet(device: str, timeout: float) -> None:
             f"this torch lacks a backend of {backend}, by which processes talk to each other; "
             "install one that has it, or train in one process"
         )
+    patience = timedelta(seconds=timeout)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-    except dist.DistError as error:
+        store, rank, world = next(rendezvous("env://", timeout=patience))
+        fresh = PrefixStore(_greeted(store, rank, world, timeout), store)
+        dist.init_process_group(backend, timeout=patience, store=fresh, rank=rank, world_size=world)
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ConnectionError(f"the processes did not meet ({reason})") from error
+
+
+def _greeted(store: Any, rank: int, world: int, timeout: float) -> str:
+    """A name for this meeting that all ranks know and none before it had.
+
+    torchrun keeps its store when it starts workers again, with the addresses of the dead in it. So
+    each rank asks with a word of its own, and rank 0 answers until each has said that it heard.
+    """
+    own = os.urandom(8).hex()
+    if rank:
+        store.set(f"ask/{rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"{name}/heard/{rank}", "")
+        return name
+    answered: dict[int, bytes] = {}
+    end = time.monotonic() + timeout
+    absent = list(range(1, world))
+    while absent:
+        if time.monotonic() > end:
+            raise ConnectionError(f"rank {absent[0]} did not come within {timeout:g} s")
+        for other in absent:
+            if not store.check([f"ask/{other}"]):
+                continue
+            word = store.get(f"ask/{other}")
+            if answered.get(other) != word:
+                answered[other] = word
+                store.set(f"answer/{word.decode()}", own)
+        absent = [r for r in absent if not store.check([f"{own}/heard/{r}"])]
+        time.sleep(0.01)
+    return own
 
 
 def _broken(error: RuntimeError) -> bool:
