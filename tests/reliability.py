@@ -78,24 +78,28 @@ def _killed(rank: int, parallel: str = "ddp", at: int = 12) -> Callable[[Bench],
 
 def _lost_host(bench: Bench) -> str:
     """Two agents stand for two hosts; one of them goes with all that it runs."""
-    fast = "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=2"
+    fast = "last_call_timeout=4,keep_alive_interval=1,keep_alive_max_attempt=2"
+    run = {**RUN, "epochs": 8}
     launcher = (
         *("--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}"),
-        *("--rdzv-id", "one", "--rdzv-conf", fast),
+        *("--rdzv-id", "one", "--rdzv-conf"),
     )
     out = bench.folder / "run"
-    hosts = [Agent(out, "a", launcher, [*options(**RUN), "--resume"])]
+    hosts = [
+        Agent(
+            out, name, (*launcher, f"{fast},is_host={name == 'a'}"), [*options(**run), "--resume"]
+        )
+        for name in "ab"
+    ]
     try:
-        wait_for(lambda: len(hosts[0].workers()) == 1)
-        hosts.append(Agent(out, "b", launcher, [*options(**RUN), "--resume"]))
         wait_for(lambda: _processes(out) == 2 and newest_step(out) >= 4)
         hosts[1].kill()
         status = hosts[0].ended()
     finally:
         for host in hosts:
             host.kill()
-    bench.ranks.run(1, trained.run, RUN, str(bench.folder / "whole"))
+    bench.ranks.run(1, trained.run, run, str(bench.folder / "whole"))
     worst = largest_difference(bench.folder / "whole", out)[0]
     if status or _processes(out) != 1 or worst > 1e-4:
         return f"exit status {status}, {_processes(out)} processes at the end, differs by {worst}"
