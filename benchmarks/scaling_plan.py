@@ -105,7 +105,7 @@ def main() -> None:
             f"| {line['gpus']} | {line['batch']:,} | {line['network']} | {line['step_ms']:.1f} "
             f"| {line['gradients_ms']:.1f} | {line['not_hidden_ms']:.1f} "
             f"| {line['clr_percent']:.2f} | {line['images_per_second']:,.0f} "
-            f"| {line["minutes"]:.1f} | {line['memory_gb']:.1f} |"
+            f"| {line['minutes']:.1f} | {line['memory_gb']:.1f} |"
         )
     write_results("scaling_plan", {"sizes": sizes._asdict(), "rows": rows})
 

@@ -161,6 +161,20 @@ def _hung(bench: Bench) -> str:
     return _named(pair.said(), 1, status, seconds)
 
 
+def _first_killed_alone(bench: Bench) -> str:
+    """Without a launcher rank 0 holds the store by which ranks find out who is lost."""
+    pair = Pair(bench.folder / "run", options(**LONG))
+    try:
+        wait_for(lambda: newest_step(pair.out) >= 4)
+        pair.signal(0, signal.SIGKILL)
+        status = pair.ended(1)
+    finally:
+        pair.kill()
+    said = pair.said()
+    right = status == 2 and len(said) == 1 and "another process is gone at step" in said[0]
+    return "one line, exit status 2" if right else f"{status} {said}"
+
+
 def _first_hung(bench: Bench) -> str:
     agent = Agent(
         bench.folder / "run",
@@ -281,6 +295,7 @@ ROWS: dict[str, Fault] = {
     "both ranks killed three times, a checkpoint every step": Fault(
         _killed_in_mid_checkpoint, AGAIN, slow=True
     ),
+    "rank 0 killed, without a launcher": Fault(_first_killed_alone, "one line, exit status 2"),
     "a host lost under `--nnodes 1:2`": Fault(
         _lost_host, "the other goes on alone, the same run to 1e-4"
     ),
