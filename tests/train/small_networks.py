@@ -1,11 +1,13 @@
 """Networks that the tests name as ``tests.train.small_networks:...``."""
 
+import math
 import os
 import signal
 import tempfile
 import time
 from pathlib import Path
 
+import torch.distributed as dist
 from torch import nn
 
 
@@ -73,3 +75,33 @@ def quarter_of_a_gpu(num_classes: int) -> nn.Module:
     if {file.read_text() for file in seen} != {"0"}:
         raise RuntimeError("they are on several GPUs")
     return linear(num_classes)
+
+
+class _Unhurried(nn.Module):
+    """Waits a little in every training step, so that something can happen to it meanwhile."""
+
+    def forward(self, input):
+        if self.training:
+            time.sleep(0.03)
+        return input
+
+
+def unhurried(num_classes: int) -> nn.Module:
+    return nn.Sequential(_Unhurried(), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class _Poisoned(nn.Module):
+    """NaN in the third and fourth training step of rank 1 alone."""
+
+    count = 0
+
+    def forward(self, input):
+        if self.training:
+            self.count += 1
+            if self.count in (3, 4) and dist.is_initialized() and dist.get_rank() == 1:
+                return input * math.nan
+        return input
+
+
+def poisoned(num_classes: int) -> nn.Module:
+    return nn.Sequential(_Poisoned(), nn.Flatten(), nn.Linear(64, num_classes))

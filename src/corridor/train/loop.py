@@ -93,6 +93,7 @@ def _train(
 ) -> Summary:
     options = config.to_dict().items()
     team.check_alike({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
+    resume = team.largest(resume) > [0]  # a process that has just joined was not restarted
     ended = team.together(lambda: open_folder(out, config, resume=resume) if team.first else None)
     ended = told(team, ended)
     if ended is not None:

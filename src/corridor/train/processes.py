@@ -11,13 +11,15 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from corridor.train.launch import launched
 from corridor.train.stop import ElsewhereError, listening
@@ -135,6 +137,23 @@ class Team:
 
     def lost(self, error: Exception) -> Exception:
         """What to raise here for a collective that failed."""
+        reason = " ".join(str(error).split())
+        try:
+            silent = self._silent()
+        except RuntimeError:  # the store went with the process that held it
+            return ConnectionError(f"another process is gone at {self.doing} ({reason})")
+        if silent is None or self.rank != min({*range(self.world)} - {*silent}):
+            return ElsewhereError("another rank tells")
+        if not silent:
+            return ConnectionError(f"the processes lost each other at {self.doing} ({reason})")
+        names = f"rank {silent[0]}" if len(silent) == 1 else f"ranks {', '.join(map(str, silent))}"
+        waited = "timed out" in reason.lower()
+        how = f"did not come to {self.doing} within {self.timeout:g} s" if waited else "is gone"
+        at = "" if waited else f" at {self.doing}"
+        return ConnectionError(f"{names} {how}{at}; rank {self.rank} gives up")
+
+    def _silent(self) -> list[int] | None:
+        """The ranks that do not say that they wait, too; None if one has failed and told why."""
         store = dist.distributed_c10d._get_default_store()
         store.set_timeout(timedelta(seconds=GRACE))
         store.set(f"{self.name}/waits/{self.rank}", "")
@@ -144,27 +163,18 @@ class Team:
         with listening() as flag:  # a launcher that is about to end this process may hurry it
             while silent and time.monotonic() < end and not flag.number:
                 if any(store.check([f"{self.name}/failed/{rank}"]) for rank in others):
-                    return ElsewhereError("another rank failed")
+                    return None
                 silent = [r for r in silent if not store.check([f"{self.name}/waits/{r}"])]
                 time.sleep(0.02)
-        speaker = min({*range(self.world)} - {*silent})
-        if self.rank != speaker:
-            return ElsewhereError("another rank tells")
-        reason = " ".join(str(error).split())
-        waited = "timed out" in reason.lower()
-        if not silent:
-            return ConnectionError(f"the processes lost each other at {self.doing} ({reason})")
-        names = f"rank {silent[0]}" if len(silent) == 1 else f"ranks {', '.join(map(str, silent))}"
-        how = f"did not come to {self.doing} within {self.timeout:g} s" if waited else "is gone"
-        at = "" if waited else f" at {self.doing}"
-        return ConnectionError(f"{names} {how}{at}; rank {self.rank} gives up")
+        return silent
 
     def leave_word(self) -> None:
         """Tell ranks that still wait for this one that it failed, and has said why."""
         if self.world > 1 and not self.told:
             store = dist.distributed_c10d._get_default_store()
             store.set_timeout(timedelta(seconds=GRACE))
-            store.set(f"{self.name}/failed/{self.rank}", "")
+            with suppress(RuntimeError):  # nobody is left to be told
+                store.set(f"{self.name}/failed/{self.rank}", "")
 
 
 def place(name: str) -> torch.device:
@@ -245,11 +255,44 @@ def _meet(device: str, timeout: float) -> None:
             f"this torch lacks a backend of {backend}, by which processes talk to each other; "
             "install one that has it, or train in one process"
         )
+    patience = timedelta(seconds=timeout)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-    except dist.DistError as error:
+        store, rank, world = next(rendezvous("env://", timeout=patience))
+        fresh = PrefixStore(_greeted(store, rank, world, timeout), store)
+        dist.init_process_group(backend, timeout=patience, store=fresh, rank=rank, world_size=world)
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ConnectionError(f"the processes did not meet ({reason})") from error
+
+
+def _greeted(store: Any, rank: int, world: int, timeout: float) -> str:
+    """A name for this meeting that all ranks know and none before it had.
+
+    torchrun keeps its store when it starts workers again, with the addresses of the dead in it. So
+    each rank asks with a word of its own, and rank 0 answers until each has said that it heard.
+    """
+    own = os.urandom(8).hex()
+    if rank:
+        store.set(f"ask/{rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"{name}/heard/{rank}", "")
+        return name
+    answered: dict[int, bytes] = {}
+    end = time.monotonic() + timeout
+    absent = list(range(1, world))
+    while absent:
+        if time.monotonic() > end:
+            raise ConnectionError(f"rank {absent[0]} did not come within {timeout:g} s")
+        for other in absent:
+            if not store.check([f"ask/{other}"]):
+                continue
+            word = store.get(f"ask/{other}")
+            if answered.get(other) != word:
+                answered[other] = word
+                store.set(f"answer/{word.decode()}", own)
+        absent = [r for r in absent if not store.check([f"{own}/heard/{r}"])]
+        time.sleep(0.01)
+    return own
 
 
 def _broken(error: RuntimeError) -> bool:
