@@ -13,6 +13,8 @@ from corridor.data.images import fit, pixels, random_crop, read_image
 from corridor.data.rng import derive, generator
 from corridor.data.types import StreamSplit
 
+PIECE = 64  # images that one worker decodes at a time: a batch is shared out among all of them
+AHEAD = 2  # batches that workers are ahead by
 KEPT = 7 / 8  # of the shorter side, at the test: 224 of 256 pixels
 
 
@@ -61,6 +63,9 @@ def stream(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches that `order` lists, each as positions in the split, in that order.
 
+    Workers decode pieces of a batch, so that a large one is there as soon as all cores can have
+    decoded it, and no more than a few lie in memory however many workers there are.
+
     Args:
         batches: how a batch is decoded.
         order: what the batches are made of; images in none of them are never read.
@@ -70,22 +75,41 @@ def stream(
     Raises:
         OSError: an image cannot be decoded.
     """
+    size = PIECE if workers else max(map(len, order), default=1)
+    parts = [[b[i : i + size] for i in range(0, max(len(b), 1), size)] for b in order]
+    many = max(map(len, parts), default=1)
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=order,
+        sampler=[piece for pieces in parts for piece in pieces],  # pyright: ignore[reportArgumentType]
         num_workers=workers,
-        pin_memory=pin,
+        prefetch_factor=max(2, -(-AHEAD * many // workers)) if workers else None,
         collate_fn=_unchanged,
         # Workers get their seeds from here instead of from torch's global generator, which would
         # move, and with it everything that is drawn from it later.
         generator=generator(0),
         worker_init_fn=_deaf,
     )
-    for batch in loader:
-        if isinstance(batch, Exception):
-            raise batch
-        yield batch
+    decoded = iter(loader)
+    for pieces in parts:
+        found = []
+        for _ in pieces:
+            piece = next(decoded)
+            if isinstance(piece, Exception):
+                raise piece
+            found.append(piece)
+        yield _joined(found, pin)
+
+
+def _joined(pieces: list[tuple[Tensor, Tensor]], pin: bool) -> tuple[Tensor, Tensor]:
+    """Pieces of a batch as one, copied once."""
+    if len(pieces) == 1 and not pin:
+        return pieces[0]
+    images, labels = zip(*pieces, strict=True)
+    count = sum(map(len, labels))
+    whole = torch.empty((count, *images[0].shape[1:]), dtype=torch.uint8, pin_memory=pin)
+    answers = torch.empty(count, dtype=torch.int64, pin_memory=pin)
+    return torch.cat(images, out=whole), torch.cat(labels, out=answers)
 
 
 def _deaf(worker: int) -> None:
