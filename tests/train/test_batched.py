@@ -1,10 +1,16 @@
 """Runs of one batched program against the same runs one by one."""
 
+import dataclasses
 import math
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
+from tests.train.processes import environment
 
 from corridor.train import train_batched
 from corridor.train.config import Config
@@ -152,6 +158,35 @@ def test_configs_that_do_not_go_are_refused_before_anything_runs(tmp_path, optio
     with pytest.raises(ValueError, match=words):
         sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
     assert not (tmp_path / "good").exists()
+
+
+def test_a_program_that_cannot_be_made_leaves_the_others(tmp_path, small):
+    runs = [Run("bad", small(model="tests.train.small_networks:broken")), Run("good", small())]
+    folders = sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [read_summary(folder).status for folder in folders] == ["failed", "finished"]
+    assert "cannot be built" in read_summary(folders[0]).message
+
+
+def test_ctrl_c_saves_all_runs_at_one_step_and_the_sweep_goes_on(tmp_path):
+    few = ["--model", "mlp", "--width", "8", "--batch-size", "64", "--seeds", "2"]
+    command = [sys.executable, "-m", "corridor", "sweep", "--out", str(tmp_path), *few]
+    command += ["--engine", "batched", "--no-progress"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000"], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    folders = [tmp_path / "seed-0", tmp_path / "seed-1"]
+    end = time.monotonic() + 60
+    while not all((f / "metrics.jsonl").exists() and read_run(f).steps for f in folders):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert "stopped; the same sweep" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    (steps,) = {len(read_run(folder).steps) for folder in folders}
+    assert all((f / "checkpoints" / f"step-{steps:09d}.pt").exists() for f in folders)
+    configs = [dataclasses.replace(read_run(f).config, steps=steps + 5) for f in folders]
+    assert [summary.steps for summary in train_batched(configs, folders)] == [steps + 5] * 2
+    assert [line["step"] for line in read_run(folders[0]).steps] == list(range(1, steps + 6))
 
 
 def test_configs_of_two_programs_are_refused_by_name(tmp_path):
