@@ -20,6 +20,8 @@ except ModuleNotFoundError:
 import corridor
 from corridor import cli_sweep
 from corridor.train.config import Config
+from corridor.train.launch import speaks
+from corridor.train.stop import ElsewhereError
 
 # Old versions of typer use click's error class, new ones carry their own copy of it.
 UsageMistake: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -46,7 +48,8 @@ def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
     from corridor.train.loop import train
 
     summary = train(Config(**options), out, resume=resume, progress=progress)
-    _print_run(out, summary)
+    if speaks():
+        _print_run(out, summary)
 
 
 def _config_options() -> list[inspect.Parameter]:
@@ -205,6 +208,17 @@ def probe(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    target: Annotated[Path, typer.Argument(help="File to write, such as weights.pt.")],
+) -> None:
+    """Write a run's newest checkpoint to one plain torch file."""
+    from corridor.train.checkpoint import export
+
+    print(f"checkpoint in {export(run, target)}")
+
+
+@app.command()
 def redraw(
     results: Annotated[Path, typer.Argument(help="Folder of kept numbers, results/laptop.")],
     out: Annotated[Path, typer.Option(help="Folder of figures and report.")] = Path("out"),
@@ -349,7 +363,10 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageMistake as error:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort) as stop:
-        return _complain(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
+        status = 128 + getattr(stop, "number", signal.SIGINT)
+        return _complain(str(stop) or "interrupted", status) if speaks() else status
+    except ElsewhereError:
+        return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -3,8 +3,12 @@
 import torch
 from torch import Tensor
 
+WHOLE = slice(None)
 
-def crop_and_flip(images: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
+
+def crop_and_flip(
+    images: Tensor, generator: torch.Generator, *, flip: bool, part: slice = WHOLE, of: int = 0
+) -> Tensor:
     """Shift each image by up to `size // 8` pixels either way, and mirror it with probability 1/2.
 
     What a shift leaves open is filled by reflection at the border: the same as padding by
@@ -14,6 +18,8 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, *, flip: bool) -> 
         images: uint8 [b, c, size, size].
         generator: on the CPU, so that every device draws the same numbers.
         flip: whether to mirror at all.
+        part: which images of a larger batch these are, so that each is moved as it is there.
+        of: how many that batch has; by default these are all.
 
     Returns:
         A new tensor like `images`.
@@ -25,9 +31,10 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, *, flip: bool) -> 
     """
     b, c, size, _ = images.shape
     pad = size // 8
-    shifts = torch.randint(-pad, pad + 1, (2, b, 1), generator=generator)
-    mirrored = torch.randint(0, 2, (b, 1), generator=generator) if flip else torch.zeros(b, 1)
-    shifts, mirrored = shifts.to(images.device), mirrored.to(images.device).bool()
+    n = of or b
+    shifts = torch.randint(-pad, pad + 1, (2, n, 1), generator=generator)[:, part]
+    mirrored = torch.randint(0, 2, (n, 1), generator=generator) if flip else torch.zeros(n, 1)
+    shifts, mirrored = shifts.to(images.device), mirrored[part].to(images.device).bool()
     along = torch.arange(size, device=images.device)
     rows = _reflected(along + shifts[0], size)
     columns = _reflected(torch.where(mirrored, along.flip(0), along) + shifts[1], size)

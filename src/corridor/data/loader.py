@@ -30,6 +30,8 @@ class Loader:
         drop_last: leave out the last training batch if it is not full.
         channels_last: images in channels_last memory format.
         workers: processes that decode a streaming data set; unused for one in memory.
+        rank: which of several processes this is; each gets its own part of every batch.
+        ranks: how many there are.
 
     Attributes:
         steps_per_epoch: training batches an epoch.
@@ -56,6 +58,8 @@ class Loader:
         drop_last: bool = True,
         channels_last: bool = False,
         workers: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
@@ -68,6 +72,7 @@ class Loader:
         self.seed = seed
         self.augment = augment
         self.workers = workers
+        self.rank, self.ranks = rank, ranks
         full, rest = divmod(images, self.batch_size)
         self.steps_per_epoch = full if drop_last or rest == 0 else full + 1
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -77,6 +82,14 @@ class Loader:
         self._shift = (-mean / std).to(self.device, torch.float32)
         self._train = self._moved(data.train)
         self._test = self._moved(data.test)
+
+    def size(self, index: int) -> int:
+        """Images in training batch `index` of an epoch, those of all ranks."""
+        return min(self.batch_size, len(self._train) - index * self.batch_size)
+
+    def _part(self, count: int) -> slice:
+        """What of a batch of so many is this rank's."""
+        return slice(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
 
     def train(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The training batches of `epoch`, from batch `start` on; earlier ones are not read.
@@ -125,25 +138,38 @@ class Loader:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         for i in range(start, self.steps_per_epoch):
             chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
+            count, part = len(chosen), self._part(len(chosen))
+            chosen = chosen[part]
             images = split.images.index_select(0, chosen)
             if self.augment:
                 draw = generator(self.seed, epoch, i)
-                images = crop_and_flip(images, draw, flip=self.data.flip)
+                images = crop_and_flip(images, draw, flip=self.data.flip, part=part, of=count)
             yield self._normalised(images), split.labels.index_select(0, chosen)
 
     def _test_batches(self, split: TensorSplit, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
-            yield self._normalised(images), labels
+        for positions in self._shared(torch.arange(len(split), device=self.device), size):
+            yield self._normalised(split.images[positions]), split.labels[positions]
+
+    def _shared(self, order: Tensor, size: int) -> list[Tensor]:
+        """This rank's part of an order in batches; as many on every rank, if some are empty."""
+        if self.ranks == 1:
+            return list(order.split(size))
+        longest = -(-len(order) // self.ranks)
+        return list(order[self._part(len(order))].tensor_split(-(-longest // size)))
 
     def _stream(
         self, split: StreamSplit, order: Tensor, size: int, start: int, epoch: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         steps = self.steps_per_epoch if epoch is not None else None
-        positions = [part.tolist() for part in order.split(size)][start:steps]
+        if epoch is None:
+            positions = [batch.tolist() for batch in self._shared(order, size)]
+        else:
+            batches = order.split(size)[start:steps]
+            positions = [batch[self._part(len(batch))].tolist() for batch in batches]
         augment = (self.seed, epoch) if self.augment and epoch is not None else None
-        batches = Batches(split, augment, self.data.flip)
+        source = Batches(split, augment, self.data.flip)
         pin = self.device.type == "cuda"
-        for images, labels in stream(batches, positions, workers=self.workers, pin=pin):
+        for images, labels in stream(source, positions, workers=self.workers, pin=pin):
             images = images.to(self.device, non_blocking=True)
             yield self._normalised(images), labels.to(self.device, non_blocking=True)
 

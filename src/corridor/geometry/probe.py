@@ -33,8 +33,7 @@ class Probe:
             the secant over such a step is measured, too.
         curvature: also find the Hessian's largest eigenvalue, from where it was found before.
         engine: as for `corridor.geometry.jet`.
-        across_ranks: as for `corridor.geometry.jet`; every rank then calls the probe alike, and
-            ``curvature`` is of the rank's own batch.
+        across_ranks: as for `corridor.geometry.jet`; every rank then calls the probe alike.
 
     Attributes:
         history: values by name, a list each, "step" among them.
@@ -113,7 +112,13 @@ class Probe:
         return found
 
     def _curvature(self, closure: Closure, values: dict[str, float]) -> dict[str, float]:
-        top = sharpness(closure, self.params, start=self._top, allow_nonfinite=True)
+        top = sharpness(
+            closure,
+            self.params,
+            start=self._top,
+            across_ranks=self.across_ranks,
+            allow_nonfinite=True,
+        )
         self._top = top.vector if top.products else None
         found = {"sharpness": top.value, "sharpness_residual": top.residual}
         if "secant_step" in values:

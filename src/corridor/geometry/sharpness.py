@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from corridor import _tree
 from corridor._types import Params, Tensors
-from corridor.geometry import _inputs
+from corridor.geometry import _gradient, _inputs
 from corridor.geometry._guard import Closure, Untouched
 from corridor.geometry._tape import Tape
 
@@ -58,6 +58,7 @@ def sharpness(
     start: Tensors | None = None,
     tolerance: float = 1e-2,
     max_products: int = 200,
+    across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Sharpness:
     """The largest eigenvalue of the Hessian, by ARPACK's restarted Lanczos iteration.
@@ -71,6 +72,8 @@ def sharpness(
         start: shaped like the parameters.
         tolerance: on the residual, relative; the error of the eigenvalue is about its square.
         max_products: give up after so many, with what is known then.
+        across_ranks: the loss is the mean over the ranks of the default process group; every rank
+            calls this with a batch of its own, on equal hardware.
         allow_nonfinite: give NaN for a loss that is not finite instead of raising.
 
     Raises:
@@ -91,12 +94,15 @@ def sharpness(
     found = _inputs.parameters(params)
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
-    with Untouched(found) as guard:
+    with Untouched(found, across_ranks=across_ranks) as guard:
         try:
             tape = Tape(guard, closure)
+            if across_ranks:
+                tape.loss, tape.gradient = tape.loss.clone(), [g.clone() for g in tape.gradient]
+                _gradient.average([tape.loss, *tape.gradient])
             if not allow_nonfinite:
                 _inputs.check_finite(tape.loss)
-            return _largest(_Operator(tape), start, tolerance, max_products)
+            return _largest(_Operator(tape, across_ranks), start, tolerance, max_products)
         except RuntimeError as error:
             if guard.closure_failed:
                 raise
@@ -107,14 +113,17 @@ def sharpness(
 class _Operator:
     """The Hessian over the flat vector of all live parameters, as ARPACK sees it: in float64."""
 
-    def __init__(self, tape: Tape) -> None:
-        self.tape, self.products = tape, 0
+    def __init__(self, tape: Tape, across_ranks: bool) -> None:
+        self.tape, self.across_ranks, self.products = tape, across_ranks, 0
         self.live = [p for p in tape.params if p.requires_grad]
         self.size = sum(_tree.as_real(p.detach()).numel() for p in self.live)
 
     def __call__(self, vector: Any) -> Any:
         self.products += 1
-        return self.flat(self.tape.product(self.shaped(vector)))
+        product = self.tape.product(self.shaped(vector))
+        if self.across_ranks:
+            _gradient.average(product)
+        return self.flat(product)
 
     def flat(self, tensors: Tensors) -> Any:
         pairs = zip(tensors, self.tape.params, strict=True)

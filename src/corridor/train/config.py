@@ -9,10 +9,15 @@ from typing import Any, get_args
 
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bfloat16")
+PARALLELS = ("ddp", "fsdp")
+BATCH_NORMS = ("local", "synchronised")
 
 # These change where and how often things are read and written, never a number of the training.
 FREE_ON_RESUME = frozenset(
-    {"data_dir", "workers", "checkpoint_every", "keep", "tensorboard", "probe", "probe_curvature"}
+    {
+        *("data_dir", "workers", "checkpoint_every", "keep", "tensorboard"),
+        *("probe", "probe_curvature", "parallel", "timeout"),
+    }
 )
 # These only move the end of a run, unless the schedule is stretched over it.
 LENGTH = frozenset({"epochs", "steps"})
@@ -98,6 +103,18 @@ class Config:
     compile: bool = _option(False, "Machine", "Compile the network with torch.compile.")
     workers: int = _option(0, "Machine", "Processes that decode images of streamed data sets.")
 
+    parallel: str = _option(
+        "ddp", "Processes", "Under torchrun: ddp, copies of the network, or fsdp, shards of it."
+    )
+    batch_norm: str = _option(
+        "local",
+        "Processes",
+        "Under torchrun: local, over each process's part of a batch, or synchronised, over all.",
+    )
+    timeout: float = _option(
+        300.0, "Processes", "Seconds to wait for another process before giving up."
+    )
+
     eval_every: int = _option(1, "Record", "Epochs between test evaluations; 0: only at the end.")
     checkpoint_every: int = _option(
         0, "Record", "Steps between checkpoints; 0: at the end of every epoch."
@@ -135,6 +152,10 @@ class Config:
             raise ValueError("probe_curvature needs probe, the steps between measurements")
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("parallel", self.parallel, PARALLELS)
+        _one_of("batch_norm", self.batch_norm, BATCH_NORMS)
+        if not 0 < self.timeout < 1e7:
+            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
 

@@ -22,6 +22,8 @@ def environment() -> dict[str, Any]:
     """The machine and the software, as JSON values."""
     import torch
 
+    from corridor._reduce import world_size
+
     cuda = torch.cuda.is_available()
     return {
         "corridor": corridor.__version__,
@@ -31,6 +33,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git_commit": git_commit(),

@@ -70,6 +70,36 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def save_tensors(path: Path, content: Any) -> None:
+    """Write what ``torch.save`` takes, atomically.
+
+    Raises:
+        OSError: If it cannot be written; torch itself hides that behind another error.
+    """
+    import torch
+
+    try:
+        with atomic(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:
+        found = disk_trouble(error)
+        if found is None:
+            raise
+        raise OSError(
+            f"cannot write {path} ({found.strerror}); make room, and go on with --resume"
+        ) from error
+
+
+def disk_trouble(error: BaseException) -> OSError | None:
+    """The system's own error behind another one, if it is there."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found
+        found = found.__cause__ or found.__context__
+    return None
+
+
 def dumps(value: Any, *, indent: int | None = None) -> str:
     """JSON text; numbers that JSON lacks are the strings ``"inf"``, ``"-inf"`` and ``"nan"``.
 

@@ -1,26 +1,41 @@
 """The training loop: when to step, fetch, evaluate, save and stop."""
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from corridor.data.rng import derive
 from corridor.train import checkpoint
 from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
-from corridor.train.files import locked
+from corridor.train.files import dumps, locked, numbers
+from corridor.train.launch import restarted
 from corridor.train.metrics import Step, Watch, fetch
+from corridor.train.processes import Team, joined
 from corridor.train.progress import Reporter, reporter
-from corridor.train.record import Recorder, Summary, open_folder, read_run, write_summary
+from corridor.train.record import (
+    Nobody,
+    Recorder,
+    Summary,
+    open_folder,
+    read_run,
+    write_summary,
+)
 from corridor.train.stop import Interrupted, StopFlag, listening
 
 # Metrics are fetched from the device after so many steps or seconds, whichever comes first.
 FLUSH_STEPS = 100
 FLUSH_SECONDS = 0.5
+
+# Options that may differ by host.
+BY_HOST = ("data_dir", "workers")
 
 
 def train(
@@ -33,7 +48,9 @@ def train(
     """Train a network as a config says and write all about it to a folder.
 
     On a CPU the same config and number of threads give the same numbers to the last bit, whether
-    or not the run was stopped, or killed, and resumed on the way.
+    or not the run was stopped, or killed, and resumed on the way. In processes launched by
+    torchrun, or inside an initialised process group, each process calls this alike: they share
+    every batch, and rank 0 writes.
 
     Args:
         config: What to train and how.
@@ -42,7 +59,8 @@ def train(
             run, begin one. A run that has ended is not run again. ``epochs`` and ``steps`` may
             have grown if the schedule is constant, and options that change no number
             (``data_dir``, ``workers``, ``checkpoint_every``, ``keep``, ``tensorboard``,
-            ``probe``) may differ; anything else must be the same.
+            ``probe``, ``parallel``, ``timeout``) may differ, and so may the number of processes;
+            anything else must be the same. A process restarted by torchrun resumes in any case.
         progress: Show progress on stderr, or to a reporter of your own.
 
     Returns:
@@ -51,6 +69,8 @@ def train(
     Raises:
         ValueError: If the config asks for something impossible, or the folder holds other things.
         OSError: If data cannot be read or the folder cannot be written.
+        ConnectionError: If another process was lost; the message names it.
+        ElsewhereError: If another process failed, which says why.
         Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved.
 
     Example:
@@ -60,16 +80,39 @@ def train(
         >>> train(config, folder, progress=False).steps
         2
     """
-    out = Path(out)
-    device = _device(config.device)
-    ended = open_folder(out, config, resume=resume)
+    with joined(config.device, config.timeout) as team:
+        return _train(config, Path(out), team, resume or restarted(), progress)
+
+
+def _train(
+    config: Config,
+    out: Path,
+    team: Team,
+    resume: bool,
+    progress: bool | Reporter,
+) -> Summary:
+    options = config.to_dict().items()
+    team.check_alike({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
+    ended = team.together(lambda: open_folder(out, config, resume=resume) if team.first else None)
+    ended = told(team, ended)
     if ended is not None:
         return ended
-    with locked(out), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    device = team.device
+    devices = [device] if device.type == "cuda" else []
+    with _held(out, team), torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        engine = Engine(config, device)
+        engine = Engine(config, device, team)
         with listening() as flag:
-            return Loop(engine, out, reporter(progress), flag, resume=resume).run()
+            show = reporter(progress if team.first else False)
+            return Loop(engine, out, show, flag, resume=resume).run()
+
+
+@contextmanager
+def _held(out: Path, team: Team) -> Iterator[None]:
+    """The run folder, kept by the rank that writes."""
+    with ExitStack() as stack:
+        team.together(lambda: stack.enter_context(locked(out)) if team.first else None)
+        yield
 
 
 class Loop:
@@ -87,29 +130,35 @@ class Loop:
         self, engine: Engine, out: Path, show: Reporter, flag: StopFlag, *, resume: bool
     ) -> None:
         self.engine, self.out, self.show, self.flag = engine, out, show, flag
-        self.config = engine.config
+        self.config, self.team = engine.config, engine.team
         self.position = Position()
         self.pending: list[Step] = []
-        saved = checkpoint.load(out) if resume else None
+        saved = checkpoint.load(out, self.team, engine.likeness()) if resume else None
         if saved is not None:
             engine.load_state_dict(saved["states"])
             self.position = saved["position"]
-            checkpoint.restore_random(saved["random"])
+            seed = derive(self.config.seed, self.position.step)
+            checkpoint.restore_random(saved["random"], self.team, seed)
         if self.position.step > engine.total:
             raise ValueError(
                 f"the run in {out} has made {self.position.step} steps already, "
                 f"more than the {engine.total} asked for"
             )
         self.watch = Watch(engine.takes_loss, engine.skipped(), self.position.skips_in_row)
-        self.recorder = Recorder(out, self.config, self.position.step)
+        self.saver = checkpoint.Saver(out, self.team, self.config.keep)
+        self.recorder = self.team.together(self._recorder)
+
+    def _recorder(self) -> Recorder | Nobody:
+        first = self.team.first
+        return Recorder(self.out, self.config, self.position.step) if first else Nobody()
 
     def run(self) -> Summary:
         """Train to the end, or until the run diverged or a signal came."""
         config = self.config
         title = f"{config.data} {config.model} {config.optimizer}"
         self.show.start(title, self.position.step, self.engine.total)
-        self.fetched = perf_counter()
-        self.started = self.fetched - self.position.seconds
+        self.rhythm = Rhythm(self.team, self.position.step)
+        self.started = perf_counter() - self.position.seconds
         try:
             return self._end(self._train())
         finally:
@@ -132,11 +181,13 @@ class Loop:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         position = self.position
+        count = self.engine.loader.size(position.batch)
+        self.team.doing = f"step {position.step + 1}"
         with self._untimed():
-            geometry = self.engine.measure(images, labels, position.step)
-        numbers = self.engine.step(images, labels)
+            geometry = self.engine.measure(images, labels, position.step, count)
+        numbers = self.engine.step(images, labels, count)
         position.step += 1
-        position.images += len(labels)
+        position.images += count
         position.seconds = perf_counter() - self.started
         begin = (position.step, position.epoch, position.seconds)
         self.pending.append(Step(*begin, *numbers, geometry))
@@ -147,15 +198,15 @@ class Loop:
     def _after_step(self) -> str:
         """Fetch, evaluate and save where it is due; returns why the run diverged, or nothing."""
         config, position = self.config, self.position
-        stop = bool(self.flag.number)  # asked once: what stops the run must have saved it, too
+        # Asked once: what stops the run must have saved it, too.
+        stop, late = self.rhythm.after(position.step, self.flag.number)
         last = position.step == self.engine.total
         epoch_ended = position.batch == 0
         evaluate = last or (
             epoch_ended and config.eval_every > 0 and position.epoch % config.eval_every == 0
         )
         every = config.checkpoint_every
-        save = last or stop or (position.step % every == 0 if every else epoch_ended)
-        late = perf_counter() - self.fetched > FLUSH_SECONDS
+        save = last or stop > 0 or (position.step % every == 0 if every else epoch_ended)
         if evaluate or save or late or len(self.pending) >= FLUSH_STEPS:
             message = self._flush()
             if message:
@@ -168,18 +219,19 @@ class Loop:
                 if save:
                     self._save()
         if stop and not last:
+            self.saver.wait()
             raise Interrupted(
                 f"stopped at step {position.step} of {self.engine.total}, "
                 f"saved in {self.out}; go on with --resume",
-                self.flag.number,
+                stop,
             )
         return ""
 
     def _flush(self) -> str:
         """Write what is pending; returns why the run diverged, or nothing."""
-        lines = fetch(self.pending)
+        lines = fetch(self.pending, self._mean)
         self.pending = []
-        self.fetched = perf_counter()
+        self.rhythm.flushed()
         bad = self.watch.diverged(lines)
         self.position.skips_in_row = self.watch.in_row
         if bad is not None:  # what came after it would depend on when this was noticed
@@ -194,6 +246,10 @@ class Loop:
             return ""
         what = "too many skipped steps in a row" if self.engine.takes_loss else "not finite"
         return f"loss or gradient: {what} at step {self.position.step}"
+
+    def _mean(self, losses: Tensor) -> Tensor:
+        team = self.team
+        return losses if team.world == 1 else team.total(losses.double()) / team.world
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
@@ -217,13 +273,21 @@ class Loop:
         return accuracy
 
     def _save(self) -> None:
-        self.recorder.sync()  # no checkpoint may be ahead of its metrics
-        checkpoint.save(self.out, self.position, self.engine.state_dict(), keep=self.config.keep)
+        # No checkpoint may be ahead of its metrics.
+        self.team.together(self.recorder.sync)
+        self.saver.save(self.position, self.engine.state_dict())
 
     def _end(self, message: str) -> Summary:
         """The summary, read off the record, written and returned."""
+        self.saver.wait()
         if not message and not self.engine.finite():
             message = "the parameters are not finite"
+        summary = self.team.together(lambda: self._summary(message) if self.team.first else None)
+        found = told(self.team, summary)
+        assert found is not None
+        return found
+
+    def _summary(self, message: str) -> Summary:
         record, position = read_run(self.out), self.position
         losses = [line["loss"] for line in record.steps[-self.engine.loader.steps_per_epoch :]]
         accuracies = [line["test_accuracy"] for line in record.evaluations]
@@ -246,14 +310,42 @@ class Loop:
         return summary
 
 
-def _device(name: str) -> torch.device:
-    """The device of a config, auto being the GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {name} is not there: torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use cpu or auto"
-        )
-    return device
+def told(team: Team, summary: Summary | None) -> Summary | None:
+    """The summary that rank 0 has, on all ranks."""
+    if team.world == 1:
+        return summary
+    text = team.gather(None if summary is None else dumps(asdict(summary)))[0]
+    return None if text is None else Summary(**numbers(json.loads(text)))
+
+
+class Rhythm:
+    """When ranks look up from their work: at the same steps, so that they record and stop alike.
+
+    A process alone looks after every step. Of several, rank 0 says at each look how many steps make
+    about `FLUSH_SECONDS`, and the reduction that tells the others carries the signals, too.
+    """
+
+    def __init__(self, team: Team, step: int) -> None:
+        self.team, self.last, self.next = team, step, step + 1
+        self.flushed()
+
+    def flushed(self) -> None:
+        """What was pending has just been written."""
+        self.fetched = perf_counter()
+
+    def after(self, step: int, number: int) -> tuple[int, bool]:
+        """The signal that came to any rank, 0 for none, and whether it is time to write.
+
+        Args:
+            step: Steps made.
+            number: The signal that came here.
+        """
+        if self.team.world == 1:
+            return number, perf_counter() - self.fetched > FLUSH_SECONDS
+        if step < self.next:
+            return 0, False
+        pace = (perf_counter() - self.fetched) / (step - self.last)
+        ahead = min(max(int(FLUSH_SECONDS / max(pace, 1e-9)), 1), FLUSH_STEPS)
+        number, ahead = self.team.largest(number, ahead if self.team.first else 0)
+        self.last, self.next = step, step + ahead
+        return number, True

@@ -15,7 +15,10 @@ KNOWN = frozenset({"step", "loss", "grad_norm"})
 
 
 def make(
-    parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, config: Config
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    across_ranks: bool = False,
 ) -> Probe | None:
     """The probe a config asks for; None if it asks for none."""
     if not config.probe:
@@ -26,6 +29,7 @@ def make(
         f_star=config.f_star,
         step=next_step(optimizer),
         curvature=config.probe_curvature,
+        across_ranks=across_ranks,
     )
 
 

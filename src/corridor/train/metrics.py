@@ -1,7 +1,7 @@
 """Step metrics kept on the device and fetched in bulk, so that no step waits for the host."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,14 @@ class Step:
     geometry: Mapping[str, float] = field(default_factory=dict)
 
 
-def fetch(steps: list[Step]) -> list[dict[str, Any]]:
+def fetch(
+    steps: list[Step], mean: Callable[[Tensor], Tensor] = lambda losses: losses
+) -> list[dict[str, Any]]:
     """The metrics lines of some steps; one wait for the device in all for each column.
+
+    Args:
+        steps: What is to be fetched.
+        mean: Averages losses, [n], over ranks.
 
     >>> one = Step(1, 0, 0.5, torch.tensor(2.0), torch.tensor(3.0), 0.1, 0)
     >>> fetch([one])[0]["grad_norm"]
@@ -36,7 +42,7 @@ def fetch(steps: list[Step]) -> list[dict[str, Any]]:
     if not steps:
         return []
     columns = zip(
-        torch.stack([s.loss for s in steps]).tolist(),
+        mean(torch.stack([s.loss for s in steps])).tolist(),
         _column([s.effective_lr for s in steps]),
         torch.stack([s.grad_norm for s in steps]).tolist(),
         _column([s.skipped for s in steps]),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from corridor._reduce import is_sharded
 from corridor.optim import (
     CLR,
     NGN,
@@ -71,9 +72,10 @@ class Row:
 
 
 def _fast(parameters: Sequence[Tensor]) -> dict[str, Any]:
-    """The quickest implementation that is right: fused CPU kernels round bf16 and fp16 badly."""
+    """The quickest that is right: fused kernels know no shards, and round bf16 badly on CPUs."""
     fused = all(
         p.is_floating_point()
+        and not is_sharded(p)
         and (p.device.type == "cuda" or p.dtype in (torch.float32, torch.float64))
         for p in parameters
     )

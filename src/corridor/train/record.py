@@ -261,6 +261,19 @@ class Recorder:
             self._board.close()
 
 
+class Nobody:
+    """Writes nothing, as ranks other than the first."""
+
+    def write(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _split(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return (
         [line for line in lines if "loss" in line],

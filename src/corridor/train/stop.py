@@ -19,6 +19,10 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+class ElsewhereError(Exception):
+    """Another process of this run failed; it tells why, and this one ends in silence."""
+
+
 class StopFlag:
     """Whether a signal came.
 
@@ -29,8 +33,8 @@ class StopFlag:
     number = 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal; a second Ctrl-C does not wait."""
-        if self.number:
+        """Note the signal; a second Ctrl-C does not wait, and SIGTERM may come twice."""
+        if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
 

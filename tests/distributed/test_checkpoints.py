@@ -1,0 +1,141 @@
+"""Checkpoints that several processes write together."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import torch
+from tests.distributed import trained
+from tests.distributed.ranks import Ranks
+from tests.distributed.trained import HERE, final, largest_difference
+
+from corridor import CLR
+from corridor.cli import main
+from corridor.train import checkpoint
+
+OPTIONS = {"model": f"{HERE}:smooth", "momentum": 0.9, "batch_size": 240, "epochs": 3}
+
+
+@pytest.fixture
+def run(ranks: Ranks, tmp_path):
+    """A finished FSDP run of three epochs on two ranks, the last two checkpoints kept."""
+    ranks.run(2, trained.run, {**OPTIONS, "parallel": "fsdp"}, str(tmp_path))
+    return tmp_path
+
+
+def test_only_the_last_are_kept_and_nothing_is_left_aside(run):
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["step-000000010", "step-000000015"]
+    files = sorted(p.name for p in checkpoint.paths(run)[-1].iterdir())
+    assert files == [".metadata", "__0_0.distcp", "__1_0.distcp", "manifest.json", "plain.pt"]
+
+
+def damage(path, how: str) -> None:
+    if how == "half a file":
+        file = path / "__1_0.distcp"
+        file.write_bytes(file.read_bytes()[:-50])
+    elif how == "one bit":
+        file = path / "__0_0.distcp"
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif how == "no file":
+        (path / "plain.pt").unlink()
+    else:
+        (path / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize("how", ["half a file", "one bit", "no file", "no manifest"])
+def test_a_damaged_one_is_passed_over_with_a_warning(run, how: str):
+    damage(checkpoint.paths(run)[-1], how)
+    with pytest.warns(UserWarning, match=r"step-000000015 is damaged .*taking the one before"):
+        saved = checkpoint.load(run)
+    assert saved is not None
+    assert saved["position"].step == 10
+
+
+def test_a_run_goes_on_from_the_one_before_a_damaged_one(ranks: Ranks, run):
+    right = final(run)
+    damage(checkpoint.paths(run)[-1], "one bit")
+    (run / "summary.json").unlink()
+    (run / "checkpoints" / ".step-000000020.tmp").mkdir()  # left by a process killed while writing
+    ranks.run(3, trained.run, OPTIONS, str(run), True)
+    found = final(run)
+    for key, value in right.items():
+        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-4), key
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("name", [".metadata", "plain.pt"])
+def test_loading_runs_no_code_even_if_the_sums_are_right(run, name: str):
+    path = checkpoint.paths(run)[-1]
+    trap = run / "ran"
+    if name == ".metadata":
+        (path / name).write_bytes(pickle.dumps(Evil(trap)))
+    else:
+        torch.save(Evil(trap), path / name)
+    from corridor.train import sharded
+
+    sums = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**sums, name: sharded._sum(path / name)}))
+    sharded.check(path)
+    with pytest.raises(ValueError, match="is damaged"):
+        checkpoint.read(path)
+    assert not trap.exists()
+
+
+def test_what_is_saved_is_what_was_there_when_it_was_asked_for(ranks: Ranks, tmp_path):
+    """The training goes on while it is written."""
+    for ones in ranks.run(2, trained.saved_then_changed, str(tmp_path)):
+        assert ones
+    saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert torch.equal(saved["states"]["whole"], torch.ones(50_000))
+    assert torch.equal(saved["states"]["sharded"], torch.ones(101))
+
+
+def test_dropout_goes_on_as_it_would_have(ranks: Ranks, tmp_path):
+    """Each rank has random numbers of its own, and gets them back."""
+    noisy = {**OPTIONS, "model": "tests.train.small_networks:noisy"}
+    ranks.run(2, trained.run, noisy, str(tmp_path / "whole"))
+    for epochs in (1, 3):
+        ranks.run(2, trained.run, {**noisy, "epochs": epochs}, str(tmp_path / "parts"), True)
+    assert largest_difference(tmp_path / "whole", tmp_path / "parts")[0] == 0.0
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_full_disk_is_one_line_from_one_rank(ranks: Ranks, tmp_path, world: int):
+    found = ranks.run(world, trained.run_on_a_full_disk, {**OPTIONS, "parallel": "fsdp"}, tmp_path)
+    told = [text for kind, text in found if kind == "OSError"]
+    assert len(told) == 1
+    assert "File too large" in told[0]
+    assert "\n" not in told[0]
+    assert [kind for kind, _ in found].count("ElsewhereError") == world - 1
+    assert [p.name for p in checkpoint.paths(tmp_path)] == []
+
+
+@pytest.mark.parametrize("how", ["fsdp", "one process"])
+def test_export_writes_one_plain_file(ranks: Ranks, tmp_path, capsys, how: str):
+    world = 2 if how == "fsdp" else 1
+    ranks.run(world, trained.run, {**OPTIONS, "parallel": "fsdp", "epochs": 1}, str(tmp_path))
+    target = tmp_path / "out.pt"
+    assert main(["export", str(tmp_path), str(target)]) == 0
+    content = torch.load(target, weights_only=True)
+    assert {type(v) for v in content["model"].values()} == {torch.Tensor}
+    model = trained.smooth(10)
+    model.load_state_dict(content["model"])
+    opt = CLR(model.parameters(), momentum=0.9)
+    opt.load_state_dict(content["optimizer"])
+    assert (content["step"], content["epoch"], content["config"]["momentum"]) == (5, 1, 0.9)
+    assert main(["export", str(tmp_path / "nothing"), str(target)]) == 2
+    assert "no run in" in capsys.readouterr().err
