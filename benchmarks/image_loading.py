@@ -5,14 +5,13 @@
 Rows: a bare PIL loop (open, decode, to one array); the same through torch's DataLoader and its
 default collation; `corridor.data.Loader`, whose batches are float32 and normalised, without and
 with random crops and mirror images. All over the same files, by CPU time of this process and its
-workers, in random order within a round. ``queue`` is `Loader` without decoding: what the process
-that trains has to do for each image.
+workers, in random order within a round. A worker's part is what must be done on cores when
+batches are normalised on a GPU: decode, crop, scale, mirror, into the bytes of a batch.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import os
 import random
@@ -30,6 +29,7 @@ from corridor.data import Data, Loader, StreamSplit
 from corridor.data.imagefolder import folder_source
 from corridor.data.parquet import parquet_source
 from corridor.data.source import Rows
+from corridor.data.stream import Batches
 
 SIZE, BATCH, CLASSES = 224, 128, 4
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -90,25 +90,6 @@ class Plain(Dataset):
         return torch.from_numpy(image.copy()).permute(2, 0, 1), int(self.rows.labels[i])
 
 
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """Rows that need no decoding."""
-
-    image: Image.Image
-    labels: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def open(self, i: int) -> Image.Image:
-        """The same image for all."""
-        return self.image
-
-    def where(self, i: int) -> str:
-        """Its number."""
-        return str(i)
-
-
 def bare(rows: Rows) -> None:
     for i in range(len(rows)):
         np.asarray(rows.open(i).convert("RGB"))
@@ -123,6 +104,13 @@ def ours(rows: Rows, workers: int, augment: bool) -> None:
     options = {"batch_size": BATCH, "device": "cpu", "augment": augment, "workers": workers}
     for _ in Loader(as_data(rows), **options).train(0):
         pass
+
+
+def decoded(rows: Rows, augment: bool) -> None:
+    """What workers do, without the way to the trainer and its normalisation."""
+    batches = Batches(as_data(rows).train, (0, 0) if augment else None, flip=True)
+    for start in range(0, len(rows) - BATCH + 1, BATCH):
+        batches.read(range(start, start + BATCH))
 
 
 def cpu_seconds() -> float:
@@ -143,8 +131,6 @@ def main() -> None:
         size = make(folder, options.images)
         folders = folder_source(folder / "folders", "made").read().train
         table = parquet_source(folder / "parquet", "made").read().train
-        flat = Image.new("RGB", (SIZE, SIZE))
-        ready = Ready(flat, torch.arange(options.images) % CLASSES)
         calls = {
             "bare PIL loop": lambda: bare(folders),
             "torch DataLoader, 0 workers": lambda: torchs(folders, 0),
@@ -154,7 +140,9 @@ def main() -> None:
             "Loader, parquet, 2 workers": lambda: ours(table, 2, False),
             "Loader, folders, 2 workers, augmented": lambda: ours(folders, 2, True),
             "Loader, parquet, 2 workers, augmented": lambda: ours(table, 2, True),
-            "queue: Loader without decoding": lambda: ours(ready, 0, False),
+            "a worker's part, folders": lambda: decoded(folders, False),
+            "a worker's part, folders, augmented": lambda: decoded(folders, True),
+            "a worker's part, parquet, augmented": lambda: decoded(table, True),
         }
         taken: dict[str, list[float]] = {name: [] for name in calls}
         shuffler = random.Random(0)

@@ -4,7 +4,8 @@
 
 Every way starts in a fresh process and is timed from its start to its end, imports included.
 ``serial`` calls `train` in a loop; ``pool 1`` and ``pool 2`` are `sweep` with so many processes.
-Wall time, since that is what a sweep is to save: leave the machine alone meanwhile.
+Wall time, since that is what a sweep is to save: leave the machine alone meanwhile. CPU time of
+all processes beside it: two processes that do w times the work of one can be 2 / w as fast.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 
 from common import write_results
 
@@ -48,16 +51,22 @@ if __name__ == "__main__":
 """
 
 
-def seconds(steps: int, way: str) -> float:
-    """Wall time of one sweep."""
+def seconds(steps: int, way: str) -> tuple[float, float]:
+    """Wall time of one sweep, and CPU time of all its processes."""
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/program.py"
         with open(program, "w") as file:
             file.write(PROGRAM)
         command = [sys.executable, program, str(steps), way, f"{folder}/out"]
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        return time.perf_counter() - begin
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return time.perf_counter() - begin, cpu
+
+
+def middle(ratios: Iterable[float]) -> float:
+    return round(statistics.median(ratios), 2)
 
 
 def main() -> None:
@@ -70,24 +79,26 @@ def main() -> None:
     shuffler = random.Random(0)
     rows = []
     for steps in options.steps:
-        taken: dict[str, list[float]] = {way: [] for way in ways}
+        taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for way in shuffler.sample(ways, len(ways)):
                 taken[way].append(seconds(steps, way))
         base = taken["serial"]
         for way in ways:
-            ratios = [a / b for a, b in zip(base, taken[way], strict=True)]
+            pairs = list(zip(base, taken[way], strict=True))
             row = {
                 "runs": RUNS,
                 "steps": steps,
                 "way": way,
-                "seconds": [round(s, 2) for s in taken[way]],
-                "times_as_fast_as_serial": round(statistics.median(ratios), 2),
+                "wall_seconds": [round(wall, 2) for wall, _ in taken[way]],
+                "cpu_seconds": [round(cpu, 2) for _, cpu in taken[way]],
+                "times_as_fast_as_serial": middle(a[0] / b[0] for a, b in pairs),
+                "cpu_of_serial": middle(b[1] / a[1] for a, b in pairs),
             }
             rows.append(row)
+            fast, work = row["times_as_fast_as_serial"], row["cpu_of_serial"]
             print(
-                f"{RUNS} runs of {steps} steps, {way:7s} {row['seconds']} s  "
-                f"{row['times_as_fast_as_serial']:.2f} x serial"
+                f"{steps} steps, {way:7s} {fast:.2f} x as fast, {work:.2f} x the work", flush=True
             )
     write_results("sweep_speed", {"rounds": options.rounds, "rows": rows})
 
