@@ -1,10 +1,12 @@
 # pyright: reportAttributeAccessIssue=false
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from corridor.data import Data, Loader, StreamSplit, load
+from corridor.data import Data, Loader, StreamSplit, load, stream
 from corridor.data.source import ArrayRows
 
 SIZE = 8
@@ -46,6 +48,26 @@ def test_workers_change_nothing(data, augment):
     there = Loader(data, workers=2, **options)
     assert equal(list(here.train(1)), list(there.train(1)))
     assert equal(list(here.test(2)), list(there.test(2)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_share_out_a_batch_in_pieces(data, monkeypatch, workers):
+    options = {"batch_size": 8, "device": "cpu", "augment": True, "drop_last": False}
+    whole = list(Loader(data, **options).train(1))
+    monkeypatch.setattr(stream, "PIECE", 3)  # 8 = 3 + 3 + 2, and the last batch is 3
+    shared = Loader(data, workers=workers, **options)
+    assert equal(list(shared.train(1)), whole)
+    assert equal(list(shared.train(1, 1)), whole[1:])
+
+
+def test_the_end_of_a_long_epoch_reads_its_own_images_alone(data):
+    many = dataclasses.replace(data.train, indices=torch.arange(20).repeat(5000))
+    options = {"batch_size": 16, "device": "cpu"}
+    long = dataclasses.replace(data, train=many)
+    last = Loader(long, **options).steps_per_epoch - 1
+    here = list(Loader(long, **options).train(3, last))
+    assert len(opened) == 16
+    assert equal(here, list(Loader(long, workers=2, **options).train(3, last)))
 
 
 @pytest.mark.parametrize("augment", [False, True])

@@ -82,7 +82,9 @@ class Workers:
 
             return connect(self.address, gpus_per_run=self.gpus_per_run, retries=self.retries)
         if self.engine == "batched":
-            raise NotImplementedError
+            from corridor.train.batched import engine
+
+            return engine
         from corridor.train.pool import pool
 
         return pool(self.processes or usable_cores())

@@ -1,0 +1,172 @@
+"""Images a second and core: 224 x 224 JPEGs from folders and parquet, decoded, batched, normalised.
+
+    python benchmarks/image_loading.py [--images 1024] [--rounds 5]
+
+Rows: a bare PIL loop (open, decode, to one array); the same through torch's DataLoader and its
+default collation; `corridor.data.Loader`, whose batches are float32 and normalised, without and
+with random crops and mirror images. All over the same files, by CPU time of this process and its
+workers, in random order within a round. A worker's part is what must be done on cores when
+batches are normalised on a GPU: decode, crop, scale, mirror, into the bytes of a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import random
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import write_results
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from corridor.data import Data, Loader, StreamSplit
+from corridor.data.imagefolder import folder_source
+from corridor.data.parquet import parquet_source
+from corridor.data.source import Rows
+from corridor.data.stream import Batches
+
+SIZE, BATCH, CLASSES = 224, 128, 4
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def picture(index: int) -> bytes:
+    """A JPEG of smooth shapes and some grain, about as large as ImageNet's at that size."""
+    draw = np.random.default_rng(index)
+    coarse = Image.fromarray(draw.integers(0, 256, (14, 14, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.int16)
+    grain = draw.normal(0.0, 12.0, (SIZE, SIZE, 1))
+    pixels = np.clip(smooth + grain, 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def make(folder: Path, images: int) -> int:
+    """Write the images as folders and as parquet; returns their mean size in bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = [picture(index) for index in range(images)]
+    for split in ("train", "val"):
+        for label in range(CLASSES):
+            (folder / "folders" / split / str(label)).mkdir(parents=True)
+    for index, jpeg in enumerate(content):
+        (folder / "folders/train" / str(index % CLASSES) / f"{index:06d}.jpg").write_bytes(jpeg)
+    for label in range(CLASSES):
+        (folder / "folders/val" / str(label) / "0.jpg").write_bytes(content[label])
+    (folder / "parquet").mkdir()
+    for split, part in (("train", content), ("test", content[:CLASSES])):
+        labels = [index % CLASSES for index in range(len(part))]
+        cells = [{"bytes": jpeg, "path": None} for jpeg in part]
+        table = pa.table({"image": cells, "label": labels})
+        pq.write_table(table, folder / "parquet" / f"{split}-0.parquet", row_group_size=100)
+    return sum(map(len, content)) // images
+
+
+def as_data(rows: Rows) -> Data:
+    """A streaming data set, whatever its size."""
+    split = StreamSplit(rows, torch.arange(len(rows)), 3, SIZE)
+    names = tuple(map(str, range(CLASSES)))
+    return Data("made", "Made", split, split, names, 3, SIZE, MEAN, STD)
+
+
+class Plain(Dataset):
+    """What one would write by hand."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int):
+        image = np.asarray(self.rows.open(i).convert("RGB"))
+        return torch.from_numpy(image.copy()).permute(2, 0, 1), int(self.rows.labels[i])
+
+
+def bare(rows: Rows) -> None:
+    for i in range(len(rows)):
+        np.asarray(rows.open(i).convert("RGB"))
+
+
+def torchs(rows: Rows, workers: int) -> None:
+    for _ in DataLoader(Plain(rows), batch_size=BATCH, shuffle=True, num_workers=workers):
+        pass
+
+
+def ours(rows: Rows, workers: int, augment: bool) -> None:
+    options = {"batch_size": BATCH, "device": "cpu", "augment": augment, "workers": workers}
+    for _ in Loader(as_data(rows), **options).train(0):
+        pass
+
+
+def decoded(rows: Rows, augment: bool) -> None:
+    """What workers do, without the way to the trainer and its normalisation."""
+    batches = Batches(as_data(rows).train, (0, 0) if augment else None, flip=True)
+    for start in range(0, len(rows) - BATCH + 1, BATCH):
+        batches.read(range(start, start + BATCH))
+
+
+def cpu_seconds() -> float:
+    """Of this process and the workers that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["HF_DATASETS_CACHE"] = f"{place}/cache"
+        folder = Path(place)
+        size = make(folder, options.images)
+        folders = folder_source(folder / "folders", "made").read().train
+        table = parquet_source(folder / "parquet", "made").read().train
+        calls = {
+            "bare PIL loop": lambda: bare(folders),
+            "torch DataLoader, 0 workers": lambda: torchs(folders, 0),
+            "torch DataLoader, 2 workers": lambda: torchs(folders, 2),
+            "Loader, folders, 0 workers": lambda: ours(folders, 0, False),
+            "Loader, folders, 2 workers": lambda: ours(folders, 2, False),
+            "Loader, parquet, 2 workers": lambda: ours(table, 2, False),
+            "Loader, folders, 2 workers, augmented": lambda: ours(folders, 2, True),
+            "Loader, parquet, 2 workers, augmented": lambda: ours(table, 2, True),
+            "a worker's part, folders": lambda: decoded(folders, False),
+            "a worker's part, folders, augmented": lambda: decoded(folders, True),
+            "a worker's part, parquet, augmented": lambda: decoded(table, True),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in calls}
+        shuffler = random.Random(0)
+        for index in range(options.rounds + 1):
+            for name in shuffler.sample(list(calls), len(calls)):
+                begin = cpu_seconds()
+                calls[name]()
+                if index:
+                    taken[name].append(cpu_seconds() - begin)
+    rows = []
+    for name, seconds in taken.items():
+        base = taken["bare PIL loop"]
+        ratios = [a / b for a, b in zip(base, seconds, strict=True)]
+        speed = options.images / statistics.median(seconds)
+        row = {
+            "case": name,
+            "images_per_core_second": round(speed),
+            "of_the_bare_loop": round(statistics.median(ratios), 3),
+        }
+        rows.append(row)
+        print(f"{name:38s} {speed:6.0f} images / core second  {row['of_the_bare_loop']:.2f}")
+    results = {"images": options.images, "bytes_per_image": size, "batch": BATCH}
+    write_results("image_loading", {**results, "rounds": options.rounds, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

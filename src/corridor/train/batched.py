@@ -1,0 +1,400 @@
+"""Many runs of one small network as one batched program, each with a run folder of its own."""
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corridor.train import checkpoint
+from corridor.train.batch_program import RULES, Numbers, Program
+from corridor.train.checkpoint import Position
+from corridor.train.config import FREE_ON_RESUME, Config
+from corridor.train.engine import Engine
+from corridor.train.files import locked
+from corridor.train.jobs import Event, Job, reason
+from corridor.train.loop import FLUSH_STEPS, _device
+from corridor.train.metrics import Watch
+from corridor.train.record import Recorder, Summary, open_folder, read_run, write_summary
+from corridor.train.stop import Interrupted, StopFlag, listening
+
+# Options in which the runs of one program may differ.
+OWN = frozenset({"seed", "optimizer", "lr", "momentum", "weight_decay", "f_star", "scale"})
+# Options that one program has at one value only, or not at all.
+FIXED = {
+    "accumulate": 1,
+    "precision": "float32",
+    "compile": False,
+    "channels_last": False,
+    "tensorboard": False,
+    "probe": 0,
+}
+# All runs are saved not more often than this, in seconds.
+SAVE_SECONDS = 60.0
+
+Report = Callable[[int, float], None]
+Running = Generator[tuple[int, float], None, list[Summary]]
+
+
+def train_batched(
+    configs: Sequence[Config],
+    folders: Sequence[str | Path],
+    *,
+    report: Report = lambda index, fraction: None,
+) -> list[Summary]:
+    """Train runs that differ in seed and step-size rule only, all in one program.
+
+    Their parameters are stacked, and a step is one pass of `torch.func.vmap` over the stack. The
+    numbers are those of ``train`` to rounding, the folders the same; a run that diverges ends, and
+    leaves the others as they are. It pays where a network is so small that the work around its
+    arithmetic takes most of the time.
+
+    Args:
+        configs: Equal but for seed, optimizer (clr, sps-safe, sgd), lr, momentum (sgd),
+            weight_decay, f_star and scale.
+        folders: A run folder each; a run found there goes on, if all found stand at one step.
+        report: Told the index of a run and the fraction that is done.
+
+    Returns:
+        How each run ended, as in its summary.json.
+
+    Raises:
+        ValueError: The configs do not go into one program, or a folder holds other things.
+        OSError: Data cannot be read or a folder cannot be written.
+        Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved.
+
+    Example:
+        >>> import tempfile
+        >>> few = {"data": "digits", "model": "mlp", "width": 8, "batch_size": 256, "steps": 2}
+        >>> configs = [Config(**few, seed=0), Config(**few, optimizer="sgd", lr=0.1)]
+        >>> folders = [tempfile.mkdtemp() for _ in configs]
+        >>> [summary.status for summary in train_batched(configs, folders)]
+        ['finished', 'finished']
+    """
+    if not configs or len(configs) != len(folders):
+        raise ValueError(
+            f"expected as many folders as configs, at least 1, got {len(configs)} configs and "
+            f"{len(folders)} folders"
+        )
+    for config in configs:
+        check(config)
+    odd = next((c for c in configs if program_key(c) != program_key(configs[0])), None)
+    if odd is not None:
+        one, other = asdict(configs[0]), asdict(odd)
+        names = [n for n in one if n not in OWN | FREE_ON_RESUME and one[n] != other[n]]
+        raise ValueError(
+            f"the configs differ in {', '.join(names)}; one batched program takes "
+            f"runs that differ in {', '.join(sorted(OWN))} only"
+        )
+    running = _running(configs, [Path(folder) for folder in folders])
+    while True:
+        try:
+            report(*next(running))
+        except StopIteration as end:
+            return end.value
+
+
+def _running(
+    configs: Sequence[Config], folders: list[Path]
+) -> Generator[tuple[int, float], None, list[Summary]]:
+    """Train; yields how far which run is, and returns the summaries."""
+    for folder, config in zip(folders, configs, strict=True):
+        open_folder(folder, config, resume=True)
+    device = _device(configs[0].device)
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(locked(folder))
+        stack.enter_context(torch.random.fork_rng())
+        flag = stack.enter_context(listening())
+        return (yield from _Batch(configs, folders, device, flag).run())
+
+
+def engine(jobs: Sequence[Job]) -> Iterator[Event]:
+    """An engine for sweeps: the jobs, program by program, in this process.
+
+    Raises:
+        ValueError: A config does not go into a batched program; nothing has been run then.
+    """
+    groups: dict[Any, list[int]] = {}
+    for index, job in enumerate(jobs):
+        check(job.config)
+        saved = checkpoint.load(job.folder)
+        step = 0 if saved is None else saved["position"].step
+        groups.setdefault((program_key(job.config), step), []).append(index)
+    return _events(jobs, list(groups.values()))
+
+
+def _events(jobs: Sequence[Job], groups: list[list[int]]) -> Iterator[Event]:
+    for group in groups:
+        running = _running([jobs[i].config for i in group], [jobs[i].folder for i in group])
+        try:
+            yield from (Event("progress", group[i], fraction) for i, fraction in running)
+        except Exception as error:
+            yield from (Event("failed", i, reason(error)) for i in group)
+        else:
+            yield from (Event("done", i, None) for i in group)
+
+
+def check(config: Config) -> None:
+    """Raise one line of ValueError if a config does not go into a batched program."""
+    for name, value in FIXED.items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"engine batched needs {name}={value}, got {getattr(config, name)}; "
+                "use another engine"
+            )
+    if config.optimizer not in RULES:
+        raise ValueError(
+            f"engine batched knows the optimizers {', '.join(RULES)}, got {config.optimizer}; "
+            "use another engine"
+        )
+    if config.momentum and config.optimizer != "sgd":
+        raise ValueError("engine batched has momentum for sgd only; use another engine")
+    if getattr(config, "drift", None) is not None:
+        raise ValueError("engine batched knows no drift; use another engine")
+
+
+def program_key(config: Config) -> Config:
+    """What runs of one program have in common."""
+    plain = Config()
+    shared = {name: getattr(plain, name) for name in OWN | FREE_ON_RESUME}
+    return replace(config, **shared)
+
+
+class _Batch:
+    """The runs of one program from where they stand to their end."""
+
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        folders: list[Path],
+        device: torch.device,
+        flag: StopFlag,
+    ) -> None:
+        self.configs, self.folders, self.flag = configs, folders, flag
+        self.engines: list[Engine] = []
+        for config in configs:
+            torch.manual_seed(config.seed)
+            self.engines.append(Engine(config, device))
+        self.first = self.engines[0]
+        self.positions = [Position() for _ in configs]
+        for index, saved in enumerate(map(checkpoint.load, folders)):
+            if saved is not None:
+                self.engines[index].load_state_dict(saved["states"])
+                self.positions[index] = saved["position"]
+        steps = {position.step for position in self.positions}
+        if len(steps) > 1:
+            raise ValueError(f"the runs stand at different steps: {sorted(steps)}; sweep does them")
+        groups = [e.optimizer.param_groups[0] for e in self.engines]
+        rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
+        self.program = Program([e.model for e in self.engines], configs, rates)
+        self._take_states()
+        watches = zip(self.engines, self.positions, strict=True)
+        self.watches = [Watch(e.takes_loss, e.skipped(), p.skips_in_row) for e, p in watches]
+        self.records = [
+            Recorder(folder, config, position.step)
+            for folder, config, position in zip(folders, configs, self.positions, strict=True)
+        ]
+        self.alive = torch.ones(len(configs), dtype=torch.bool, device=device)
+        self.messages = [""] * len(configs)
+        self.pending: list[tuple[int, int, float, Numbers]] = []
+
+    def run(self) -> Running:
+        """Train all to the end, or until a signal came; yields now and then how far each is."""
+        self.saved = perf_counter()
+        self.started = self.saved - self.positions[0].seconds
+        try:
+            position = self.positions[0]
+            step, epoch, batch = position.step, position.epoch, position.batch
+            while step < self.first.total and bool(self.alive.any()):
+                for images, labels in self._batches(epoch, batch):
+                    step, batch = step + 1, batch + 1
+                    self._step(images, labels, step, epoch)
+                    over = batch == self.first.loader.steps_per_epoch
+                    if over:
+                        epoch, batch = epoch + 1, 0
+                    if self._after(step, epoch, batch, over):
+                        yield from enumerate(p.step / self.first.total for p in self.positions)
+                    if step == self.first.total:
+                        break
+            return [self._end(index) for index in range(len(self.configs))]
+        finally:
+            for record in self.records:
+                record.close()
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every run's own batches, stacked; those of one seed are read once."""
+        seeds = {engine.config.seed: engine.loader for engine in self.engines}
+        if len(seeds) == 1:
+            yield from self.first.loader.train(epoch, start=start)
+            return
+        place = {seed: row for row, seed in enumerate(seeds)}
+        rows = torch.tensor([place[c.seed] for c in self.configs], device=self.alive.device)
+        every = len(seeds) == len(self.configs)
+        parts = [loader.train(epoch, start=start) for loader in seeds.values()]
+        for batches in zip(*parts, strict=True):
+            images, labels = (torch.stack(column) for column in zip(*batches, strict=True))
+            yield (images, labels) if every else (images[rows], labels[rows])
+
+    def _step(self, images: Tensor, labels: Tensor, step: int, epoch: int) -> None:
+        factor = self._factor(step - 1)
+        numbers = self.program.step(images, labels, factor, self.alive)
+        self.pending.append((step, epoch, perf_counter() - self.started, numbers))
+        count = labels.shape[-1]
+        for index, position in enumerate(self.positions):
+            if not self.messages[index]:
+                position.images += count
+
+    def _factor(self, step: int) -> float:
+        if self.configs[0].schedule == "constant":
+            return 1.0
+        return (1 + math.cos(math.pi * step / self.first.total)) / 2
+
+    def _after(self, step: int, epoch: int, batch: int, over: bool) -> bool:
+        """Write, evaluate and save where it is due; returns whether anything was written."""
+        last, stop = step == self.first.total, bool(self.flag.number)
+        every = self.configs[0].eval_every
+        evaluate = last or (over and every > 0 and epoch % every == 0)
+        save = last or stop or perf_counter() - self.saved > SAVE_SECONDS
+        flush = evaluate or save or len(self.pending) >= FLUSH_STEPS
+        if flush:
+            self._flush()
+        for index, position in enumerate(self.positions):
+            if not self.messages[index]:
+                position.step, position.epoch, position.batch = step, epoch, batch
+                position.seconds = perf_counter() - self.started
+        begin = perf_counter()
+        if evaluate:
+            self._evaluate()
+        if save:
+            self._save()
+        self.started += perf_counter() - begin
+        if stop and not last:
+            raise Interrupted(f"stopped at step {step} of {self.first.total}", self.flag.number)
+        return flush
+
+    def _flush(self) -> None:
+        """Write what is pending, run by run, each up to where it diverged."""
+        if not self.pending:
+            return
+        columns = [
+            torch.stack(c).T.tolist() for c in zip(*(p[3] for p in self.pending), strict=True)
+        ]
+        for index, record in enumerate(self.records):
+            if self.messages[index]:
+                continue
+            lines = [
+                {
+                    "step": step,
+                    "epoch": epoch,
+                    "loss": columns[0][index][k],
+                    "effective_lr": columns[2][index][k],
+                    "grad_norm": columns[1][index][k],
+                    "skipped": columns[3][index][k],
+                    "seconds": round(seconds, 6),
+                }
+                for k, (step, epoch, seconds, _) in enumerate(self.pending)
+            ]
+            bad = self.watches[index].diverged(lines)
+            self.positions[index].skips_in_row = self.watches[index].in_row
+            if bad is not None:
+                lines = lines[: bad + 1]
+                self._give_up(index, lines[-1])
+            record.write(lines)
+        self.pending = []
+
+    def _give_up(self, index: int, line: dict[str, Any]) -> None:
+        takes_loss = self.engines[index].takes_loss
+        what = "too many skipped steps in a row" if takes_loss else "not finite"
+        self.messages[index] = f"loss or gradient: {what} at step {line['step']}"
+        self.positions[index].step = line["step"]
+        self.positions[index].seconds = line["seconds"]
+        self.alive[index] = False
+
+    def _evaluate(self) -> None:
+        sums, count = [], 0
+        for images, labels in self.first.loader.test():
+            losses, right = self.program.evaluate(images, labels)
+            sums.append(torch.stack([losses.double(), right.double()]))
+            count += len(labels)
+        losses, accuracies = (torch.stack(sums).sum(0) / count).tolist()
+        for index, position in enumerate(self.positions):
+            if self.messages[index]:
+                continue
+            best = max(accuracies[index], position.best_accuracy or 0.0)
+            position.best_accuracy = best
+            line = {
+                "step": position.step,
+                "epoch": position.epoch,
+                "test_loss": losses[index],
+                "test_accuracy": accuracies[index],
+                "seconds": round(position.seconds, 6),
+            }
+            self.records[index].write([line])
+
+    def _save(self) -> None:
+        for index, engine in enumerate(self.engines):
+            if not self.messages[index]:
+                self._give_state(index)
+                self.records[index].sync()
+                place, position = self.folders[index], self.positions[index]
+                checkpoint.save(place, position, engine.state_dict(), keep=engine.config.keep)
+        self.saved = perf_counter()
+
+    def _take_states(self) -> None:
+        """SGD's velocities and the counts of skipped steps, from the loaded optimizers."""
+        for index, engine in enumerate(self.engines):
+            self.program.skipped[index] = engine.skipped()
+            for name, p in engine.model.named_parameters():
+                buffer = engine.optimizer.state.get(p, {}).get("momentum_buffer")
+                if buffer is not None:
+                    self.program.velocity[name][index] = buffer
+                    self.program.begun[index] = True
+
+    @torch.no_grad()
+    def _give_state(self, index: int) -> None:
+        """Bring a run's network and optimizer to where the program is, as ``train`` leaves them."""
+        program, engine = self.program, self.engines[index]
+        group = engine.optimizer.param_groups[0]
+        for name, value in [*engine.model.named_parameters(), *engine.model.named_buffers()]:
+            value.copy_(program.params.get(name, program.buffers.get(name))[index])
+            if name in program.velocity and group["momentum"]:
+                moved = program.velocity[name][index].clone()
+                engine.optimizer.state[value]["momentum_buffer"] = moved
+        if "skipped" in group:
+            group["skipped"] = program.skipped[index].clone()
+        if engine.scheduler is not None:
+            step = self.positions[index].step
+            group["lr"] = float(group["initial_lr"]) * self._factor(step)
+            engine.scheduler.last_epoch = step
+
+    def _end(self, index: int) -> Summary:
+        """The summary of a run, read off its record, written and returned."""
+        message, engine = self.messages[index], self.engines[index]
+        if not message and not bool(self.program.finite()[index]):
+            message = "the parameters are not finite"
+        record, position = read_run(self.folders[index]), self.positions[index]
+        losses = [line["loss"] for line in record.steps[-engine.loader.steps_per_epoch :]]
+        accuracies = [line["test_accuracy"] for line in record.evaluations]
+        summary = Summary(
+            status="diverged" if message else "finished",
+            steps=position.step,
+            seconds=round(position.seconds, 6),
+            images_per_second=position.images / max(position.seconds, 1e-9),
+            final_loss=sum(losses) / len(losses),
+            best_test_accuracy=position.best_accuracy,
+            final_test_accuracy=accuracies[-1] if accuracies else None,
+            skipped=record.steps[-1]["skipped"],
+            parameters=sum(p.numel() for p in engine.parameters),
+            data=engine.data.title,
+            images=len(engine.data.train),
+            classes=len(engine.data.classes),
+            message=message,
+        )
+        write_summary(self.folders[index], summary)
+        return summary
