@@ -31,7 +31,6 @@ from torch.nn.parallel import DistributedDataParallel
 from corridor import CLR, models
 from corridor.geometry import measure
 from corridor.train.checkpoint import Position, Saver
-from corridor.train.environment import usable_cores
 from corridor.train.processes import Team
 
 BATCH = 128
@@ -51,19 +50,23 @@ def together(world: int) -> None:
         dist.barrier()
 
 
-def steps(rank: int, world: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds by the clock and of processor time, of a step of each optimizer in each round."""
+def steps(rank: int, world: int, rounds: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Seconds of a step of each optimizer in each round.
+
+    By the clock, of processor time, and by the clock of the optimizer's own part, its all-reduce
+    included.
+    """
     draw = torch.Generator().manual_seed(rank)
     images = torch.randn(BATCH // world, 3, 32, 32, generator=draw)
     labels = torch.randint(0, 10, (BATCH // world,), generator=draw)
-    trainings: dict[str, Callable[[], None]] = {}
-    for name in ("SGD", "CLR"):
+    trainings: dict[str, Callable[[], float]] = {}
+    for name in ("SGD", "CLR", "apart"):  # the last exchanges nothing
         model = resnet8()
-        shared = DistributedDataParallel(model) if world > 1 else model
+        shared = DistributedDataParallel(model) if world > 1 and name != "apart" else model
         sgd = torch.optim.SGD(model.parameters(), lr=1e-4, fused=True)
         opt: Any = CLR(model.parameters(), max_lr=1e-4) if name == "CLR" else sgd
         trainings[name] = lambda n=name, m=shared, o=opt: _step(n, m, o, images, labels)
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in trainings}
+    seconds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in trainings}
     order = list(trainings)
     shuffler = random.Random(0)
     for index in range(rounds + 5):
@@ -71,19 +74,22 @@ def steps(rank: int, world: int, rounds: int) -> dict[str, list[tuple[float, flo
         for name in order:
             together(world)
             clock, used = time.perf_counter(), time.process_time()
-            trainings[name]()
+            own = trainings[name]()
             together(world)
             if index >= 5:
-                taken = time.perf_counter() - clock, time.process_time() - used
+                taken = time.perf_counter() - clock, time.process_time() - used, own
                 seconds[name].append(taken)
     return seconds
 
 
-def _step(name: str, model: nn.Module, opt: Any, images: Tensor, labels: Tensor) -> None:
+def _step(name: str, model: nn.Module, opt: Any, images: Tensor, labels: Tensor) -> float:
     loss = cross_entropy(model(images), labels)
     loss.backward()
+    begin = time.perf_counter()
     opt.step(loss=loss) if name == "CLR" else opt.step()
+    taken = time.perf_counter() - begin
     opt.zero_grad()
+    return taken
 
 
 def all_reduces(world: int) -> dict[str, float]:
@@ -189,11 +195,16 @@ def summary(world: int, ranks: list[dict[str, Any]]) -> dict[str, Any]:
         ]
         for name in clock
     }
+    own = {k: statistics.median(t[2] for t in v) for k, v in ranks[0]["steps"].items()}
     gradient, whole = zip(*ranks[0]["probe"], strict=True)
     return {
         "world": world,
         "sgd_step_ms": 1e3 * statistics.median(clock["SGD"]),
+        "apart_step_ms": 1e3 * statistics.median(clock["apart"]),
         "clr_step_ms": 1e3 * statistics.median(clock["CLR"]),
+        "sgd_own_ms": 1e3 * own["SGD"],
+        "clr_own_ms": 1e3 * own["CLR"],
+        "clr_adds_percent": 100 * (own["CLR"] - own["SGD"]) / statistics.median(clock["SGD"]),
         "clr_to_sgd_clock": paired_ratio(clock["CLR"], clock["SGD"]),
         "clr_to_sgd_processor": paired_ratio(used["CLR"], used["SGD"]),
         "all_reduce_ms": {k: 1e3 * v for k, v in ranks[0]["all_reduce_s"].items()},
@@ -203,20 +214,20 @@ def summary(world: int, ranks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def model(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Step times as docs/scaling.md predicts them from one process and the all-reduces."""
-    cores, alone = usable_cores(), rows[0]["sgd_step_ms"]
+    """DDP's step times as docs/scaling.md predicts them: that of processes apart, and an exchange.
+
+    The exchange is read off the all-reduces by size, between which it is linear.
+    """
     gradient = sum(p.numel() for p in resnet8().parameters())
     compared = []
     for row in rows:
-        world = row["world"]
         exchange = 0.0
-        if world > 1:
-            low, high = row["all_reduce_ms"]["1"], row["all_reduce_ms"]["1000000"]
-            exchange = low + (high - low) * gradient / 1e6
-        predicted = alone / min(world, cores) + exchange
-        compared.append(
-            {"world": world, "predicted_ms": predicted, "measured_ms": row["sgd_step_ms"]}
-        )
+        if row["world"] > 1:
+            low, high = row["all_reduce_ms"]["1000"], row["all_reduce_ms"]["100000"]
+            exchange = low + (high - low) * gradient / 1e5
+        line = {"world": row["world"], "exchange_ms": exchange}
+        line |= {"predicted_ms": row["apart_step_ms"] + exchange}
+        compared.append({**line, "measured_ms": row["sgd_step_ms"]})
     return compared
 
 
@@ -229,7 +240,9 @@ def main() -> None:
     for row in rows:
         print(
             f"{row['world']} processes: SGD {row['sgd_step_ms']:.1f} ms, "
-            f"CLR / SGD {row['clr_to_sgd_clock']} by the clock, {row['clr_to_sgd_processor']} "
+            f"CLR's own part {row['clr_own_ms']:.2f} ms against {row['sgd_own_ms']:.2f} "
+            f"(+{row['clr_adds_percent']:.2f} % of a step), CLR / SGD {row['clr_to_sgd_clock']} "
+            f"by the clock, {row['clr_to_sgd_processor']} "
             f"by processor time, probe {row['probe_to_gradient']['ratio']} gradients"
         )
         print("   all-reduce, ms:", {k: round(v, 3) for k, v in row["all_reduce_ms"].items()})
