@@ -18,8 +18,9 @@ from corridor.train.config import FREE_ON_RESUME, Config
 from corridor.train.engine import Engine
 from corridor.train.files import locked
 from corridor.train.jobs import Event, Job, reason
-from corridor.train.loop import FLUSH_STEPS, _device
+from corridor.train.loop import FLUSH_STEPS
 from corridor.train.metrics import Watch
+from corridor.train.processes import place
 from corridor.train.record import Recorder, Summary, open_folder, read_run, write_summary
 from corridor.train.stop import Interrupted, StopFlag, listening
 
@@ -105,7 +106,7 @@ def _running(
     """Train; yields how far which run is, and returns the summaries."""
     for folder, config in zip(folders, configs, strict=True):
         open_folder(folder, config, resume=True)
-    device = _device(configs[0].device)
+    device = place(configs[0].device)
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(locked(folder))
