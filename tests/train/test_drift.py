@@ -88,3 +88,18 @@ def test_the_config_settles_the_learning_rate_that_it_leaves_open():
     assert found == {"clr": 1.0, "adamw": 1e-3, "sps-safe": math.inf, "momo-adam": 1e-2}
     old = Config().to_dict() | {"lr": None}
     assert Config.from_dict(old) == Config()
+
+
+def test_clr_adam_trains_and_its_limit_is_logged(tmp_path, small):
+    config = small(optimizer="clr-adam", steps=5)
+    assert train(config, tmp_path, progress=False).status == "finished"
+    lines = read_run(tmp_path).steps
+    assert all(0.0 < line["effective_lr"] <= line["drift_limit"] for line in lines)
+    group = Engine(config, torch.device("cpu")).optimizer.param_groups[0]
+    assert (group["drift"], group["momentum"], group["lr"]) == (3.0, 0.9, math.inf)
+
+
+def test_clr_adam_takes_the_drift_and_momentum_of_the_config(small):
+    config = small(optimizer="clr-adam", drift=0.5, momentum=0.5)
+    group = Engine(config, torch.device("cpu")).optimizer.param_groups[0]
+    assert (group["drift"], group["momentum"]) == (0.5, 0.5)

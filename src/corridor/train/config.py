@@ -84,7 +84,7 @@ class Config:
     drift: float | None = _option(
         None,
         "Optimizer",
-        "Limit of a step's relative drift from gradient flow, in place of the cap (clr).",
+        "Limit of a step's relative drift from gradient flow, in place of the cap (clr, clr-adam).",
     )
     schedule: str = _option(
         "constant", "Optimizer", "constant, or cosine: the learning rate (the cap, for clr) to 0."
@@ -173,9 +173,9 @@ class Config:
             raise ValueError(f"f_star must be finite, got {self.f_star}")
         if self.drift is not None and not self.drift > 0:
             raise ValueError(f"drift must be above 0, got {self.drift}")
-        if self.drift is not None and self.compile:
-            raise ValueError("drift differentiates twice, which compile cannot: leave one of them")
         row = OPTIMIZERS[self.optimizer]
+        if (self.drift is not None or row.watches) and self.compile:
+            raise ValueError("drift differentiates twice, which compile cannot: leave one of them")
         if self.lr is None:  # settled now: a default that changes must not relabel old runs
             object.__setattr__(self, "lr", math.inf if self.drift is not None else row.lr)
         row.check(self)

@@ -22,13 +22,15 @@ Network = Callable[[Tensor], Tensor]
 class StepNumbers(NamedTuple):
     """Numbers of one step, 0-dim tensors still on the device where they were made there.
 
-    The loss is this rank's share: the mean over ranks is that of the batch.
+    The loss is this rank's share: the mean over ranks is that of the batch. The limit that drift
+    sets the step is there where the optimizer has one.
     """
 
     loss: Tensor
     grad_norm: Tensor
     effective_lr: Tensor | float
     skipped: Tensor | int
+    drift_limit: Tensor | None = None
 
 
 class Engine:
@@ -64,7 +66,7 @@ class Engine:
         self.optimizer = team.together(lambda: optimizers.build(self.parameters, config))
         self.scheduler = optimizers.schedule(self.optimizer, config, self.total)
         self.takes_loss = optimizers.OPTIMIZERS[config.optimizer].takes_loss
-        self.watches = config.drift is not None  # the drift is measured on the loss' graph
+        self.watches = optimizers.watches(config)
         self.probe = measured.make(self.parameters, self.optimizer, config, team.world > 1)
         if team.rank:  # weights are drawn alike everywhere, dropout is not
             torch.manual_seed(derive(config.seed, team.rank))
@@ -156,7 +158,8 @@ class Engine:
             self.optimizer.step(**given)
             # The next step writes over them in place.
             kept = [group[name].clone() for name in ("grad_norm", "effective_lr", "skipped")]
-            numbers = StepNumbers(loss, *kept)
+            limit = group["drift_limit"].clone() if "drift_limit" in group else None
+            numbers = StepNumbers(loss, *kept, drift_limit=limit)
         else:
             grads = [p.grad for p in self.parameters if p.grad is not None]
             sharded = any(_reduce.is_sharded(g) for g in grads)

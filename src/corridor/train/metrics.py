@@ -23,6 +23,7 @@ class Step:
     grad_norm: Tensor
     effective_lr: Tensor | float
     skipped: Tensor | int
+    drift_limit: Tensor | None = None
     geometry: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -46,6 +47,7 @@ def fetch(
         _column([s.effective_lr for s in steps]),
         torch.stack([s.grad_norm for s in steps]).tolist(),
         _column([s.skipped for s in steps]),
+        _column([s.drift_limit for s in steps]),
         strict=True,
     )
     return [
@@ -57,9 +59,10 @@ def fetch(
             "grad_norm": grad_norm,
             "skipped": skipped,
             "seconds": round(s.seconds, 6),
+            **({} if limit is None else {"drift_limit": limit}),
             **s.geometry,
         }
-        for s, (loss, effective_lr, grad_norm, skipped) in zip(steps, columns, strict=True)
+        for s, (loss, effective_lr, grad_norm, skipped, limit) in zip(steps, columns, strict=True)
     ]
 
 

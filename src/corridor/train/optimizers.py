@@ -15,6 +15,7 @@ from corridor.optim import (
     CLR,
     NGN,
     AdaSPS,
+    CLRAdam,
     DecSPS,
     HalfPolyak,
     MoMo,
@@ -40,6 +41,7 @@ class Row:
     Attributes:
         build: Makes the optimizer for parameters and a config.
         takes_loss: Whether ``step`` is handed the loss.
+        watches: Whether it always needs the graph of the loss, and so ``watch``.
         needs_lr: Whether a learning rate must be given.
         uses: Those of the options momentum, f_star, scale and drift that it knows.
         lr: Its learning rate, or cap, where the config leaves it open.
@@ -47,6 +49,7 @@ class Row:
 
     build: Builder
     takes_loss: bool = False
+    watches: bool = False
     needs_lr: bool = False
     uses: frozenset[str] = frozenset()
     lr: float | None = None
@@ -94,6 +97,16 @@ def _clr(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimize
     )
 
 
+def _clr_adam(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
+    options: dict[str, Any] = {
+        name: getattr(config, name) for name in ("momentum", "drift") if getattr(config, name)
+    }
+    assert config.lr is not None
+    return CLRAdam(
+        parameters, config.lr, f_star=config.f_star, weight_decay=config.weight_decay, **options
+    )
+
+
 def _relative(kind: Callable[..., PolyakOptimizer]) -> Row:
     """A relative of CLR with its own defaults for what the config leaves open."""
 
@@ -133,6 +146,13 @@ OPTIMIZERS: dict[str, Row] = {
         uses=frozenset({"momentum", "f_star", "scale", "drift"}),
         lr=DEFAULT_MAX_LR,
     ),
+    "clr-adam": Row(
+        _clr_adam,
+        takes_loss=True,
+        watches=True,
+        uses=frozenset({"momentum", "f_star", "drift"}),
+        lr=math.inf,
+    ),
     "polyak": _relative(Polyak),
     "half-polyak": _relative(HalfPolyak),
     "sps-max": _relative(SPSMax),
@@ -145,6 +165,11 @@ OPTIMIZERS: dict[str, Row] = {
     "sgd": Row(_sgd, needs_lr=True, uses=frozenset({"momentum"})),
     "adamw": Row(_adamw, lr=1e-3),
 }
+
+
+def watches(config: "Config") -> bool:
+    """Whether the optimizer measures drift on the graph of the loss, which it is to watch."""
+    return config.drift is not None or OPTIMIZERS[config.optimizer].watches
 
 
 def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:

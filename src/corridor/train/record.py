@@ -22,7 +22,9 @@ from corridor.train.files import atomic, dumps, numbers, read_json, read_lines, 
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
-TRAINING = frozenset({"epoch", "loss", "effective_lr", "grad_norm", "skipped", "seconds"})
+TRAINING = frozenset(
+    {"epoch", "loss", "effective_lr", "grad_norm", "skipped", "seconds", "drift_limit"}
+)
 
 
 @dataclass(frozen=True)
