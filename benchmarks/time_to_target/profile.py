@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import write_results
-from benchmarks.time_to_target.optimizers import OPTIMIZERS, TUNED
+from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS, TUNED
 from benchmarks.time_to_target.problems import PROBLEMS
 from benchmarks.time_to_target.run import SEEDS, TARGETS, path_of
 
@@ -42,7 +42,7 @@ def scores(out: Path, half: str, what: str) -> Scores:
     found: Scores = {}
     for problem in (name for name, p in PROBLEMS.items() if p.half == half):
         tuned = []
-        for optimizer in OPTIMIZERS:
+        for optimizer in [*CHOICES, "CLR-Adam"] if half == "choice" else OPTIMIZERS:
             runs = read(out, problem, optimizer)
             if runs is None:
                 continue
@@ -141,7 +141,7 @@ def _looks(names: list[str]) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", choices=("development", "held-out"), default="development")
+    parser.add_argument("--half", choices=("development", "held-out", "choice"), default="development")
     parser.add_argument("--out", type=Path, default=Path("runs/target"))
     options = parser.parse_args()
     by = {what: scores(options.out, options.half, what) for what in ("steps", "seconds")}
@@ -162,7 +162,8 @@ def main() -> None:
         }
         for what, found in by.items()
     }
-    draw(by, options.half, PICTURES / f"time-to-target-{options.half}.png")
+    if options.half != "choice":  # its rows are forms of one optimizer
+        draw(by, options.half, PICTURES / f"time-to-target-{options.half}.png")
     write_results(
         f"time_to_target_{options.half}",
         {

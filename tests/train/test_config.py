@@ -31,7 +31,7 @@ def test_an_integer_learning_rate_is_a_float():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"optimizer": "adamax"}, ["optimizer", "clr, polyak, half-polyak", "'adamax'"]),
+        ({"optimizer": "adamax"}, ["optimizer", "clr, clr-adam, polyak, half-polyak", "'adamax'"]),
         ({"schedule": "linear"}, ["schedule", "constant, cosine", "'linear'"]),
         ({"precision": "float16"}, ["precision", "bfloat16", "'float16'"]),
         ({"device": "tpu"}, ["device", "cuda:N", "'tpu'"]),
