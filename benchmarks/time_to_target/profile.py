@@ -141,7 +141,9 @@ def _looks(names: list[str]) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", choices=("development", "held-out", "choice"), default="development")
+    parser.add_argument(
+        "--half", choices=("development", "held-out", "choice"), default="development"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/target"))
     options = parser.parse_args()
     by = {what: scores(options.out, options.half, what) for what in ("steps", "seconds")}
