@@ -89,6 +89,7 @@ def test_relatives_get_their_options_and_keep_their_own_defaults(name):
     given = {"lr": 0.25, "momentum": 0.5, "f_star": -0.1, "weight_decay": 0.01}
     assert {key: group[key] for key in given} == given
     own = build(weights(), Config(optimizer=name)).param_groups[0]
-    assert own["momentum"] == (0.9 if name.startswith("momo") else 0.0)
+    averaging = name.startswith("momo") or name == "clr-adam"
+    assert own["momentum"] == (0.9 if averaging else 0.0)
     with pytest.raises(ValueError, match="scale is no option"):
         Config(optimizer=name, scale=0.5)
