@@ -57,6 +57,8 @@ def paired_ratio(of: list[float], to: list[float]) -> dict[str, float]:
 def write_results(theme: str, results: dict[str, Any]) -> Path:
     """Write ``results/<theme>_<hardware>_<date>.json`` with the environment beside the numbers."""
     where = environment()
+    # The folder of the runs is that of one machine.
+    where["command"] = [Path(a).name if Path(a).is_absolute() else a for a in where["command"]]
     processor = re.sub(r"[^a-z0-9]+", "-", str(where.get("processor", "cpu")).lower()).strip("-")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{theme}_{processor}_{date.today().isoformat()}.json"

@@ -20,6 +20,7 @@ from tests.distributed import trained
 from tests.distributed.launched import Agent, Pair, free_port, newest_step, options, wait_for
 from tests.distributed.ranks import Ranks
 from tests.distributed.trained import largest_difference
+from tests.pages import write_table
 
 from corridor.train import checkpoint
 from corridor.train.processes import GRACE
@@ -357,10 +358,7 @@ def main() -> None:
 
     made = table(outcome)
     ranks.close()
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split("<!-- table -->\n")[0], text.split("<!-- end of table -->")[1]
-    page = f"{before}<!-- table -->\n\n{made}\n\n<!-- end of table -->{rest}"
-    PAGE.write_text(page, encoding="utf-8")
+    write_table(PAGE, made)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tests.pages import write_table
 from tests.relatives import RELATIVES
 from torch import Tensor, nn
 
@@ -331,10 +332,7 @@ def table() -> str:
 
 def main() -> None:
     """Write the table into the page, between its marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split("<!-- table -->\n")[0], text.split("<!-- end of table -->")[1]
-    page = f"{before}<!-- table -->\n\n{table()}\n\n<!-- end of table -->{rest}"
-    PAGE.write_text(page, encoding="utf-8")
+    write_table(PAGE, table())
 
 
 if __name__ == "__main__":

@@ -6,23 +6,9 @@ import json
 
 import pytest
 
-from corridor import cli
 
-
-@pytest.fixture
-def run(capfd):
-    """Run a command line in this process: status, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = cli.main([str(a) for a in arguments])
-        said = capfd.readouterr()
-        return status, said.out, said.err
-
-    return call
-
-
-def test_gradient_descent_on_the_cone_is_on_the_flow(run):
-    status, out, err = run(
+def test_gradient_descent_on_the_cone_is_on_the_flow(command):
+    status, out, err = command(
         "flow", "cone", "--start", 3, 4, "--method", "gradient_descent", "--step", 0.5, "--steps", 8
     )
     assert (status, err) == (0, "")
@@ -32,8 +18,8 @@ def test_gradient_descent_on_the_cone_is_on_the_flow(run):
     assert float(out.split("time 4: ")[1].split()[0]) < 1e-12
 
 
-def test_negative_coordinates_and_formulas(run):
-    status, out, _ = run("flow", "x**2 - y", "--start", -1, -0.5, "--time", 2, "--json")
+def test_negative_coordinates_and_formulas(command):
+    status, out, _ = command("flow", "x**2 - y", "--start", -1, -0.5, "--time", 2, "--json")
     assert status == 0
     path = json.loads(out)
     assert path["points"][0] == [-1.0, -0.5]
@@ -41,18 +27,18 @@ def test_negative_coordinates_and_formulas(run):
     assert path["stopped"] == "time"
 
 
-def test_the_step_over_the_apex_is_told(run):
+def test_the_step_over_the_apex_is_told(command):
     arguments = ("--method", "gradient_descent", "--step", 7, "--steps", 1)
-    _, out, _ = run("flow", "cone", "--start", 3, -4, *arguments)
+    _, out, _ = command("flow", "cone", "--start", 3, -4, *arguments)
     assert "kink at time 5\n" in out
     assert "the gradient flow ends before time 7" in out
-    _, out, _ = run("flow", "cone", "--start", 3, -4, "--time", 9)
+    _, out, _ = command("flow", "cone", "--start", 3, -4, "--time", 9)
     assert "stopped: minimum;" in out
 
 
 @pytest.mark.parametrize("method", ["clr", "heavy_ball", "rk4", "implicit midpoint"])
-def test_every_method_is_reached(run, method):
-    status, out, _ = run("flow", "ellipse", "--start", 1, 1, "--method", method, "--steps", 3)
+def test_every_method_is_reached(command, method):
+    status, out, _ = command("flow", "ellipse", "--start", 1, 1, "--method", method, "--steps", 3)
     assert status == 0
     assert "distance from the gradient flow" in out
 
@@ -66,14 +52,14 @@ def test_every_method_is_reached(run, method):
         ("x**2 + y**2", 1, "weak corridor"),
     ],
 )
-def test_prove_answers_by_its_status(run, expression, status, words):
-    found, out, err = run("prove", expression)
+def test_prove_answers_by_its_status(command, expression, status, words):
+    found, out, err = command("prove", expression)
     assert (found, err) == (status, "")
     assert words in out
 
 
-def test_undecided_is_a_status_of_its_own(run):
-    status, out, _ = run("prove", "sqrt(x**2 + y**2)", "--time-limit", 0.01)
+def test_undecided_is_a_status_of_its_own(command):
+    status, out, _ = command("prove", "sqrt(x**2 + y**2)", "--time-limit", 0.01)
     assert status == 2
     assert "undecided" in out
 
@@ -97,8 +83,8 @@ def test_undecided_is_a_status_of_its_own(run):
         (["prove", "x", "--domain", "x"], "no condition"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(run, arguments, words):
-    status, out, err = run(*arguments)
+def test_wrong_input_is_one_line_and_status_2(command, arguments, words):
+    status, out, err = command(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("corridor: ")
     assert err.count("\n") == 1

@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks.common import write_results
 from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS, TUNED
+from benchmarks.time_to_target.pages import TUNED_SGD, table
 from benchmarks.time_to_target.problems import PROBLEMS
 from benchmarks.time_to_target.run import SEEDS, TARGETS, path_of
 
-BEST_SGD = "SGD momentum, best of 5 rates"
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 Scores = dict[str, dict[str, float]]
 
@@ -51,7 +51,7 @@ def scores(out: Path, half: str, what: str) -> Scores:
             else:
                 found.setdefault(optimizer, {})[problem] = cost(runs, what)
         if tuned:
-            found.setdefault(BEST_SGD, {})[problem] = min(tuned)
+            found.setdefault(TUNED_SGD, {})[problem] = min(tuned)
     return found
 
 
@@ -59,7 +59,7 @@ def ratios(found: Scores) -> Scores:
     """Costs over the best untuned optimizer's on each problem."""
     problems = {p for row in found.values() for p in row}
     best = {
-        p: min(row[p] for name, row in found.items() if name != BEST_SGD and p in row)
+        p: min(row[p] for name, row in found.items() if name != TUNED_SGD and p in row)
         for p in problems
     }
     return {
@@ -74,19 +74,6 @@ def within(found: Scores, factor: float) -> dict[str, float]:
         name: sum(r <= factor for r in row.values()) / len(row)
         for name, row in ratios(found).items()
     }
-
-
-def table(found: Scores, shares: dict[str, float]) -> str:
-    """Steps to target by optimizer, best share first."""
-    problems = list(dict.fromkeys(p for row in found.values() for p in row))
-    lines = ["| | within 2 | failures | " + " | ".join(problems) + " |"]
-    lines.append("|---" * (len(problems) + 3) + "|")
-    for name in sorted(found, key=lambda n: (-shares[n], sum(map(math.isinf, found[n].values())))):
-        row = found[name]
-        cells = ["–" if math.isinf(row[p]) else f"{row[p]:.0f}" for p in problems]
-        failed = sum(map(math.isinf, row.values()))
-        lines.append(f"| {name} | {shares[name]:.0%} | {failed} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def draw(by: dict[str, Scores], half: str, path: Path) -> None:
@@ -128,8 +115,8 @@ def _looks(names: list[str]) -> dict[str, dict[str, Any]]:
 
     dashes = ["-", "--", "-.", ":"]
     ours = [name for name in names if name.startswith("CLR")]
-    rivals = [name for name in names if name not in ours and name != BEST_SGD]
-    looks: dict[str, dict[str, Any]] = {BEST_SGD: {"color": "black", "linewidth": 2.2}}
+    rivals = [name for name in names if name not in ours and name != TUNED_SGD]
+    looks: dict[str, dict[str, Any]] = {TUNED_SGD: {"color": "black", "linewidth": 2.2}}
     for k, name in enumerate(ours):
         color = colormaps["viridis"](0.7 * k / len(ours))
         looks[name] = {"color": color, "linestyle": dashes[k % 4], "linewidth": 2.6}
@@ -147,8 +134,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/target"))
     options = parser.parse_args()
     by = {what: scores(options.out, options.half, what) for what in ("steps", "seconds")}
-    shares = within(by["steps"], 2.0)
-    print(table(by["steps"], shares))
     accuracies = {
         problem: {
             name: statistics.fmean(run["test_accuracy"] for run in runs)
@@ -166,17 +151,16 @@ def main() -> None:
     }
     if options.half != "choice":  # its rows are forms of one optimizer
         draw(by, options.half, PICTURES / f"time-to-target-{options.half}.png")
-    write_results(
-        f"time_to_target_{options.half}",
-        {
-            "targets": json.loads(TARGETS.read_text(encoding="utf-8")),
-            "seeds": len(SEEDS),
-            "within_2_steps": shares,
-            "within_2_seconds": within(by["seconds"], 2.0),
-            **plain,
-            "test_accuracy": accuracies,
-        },
-    )
+    results = {
+        "targets": json.loads(TARGETS.read_text(encoding="utf-8")),
+        "seeds": len(SEEDS),
+        "within_2_steps": within(by["steps"], 2.0),
+        "within_2_seconds": within(by["seconds"], 2.0),
+        **plain,
+        "test_accuracy": accuracies,
+    }
+    print(table(results))
+    write_results(f"time_to_target_{options.half}", results)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tests.distributed import layouts
 from tests.distributed.layouts import LAYOUTS
 from tests.distributed.ranks import Ranks
 from tests.distributed.test_layouts import OPTIONS, largest_error
+from tests.pages import write_table
 from tests.relatives import RELATIVES
 
 PAGE = Path(__file__).parents[2] / "docs" / "distributed.md"
@@ -48,10 +49,7 @@ def table(ranks: Ranks) -> str:
 def main() -> None:
     """Write the table into the page, between its marks."""
     ranks = Ranks()
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split("<!-- table -->\n")[0], text.split("<!-- end of table -->")[1]
-    page = f"{before}<!-- table -->\n\n{table(ranks)}\n\n<!-- end of table -->{rest}"
-    PAGE.write_text(page, encoding="utf-8")
+    write_table(PAGE, table(ranks))
     ranks.close()
 
 

@@ -93,7 +93,7 @@ class Record:
         return self
 
 
-def check_equal(run: Record, expected: Record, rtol: float = RTOL) -> None:
+def assert_same_run(run: Record, expected: Record, rtol: float = RTOL) -> None:
     """Same steps, same weights; weights near 0 are held to ``rtol`` of their tensor's largest."""
     assert run.skipped == expected.skipped
     assert run.caps == expected.caps

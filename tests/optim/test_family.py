@@ -215,6 +215,7 @@ def test_a_cap_on_a_device_is_read_by_no_step():
         for _ in range(2):
             p.grad = torch.empty_like(p)
             opt.step(loss=torch.empty((), device="cuda"))
+        assert opt.param_groups[0]["effective_lr"].device.type == "cuda"
 
 
 def test_smoothing_limits_growth_and_lets_the_step_fall(parameter):

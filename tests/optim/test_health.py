@@ -49,7 +49,7 @@ def test_ngn_is_told_of_a_bound_that_it_only_approaches(parameter):
     assert "fixed rate 0.1; raise the cap" in str(told.message)
 
 
-def silent(opt, each_step) -> None:
+def assert_silent(opt, each_step) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for k in range(WINDOW + 2):
@@ -64,7 +64,7 @@ def test_a_negative_loss_is_nothing_to_tell_where_there_is_no_f_star(parameter):
         opt.watch(p.square().sum() - 5.0).backward()
         opt.step()
 
-    silent(DAL([p]), step)
+    assert_silent(DAL([p]), step)
 
 
 def test_losses_under_f_star_are_nothing_to_tell_while_their_average_moves(parameter):
@@ -75,7 +75,7 @@ def test_losses_under_f_star_are_nothing_to_tell_while_their_average_moves(param
         opt.step(loss=0.9 if k % 3 else 200.0)
         assert float(opt.param_groups[0]["effective_lr"]) > 0.0
 
-    silent(opt, step)
+    assert_silent(opt, step)
 
 
 def test_a_cap_scheduled_to_nothing_is_nothing_to_tell(parameter):
@@ -83,7 +83,7 @@ def test_a_cap_scheduled_to_nothing_is_nothing_to_tell(parameter):
         opt.param_groups[0]["lr"] = 0.0
         opt.step(loss=5.0)
 
-    silent(CLR([parameter([1.0], [1.0])]), step)
+    assert_silent(CLR([parameter([1.0], [1.0])]), step)
 
 
 def test_an_optimizer_that_was_loaded_counts_anew(parameter):

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from tests.train.processes import environment
 
-from corridor import cli
 from corridor.paper import figures, readme, recipes
 from corridor.paper.figures._manifest import read_manifest
 
@@ -22,22 +21,10 @@ KEPT = ROOT / "results"
 TINY = ["--seeds", "1", "--model", "mlp", "--width", "4", "--epochs", "1", "--processes", "1"]
 
 
-@pytest.fixture
-def run(capfd):
-    """Run a command line in this process: status, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = cli.main([str(a) for a in arguments])
-        said = capfd.readouterr()
-        return status, said.out, said.err
-
-    return call
-
-
-def test_reproduce_makes_figures_report_and_kept_numbers(run, tmp_path: Path, monkeypatch):
+def test_reproduce_makes_figures_report_and_kept_numbers(command, tmp_path: Path, monkeypatch):
     few = {number: figures.FIGURES[number] for number in (4, 6)}
     monkeypatch.setattr(figures, "FIGURES", few)
-    status, out, err = run("reproduce", "--out", tmp_path / "out", "--keep", tmp_path / "kept",
+    status, out, err = command("reproduce", "--out", tmp_path / "out", "--keep", tmp_path / "kept",
                            *TINY)  # fmt: skip
     assert status == 0
     assert f"report in {tmp_path / 'out' / 'report.html'}" in out
@@ -49,16 +36,16 @@ def test_reproduce_makes_figures_report_and_kept_numbers(run, tmp_path: Path, mo
         assert manifest.title in page
         assert all(claim.claim.replace("'", "&#39;") in page for claim in manifest.claims)
     # The same figures and report come from the numbers alone.
-    assert run("redraw", tmp_path / "kept", "--out", tmp_path / "again")[0] == 0
+    assert command("redraw", tmp_path / "kept", "--out", tmp_path / "again")[0] == 0
     assert (tmp_path / "again" / "report.html").read_text() == page
 
 
-def test_figure_says_its_verdicts_and_the_report_is_made_again(run, tmp_path: Path):
-    status, out, _ = run("figure", 6, "--out", tmp_path, *TINY)
+def test_figure_says_its_verdicts_and_the_report_is_made_again(command, tmp_path: Path):
+    status, out, _ = command("figure", 6, "--out", tmp_path, *TINY)
     assert status == 0
     assert f"figure 6 in {tmp_path / 'figures'}" in out
     assert out.count("converges") == 2
-    assert run("report", tmp_path)[1] == f"report in {tmp_path / 'report.html'}\n"
+    assert command("report", tmp_path)[1] == f"report in {tmp_path / 'report.html'}\n"
 
 
 @pytest.mark.parametrize(
@@ -73,18 +60,20 @@ def test_figure_says_its_verdicts_and_the_report_is_made_again(run, tmp_path: Pa
         (["verdicts", "nowhere"], "no results in nowhere"),
     ],
 )
-def test_wrong_input_is_one_line(run, tmp_path: Path, monkeypatch, arguments, words):
+def test_wrong_input_is_one_line(command, tmp_path: Path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(*arguments)
+    status, _, err = command(*arguments)
     assert status == 2
     assert words in err.splitlines()[0]
 
 
-def test_a_folder_with_runs_of_another_config_is_one_line(run, tmp_path: Path):
-    assert run("figure", 6, "--out", tmp_path, *TINY)[0] == 0
-    status, _, err = run("figure", 6, "--out", tmp_path, *TINY, "--batch-size", 64, "--width", 8)
+def test_a_folder_with_runs_of_another_config_is_one_line(command, tmp_path: Path):
+    assert command("figure", 6, "--out", tmp_path, *TINY)[0] == 0
+    status, _, err = command(
+        "figure", 6, "--out", tmp_path, *TINY, "--batch-size", 64, "--width", 8
+    )
     assert status == 0  # the batch size is part of a run's name
-    status, _, err = run("figure", 6, "--out", tmp_path, *TINY[:4], "--width", 5, *TINY[6:])
+    status, _, err = command("figure", 6, "--out", tmp_path, *TINY[:4], "--width", 5, *TINY[6:])
     assert status == 2
     assert "holds a run with another config (it differs in width); give a new folder" in err
 
@@ -168,9 +157,9 @@ def test_the_readmes_picture_is_drawn_from_the_kept_results(tmp_path: Path):
     assert np.abs(kept - made).mean() < 1.0
 
 
-def test_a_readme_without_markers_is_one_line(run, tmp_path: Path):
+def test_a_readme_without_markers_is_one_line(command, tmp_path: Path):
     (tmp_path / "README.md").write_text("# corridor\n")
-    status, _, err = run("verdicts", KEPT, "--page", tmp_path / "page.md", "--readme",
+    status, _, err = command("verdicts", KEPT, "--page", tmp_path / "page.md", "--readme",
                          tmp_path / "README.md")  # fmt: skip
     assert status == 2
     assert "to write between" in err

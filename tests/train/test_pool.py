@@ -75,3 +75,4 @@ def test_no_worker_outlives_its_parent(tmp_path, number):
     parent.send_signal(number)
     parent.wait(30)
     wait_until(lambda: not alive(int(worker)))
+    assert not alive(int(worker))

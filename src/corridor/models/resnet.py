@@ -134,15 +134,7 @@ def resnet18(
         >>> resnet18(10, 3, 32, width=8)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    wide_stem = image_size > IMAGENET_STEM_ABOVE
-    return ResNet(
-        BasicBlock,
-        (2, 2, 2, 2),
-        width=width or 64,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        wide_stem=wide_stem,
-    )
+    return _by_image_size(BasicBlock, (2, 2, 2, 2), num_classes, in_channels, image_size, width)
 
 
 def resnet50(
@@ -164,15 +156,7 @@ def resnet50(
         >>> resnet50(10, 1, 8, width=4)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    wide_stem = image_size > IMAGENET_STEM_ABOVE
-    return ResNet(
-        Bottleneck,
-        (3, 4, 6, 3),
-        width=width or 64,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        wide_stem=wide_stem,
-    )
+    return _by_image_size(Bottleneck, (3, 4, 6, 3), num_classes, in_channels, image_size, width)
 
 
 def resnet14(
@@ -194,12 +178,22 @@ def resnet14(
         >>> resnet14(10, 3, 16, width=8)(torch.zeros(2, 3, 16, 16)).shape
         torch.Size([2, 10])
     """
-    wide_stem = image_size > IMAGENET_STEM_ABOVE
+    return _by_image_size(Bottleneck, (1, 1, 1, 1), num_classes, in_channels, image_size, width)
+
+
+def _by_image_size(
+    block: type[BasicBlock] | type[Bottleneck],
+    depths: Sequence[int],
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    width: int | None,
+) -> ResNet:
     return ResNet(
-        Bottleneck,
-        (1, 1, 1, 1),
+        block,
+        depths,
         width=width or 64,
         num_classes=num_classes,
         in_channels=in_channels,
-        wide_stem=wide_stem,
+        wide_stem=image_size > IMAGENET_STEM_ABOVE,
     )

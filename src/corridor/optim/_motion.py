@@ -176,6 +176,7 @@ class MetricAverage(Average):
     always = True
     buffers = (_average.AVERAGE, _metric.SQUARES)
     memory = (*Average.memory, "square_weight", "averaged_steps")
+    lengths = False  # whether <g, g / D> is measured, too
 
     def measure(
         self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
@@ -184,7 +185,7 @@ class MetricAverage(Average):
         _metric.begin(bucket, memory["square_weight"])
         weight = self._square_weight(options, memory)
         betas = (options["momentum"], options["beta2"])
-        return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype)
+        return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype, self.lengths)
 
     def plan(
         self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule
@@ -227,20 +228,12 @@ class CoherentMetricAverage(MetricAverage):
     """The same, and how well the gradients agree: lengths of theirs and of their average's."""
 
     memory = (*MetricAverage.memory, "gradient_length_sq", "average_length_sq")
+    lengths = True
     past = 0.95  # weight of the past in the two lengths
 
     def columns(self, decayed: bool) -> int:
         """One more, the gradient's length in the metric, the last."""
         return super().columns(decayed) + 1
-
-    def measure(
-        self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
-    ) -> list[Tensor]:
-        """As of `MetricAverage`, and ``<g, g / D>``."""
-        _metric.begin(bucket, memory["square_weight"])
-        weight = self._square_weight(options, memory)
-        betas = (options["momentum"], options["beta2"])
-        return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype, lengths=True)
 
     def plan(
         self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule

@@ -9,6 +9,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from corridor.train.files import read_json, revive
+
 
 def build(cls: type, values: Any, where: str = "") -> Any:
     """An instance whose every field, however nested, holds what its annotation says.
@@ -53,6 +55,20 @@ def reading(file: Path, again: str) -> Iterator[None]:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         text = str(reason).removeprefix(f"{file} ")
         raise ValueError(f"{file} cannot be read: {text}; {again}") from error
+
+
+@contextmanager
+def figure(file: Path, number: int, version: int) -> Iterator[dict[str, Any]]:
+    """The values that a figure's file holds; what the block finds wrong is one line, as `reading`.
+
+    Raises:
+        FileNotFoundError: it is not there; the message names the command that makes it.
+        ValueError: another version wrote it, or it is damaged.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"no {file}; make it with: corridor figure {number}")
+    with reading(file, f"make it again with: corridor figure {number}"):
+        yield of_version(revive(read_json(file)), version)
 
 
 def of_version(values: dict[str, Any], version: int) -> dict[str, Any]:

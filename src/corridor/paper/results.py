@@ -13,7 +13,7 @@ from corridor.paper.curves import Curve, read_curve
 from corridor.paper.experiments import Recipe
 from corridor.paper.recipes import setting_name
 from corridor.train.config import Config
-from corridor.train.files import atomic, dumps, read_json, revive
+from corridor.train.files import atomic, dumps
 from corridor.train.record import RunRecord, read_run
 from corridor.train.sweep import Run, sweep
 
@@ -208,11 +208,7 @@ def read_results(folder: Path, number: int) -> Results:
         FileNotFoundError: there are none; the message names the command that makes them.
         ValueError: another version wrote them, or they are damaged.
     """
-    file = folder / DATA
-    if not file.exists():
-        raise FileNotFoundError(f"no {file}; make it with: corridor figure {number}")
-    with checked.reading(file, f"make it again with: corridor figure {number}"):
-        values = checked.of_version(revive(read_json(file)), VERSION)
+    with checked.figure(folder / DATA, number, VERSION) as values:
         for group in values.get("groups", {}).values():
             for setting in group["settings"].values():
                 setting["config"] = Config.from_dict(setting["config"])

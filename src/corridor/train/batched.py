@@ -18,10 +18,10 @@ from corridor.train.config import FREE_ON_RESUME, Config
 from corridor.train.engine import Engine
 from corridor.train.files import locked
 from corridor.train.jobs import Event, Job, reason
-from corridor.train.loop import FLUSH_STEPS
+from corridor.train.loop import FLUSH_STEPS, summarise
 from corridor.train.metrics import Watch
 from corridor.train.processes import place
-from corridor.train.record import Recorder, Summary, open_folder, read_run, write_summary
+from corridor.train.record import Recorder, Summary, open_folder
 from corridor.train.stop import Interrupted, StopFlag, listening
 
 # Options in which the runs of one program may differ.
@@ -375,27 +375,9 @@ class _Batch:
             engine.scheduler.last_epoch = step
 
     def _end(self, index: int) -> Summary:
-        """The summary of a run, read off its record, written and returned."""
-        message, engine = self.messages[index], self.engines[index]
+        """The summary of a run, written and returned."""
+        message = self.messages[index]
         if not message and not bool(self.program.finite()[index]):
             message = "the parameters are not finite"
-        record, position = read_run(self.folders[index]), self.positions[index]
-        losses = [line["loss"] for line in record.steps[-engine.loader.steps_per_epoch :]]
-        accuracies = [line["test_accuracy"] for line in record.evaluations]
-        summary = Summary(
-            status="diverged" if message else "finished",
-            steps=position.step,
-            seconds=round(position.seconds, 6),
-            images_per_second=position.images / max(position.seconds, 1e-9),
-            final_loss=sum(losses) / len(losses),
-            best_test_accuracy=position.best_accuracy,
-            final_test_accuracy=accuracies[-1] if accuracies else None,
-            skipped=record.steps[-1]["skipped"],
-            parameters=sum(p.numel() for p in engine.parameters),
-            data=engine.data.title,
-            images=len(engine.data.train),
-            classes=len(engine.data.classes),
-            message=message,
-        )
-        write_summary(self.folders[index], summary)
-        return summary
+        where = (self.folders[index], self.engines[index], self.positions[index])
+        return summarise(*where, message)

@@ -289,26 +289,38 @@ class Loop:
         return found
 
     def _summary(self, message: str) -> Summary:
-        record, position = read_run(self.out), self.position
-        losses = [line["loss"] for line in record.steps[-self.engine.loader.steps_per_epoch :]]
-        accuracies = [line["test_accuracy"] for line in record.evaluations]
-        summary = Summary(
-            status="diverged" if message else "finished",
-            steps=position.step,
-            seconds=round(position.seconds, 6),
-            images_per_second=position.images / max(position.seconds, 1e-9),
-            final_loss=sum(losses) / len(losses),
-            best_test_accuracy=position.best_accuracy,
-            final_test_accuracy=accuracies[-1] if accuracies else None,
-            skipped=record.steps[-1]["skipped"],
-            parameters=sum(p.numel() for p in self.engine.parameters),
-            data=self.engine.data.title,
-            images=len(self.engine.data.train),
-            classes=len(self.engine.data.classes),
-            message=message,
-        )
-        write_summary(self.out, summary)
-        return summary
+        return summarise(self.out, self.engine, self.position, message)
+
+
+def summarise(out: Path, engine: Engine, position: Position, message: str) -> Summary:
+    """The summary of a run that ended, read off its record, written and returned.
+
+    Args:
+        out: Its folder.
+        engine: What trained it.
+        position: How far it came.
+        message: Why it diverged; empty if it did not.
+    """
+    record = read_run(out)
+    losses = [line["loss"] for line in record.steps[-engine.loader.steps_per_epoch :]]
+    accuracies = [line["test_accuracy"] for line in record.evaluations]
+    summary = Summary(
+        status="diverged" if message else "finished",
+        steps=position.step,
+        seconds=round(position.seconds, 6),
+        images_per_second=position.images / max(position.seconds, 1e-9),
+        final_loss=sum(losses) / len(losses),
+        best_test_accuracy=position.best_accuracy,
+        final_test_accuracy=accuracies[-1] if accuracies else None,
+        skipped=record.steps[-1]["skipped"],
+        parameters=sum(p.numel() for p in engine.parameters),
+        data=engine.data.title,
+        images=len(engine.data.train),
+        classes=len(engine.data.classes),
+        message=message,
+    )
+    write_summary(out, summary)
+    return summary
 
 
 def told(team: Team, summary: Summary | None) -> Summary | None:

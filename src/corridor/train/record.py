@@ -3,9 +3,10 @@
 ``metrics.jsonl`` holds one object a line: for every step ``step`` (how many were made),
 ``epoch`` (from 0), ``loss`` (of the batch, before the step), ``effective_lr``, ``grad_norm``,
 ``skipped`` (steps skipped so far) and ``seconds`` (of training; evaluations and checkpoints not
-counted), and where the run is probed also the numbers of ``corridor.geometry.Measures`` for that
-batch before the step, the secant's as ``secant_...``; for every evaluation ``step``, ``epoch`` (how
-many are complete), ``test_loss``, ``test_accuracy``, ``seconds``.
+counted), ``drift_limit`` (the largest step that drift allows) where there is one, and where the run
+is probed also the numbers of ``corridor.geometry.Measures`` for that batch before the step, the
+secant's as ``secant_...``; for every evaluation ``step``, ``epoch`` (how many are complete),
+``test_loss``, ``test_accuracy``, ``seconds``.
 In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`` or ``"nan"``;
 readers give floats.
 """

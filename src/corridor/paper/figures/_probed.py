@@ -9,7 +9,6 @@ from typing import Any
 from corridor.paper import checked
 from corridor.paper.results import DATA, VERSION
 from corridor.train.config import Config
-from corridor.train.files import read_json, revive
 
 NUMBER = 7
 
@@ -50,11 +49,7 @@ def read_probed(folder: Path) -> Probed:
         FileNotFoundError: there are none; the message names the command that makes them.
         ValueError: another version wrote them, or they are damaged.
     """
-    file = folder / DATA
-    if not file.exists():
-        raise FileNotFoundError(f"no {file}; make it with: corridor figure {NUMBER}")
-    with checked.reading(file, f"make it again with: corridor figure {NUMBER}"):
-        values = checked.of_version(revive(read_json(file)), VERSION)
+    with checked.figure(folder / DATA, NUMBER, VERSION) as values:
         values["config"] = Config.from_dict(values["config"])
         data = checked.build(Probed, values)
         if not data.lines or len(data.lines) != len(data.seeds) or not all(data.lines):
