@@ -238,3 +238,9 @@ PROBLEMS: dict[str, Problem] = {
     "CIFAR ResNet-8 of width 8, B 16": cifar("resnet8", 8, CHOICE, 16, 1000, 2000),
     "characters, B 8": characters(32, 1, CHOICE, 8, 1500),
 }
+
+
+def of(half: str) -> list[str]:
+    """Names of a half's problems; a choice is made on its own and those of development."""
+    halves = (DEV, CHOICE) if half == CHOICE else (half,)
+    return [name for name, problem in PROBLEMS.items() if problem.half in halves]

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import write_results
+from benchmarks.time_to_target import problems
 from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS, TUNED
 from benchmarks.time_to_target.pages import TUNED_SGD, table
-from benchmarks.time_to_target.problems import PROBLEMS
 from benchmarks.time_to_target.run import SEEDS, TARGETS, path_of
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
@@ -40,7 +40,7 @@ def cost(runs: list[dict[str, Any]], what: str) -> float:
 def scores(out: Path, half: str, what: str) -> Scores:
     """Costs by optimizer and problem; tuned SGD as one row, the best of its rates."""
     found: Scores = {}
-    for problem in (name for name, p in PROBLEMS.items() if p.half == half):
+    for problem in problems.of(half):
         tuned = []
         for optimizer in [*CHOICES, "CLR-Adam"] if half == "choice" else OPTIMIZERS:
             runs = read(out, problem, optimizer)

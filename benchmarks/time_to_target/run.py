@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.time_to_target import optimizers
-from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS, TUNED
+from benchmarks.time_to_target import optimizers, problems
+from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS
 from benchmarks.time_to_target.problems import PROBLEMS, Problem
 from torch import nn
 
@@ -125,10 +125,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/target"))
     parser.add_argument("--only", nargs="*", help="optimizers; all of them by default")
     options = parser.parse_args()
-    names = [name for name, problem in PROBLEMS.items() if problem.half == options.half]
     targets = json.loads(TARGETS.read_text(encoding="utf-8"))
-    usual = [*TUNED, *CHOICES, "CLR-Adam"] if options.half == "choice" else list(OPTIMIZERS)
-    run_all(names, options.only or usual, options.out, targets)
+    usual = [*CHOICES, "CLR-Adam"] if options.half == "choice" else list(OPTIMIZERS)
+    run_all(problems.of(options.half), options.only or usual, options.out, targets)
 
 
 if __name__ == "__main__":

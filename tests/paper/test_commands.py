@@ -164,3 +164,15 @@ def test_a_readme_without_markers_is_one_line(command, tmp_path: Path):
     assert status == 2
     assert "to write between" in err
     assert (tmp_path / "README.md").read_text() == "# corridor\n"
+
+
+def test_a_readme_of_results_without_figure_2_is_one_line(command, tmp_path: Path):
+    for scale in ("demo", "laptop"):
+        (tmp_path / "results" / scale).mkdir(parents=True)
+        shutil.copy(KEPT / "laptop" / "fig06.json", tmp_path / "results" / scale)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    status, _, err = command("verdicts", tmp_path / "results", "--page", tmp_path / "page.md",
+                         "--readme", tmp_path / "README.md")  # fmt: skip
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "no figure 2 in" in err

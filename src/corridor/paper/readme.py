@@ -28,7 +28,7 @@ def write(results: Path, readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
     filled = insert(text, block(results)).encode()
     with tempfile.TemporaryDirectory() as out:
-        folder = committed.unpack(results / "demo", Path(out))[fig02.NUMBER]
+        folder = _kept(results, "demo", Path(out))
         picture = folder / fig02.draw(folder).images["png"]
         with atomic(readme.parent / PICTURE) as file:
             file.write(picture.read_bytes())
@@ -48,12 +48,23 @@ def insert(text: str, block: str) -> str:
     return re.sub(inside, lambda _: f"{BEGIN}\n\n{block}\n{END}", text, flags=re.DOTALL)
 
 
+def _kept(results: Path, scale: str, out: Path) -> Path:
+    """Figure 2's folder, laid out from a scale's kept results."""
+    folders = committed.unpack(results / scale, out)
+    if fig02.NUMBER not in folders:
+        raise FileNotFoundError(
+            f"no figure 2 in {results / scale}; "
+            f"make it with: corridor reproduce --scale {scale} --keep {results / scale}"
+        )
+    return folders[fig02.NUMBER]
+
+
 def block(results: Path) -> str:
     """The Markdown between the markers."""
     lines = [f"![{fig02.TITLE} on digits: training loss, test accuracy, step size]({PICTURE})"]
     for scale, lead in SCALES.items():
         with tempfile.TemporaryDirectory() as out:
-            folder = committed.unpack(results / scale, Path(out))[fig02.NUMBER]
+            folder = _kept(results, scale, Path(out))
             lines += _scale(lead, fig02.describe(folder))
     return "\n".join(lines) + "\n"
 

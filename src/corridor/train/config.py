@@ -46,7 +46,8 @@ class Config:
     data: str = _option(
         "digits",
         "Data",
-        "Data set: digits, cifar10, fashion-mnist, imagefolder:PATH or parquet:PATH.",
+        "Data set: digits, cifar10, fashion-mnist, imagenet, imagefolder:PATH, parquet:PATH or "
+        "hf:NAME.",
     )
     data_dir: str | None = _option(
         None, "Data", "Folder of local copies, one subfolder per data name (or CORRIDOR_DATA)."
@@ -66,8 +67,8 @@ class Config:
     optimizer: str = _option(
         "clr",
         "Optimizer",
-        "Optimizer: clr, sgd, adamw, or a relative of clr: polyak, half-polyak, sps-max, sps-safe, "
-        "ngn, dec-sps, ada-sps, momo, momo-adam.",
+        "Optimizer: clr, clr-adam, sgd, adamw, or a relative of clr: polyak, half-polyak, sps-max, "
+        "sps-safe, ngn, dec-sps, ada-sps, momo, momo-adam.",
     )
     lr: float | None = _option(
         None,
@@ -76,7 +77,7 @@ class Config:
         "paper); the optimizer's own by default.",
     )
     momentum: float = _option(
-        0.0, "Optimizer", "Momentum in [0, 1); of momo and momo-adam 0.9 where 0."
+        0.0, "Optimizer", "Momentum in [0, 1); of clr-adam, momo and momo-adam 0.9 where 0."
     )
     weight_decay: float = _option(0.0, "Optimizer", "Weight decay.")
     f_star: float = _option(0.0, "Optimizer", "Least value of the loss (clr and relatives).")

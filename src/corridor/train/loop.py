@@ -1,6 +1,5 @@
 """The training loop: when to step, fetch, evaluate, save and stop."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from corridor.train import checkpoint
 from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
-from corridor.train.files import dumps, locked, numbers
+from corridor.train.files import locked
 from corridor.train.launch import restarted
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import Team, joined
@@ -325,10 +324,8 @@ def summarise(out: Path, engine: Engine, position: Position, message: str) -> Su
 
 def told(team: Team, summary: Summary | None) -> Summary | None:
     """The summary that rank 0 has, on all ranks."""
-    if team.world == 1:
-        return summary
-    text = team.gather(None if summary is None else dumps(asdict(summary)))[0]
-    return None if text is None else Summary(**numbers(json.loads(text)))
+    found = team.gather(None if summary is None else asdict(summary))[0]
+    return None if found is None else Summary(**found)
 
 
 class Rhythm:
