@@ -151,6 +151,8 @@ def test_a_sweep_makes_a_program_of_what_goes_together(tmp_path):
         ({"momentum": 0.9}, "momentum for sgd only"),
         ({"precision": "bfloat16"}, "needs precision=float32, got bfloat16"),
         ({"probe": 2}, "needs probe=0"),
+        ({"drift": 0.5}, "needs drift=None, got 0.5"),
+        ({"optimizer": "clr-adam"}, "knows the optimizers clr, sps-safe, sgd, got clr-adam"),
     ],
 )
 def test_configs_that_do_not_go_are_refused_before_anything_runs(tmp_path, options, words):

@@ -34,6 +34,7 @@ FIXED = {
     "channels_last": False,
     "tensorboard": False,
     "probe": 0,
+    "drift": None,
 }
 # All runs are saved not more often than this, in seconds.
 SAVE_SECONDS = 60.0
@@ -156,8 +157,6 @@ def check(config: Config) -> None:
         )
     if config.momentum and config.optimizer != "sgd":
         raise ValueError("engine batched has momentum for sgd only; use another engine")
-    if getattr(config, "drift", None) is not None:
-        raise ValueError("engine batched knows no drift; use another engine")
 
 
 def program_key(config: Config) -> Config:
