@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.train.processes import environment
 
-from corridor.train import train_batched
+from corridor.train import checkpoint, train_batched
 from corridor.train.config import Config
 from corridor.train.loop import train
 from corridor.train.record import read_run, read_summary
@@ -211,3 +211,21 @@ def test_an_infinite_cap_is_no_cap(tmp_path):
     train(config, tmp_path / "b", progress=False)
     sizes = [[s["effective_lr"] for s in read_run(tmp_path / x).steps] for x in "ab"]
     assert sizes[0] == pytest.approx(sizes[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [0, 20])
+def test_checkpoints_come_when_they_do_in_a_run_of_its_own(tmp_path, every):
+    config = Config(**MLP, checkpoint_every=every, keep=100)
+    train(config, tmp_path / "a", progress=False)
+    train_batched([config], [tmp_path / "b"])
+    saved = [sorted(p.name for p in (tmp_path / x / "checkpoints").iterdir()) for x in "ab"]
+    assert saved[0] == saved[1]
+    assert len(saved[0]) == 3
+
+
+def test_all_runs_are_saved_when_one_is_due(tmp_path):
+    configs = [Config(**MLP, checkpoint_every=every, keep=100) for every in (20, 30)]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    train_batched(configs, folders)
+    for folder in folders:
+        assert [int(p.stem[5:]) for p in checkpoint.paths(folder)] == [20, 30, 40, 50]

@@ -36,8 +36,6 @@ FIXED = {
     "probe": 0,
     "drift": None,
 }
-# All runs are saved not more often than this, in seconds.
-SAVE_SECONDS = 60.0
 
 Report = Callable[[int, float], None]
 Running = Generator[tuple[int, float], None, list[Summary]]
@@ -58,7 +56,7 @@ def train_batched(
 
     Args:
         configs: Equal but for seed, optimizer (clr, sps-safe, sgd), lr, momentum (sgd),
-            weight_decay, f_star and scale.
+            weight_decay, f_star and scale. When a checkpoint of one is due, all are saved.
         folders: A run folder each; a run found there goes on, if all found stand at one step.
         report: Told the index of a run and the fraction that is done.
 
@@ -177,6 +175,8 @@ class _Batch:
         flag: StopFlag,
     ) -> None:
         self.configs, self.folders, self.flag = configs, folders, flag
+        # Runs go on together from one step alone, so that all are saved when one is due.
+        self.rhythms = {config.checkpoint_every for config in configs}
         self.engines: list[Engine] = []
         for config in configs:
             torch.manual_seed(config.seed)
@@ -206,8 +206,7 @@ class _Batch:
 
     def run(self) -> Running:
         """Train all to the end, or until a signal came; yields now and then how far each is."""
-        self.saved = perf_counter()
-        self.started = self.saved - self.positions[0].seconds
+        self.started = perf_counter() - self.positions[0].seconds
         try:
             position = self.positions[0]
             step, epoch, batch = position.step, position.epoch, position.batch
@@ -260,7 +259,7 @@ class _Batch:
         last, stop = step == self.first.total, bool(self.flag.number)
         every = self.configs[0].eval_every
         evaluate = last or (over and every > 0 and epoch % every == 0)
-        save = last or stop or perf_counter() - self.saved > SAVE_SECONDS
+        save = last or stop or any(step % n == 0 if n else over for n in self.rhythms)
         flush = evaluate or save or len(self.pending) >= FLUSH_STEPS
         if flush:
             self._flush()
@@ -344,7 +343,6 @@ class _Batch:
                 self.records[index].sync()
                 place, position = self.folders[index], self.positions[index]
                 checkpoint.save(place, position, engine.state_dict(), keep=engine.config.keep)
-        self.saved = perf_counter()
 
     def _take_states(self) -> None:
         """SGD's velocities and the counts of skipped steps, from the loaded optimizers."""
