@@ -13,8 +13,9 @@ import torch
 from tests.train.processes import environment
 
 from corridor.train import checkpoint, train_batched
+from corridor.train.batch_program import Program
 from corridor.train.config import Config
-from corridor.train.loop import train
+from corridor.train.loop import FLUSH_STEPS, train
 from corridor.train.record import read_run, read_summary
 from corridor.train.sweep import Run, sweep
 from corridor.train.workers import Workers
@@ -229,3 +230,19 @@ def test_all_runs_are_saved_when_one_is_due(tmp_path):
     train_batched(configs, folders)
     for folder in folders:
         assert [int(p.stem[5:]) for p in checkpoint.paths(folder)] == [20, 30, 40, 50]
+
+
+def test_the_speed_of_a_run_that_diverged_is_that_of_its_own_steps(tmp_path):
+    configs = [Config(**MLP), Config(**MLP, optimizer="sgd", lr=1e9)]
+    bad = train_batched(configs, [tmp_path / "a", tmp_path / "b"])[1]
+    assert bad.status == "diverged"
+    assert bad.images_per_second * bad.seconds == pytest.approx(64 * bad.steps, rel=0.01)
+
+
+def test_a_program_ends_when_all_its_runs_have(tmp_path, monkeypatch):
+    step, made = Program.step, []
+    monkeypatch.setattr(Program, "step", lambda *given: made.append(1) or step(*given))
+    config = Config(**{**MLP, "batch_size": 4, "steps": 300}, optimizer="sgd", lr=1e9)
+    (summary,) = train_batched([config], [tmp_path])
+    assert summary.status == "diverged"
+    assert len(made) == FLUSH_STEPS  # of an epoch of 359

@@ -203,6 +203,7 @@ class _Batch:
         self.alive = torch.ones(len(configs), dtype=torch.bool, device=device)
         self.messages = [""] * len(configs)
         self.pending: list[tuple[int, int, float, Numbers]] = []
+        self.counts: list[int] = []
 
     def run(self) -> Running:
         """Train all to the end, or until a signal came; yields now and then how far each is."""
@@ -210,7 +211,7 @@ class _Batch:
         try:
             position = self.positions[0]
             step, epoch, batch = position.step, position.epoch, position.batch
-            while step < self.first.total and bool(self.alive.any()):
+            while step < self.first.total and not self._none_left():
                 for images, labels in self._batches(epoch, batch):
                     step, batch = step + 1, batch + 1
                     self._step(images, labels, step, epoch)
@@ -219,12 +220,16 @@ class _Batch:
                         epoch, batch = epoch + 1, 0
                     if self._after(step, epoch, batch, over):
                         yield from enumerate(p.step / self.first.total for p in self.positions)
-                    if step == self.first.total:
+                    if step == self.first.total or self._none_left():
                         break
             return [self._end(index) for index in range(len(self.configs))]
         finally:
             for record in self.records:
                 record.close()
+
+    def _none_left(self) -> bool:
+        """Whether every run was given up."""
+        return all(self.messages)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every run's own batches, stacked; those of one seed are read once."""
@@ -244,10 +249,7 @@ class _Batch:
         factor = self._factor(step - 1)
         numbers = self.program.step(images, labels, factor, self.alive)
         self.pending.append((step, epoch, perf_counter() - self.started, numbers))
-        count = labels.shape[-1]
-        for index, position in enumerate(self.positions):
-            if not self.messages[index]:
-                position.images += count
+        self.counts.append(labels.shape[-1])
 
     def _factor(self, step: int) -> float:
         if self.configs[0].schedule == "constant":
@@ -268,7 +270,7 @@ class _Batch:
                 position.step, position.epoch, position.batch = step, epoch, batch
                 position.seconds = perf_counter() - self.started
         begin = perf_counter()
-        if evaluate:
+        if evaluate and not self._none_left():
             self._evaluate()
         if save:
             self._save()
@@ -304,8 +306,9 @@ class _Batch:
             if bad is not None:
                 lines = lines[: bad + 1]
                 self._give_up(index, lines[-1])
+            self.positions[index].images += sum(self.counts[: len(lines)])
             record.write(lines)
-        self.pending = []
+        self.pending, self.counts = [], []
 
     def _give_up(self, index: int, line: dict[str, Any]) -> None:
         takes_loss = self.engines[index].takes_loss
