@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from corridor.train.batch_program import Program
 from corridor.train.config import Config
 from corridor.train.loop import FLUSH_STEPS, train
 from corridor.train.record import read_run, read_summary
+from corridor.train.stop import Interrupted
 from corridor.train.sweep import Run, sweep
 from corridor.train.workers import Workers
 
@@ -246,3 +248,21 @@ def test_a_program_ends_when_all_its_runs_have(tmp_path, monkeypatch):
     (summary,) = train_batched([config], [tmp_path])
     assert summary.status == "diverged"
     assert len(made) == FLUSH_STEPS  # of an epoch of 359
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_programs_last_evaluation_stops_the_sweep(tmp_path, monkeypatch, number):
+    evaluate = Program.evaluate
+
+    def interrupted(*given):
+        os.kill(os.getpid(), number)
+        return evaluate(*given)
+
+    monkeypatch.setattr(Program, "evaluate", interrupted)
+    few = {"batch_size": 256, "steps": 3, "width": 8}
+    runs = [Run(model, Config(**few, model=model)) for model in ("mlp", "cnn")]
+    with pytest.raises(Interrupted, match="the same sweep") as caught:
+        sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert caught.value.number == number
+    assert read_summary(tmp_path / "mlp").status == "finished"
+    assert not (tmp_path / "cnn").exists()

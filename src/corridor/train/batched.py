@@ -66,7 +66,8 @@ def train_batched(
     Raises:
         ValueError: The configs do not go into one program, or a folder holds other things.
         OSError: Data cannot be read or a folder cannot be written.
-        Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved.
+        Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved; after one in
+            the last step all runs have ended, and their summaries are written.
 
     Example:
         >>> import tempfile
@@ -111,7 +112,10 @@ def _running(
             stack.enter_context(locked(folder))
         stack.enter_context(torch.random.fork_rng())
         flag = stack.enter_context(listening())
-        return (yield from _Batch(configs, folders, device, flag).run())
+        summaries = yield from _Batch(configs, folders, device, flag).run()
+        if flag.number:  # too late for these runs, but not for what the caller would do next
+            raise Interrupted("stopped when all runs had ended", flag.number)
+        return summaries
 
 
 def engine(jobs: Sequence[Job]) -> Iterator[Event]:
