@@ -43,6 +43,9 @@ def compared(configs, tmp_path):
         alone = train(config, tmp_path / f"alone{i}", progress=False)
         one, other = read_run(tmp_path / f"alone{i}"), read_run(together[i])
         assert len(one.steps) == len(other.steps) == config.steps
+        for lines in ("steps", "evaluations"):
+            keys = [[list(line) for line in getattr(record, lines)] for record in (one, other)]
+            assert keys[0] == keys[1]
         for key in worst:
             for a, b in zip(one.steps, other.steps, strict=True):
                 worst[key] = max(worst[key], abs(a[key] - b[key]) / max(abs(a[key]), 1e-3))

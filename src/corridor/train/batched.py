@@ -1,6 +1,5 @@
 """Many runs of one small network as one batched program, each with a run folder of its own."""
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -12,14 +11,14 @@ import torch
 from torch import Tensor
 
 from corridor.train import checkpoint
-from corridor.train.batch_program import RULES, Numbers, Program
+from corridor.train.batch_program import RULES, Program
 from corridor.train.checkpoint import Position
 from corridor.train.config import FREE_ON_RESUME, Config
 from corridor.train.engine import Engine
 from corridor.train.files import locked
 from corridor.train.jobs import Event, Job, reason
-from corridor.train.loop import FLUSH_STEPS, summarise
-from corridor.train.metrics import Watch
+from corridor.train.loop import FLUSH_STEPS, evaluation, summarise
+from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import place
 from corridor.train.record import Recorder, Summary, open_folder
 from corridor.train.stop import Interrupted, StopFlag, listening
@@ -206,7 +205,7 @@ class _Batch:
         ]
         self.alive = torch.ones(len(configs), dtype=torch.bool, device=device)
         self.messages = [""] * len(configs)
-        self.pending: list[tuple[int, int, float, Numbers]] = []
+        self.pending: list[Step] = []
         self.counts: list[int] = []
 
     def run(self) -> Running:
@@ -252,13 +251,12 @@ class _Batch:
     def _step(self, images: Tensor, labels: Tensor, step: int, epoch: int) -> None:
         factor = self._factor(step - 1)
         numbers = self.program.step(images, labels, factor, self.alive)
-        self.pending.append((step, epoch, perf_counter() - self.started, numbers))
+        self.pending.append(Step(step, epoch, perf_counter() - self.started, *numbers))
         self.counts.append(labels.shape[-1])
 
     def _factor(self, step: int) -> float:
-        if self.configs[0].schedule == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * step / self.first.total)) / 2
+        scheduler = self.first.scheduler
+        return 1.0 if scheduler is None else scheduler.lr_lambdas[0](step)
 
     def _after(self, step: int, epoch: int, batch: int, over: bool) -> bool:
         """Write, evaluate and save where it is due; returns whether anything was written."""
@@ -285,26 +283,11 @@ class _Batch:
 
     def _flush(self) -> None:
         """Write what is pending, run by run, each up to where it diverged."""
-        if not self.pending:
-            return
-        columns = [
-            torch.stack(c).T.tolist() for c in zip(*(p[3] for p in self.pending), strict=True)
-        ]
+        common = fetch(self.pending)
         for index, record in enumerate(self.records):
             if self.messages[index]:
                 continue
-            lines = [
-                {
-                    "step": step,
-                    "epoch": epoch,
-                    "loss": columns[0][index][k],
-                    "effective_lr": columns[2][index][k],
-                    "grad_norm": columns[1][index][k],
-                    "skipped": columns[3][index][k],
-                    "seconds": round(seconds, 6),
-                }
-                for k, (step, epoch, seconds, _) in enumerate(self.pending)
-            ]
+            lines = [_of_run(index, line) for line in common]
             bad = self.watches[index].diverged(lines)
             self.positions[index].skips_in_row = self.watches[index].in_row
             if bad is not None:
@@ -315,9 +298,7 @@ class _Batch:
         self.pending, self.counts = [], []
 
     def _give_up(self, index: int, line: dict[str, Any]) -> None:
-        takes_loss = self.engines[index].takes_loss
-        what = "too many skipped steps in a row" if takes_loss else "not finite"
-        self.messages[index] = f"loss or gradient: {what} at step {line['step']}"
+        self.messages[index] = self.watches[index].message(line["step"])
         self.positions[index].step = line["step"]
         self.positions[index].seconds = line["seconds"]
         self.alive[index] = False
@@ -332,15 +313,7 @@ class _Batch:
         for index, position in enumerate(self.positions):
             if self.messages[index]:
                 continue
-            best = max(accuracies[index], position.best_accuracy or 0.0)
-            position.best_accuracy = best
-            line = {
-                "step": position.step,
-                "epoch": position.epoch,
-                "test_loss": losses[index],
-                "test_accuracy": accuracies[index],
-                "seconds": round(position.seconds, 6),
-            }
+            line = evaluation(position, losses[index], accuracies[index])
             self.records[index].write([line])
 
     def _save(self) -> None:
@@ -385,3 +358,8 @@ class _Batch:
             message = "the parameters are not finite"
         where = (self.folders[index], self.engines[index], self.positions[index])
         return summarise(*where, message)
+
+
+def _of_run(index: int, line: dict[str, Any]) -> dict[str, Any]:
+    """One run's line, from one that holds every number of the program as a list over the runs."""
+    return {key: v[index] if isinstance(v, list) else v for key, v in line.items()}

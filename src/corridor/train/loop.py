@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -243,10 +244,7 @@ class Loop:
             speed = self.position.images / max(self.position.seconds, 1e-9)
             loss, effective_lr = lines[-1]["loss"], lines[-1]["effective_lr"]
             self.show.update(self.position.step, loss, effective_lr, speed)
-        if bad is None:
-            return ""
-        what = "too many skipped steps in a row" if self.engine.takes_loss else "not finite"
-        return f"loss or gradient: {what} at step {self.position.step}"
+        return "" if bad is None else self.watch.message(self.position.step)
 
     def _mean(self, losses: Tensor) -> Tensor:
         team = self.team
@@ -261,16 +259,7 @@ class Loop:
 
     def _evaluate(self) -> float:
         loss, accuracy = self.engine.evaluate()
-        position = self.position
-        position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
-        line = {
-            "step": position.step,
-            "epoch": position.epoch,
-            "test_loss": loss,
-            "test_accuracy": accuracy,
-            "seconds": round(position.seconds, 6),
-        }
-        self.recorder.write([line])
+        self.recorder.write([evaluation(self.position, loss, accuracy)])
         return accuracy
 
     def _save(self) -> None:
@@ -290,6 +279,18 @@ class Loop:
 
     def _summary(self, message: str) -> Summary:
         return summarise(self.out, self.engine, self.position, message)
+
+
+def evaluation(position: Position, loss: float, accuracy: float) -> dict[str, Any]:
+    """The metrics line of an evaluation; the position keeps the best accuracy."""
+    position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
+    return {
+        "step": position.step,
+        "epoch": position.epoch,
+        "test_loss": loss,
+        "test_accuracy": accuracy,
+        "seconds": round(position.seconds, 6),
+    }
 
 
 def summarise(out: Path, engine: Engine, position: Position, message: str) -> Summary:
