@@ -269,3 +269,31 @@ def test_a_signal_in_a_programs_last_evaluation_stops_the_sweep(tmp_path, monkey
     assert caught.value.number == number
     assert read_summary(tmp_path / "mlp").status == "finished"
     assert not (tmp_path / "cnn").exists()
+
+
+def sweep_to_go_on(tmp_path):
+    """Two runs of one program whose summaries are not written yet."""
+    runs = [Run(str(seed), Config(**{**MLP, "steps": 4}, seed=seed)) for seed in range(2)]
+    folders = sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    for folder in folders:
+        (folder / "summary.json").unlink()
+    return runs, folders
+
+
+def test_a_sweep_that_goes_on_reads_each_checkpoint_once(tmp_path, monkeypatch):
+    runs, folders = sweep_to_go_on(tmp_path)
+    load, read = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda path, **how: read.append(path) or load(path, **how))
+    sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [path.parents[1] for path in read if path.name.startswith("step-")] == folders
+    assert [read_summary(folder).steps for folder in folders] == [4, 4]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_fails_alone(tmp_path):
+    runs, folders = sweep_to_go_on(tmp_path)
+    for path in checkpoint.paths(folders[0]):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"):
+        sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [read_summary(folder).status for folder in folders] == ["failed", "finished"]
+    assert "all checkpoints in" in read_summary(folders[0]).message

@@ -1,11 +1,12 @@
 """Many runs of one small network as one batched program, each with a run folder of its own."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from corridor.train.jobs import Event, Job, reason
 from corridor.train.loop import FLUSH_STEPS, evaluation, summarise
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import place
-from corridor.train.record import Recorder, Summary, open_folder
+from corridor.train.record import Recorder, Summary, open_folder, read_summary
 from corridor.train.stop import Interrupted, StopFlag, listening
 
 # Options in which the runs of one program may differ.
@@ -37,7 +38,6 @@ FIXED = {
 }
 
 Report = Callable[[int, float], None]
-Running = Generator[tuple[int, float], None, list[Summary]]
 
 
 def train_batched(
@@ -91,30 +91,47 @@ def train_batched(
             f"the configs differ in {', '.join(names)}; one batched program takes "
             f"runs that differ in {', '.join(sorted(OWN))} only"
         )
-    running = _running(configs, [Path(folder) for folder in folders])
-    while True:
-        try:
-            report(*next(running))
-        except StopIteration as end:
-            return end.value
+    places = [Path(folder) for folder in folders]
+    found = [_found(config, folder) for config, folder in zip(configs, places, strict=True)]
+    steps = sorted({run.step for run in found})
+    if len(steps) > 1:
+        raise ValueError(f"the runs stand at different steps: {steps}; sweep does them")
+    for index, fraction in _running(dict(enumerate(found))):
+        report(index, fraction)
+    return [summary for summary in map(read_summary, places) if summary is not None]
 
 
-def _running(
-    configs: Sequence[Config], folders: list[Path]
-) -> Generator[tuple[int, float], None, list[Summary]]:
-    """Train; yields how far which run is, and returns the summaries."""
-    for folder, config in zip(folders, configs, strict=True):
-        open_folder(folder, config, resume=True)
-    device = place(configs[0].device)
+class _Run(NamedTuple):
+    """A run and its newest checkpoint, if there is one."""
+
+    config: Config
+    folder: Path
+    saved: dict[str, Any] | None
+
+    @property
+    def step(self) -> int:
+        return 0 if self.saved is None else self.saved["position"].step
+
+
+def _found(config: Config, folder: Path) -> _Run:
+    """The run of a folder."""
+    open_folder(folder, config, resume=True)
+    return _Run(config, folder, checkpoint.load(folder))
+
+
+def _running(runs: dict[int, _Run]) -> Iterator[tuple[int, float]]:
+    """Train runs that stand at one step; yields how far which is."""
+    device = place(next(iter(runs.values())).config.device)
     with ExitStack() as stack:
-        for folder in folders:
-            stack.enter_context(locked(folder))
+        for run in runs.values():
+            stack.enter_context(locked(run.folder))
         stack.enter_context(torch.random.fork_rng())
         flag = stack.enter_context(listening())
-        summaries = yield from _Batch(configs, folders, device, flag).run()
+        indices = list(runs)
+        for row, fraction in _Batch(list(runs.values()), device, flag).run():
+            yield indices[row], fraction
         if flag.number:  # too late for these runs, but not for what the caller would do next
             raise Interrupted("stopped when all runs had ended", flag.number)
-        return summaries
 
 
 def engine(jobs: Sequence[Job]) -> Iterator[Event]:
@@ -123,24 +140,30 @@ def engine(jobs: Sequence[Job]) -> Iterator[Event]:
     Raises:
         ValueError: A config does not go into a batched program; nothing has been run then.
     """
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Config, dict[int, Job]] = {}
     for index, job in enumerate(jobs):
         check(job.config)
-        saved = checkpoint.load(job.folder)
-        step = 0 if saved is None else saved["position"].step
-        groups.setdefault((program_key(job.config), step), []).append(index)
-    return _events(jobs, list(groups.values()))
+        groups.setdefault(program_key(job.config), {})[index] = job
+    return itertools.chain.from_iterable(map(_events, groups.values()))
 
 
-def _events(jobs: Sequence[Job], groups: list[list[int]]) -> Iterator[Event]:
-    for group in groups:
-        running = _running([jobs[i].config for i in group], [jobs[i].folder for i in group])
+def _events(jobs: dict[int, Job]) -> Iterator[Event]:
+    """News of jobs that go together, once they stand at one step."""
+    programs: dict[int, dict[int, _Run]] = {}
+    for index, job in jobs.items():
         try:
-            yield from (Event("progress", group[i], fraction) for i, fraction in running)
+            run = _found(job.config, job.folder)
         except Exception as error:
-            yield from (Event("failed", i, reason(error)) for i in group)
+            yield Event("failed", index, reason(error))
         else:
-            yield from (Event("done", i, None) for i in group)
+            programs.setdefault(run.step, {})[index] = run
+    for runs in programs.values():
+        try:
+            yield from (Event("progress", i, fraction) for i, fraction in _running(runs))
+        except Exception as error:
+            yield from (Event("failed", i, reason(error)) for i in runs)
+        else:
+            yield from (Event("done", i, None) for i in runs)
 
 
 def check(config: Config) -> None:
@@ -170,14 +193,10 @@ def program_key(config: Config) -> Config:
 class _Batch:
     """The runs of one program from where they stand to their end."""
 
-    def __init__(
-        self,
-        configs: Sequence[Config],
-        folders: list[Path],
-        device: torch.device,
-        flag: StopFlag,
-    ) -> None:
-        self.configs, self.folders, self.flag = configs, folders, flag
+    def __init__(self, runs: list[_Run], device: torch.device, flag: StopFlag) -> None:
+        self.flag = flag
+        self.configs = configs = [run.config for run in runs]
+        self.folders = [run.folder for run in runs]
         # Runs go on together from one step alone, so that all are saved when one is due.
         self.rhythms = {config.checkpoint_every for config in configs}
         self.engines: list[Engine] = []
@@ -186,13 +205,10 @@ class _Batch:
             self.engines.append(Engine(config, device))
         self.first = self.engines[0]
         self.positions = [Position() for _ in configs]
-        for index, saved in enumerate(map(checkpoint.load, folders)):
-            if saved is not None:
-                self.engines[index].load_state_dict(saved["states"])
-                self.positions[index] = saved["position"]
-        steps = {position.step for position in self.positions}
-        if len(steps) > 1:
-            raise ValueError(f"the runs stand at different steps: {sorted(steps)}; sweep does them")
+        for index, (run, own) in enumerate(zip(runs, self.engines, strict=True)):
+            if run.saved is not None:
+                own.load_state_dict(run.saved["states"])
+                self.positions[index] = run.saved["position"]
         groups = [e.optimizer.param_groups[0] for e in self.engines]
         rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
         self.program = Program([e.model for e in self.engines], configs, rates)
@@ -201,14 +217,14 @@ class _Batch:
         self.watches = [Watch(e.takes_loss, e.skipped(), p.skips_in_row) for e, p in watches]
         self.records = [
             Recorder(folder, config, position.step)
-            for folder, config, position in zip(folders, configs, self.positions, strict=True)
+            for (config, folder, _), position in zip(runs, self.positions, strict=True)
         ]
         self.alive = torch.ones(len(configs), dtype=torch.bool, device=device)
         self.messages = [""] * len(configs)
         self.pending: list[Step] = []
         self.counts: list[int] = []
 
-    def run(self) -> Running:
+    def run(self) -> Iterator[tuple[int, float]]:
         """Train all to the end, or until a signal came; yields now and then how far each is."""
         self.started = perf_counter() - self.positions[0].seconds
         try:
@@ -225,7 +241,8 @@ class _Batch:
                         yield from enumerate(p.step / self.first.total for p in self.positions)
                     if step == self.first.total or self._none_left():
                         break
-            return [self._end(index) for index in range(len(self.configs))]
+            for index in range(len(self.configs)):
+                self._end(index)
         finally:
             for record in self.records:
                 record.close()
@@ -351,13 +368,12 @@ class _Batch:
             group["lr"] = float(group["initial_lr"]) * self._factor(step)
             engine.scheduler.last_epoch = step
 
-    def _end(self, index: int) -> Summary:
-        """The summary of a run, written and returned."""
+    def _end(self, index: int) -> None:
+        """Write the summary of a run."""
         message = self.messages[index]
         if not message and not bool(self.program.finite()[index]):
             message = "the parameters are not finite"
-        where = (self.folders[index], self.engines[index], self.positions[index])
-        return summarise(*where, message)
+        summarise(self.folders[index], self.engines[index], self.positions[index], message)
 
 
 def _of_run(index: int, line: dict[str, Any]) -> dict[str, Any]:
