@@ -271,6 +271,68 @@ def test_a_signal_in_a_programs_last_evaluation_stops_the_sweep(tmp_path, monkey
     assert not (tmp_path / "cnn").exists()
 
 
+def test_runs_that_have_ended_are_left_alone_and_the_rest_is_trained(tmp_path):
+    bad = Config(**MLP, optimizer="sgd", lr=1e9)
+    good = [Config(**MLP, seed=seed) for seed in (0, 1, 2)]
+    folders = [tmp_path / name for name in ("a", "bad", "b", "c")]
+    first = train_batched([good[0], bad, good[1]], folders[:3])
+    kept = [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in folders[:3]]
+    told = []
+    configs = [good[2], good[0], bad, good[1]]
+    places = [folders[3], *folders[:3]]
+    again = train_batched(configs, places, report=lambda *news: told.append(news))
+    assert [summary.status for summary in again] == ["finished", "finished", "diverged", "finished"]
+    assert repr(again[1:]) == repr(first)  # NaN is not equal to itself, but looks the same
+    assert [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in folders[:3]] == kept
+    assert {(index, 1.0) for index in range(4)} <= set(told)
+    assert len(read_run(folders[3]).steps) == 50
+
+
+def test_what_goes_on_with_more_steps_leaves_a_run_that_diverged(tmp_path):
+    def configs(steps):
+        options = {**MLP, "steps": steps}
+        return [Config(**options), Config(**options, optimizer="sgd", lr=1e9)]
+
+    folders = [tmp_path / "a", tmp_path / "bad"]
+    first = train_batched(configs(20), folders)
+    again = train_batched(configs(30), folders)
+    assert (again[0].status, again[0].steps) == ("finished", 30)
+    assert repr(again[1]) == repr(first[1])
+
+
+def test_fewer_steps_than_were_made_are_refused(tmp_path):
+    train_batched([Config(**MLP)], [tmp_path])
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    with pytest.raises(ValueError, match="made 50 steps already, more than the 20"):
+        train_batched([Config(**{**MLP, "steps": 20})], [tmp_path])
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.json*")} == before
+
+
+def test_a_run_that_diverged_is_summed_up_even_if_the_others_are_stopped(tmp_path):
+    configs = [Config(**MLP), Config(**MLP, optimizer="sgd", lr=1e9)]
+    folders = [tmp_path / "a", tmp_path / "bad"]
+
+    def interrupted(index, fraction):
+        if index == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="stopped at step 23 of 50"):
+        train_batched(configs, folders, report=interrupted)
+    assert [read_summary(folder) is None for folder in folders] == [True, False]
+    statuses = [summary.status for summary in train_batched(configs, folders)]
+    assert statuses == ["finished", "diverged"]
+
+
+def test_a_program_that_fails_leaves_a_run_that_had_diverged(tmp_path, monkeypatch):
+    def broken(*given):
+        raise RuntimeError("no evaluation")
+
+    monkeypatch.setattr(Program, "evaluate", broken)
+    runs = [Run("a", Config(**MLP)), Run("bad", Config(**MLP, optimizer="sgd", lr=1e9))]
+    folders = sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [read_summary(folder).status for folder in folders] == ["failed", "diverged"]
+
+
 def sweep_to_go_on(tmp_path):
     """Two runs of one program whose summaries are not written yet."""
     runs = [Run(str(seed), Config(**{**MLP, "steps": 4}, seed=seed)) for seed in range(2)]

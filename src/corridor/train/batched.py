@@ -18,7 +18,7 @@ from corridor.train.config import FREE_ON_RESUME, Config
 from corridor.train.engine import Engine
 from corridor.train.files import locked
 from corridor.train.jobs import Event, Job, reason
-from corridor.train.loop import FLUSH_STEPS, evaluation, summarise
+from corridor.train.loop import FLUSH_STEPS, check_length, evaluation, summarise
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import place
 from corridor.train.record import Recorder, Summary, open_folder, read_summary
@@ -56,14 +56,16 @@ def train_batched(
     Args:
         configs: Equal but for seed, optimizer (clr, sps-safe, sgd), lr, momentum (sgd),
             weight_decay, f_star and scale. When a checkpoint of one is due, all are saved.
-        folders: A run folder each; a run found there goes on, if all found stand at one step.
+        folders: A run folder each. A run found there goes on, if all that have not ended stand at
+            one step; one that has ended is not run again.
         report: Told the index of a run and the fraction that is done.
 
     Returns:
         How each run ended, as in its summary.json.
 
     Raises:
-        ValueError: The configs do not go into one program, or a folder holds other things.
+        ValueError: The configs do not go into one program, a folder holds other things or a run
+            that is further than is asked for.
         OSError: Data cannot be read or a folder cannot be written.
         Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved; after one in
             the last step all runs have ended, and their summaries are written.
@@ -93,16 +95,20 @@ def train_batched(
         )
     places = [Path(folder) for folder in folders]
     found = [_found(config, folder) for config, folder in zip(configs, places, strict=True)]
-    steps = sorted({run.step for run in found})
+    runs = {index: run for index, run in enumerate(found) if run is not None}
+    for index in range(len(found)):
+        if index not in runs:
+            report(index, 1.0)
+    steps = sorted({run.step for run in runs.values()})
     if len(steps) > 1:
         raise ValueError(f"the runs stand at different steps: {steps}; sweep does them")
-    for index, fraction in _running(dict(enumerate(found))):
+    for index, fraction in _running(runs):
         report(index, fraction)
     return [summary for summary in map(read_summary, places) if summary is not None]
 
 
 class _Run(NamedTuple):
-    """A run and its newest checkpoint, if there is one."""
+    """A run that has not ended, and its newest checkpoint, if there is one."""
 
     config: Config
     folder: Path
@@ -113,14 +119,17 @@ class _Run(NamedTuple):
         return 0 if self.saved is None else self.saved["position"].step
 
 
-def _found(config: Config, folder: Path) -> _Run:
-    """The run of a folder."""
-    open_folder(folder, config, resume=True)
+def _found(config: Config, folder: Path) -> _Run | None:
+    """The run of a folder; None if it has ended."""
+    if open_folder(folder, config, resume=True) is not None:
+        return None
     return _Run(config, folder, checkpoint.load(folder))
 
 
 def _running(runs: dict[int, _Run]) -> Iterator[tuple[int, float]]:
     """Train runs that stand at one step; yields how far which is."""
+    if not runs:
+        return
     device = place(next(iter(runs.values())).config.device)
     with ExitStack() as stack:
         for run in runs.values():
@@ -155,15 +164,26 @@ def _events(jobs: dict[int, Job]) -> Iterator[Event]:
             run = _found(job.config, job.folder)
         except Exception as error:
             yield Event("failed", index, reason(error))
+            continue
+        if run is None:
+            yield Event("done", index, None)
         else:
             programs.setdefault(run.step, {})[index] = run
     for runs in programs.values():
         try:
             yield from (Event("progress", i, fraction) for i, fraction in _running(runs))
+            failure = ""
         except Exception as error:
-            yield from (Event("failed", i, reason(error)) for i in runs)
-        else:
-            yield from (Event("done", i, None) for i in runs)
+            failure = reason(error)
+        for index, run in runs.items():
+            over = not failure or _ended(run.folder)
+            yield Event("done", index, None) if over else Event("failed", index, failure)
+
+
+def _ended(folder: Path) -> bool:
+    """Whether a run has ended, such as one that diverged before its program failed."""
+    summary = read_summary(folder)
+    return summary is not None and summary.status != "failed"
 
 
 def check(config: Config) -> None:
@@ -206,6 +226,7 @@ class _Batch:
         self.first = self.engines[0]
         self.positions = [Position() for _ in configs]
         for index, (run, own) in enumerate(zip(runs, self.engines, strict=True)):
+            check_length(run.folder, run.step, own.total)
             if run.saved is not None:
                 own.load_state_dict(run.saved["states"])
                 self.positions[index] = run.saved["position"]
@@ -220,7 +241,7 @@ class _Batch:
             for (config, folder, _), position in zip(runs, self.positions, strict=True)
         ]
         self.alive = torch.ones(len(configs), dtype=torch.bool, device=device)
-        self.messages = [""] * len(configs)
+        self.going = [True] * len(configs)
         self.pending: list[Step] = []
         self.counts: list[int] = []
 
@@ -230,7 +251,7 @@ class _Batch:
         try:
             position = self.positions[0]
             step, epoch, batch = position.step, position.epoch, position.batch
-            while step < self.first.total and not self._none_left():
+            while step < self.first.total and any(self.going):
                 for images, labels in self._batches(epoch, batch):
                     step, batch = step + 1, batch + 1
                     self._step(images, labels, step, epoch)
@@ -239,17 +260,14 @@ class _Batch:
                         epoch, batch = epoch + 1, 0
                     if self._after(step, epoch, batch, over):
                         yield from enumerate(p.step / self.first.total for p in self.positions)
-                    if step == self.first.total or self._none_left():
+                    if step == self.first.total or not any(self.going):
                         break
-            for index in range(len(self.configs)):
-                self._end(index)
+            for index, finite in enumerate(self.program.finite().tolist()):
+                if self.going[index]:
+                    self._end(index, "" if finite else "the parameters are not finite")
         finally:
             for record in self.records:
                 record.close()
-
-    def _none_left(self) -> bool:
-        """Whether every run was given up."""
-        return all(self.messages)
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every run's own batches, stacked; those of one seed are read once."""
@@ -285,11 +303,11 @@ class _Batch:
         if flush:
             self._flush()
         for index, position in enumerate(self.positions):
-            if not self.messages[index]:
+            if self.going[index]:
                 position.step, position.epoch, position.batch = step, epoch, batch
                 position.seconds = perf_counter() - self.started
         begin = perf_counter()
-        if evaluate and not self._none_left():
+        if evaluate and any(self.going):
             self._evaluate()
         if save:
             self._save()
@@ -302,23 +320,26 @@ class _Batch:
         """Write what is pending, run by run, each up to where it diverged."""
         common = fetch(self.pending)
         for index, record in enumerate(self.records):
-            if self.messages[index]:
+            if not self.going[index]:
                 continue
+            position, watch = self.positions[index], self.watches[index]
             lines = [_of_run(index, line) for line in common]
-            bad = self.watches[index].diverged(lines)
-            self.positions[index].skips_in_row = self.watches[index].in_row
-            if bad is not None:
-                lines = lines[: bad + 1]
-                self._give_up(index, lines[-1])
-            self.positions[index].images += sum(self.counts[: len(lines)])
+            bad = watch.diverged(lines)
+            position.skips_in_row = watch.in_row
+            lines = lines if bad is None else lines[: bad + 1]
+            position.images += sum(self.counts[: len(lines)])
             record.write(lines)
+            if bad is not None:
+                self._give_up(index, lines[-1])
         self.pending, self.counts = [], []
 
     def _give_up(self, index: int, line: dict[str, Any]) -> None:
-        self.messages[index] = self.watches[index].message(line["step"])
-        self.positions[index].step = line["step"]
-        self.positions[index].seconds = line["seconds"]
-        self.alive[index] = False
+        """End a run that diverged; its summary stays, even if the others are stopped."""
+        begin = perf_counter()
+        self.positions[index].step, self.positions[index].seconds = line["step"], line["seconds"]
+        self.going[index], self.alive[index] = False, False
+        self._end(index, self.watches[index].message(line["step"]))
+        self.started += perf_counter() - begin
 
     def _evaluate(self) -> None:
         sums, count = [], 0
@@ -328,14 +349,13 @@ class _Batch:
             count += len(labels)
         losses, accuracies = (torch.stack(sums).sum(0) / count).tolist()
         for index, position in enumerate(self.positions):
-            if self.messages[index]:
-                continue
-            line = evaluation(position, losses[index], accuracies[index])
-            self.records[index].write([line])
+            if self.going[index]:
+                line = evaluation(position, losses[index], accuracies[index])
+                self.records[index].write([line])
 
     def _save(self) -> None:
         for index, engine in enumerate(self.engines):
-            if not self.messages[index]:
+            if self.going[index]:
                 self._give_state(index)
                 self.records[index].sync()
                 place, position = self.folders[index], self.positions[index]
@@ -368,11 +388,8 @@ class _Batch:
             group["lr"] = float(group["initial_lr"]) * self._factor(step)
             engine.scheduler.last_epoch = step
 
-    def _end(self, index: int) -> None:
+    def _end(self, index: int, message: str) -> None:
         """Write the summary of a run."""
-        message = self.messages[index]
-        if not message and not bool(self.program.finite()[index]):
-            message = "the parameters are not finite"
         summarise(self.folders[index], self.engines[index], self.positions[index], message)
 
 

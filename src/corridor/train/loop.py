@@ -141,11 +141,7 @@ class Loop:
             self.position = saved["position"]
             seed = derive(self.config.seed, self.position.step)
             checkpoint.restore_random(saved["random"], self.team, seed)
-        if self.position.step > engine.total:
-            raise ValueError(
-                f"the run in {out} has made {self.position.step} steps already, "
-                f"more than the {engine.total} asked for"
-            )
+        check_length(out, self.position.step, engine.total)
         self.watch = Watch(engine.takes_loss, engine.skipped(), self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(self._recorder)
@@ -279,6 +275,14 @@ class Loop:
 
     def _summary(self, message: str) -> Summary:
         return summarise(self.out, self.engine, self.position, message)
+
+
+def check_length(out: Path, step: int, total: int) -> None:
+    """Raise a ValueError if a run has made more steps than are asked for."""
+    if step > total:
+        raise ValueError(
+            f"the run in {out} has made {step} steps already, more than the {total} asked for"
+        )
 
 
 def evaluation(position: Position, loss: float, accuracy: float) -> dict[str, Any]:
