@@ -81,6 +81,15 @@ def test_so_are_those_of_one_with_batch_norm_under_a_schedule(tmp_path):
         assert torch.allclose(value.double(), models[1][name].double(), rtol=1e-3, atol=1e-5), name
 
 
+def test_in_float64_batch_norm_differs_by_rounding_alone(tmp_path):
+    options = {**CNN, "model": "tests.train.small_networks:double_cnn", "width": None}
+    sgd = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
+    rules = [{"optimizer": "clr"}, {"optimizer": "sps-safe"}, sgd]
+    configs = [Config(**options, **rule, seed=seed) for rule in rules for seed in (0, 3)]
+    worst = compared(configs, tmp_path)
+    assert max(worst.values()) < 1e-9, worst
+
+
 def test_one_seed_for_all_shares_the_batches(tmp_path):
     configs = [Config(**MLP, **rule) for rule in RULES[:3]]
     assert max(compared(configs, tmp_path).values()) < 2e-5

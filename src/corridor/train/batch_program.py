@@ -73,18 +73,19 @@ class Program:
         self.params = {name: p.detach() for name, p in self.params.items()}
         self.training = copy.deepcopy(models[0]).to("meta").train()
         self.testing = copy.deepcopy(self.training).eval()
-        device = next(iter(self.params.values())).device
+        first = next(iter(self.params.values()))
+        device, dtype = first.device, torch.promote_types(first.dtype, torch.float32)
 
-        def column(values: Sequence[float | bool]) -> Tensor:
-            return torch.tensor(list(values), device=device)
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
 
-        self.rates = column(list(rates))
+        self.rates = column(rates)
         self.f_star = column([c.f_star for c in configs])
         self.scale = column([c.scale for c in configs])
         self.decay = column([c.weight_decay for c in configs])
         self.momentum = column([c.momentum for c in configs])
-        self.by_loss = column([c.optimizer != "sgd" for c in configs])
-        self.safe = column([c.optimizer == "sps-safe" for c in configs])
+        self.by_loss = torch.tensor([c.optimizer != "sgd" for c in configs], device=device)
+        self.safe = torch.tensor([c.optimizer == "sps-safe" for c in configs], device=device)
         self.skipped = torch.zeros(len(configs), dtype=torch.int64, device=device)
         moving = any(c.momentum for c in configs)
         self.velocity = {n: torch.zeros_like(p) for n, p in self.params.items()} if moving else {}
