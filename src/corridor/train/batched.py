@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 
 from corridor.train import checkpoint
-from corridor.train.batch_program import RULES, Program
+from corridor.train.batch_program import Program, check, check_together, program_key
 from corridor.train.checkpoint import Position
-from corridor.train.config import FREE_ON_RESUME, Config
+from corridor.train.config import Config
 from corridor.train.engine import Engine
 from corridor.train.files import locked
 from corridor.train.jobs import Event, Job, reason
@@ -23,19 +22,6 @@ from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import place
 from corridor.train.record import Recorder, Summary, open_folder, read_summary
 from corridor.train.stop import Interrupted, StopFlag, listening
-
-# Options in which the runs of one program may differ.
-OWN = frozenset({"seed", "optimizer", "lr", "momentum", "weight_decay", "f_star", "scale"})
-# Options that one program has at one value only, or not at all.
-FIXED = {
-    "accumulate": 1,
-    "precision": "float32",
-    "compile": False,
-    "channels_last": False,
-    "tensorboard": False,
-    "probe": 0,
-    "drift": None,
-}
 
 Report = Callable[[int, float], None]
 
@@ -83,16 +69,7 @@ def train_batched(
             f"expected as many folders as configs, at least 1, got {len(configs)} configs and "
             f"{len(folders)} folders"
         )
-    for config in configs:
-        check(config)
-    odd = next((c for c in configs if program_key(c) != program_key(configs[0])), None)
-    if odd is not None:
-        one, other = asdict(configs[0]), asdict(odd)
-        names = [n for n in one if n not in OWN | FREE_ON_RESUME and one[n] != other[n]]
-        raise ValueError(
-            f"the configs differ in {', '.join(names)}; one batched program takes "
-            f"runs that differ in {', '.join(sorted(OWN))} only"
-        )
+    check_together(configs)
     places = [Path(folder) for folder in folders]
     found = [_found(config, folder) for config, folder in zip(configs, places, strict=True)]
     runs = {index: run for index, run in enumerate(found) if run is not None}
@@ -184,30 +161,6 @@ def _ended(folder: Path) -> bool:
     """Whether a run has ended, such as one that diverged before its program failed."""
     summary = read_summary(folder)
     return summary is not None and summary.status != "failed"
-
-
-def check(config: Config) -> None:
-    """Raise one line of ValueError if a config does not go into a batched program."""
-    for name, value in FIXED.items():
-        if getattr(config, name) != value:
-            raise ValueError(
-                f"engine batched needs {name}={value}, got {getattr(config, name)}; "
-                "use another engine"
-            )
-    if config.optimizer not in RULES:
-        raise ValueError(
-            f"engine batched knows the optimizers {', '.join(RULES)}, got {config.optimizer}; "
-            "use another engine"
-        )
-    if config.momentum and config.optimizer != "sgd":
-        raise ValueError("engine batched has momentum for sgd only; use another engine")
-
-
-def program_key(config: Config) -> Config:
-    """What runs of one program have in common."""
-    plain = Config()
-    shared = {name: getattr(plain, name) for name in OWN | FREE_ON_RESUME}
-    return replace(config, **shared)
 
 
 class _Batch:
