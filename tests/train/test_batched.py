@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,12 @@ import pytest
 import torch
 from tests.train.processes import environment
 
-from corridor.train import train_batched
+from corridor.train import checkpoint, train_batched
+from corridor.train.batch_program import Program
 from corridor.train.config import Config
-from corridor.train.loop import train
+from corridor.train.loop import FLUSH_STEPS, train
 from corridor.train.record import read_run, read_summary
+from corridor.train.stop import Interrupted
 from corridor.train.sweep import Run, sweep
 from corridor.train.workers import Workers
 
@@ -40,6 +43,9 @@ def compared(configs, tmp_path):
         alone = train(config, tmp_path / f"alone{i}", progress=False)
         one, other = read_run(tmp_path / f"alone{i}"), read_run(together[i])
         assert len(one.steps) == len(other.steps) == config.steps
+        for lines in ("steps", "evaluations"):
+            keys = [[list(line) for line in getattr(record, lines)] for record in (one, other)]
+            assert keys[0] == keys[1]
         for key in worst:
             for a, b in zip(one.steps, other.steps, strict=True):
                 worst[key] = max(worst[key], abs(a[key] - b[key]) / max(abs(a[key]), 1e-3))
@@ -73,6 +79,15 @@ def test_so_are_those_of_one_with_batch_norm_under_a_schedule(tmp_path):
     assert models[0].keys() == models[1].keys()
     for name, value in models[0].items():  # running means and counts of batches, too
         assert torch.allclose(value.double(), models[1][name].double(), rtol=1e-3, atol=1e-5), name
+
+
+def test_in_float64_batch_norm_differs_by_rounding_alone(tmp_path):
+    options = {**CNN, "model": "tests.train.small_networks:double_cnn", "width": None}
+    sgd = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
+    rules = [{"optimizer": "clr"}, {"optimizer": "sps-safe"}, sgd]
+    configs = [Config(**options, **rule, seed=seed) for rule in rules for seed in (0, 3)]
+    worst = compared(configs, tmp_path)
+    assert max(worst.values()) < 1e-9, worst
 
 
 def test_one_seed_for_all_shares_the_batches(tmp_path):
@@ -151,6 +166,8 @@ def test_a_sweep_makes_a_program_of_what_goes_together(tmp_path):
         ({"momentum": 0.9}, "momentum for sgd only"),
         ({"precision": "bfloat16"}, "needs precision=float32, got bfloat16"),
         ({"probe": 2}, "needs probe=0"),
+        ({"drift": 0.5}, "needs drift=None, got 0.5"),
+        ({"optimizer": "clr-adam"}, "knows the optimizers clr, sps-safe, sgd, got clr-adam"),
     ],
 )
 def test_configs_that_do_not_go_are_refused_before_anything_runs(tmp_path, options, words):
@@ -209,3 +226,145 @@ def test_an_infinite_cap_is_no_cap(tmp_path):
     train(config, tmp_path / "b", progress=False)
     sizes = [[s["effective_lr"] for s in read_run(tmp_path / x).steps] for x in "ab"]
     assert sizes[0] == pytest.approx(sizes[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [0, 20])
+def test_checkpoints_come_when_they_do_in_a_run_of_its_own(tmp_path, every):
+    config = Config(**MLP, checkpoint_every=every, keep=100)
+    train(config, tmp_path / "a", progress=False)
+    train_batched([config], [tmp_path / "b"])
+    saved = [sorted(p.name for p in (tmp_path / x / "checkpoints").iterdir()) for x in "ab"]
+    assert saved[0] == saved[1]
+    assert len(saved[0]) == 3
+
+
+def test_all_runs_are_saved_when_one_is_due(tmp_path):
+    configs = [Config(**MLP, checkpoint_every=every, keep=100) for every in (20, 30)]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    train_batched(configs, folders)
+    for folder in folders:
+        assert [int(p.stem[5:]) for p in checkpoint.paths(folder)] == [20, 30, 40, 50]
+
+
+def test_the_speed_of_a_run_that_diverged_is_that_of_its_own_steps(tmp_path):
+    configs = [Config(**MLP), Config(**MLP, optimizer="sgd", lr=1e9)]
+    bad = train_batched(configs, [tmp_path / "a", tmp_path / "b"])[1]
+    assert bad.status == "diverged"
+    assert bad.images_per_second * bad.seconds == pytest.approx(64 * bad.steps, rel=0.01)
+
+
+def test_a_program_ends_when_all_its_runs_have(tmp_path, monkeypatch):
+    step, made = Program.step, []
+    monkeypatch.setattr(Program, "step", lambda *given: made.append(1) or step(*given))
+    config = Config(**{**MLP, "batch_size": 4, "steps": 300}, optimizer="sgd", lr=1e9)
+    (summary,) = train_batched([config], [tmp_path])
+    assert summary.status == "diverged"
+    assert len(made) == FLUSH_STEPS  # of an epoch of 359
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_programs_last_evaluation_stops_the_sweep(tmp_path, monkeypatch, number):
+    evaluate = Program.evaluate
+
+    def interrupted(*given):
+        os.kill(os.getpid(), number)
+        return evaluate(*given)
+
+    monkeypatch.setattr(Program, "evaluate", interrupted)
+    few = {"batch_size": 256, "steps": 3, "width": 8}
+    runs = [Run(model, Config(**few, model=model)) for model in ("mlp", "cnn")]
+    with pytest.raises(Interrupted, match="the same sweep") as caught:
+        sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert caught.value.number == number
+    assert read_summary(tmp_path / "mlp").status == "finished"
+    assert not (tmp_path / "cnn").exists()
+
+
+def test_runs_that_have_ended_are_left_alone_and_the_rest_is_trained(tmp_path):
+    bad = Config(**MLP, optimizer="sgd", lr=1e9)
+    good = [Config(**MLP, seed=seed) for seed in (0, 1, 2)]
+    folders = [tmp_path / name for name in ("a", "bad", "b", "c")]
+    first = train_batched([good[0], bad, good[1]], folders[:3])
+    kept = [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in folders[:3]]
+    told = []
+    configs = [good[2], good[0], bad, good[1]]
+    places = [folders[3], *folders[:3]]
+    again = train_batched(configs, places, report=lambda *news: told.append(news))
+    assert [summary.status for summary in again] == ["finished", "finished", "diverged", "finished"]
+    assert repr(again[1:]) == repr(first)  # NaN is not equal to itself, but looks the same
+    assert [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in folders[:3]] == kept
+    assert {(index, 1.0) for index in range(4)} <= set(told)
+    assert len(read_run(folders[3]).steps) == 50
+
+
+def test_what_goes_on_with_more_steps_leaves_a_run_that_diverged(tmp_path):
+    def configs(steps):
+        options = {**MLP, "steps": steps}
+        return [Config(**options), Config(**options, optimizer="sgd", lr=1e9)]
+
+    folders = [tmp_path / "a", tmp_path / "bad"]
+    first = train_batched(configs(20), folders)
+    again = train_batched(configs(30), folders)
+    assert (again[0].status, again[0].steps) == ("finished", 30)
+    assert repr(again[1]) == repr(first[1])
+
+
+def test_fewer_steps_than_were_made_are_refused(tmp_path):
+    train_batched([Config(**MLP)], [tmp_path])
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    with pytest.raises(ValueError, match="made 50 steps already, more than the 20"):
+        train_batched([Config(**{**MLP, "steps": 20})], [tmp_path])
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.json*")} == before
+
+
+def test_a_run_that_diverged_is_summed_up_even_if_the_others_are_stopped(tmp_path):
+    configs = [Config(**MLP), Config(**MLP, optimizer="sgd", lr=1e9)]
+    folders = [tmp_path / "a", tmp_path / "bad"]
+
+    def interrupted(index, fraction):
+        if index == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="stopped at step 23 of 50"):
+        train_batched(configs, folders, report=interrupted)
+    assert [read_summary(folder) is None for folder in folders] == [True, False]
+    statuses = [summary.status for summary in train_batched(configs, folders)]
+    assert statuses == ["finished", "diverged"]
+
+
+def test_a_program_that_fails_leaves_a_run_that_had_diverged(tmp_path, monkeypatch):
+    def broken(*given):
+        raise RuntimeError("no evaluation")
+
+    monkeypatch.setattr(Program, "evaluate", broken)
+    runs = [Run("a", Config(**MLP)), Run("bad", Config(**MLP, optimizer="sgd", lr=1e9))]
+    folders = sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [read_summary(folder).status for folder in folders] == ["failed", "diverged"]
+
+
+def sweep_to_go_on(tmp_path):
+    """Two runs of one program whose summaries are not written yet."""
+    runs = [Run(str(seed), Config(**{**MLP, "steps": 4}, seed=seed)) for seed in range(2)]
+    folders = sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    for folder in folders:
+        (folder / "summary.json").unlink()
+    return runs, folders
+
+
+def test_a_sweep_that_goes_on_reads_each_checkpoint_once(tmp_path, monkeypatch):
+    runs, folders = sweep_to_go_on(tmp_path)
+    load, read = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda path, **how: read.append(path) or load(path, **how))
+    sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [path.parents[1] for path in read if path.name.startswith("step-")] == folders
+    assert [read_summary(folder).steps for folder in folders] == [4, 4]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_fails_alone(tmp_path):
+    runs, folders = sweep_to_go_on(tmp_path)
+    for path in checkpoint.paths(folders[0]):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"):
+        sweep(runs, tmp_path, processes=Workers(engine="batched"), progress=False)
+    assert [read_summary(folder).status for folder in folders] == ["failed", "finished"]
+    assert "all checkpoints in" in read_summary(folders[0]).message

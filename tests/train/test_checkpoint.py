@@ -77,3 +77,11 @@ def test_loading_runs_no_code(tmp_path):
 
 def test_without_checkpoints_there_is_nothing_to_load(tmp_path):
     assert checkpoint.load(tmp_path) is None
+
+
+def test_a_checkpoint_is_read_once(tmp_path, monkeypatch):
+    paths = [save(tmp_path, step) for step in (1, 2)]
+    load, read = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda path, **how: read.append(path) or load(path, **how))
+    assert checkpoint.load(tmp_path) is not None
+    assert read == paths[1:]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import torch
@@ -10,11 +11,23 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
 from corridor.optim import step_size
-from corridor.train.config import Config
+from corridor.train.config import FREE_ON_RESUME, Config
 
 Named = dict[str, Tensor]
 # The optimizers whose step is a formula of each run's own loss and squared gradient norm, and SGD.
 RULES = ("clr", "sps-safe", "sgd")
+# Options in which the runs of one program may differ.
+OWN = frozenset({"seed", "optimizer", "lr", "momentum", "weight_decay", "f_star", "scale"})
+# Options that one program has at one value only, or not at all.
+FIXED = {
+    "accumulate": 1,
+    "precision": "float32",
+    "compile": False,
+    "channels_last": False,
+    "tensorboard": False,
+    "probe": 0,
+    "drift": None,
+}
 DROPOUT = (
     nn.Dropout,
     nn.Dropout1d,
@@ -23,6 +36,44 @@ DROPOUT = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
+
+
+def check(config: Config) -> None:
+    """Raise one line of ValueError if a config does not go into a batched program."""
+    for name, value in FIXED.items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"engine batched needs {name}={value}, got {getattr(config, name)}; "
+                "use another engine"
+            )
+    if config.optimizer not in RULES:
+        raise ValueError(
+            f"engine batched knows the optimizers {', '.join(RULES)}, got {config.optimizer}; "
+            "use another engine"
+        )
+    if config.momentum and config.optimizer != "sgd":
+        raise ValueError("engine batched has momentum for sgd only; use another engine")
+
+
+def check_together(configs: Sequence[Config]) -> None:
+    """Raise one line of ValueError if configs do not go into one batched program."""
+    for config in configs:
+        check(config)
+    odd = next((c for c in configs if program_key(c) != program_key(configs[0])), None)
+    if odd is not None:
+        one, other = asdict(configs[0]), asdict(odd)
+        names = [n for n in one if n not in OWN | FREE_ON_RESUME and one[n] != other[n]]
+        raise ValueError(
+            f"the configs differ in {', '.join(names)}; one batched program takes "
+            f"runs that differ in {', '.join(sorted(OWN))} only"
+        )
+
+
+def program_key(config: Config) -> Config:
+    """What runs of one program have in common."""
+    plain = Config()
+    shared = {name: getattr(plain, name) for name in OWN | FREE_ON_RESUME}
+    return replace(config, **shared)
 
 
 class Numbers(NamedTuple):
@@ -73,18 +124,19 @@ class Program:
         self.params = {name: p.detach() for name, p in self.params.items()}
         self.training = copy.deepcopy(models[0]).to("meta").train()
         self.testing = copy.deepcopy(self.training).eval()
-        device = next(iter(self.params.values())).device
+        first = next(iter(self.params.values()))
+        device, dtype = first.device, torch.promote_types(first.dtype, torch.float32)
 
-        def column(values: Sequence[float | bool]) -> Tensor:
-            return torch.tensor(list(values), device=device)
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
 
-        self.rates = column(list(rates))
+        self.rates = column(rates)
         self.f_star = column([c.f_star for c in configs])
         self.scale = column([c.scale for c in configs])
         self.decay = column([c.weight_decay for c in configs])
         self.momentum = column([c.momentum for c in configs])
-        self.by_loss = column([c.optimizer != "sgd" for c in configs])
-        self.safe = column([c.optimizer == "sps-safe" for c in configs])
+        self.by_loss = torch.tensor([c.optimizer != "sgd" for c in configs], device=device)
+        self.safe = torch.tensor([c.optimizer == "sps-safe" for c in configs], device=device)
         self.skipped = torch.zeros(len(configs), dtype=torch.int64, device=device)
         moving = any(c.momentum for c in configs)
         self.velocity = {n: torch.zeros_like(p) for n, p in self.params.items()} if moving else {}

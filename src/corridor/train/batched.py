@@ -1,45 +1,29 @@
 """Many runs of one small network as one batched program, each with a run folder of its own."""
 
-import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from corridor.train import checkpoint
-from corridor.train.batch_program import RULES, Numbers, Program
+from corridor.train.batch_program import Program, check, check_together, program_key
 from corridor.train.checkpoint import Position
-from corridor.train.config import FREE_ON_RESUME, Config
+from corridor.train.config import Config
 from corridor.train.engine import Engine
 from corridor.train.files import locked
 from corridor.train.jobs import Event, Job, reason
-from corridor.train.loop import FLUSH_STEPS, summarise
-from corridor.train.metrics import Watch
+from corridor.train.loop import FLUSH_STEPS, check_length, evaluation, summarise
+from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import place
-from corridor.train.record import Recorder, Summary, open_folder
+from corridor.train.record import Recorder, Summary, open_folder, read_summary
 from corridor.train.stop import Interrupted, StopFlag, listening
 
-# Options in which the runs of one program may differ.
-OWN = frozenset({"seed", "optimizer", "lr", "momentum", "weight_decay", "f_star", "scale"})
-# Options that one program has at one value only, or not at all.
-FIXED = {
-    "accumulate": 1,
-    "precision": "float32",
-    "compile": False,
-    "channels_last": False,
-    "tensorboard": False,
-    "probe": 0,
-}
-# All runs are saved not more often than this, in seconds.
-SAVE_SECONDS = 60.0
-
 Report = Callable[[int, float], None]
-Running = Generator[tuple[int, float], None, list[Summary]]
 
 
 def train_batched(
@@ -57,17 +41,20 @@ def train_batched(
 
     Args:
         configs: Equal but for seed, optimizer (clr, sps-safe, sgd), lr, momentum (sgd),
-            weight_decay, f_star and scale.
-        folders: A run folder each; a run found there goes on, if all found stand at one step.
+            weight_decay, f_star and scale. When a checkpoint of one is due, all are saved.
+        folders: A run folder each. A run found there goes on, if all that have not ended stand at
+            one step; one that has ended is not run again.
         report: Told the index of a run and the fraction that is done.
 
     Returns:
         How each run ended, as in its summary.json.
 
     Raises:
-        ValueError: The configs do not go into one program, or a folder holds other things.
+        ValueError: The configs do not go into one program, a folder holds other things or a run
+            that is further than is asked for.
         OSError: Data cannot be read or a folder cannot be written.
-        Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved.
+        Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved; after one in
+            the last step all runs have ended, and their summaries are written.
 
     Example:
         >>> import tempfile
@@ -82,37 +69,55 @@ def train_batched(
             f"expected as many folders as configs, at least 1, got {len(configs)} configs and "
             f"{len(folders)} folders"
         )
-    for config in configs:
-        check(config)
-    odd = next((c for c in configs if program_key(c) != program_key(configs[0])), None)
-    if odd is not None:
-        one, other = asdict(configs[0]), asdict(odd)
-        names = [n for n in one if n not in OWN | FREE_ON_RESUME and one[n] != other[n]]
-        raise ValueError(
-            f"the configs differ in {', '.join(names)}; one batched program takes "
-            f"runs that differ in {', '.join(sorted(OWN))} only"
-        )
-    running = _running(configs, [Path(folder) for folder in folders])
-    while True:
-        try:
-            report(*next(running))
-        except StopIteration as end:
-            return end.value
+    check_together(configs)
+    places = [Path(folder) for folder in folders]
+    found = [_found(config, folder) for config, folder in zip(configs, places, strict=True)]
+    runs = {index: run for index, run in enumerate(found) if run is not None}
+    for index in range(len(found)):
+        if index not in runs:
+            report(index, 1.0)
+    steps = sorted({run.step for run in runs.values()})
+    if len(steps) > 1:
+        raise ValueError(f"the runs stand at different steps: {steps}; sweep does them")
+    for index, fraction in _running(runs):
+        report(index, fraction)
+    return [summary for summary in map(read_summary, places) if summary is not None]
 
 
-def _running(
-    configs: Sequence[Config], folders: list[Path]
-) -> Generator[tuple[int, float], None, list[Summary]]:
-    """Train; yields how far which run is, and returns the summaries."""
-    for folder, config in zip(folders, configs, strict=True):
-        open_folder(folder, config, resume=True)
-    device = place(configs[0].device)
+class _Run(NamedTuple):
+    """A run that has not ended, and its newest checkpoint, if there is one."""
+
+    config: Config
+    folder: Path
+    saved: dict[str, Any] | None
+
+    @property
+    def step(self) -> int:
+        return 0 if self.saved is None else self.saved["position"].step
+
+
+def _found(config: Config, folder: Path) -> _Run | None:
+    """The run of a folder; None if it has ended."""
+    if open_folder(folder, config, resume=True) is not None:
+        return None
+    return _Run(config, folder, checkpoint.load(folder))
+
+
+def _running(runs: dict[int, _Run]) -> Iterator[tuple[int, float]]:
+    """Train runs that stand at one step; yields how far which is."""
+    if not runs:
+        return
+    device = place(next(iter(runs.values())).config.device)
     with ExitStack() as stack:
-        for folder in folders:
-            stack.enter_context(locked(folder))
+        for run in runs.values():
+            stack.enter_context(locked(run.folder))
         stack.enter_context(torch.random.fork_rng())
         flag = stack.enter_context(listening())
-        return (yield from _Batch(configs, folders, device, flag).run())
+        indices = list(runs)
+        for row, fraction in _Batch(list(runs.values()), device, flag).run():
+            yield indices[row], fraction
+        if flag.number:  # too late for these runs, but not for what the caller would do next
+            raise Interrupted("stopped when all runs had ended", flag.number)
 
 
 def engine(jobs: Sequence[Job]) -> Iterator[Event]:
@@ -121,76 +126,63 @@ def engine(jobs: Sequence[Job]) -> Iterator[Event]:
     Raises:
         ValueError: A config does not go into a batched program; nothing has been run then.
     """
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Config, dict[int, Job]] = {}
     for index, job in enumerate(jobs):
         check(job.config)
-        saved = checkpoint.load(job.folder)
-        step = 0 if saved is None else saved["position"].step
-        groups.setdefault((program_key(job.config), step), []).append(index)
-    return _events(jobs, list(groups.values()))
+        groups.setdefault(program_key(job.config), {})[index] = job
+    return itertools.chain.from_iterable(map(_events, groups.values()))
 
 
-def _events(jobs: Sequence[Job], groups: list[list[int]]) -> Iterator[Event]:
-    for group in groups:
-        running = _running([jobs[i].config for i in group], [jobs[i].folder for i in group])
+def _events(jobs: dict[int, Job]) -> Iterator[Event]:
+    """News of jobs that go together, once they stand at one step."""
+    programs: dict[int, dict[int, _Run]] = {}
+    for index, job in jobs.items():
         try:
-            yield from (Event("progress", group[i], fraction) for i, fraction in running)
+            run = _found(job.config, job.folder)
         except Exception as error:
-            yield from (Event("failed", i, reason(error)) for i in group)
+            yield Event("failed", index, reason(error))
+            continue
+        if run is None:
+            yield Event("done", index, None)
         else:
-            yield from (Event("done", i, None) for i in group)
+            programs.setdefault(run.step, {})[index] = run
+    for runs in programs.values():
+        try:
+            yield from (Event("progress", i, fraction) for i, fraction in _running(runs))
+            failure = ""
+        except Exception as error:
+            failure = reason(error)
+        for index, run in runs.items():
+            over = not failure or _ended(run.folder)
+            yield Event("done", index, None) if over else Event("failed", index, failure)
 
 
-def check(config: Config) -> None:
-    """Raise one line of ValueError if a config does not go into a batched program."""
-    for name, value in FIXED.items():
-        if getattr(config, name) != value:
-            raise ValueError(
-                f"engine batched needs {name}={value}, got {getattr(config, name)}; "
-                "use another engine"
-            )
-    if config.optimizer not in RULES:
-        raise ValueError(
-            f"engine batched knows the optimizers {', '.join(RULES)}, got {config.optimizer}; "
-            "use another engine"
-        )
-    if config.momentum and config.optimizer != "sgd":
-        raise ValueError("engine batched has momentum for sgd only; use another engine")
-    if getattr(config, "drift", None) is not None:
-        raise ValueError("engine batched knows no drift; use another engine")
-
-
-def program_key(config: Config) -> Config:
-    """What runs of one program have in common."""
-    plain = Config()
-    shared = {name: getattr(plain, name) for name in OWN | FREE_ON_RESUME}
-    return replace(config, **shared)
+def _ended(folder: Path) -> bool:
+    """Whether a run has ended, such as one that diverged before its program failed."""
+    summary = read_summary(folder)
+    return summary is not None and summary.status != "failed"
 
 
 class _Batch:
     """The runs of one program from where they stand to their end."""
 
-    def __init__(
-        self,
-        configs: Sequence[Config],
-        folders: list[Path],
-        device: torch.device,
-        flag: StopFlag,
-    ) -> None:
-        self.configs, self.folders, self.flag = configs, folders, flag
+    def __init__(self, runs: list[_Run], device: torch.device, flag: StopFlag) -> None:
+        self.flag = flag
+        self.configs = configs = [run.config for run in runs]
+        self.folders = [run.folder for run in runs]
+        # Runs go on together from one step alone, so that all are saved when one is due.
+        self.rhythms = {config.checkpoint_every for config in configs}
         self.engines: list[Engine] = []
         for config in configs:
             torch.manual_seed(config.seed)
             self.engines.append(Engine(config, device))
         self.first = self.engines[0]
         self.positions = [Position() for _ in configs]
-        for index, saved in enumerate(map(checkpoint.load, folders)):
-            if saved is not None:
-                self.engines[index].load_state_dict(saved["states"])
-                self.positions[index] = saved["position"]
-        steps = {position.step for position in self.positions}
-        if len(steps) > 1:
-            raise ValueError(f"the runs stand at different steps: {sorted(steps)}; sweep does them")
+        for index, (run, own) in enumerate(zip(runs, self.engines, strict=True)):
+            check_length(run.folder, run.step, own.total)
+            if run.saved is not None:
+                own.load_state_dict(run.saved["states"])
+                self.positions[index] = run.saved["position"]
         groups = [e.optimizer.param_groups[0] for e in self.engines]
         rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
         self.program = Program([e.model for e in self.engines], configs, rates)
@@ -199,20 +191,20 @@ class _Batch:
         self.watches = [Watch(e.takes_loss, e.skipped(), p.skips_in_row) for e, p in watches]
         self.records = [
             Recorder(folder, config, position.step)
-            for folder, config, position in zip(folders, configs, self.positions, strict=True)
+            for (config, folder, _), position in zip(runs, self.positions, strict=True)
         ]
         self.alive = torch.ones(len(configs), dtype=torch.bool, device=device)
-        self.messages = [""] * len(configs)
-        self.pending: list[tuple[int, int, float, Numbers]] = []
+        self.going = [True] * len(configs)
+        self.pending: list[Step] = []
+        self.counts: list[int] = []
 
-    def run(self) -> Running:
+    def run(self) -> Iterator[tuple[int, float]]:
         """Train all to the end, or until a signal came; yields now and then how far each is."""
-        self.saved = perf_counter()
-        self.started = self.saved - self.positions[0].seconds
+        self.started = perf_counter() - self.positions[0].seconds
         try:
             position = self.positions[0]
             step, epoch, batch = position.step, position.epoch, position.batch
-            while step < self.first.total and bool(self.alive.any()):
+            while step < self.first.total and any(self.going):
                 for images, labels in self._batches(epoch, batch):
                     step, batch = step + 1, batch + 1
                     self._step(images, labels, step, epoch)
@@ -221,9 +213,11 @@ class _Batch:
                         epoch, batch = epoch + 1, 0
                     if self._after(step, epoch, batch, over):
                         yield from enumerate(p.step / self.first.total for p in self.positions)
-                    if step == self.first.total:
+                    if step == self.first.total or not any(self.going):
                         break
-            return [self._end(index) for index in range(len(self.configs))]
+            for index, finite in enumerate(self.program.finite().tolist()):
+                if self.going[index]:
+                    self._end(index, "" if finite else "the parameters are not finite")
         finally:
             for record in self.records:
                 record.close()
@@ -245,32 +239,28 @@ class _Batch:
     def _step(self, images: Tensor, labels: Tensor, step: int, epoch: int) -> None:
         factor = self._factor(step - 1)
         numbers = self.program.step(images, labels, factor, self.alive)
-        self.pending.append((step, epoch, perf_counter() - self.started, numbers))
-        count = labels.shape[-1]
-        for index, position in enumerate(self.positions):
-            if not self.messages[index]:
-                position.images += count
+        self.pending.append(Step(step, epoch, perf_counter() - self.started, *numbers))
+        self.counts.append(labels.shape[-1])
 
     def _factor(self, step: int) -> float:
-        if self.configs[0].schedule == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * step / self.first.total)) / 2
+        scheduler = self.first.scheduler
+        return 1.0 if scheduler is None else scheduler.lr_lambdas[0](step)
 
     def _after(self, step: int, epoch: int, batch: int, over: bool) -> bool:
         """Write, evaluate and save where it is due; returns whether anything was written."""
         last, stop = step == self.first.total, bool(self.flag.number)
         every = self.configs[0].eval_every
         evaluate = last or (over and every > 0 and epoch % every == 0)
-        save = last or stop or perf_counter() - self.saved > SAVE_SECONDS
+        save = last or stop or any(step % n == 0 if n else over for n in self.rhythms)
         flush = evaluate or save or len(self.pending) >= FLUSH_STEPS
         if flush:
             self._flush()
         for index, position in enumerate(self.positions):
-            if not self.messages[index]:
+            if self.going[index]:
                 position.step, position.epoch, position.batch = step, epoch, batch
                 position.seconds = perf_counter() - self.started
         begin = perf_counter()
-        if evaluate:
+        if evaluate and any(self.going):
             self._evaluate()
         if save:
             self._save()
@@ -281,41 +271,28 @@ class _Batch:
 
     def _flush(self) -> None:
         """Write what is pending, run by run, each up to where it diverged."""
-        if not self.pending:
-            return
-        columns = [
-            torch.stack(c).T.tolist() for c in zip(*(p[3] for p in self.pending), strict=True)
-        ]
+        common = fetch(self.pending)
         for index, record in enumerate(self.records):
-            if self.messages[index]:
+            if not self.going[index]:
                 continue
-            lines = [
-                {
-                    "step": step,
-                    "epoch": epoch,
-                    "loss": columns[0][index][k],
-                    "effective_lr": columns[2][index][k],
-                    "grad_norm": columns[1][index][k],
-                    "skipped": columns[3][index][k],
-                    "seconds": round(seconds, 6),
-                }
-                for k, (step, epoch, seconds, _) in enumerate(self.pending)
-            ]
-            bad = self.watches[index].diverged(lines)
-            self.positions[index].skips_in_row = self.watches[index].in_row
-            if bad is not None:
-                lines = lines[: bad + 1]
-                self._give_up(index, lines[-1])
+            position, watch = self.positions[index], self.watches[index]
+            lines = [_of_run(index, line) for line in common]
+            bad = watch.diverged(lines)
+            position.skips_in_row = watch.in_row
+            lines = lines if bad is None else lines[: bad + 1]
+            position.images += sum(self.counts[: len(lines)])
             record.write(lines)
-        self.pending = []
+            if bad is not None:
+                self._give_up(index, lines[-1])
+        self.pending, self.counts = [], []
 
     def _give_up(self, index: int, line: dict[str, Any]) -> None:
-        takes_loss = self.engines[index].takes_loss
-        what = "too many skipped steps in a row" if takes_loss else "not finite"
-        self.messages[index] = f"loss or gradient: {what} at step {line['step']}"
-        self.positions[index].step = line["step"]
-        self.positions[index].seconds = line["seconds"]
-        self.alive[index] = False
+        """End a run that diverged; its summary stays, even if the others are stopped."""
+        begin = perf_counter()
+        self.positions[index].step, self.positions[index].seconds = line["step"], line["seconds"]
+        self.going[index], self.alive[index] = False, False
+        self._end(index, self.watches[index].message(line["step"]))
+        self.started += perf_counter() - begin
 
     def _evaluate(self) -> None:
         sums, count = [], 0
@@ -325,27 +302,17 @@ class _Batch:
             count += len(labels)
         losses, accuracies = (torch.stack(sums).sum(0) / count).tolist()
         for index, position in enumerate(self.positions):
-            if self.messages[index]:
-                continue
-            best = max(accuracies[index], position.best_accuracy or 0.0)
-            position.best_accuracy = best
-            line = {
-                "step": position.step,
-                "epoch": position.epoch,
-                "test_loss": losses[index],
-                "test_accuracy": accuracies[index],
-                "seconds": round(position.seconds, 6),
-            }
-            self.records[index].write([line])
+            if self.going[index]:
+                line = evaluation(position, losses[index], accuracies[index])
+                self.records[index].write([line])
 
     def _save(self) -> None:
         for index, engine in enumerate(self.engines):
-            if not self.messages[index]:
+            if self.going[index]:
                 self._give_state(index)
                 self.records[index].sync()
                 place, position = self.folders[index], self.positions[index]
                 checkpoint.save(place, position, engine.state_dict(), keep=engine.config.keep)
-        self.saved = perf_counter()
 
     def _take_states(self) -> None:
         """SGD's velocities and the counts of skipped steps, from the loaded optimizers."""
@@ -374,10 +341,11 @@ class _Batch:
             group["lr"] = float(group["initial_lr"]) * self._factor(step)
             engine.scheduler.last_epoch = step
 
-    def _end(self, index: int) -> Summary:
-        """The summary of a run, written and returned."""
-        message = self.messages[index]
-        if not message and not bool(self.program.finite()[index]):
-            message = "the parameters are not finite"
-        where = (self.folders[index], self.engines[index], self.positions[index])
-        return summarise(*where, message)
+    def _end(self, index: int, message: str) -> None:
+        """Write the summary of a run."""
+        summarise(self.folders[index], self.engines[index], self.positions[index], message)
+
+
+def _of_run(index: int, line: dict[str, Any]) -> dict[str, Any]:
+    """One run's line, from one that holds every number of the program as a list over the runs."""
+    return {key: v[index] if isinstance(v, list) else v for key, v in line.items()}

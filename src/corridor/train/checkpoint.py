@@ -6,9 +6,10 @@ Whoever resumes reads either.
 
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,7 @@ from corridor.train.files import save_tensors
 from corridor.train.processes import Team
 
 FOLDER = "checkpoints"
+T = TypeVar("T")
 
 
 @dataclass
@@ -153,27 +155,32 @@ def load(out: Path, team: Team | None = None, like: Any = None) -> dict[str, Any
     Raises:
         ValueError: If there are checkpoints and all are damaged.
     """
-    team = team or Team()
-    name = team.together(lambda: _soundest(out) if team.first else None)
+    if team is None or team.world == 1:
+        return _soundest(out, lambda path: read(path, like))
+    name = team.together(lambda: _soundest(out, _checked) if team.first else None)
     name = team.gather(name)[0]
     if name is None:
         return None
     path = out / FOLDER / name
-    return team.together(lambda: _content(path, like, together=team.world > 1))
+    return team.together(lambda: _content(path, like, together=True))
 
 
-def _soundest(out: Path) -> str | None:
-    """The name of the newest checkpoint that is whole."""
+def _soundest(out: Path, take: Callable[[Path], T]) -> T | None:
+    """What is taken from the newest checkpoint that is whole; from another it is a ValueError."""
     found = _newest_first(out)
     for path in found:
         try:
-            check(path)
-            return path.name
+            return take(path)
         except ValueError as error:
-            warnings.warn(f"{error}; taking the one before", stacklevel=4)
+            warnings.warn(f"{error}; taking the one before", stacklevel=3)
     if found:
         raise ValueError(f"all checkpoints in {out / FOLDER} are damaged; give a new folder")
     return None
+
+
+def _checked(path: Path) -> str:
+    check(path)
+    return path.name
 
 
 def check(path: Path) -> None:
@@ -186,15 +193,19 @@ def check(path: Path) -> None:
         read(path)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, like: Any = None) -> dict[str, Any]:
     """One checkpoint: its position, states and random state.
+
+    Args:
+        path: The file, or the folder.
+        like: As for `corridor.train.sharded.read`.
 
     Raises:
         ValueError: If it is damaged.
     """
     if path.is_dir():
         check(path)
-    return _content(path, None, together=False)
+    return _content(path, like, together=False)
 
 
 def _content(path: Path, like: Any, *, together: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,11 +140,7 @@ class Loop:
             self.position = saved["position"]
             seed = derive(self.config.seed, self.position.step)
             checkpoint.restore_random(saved["random"], self.team, seed)
-        if self.position.step > engine.total:
-            raise ValueError(
-                f"the run in {out} has made {self.position.step} steps already, "
-                f"more than the {engine.total} asked for"
-            )
+        check_length(out, self.position.step, engine.total)
         self.watch = Watch(engine.takes_loss, engine.skipped(), self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(self._recorder)
@@ -242,10 +239,7 @@ class Loop:
             speed = self.position.images / max(self.position.seconds, 1e-9)
             loss, effective_lr = lines[-1]["loss"], lines[-1]["effective_lr"]
             self.show.update(self.position.step, loss, effective_lr, speed)
-        if bad is None:
-            return ""
-        what = "too many skipped steps in a row" if self.engine.takes_loss else "not finite"
-        return f"loss or gradient: {what} at step {self.position.step}"
+        return "" if bad is None else self.watch.message(self.position.step)
 
     def _mean(self, losses: Tensor) -> Tensor:
         team = self.team
@@ -260,16 +254,7 @@ class Loop:
 
     def _evaluate(self) -> float:
         loss, accuracy = self.engine.evaluate()
-        position = self.position
-        position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
-        line = {
-            "step": position.step,
-            "epoch": position.epoch,
-            "test_loss": loss,
-            "test_accuracy": accuracy,
-            "seconds": round(position.seconds, 6),
-        }
-        self.recorder.write([line])
+        self.recorder.write([evaluation(self.position, loss, accuracy)])
         return accuracy
 
     def _save(self) -> None:
@@ -289,6 +274,26 @@ class Loop:
 
     def _summary(self, message: str) -> Summary:
         return summarise(self.out, self.engine, self.position, message)
+
+
+def check_length(out: Path, step: int, total: int) -> None:
+    """Raise a ValueError if a run has made more steps than are asked for."""
+    if step > total:
+        raise ValueError(
+            f"the run in {out} has made {step} steps already, more than the {total} asked for"
+        )
+
+
+def evaluation(position: Position, loss: float, accuracy: float) -> dict[str, Any]:
+    """The metrics line of an evaluation; the position keeps the best accuracy."""
+    position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
+    return {
+        "step": position.step,
+        "epoch": position.epoch,
+        "test_loss": loss,
+        "test_accuracy": accuracy,
+        "seconds": round(position.seconds, 6),
+    }
 
 
 def summarise(out: Path, engine: Engine, position: Position, message: str) -> Summary:

@@ -14,7 +14,10 @@ PATIENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Numbers of one step, 0-dim tensors still on the device; of a probed one, the landscape's."""
+    """Numbers of one step, 0-dim tensors still on the device; of a probed one, the landscape's.
+
+    Of a step of many runs at once they are [runs], and those of its line lists.
+    """
 
     step: int
     epoch: int
@@ -102,3 +105,12 @@ class Watch:
             if self.in_row >= PATIENCE:
                 return index
         return None
+
+    def message(self, step: int) -> str:
+        """Why a run that diverged at a step ended.
+
+        >>> Watch(skips=False).message(3)
+        'loss or gradient: not finite at step 3'
+        """
+        what = "too many skipped steps in a row" if self.skips else "not finite"
+        return f"loss or gradient: {what} at step {step}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from corridor._reduce import is_sharded
 from corridor.optim import (
@@ -188,7 +188,7 @@ def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimiz
     return OPTIMIZERS[config.optimizer].build(list(parameters), config)
 
 
-def schedule(optimizer: torch.optim.Optimizer, config: "Config", total: int) -> LRScheduler | None:
+def schedule(optimizer: torch.optim.Optimizer, config: "Config", total: int) -> LambdaLR | None:
     """What scales the learning rate (for CLR the cap) after every step, if anything does.
 
     The factor of step k, counted from 0, is (1 + cos(pi k / total)) / 2 for ``cosine``.

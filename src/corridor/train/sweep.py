@@ -1,5 +1,6 @@
 """Many runs, each in a folder of its own; what is done is not done again."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def sweep(
         ValueError: If names repeat or are no folder names, a folder holds another config, or the
             engine cannot take the runs; nothing has been run then.
         OSError: If ``out`` cannot be written, or the engine is not there.
-        Interrupted: After Ctrl-C, when the runs at hand are saved.
+        Interrupted: After Ctrl-C (on ``batched`` SIGTERM, too), when the runs at hand are saved.
 
     Example:
         ``sweep([Run("a", Config(seed=0)), Run("b", Config(seed=1))], "runs")`` returns
@@ -73,8 +74,9 @@ def sweep(
         try:
             for event in workers.start()(jobs) if jobs else ():
                 _take(event, jobs[event.index], show)
-        except KeyboardInterrupt:
-            raise Interrupted(f"stopped; the same sweep into {out} goes on") from None
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+            raise Interrupted(f"stopped; the same sweep into {out} goes on", number) from None
     return folders
 
 
