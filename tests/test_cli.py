@@ -13,8 +13,10 @@ from tests.train.processes import environment
 import corridor
 from corridor import cli
 from corridor.train.config import Config
+from corridor.train.jobs import Event
 from corridor.train.record import read_run
 from corridor.train.sweep import Run
+from corridor.train.workers import Workers
 
 LINEAR = "tests.train.small_networks:linear"
 QUICK = ["--model", LINEAR, "--batch-size", "256", "--epochs", "2", "--no-progress"]
@@ -149,6 +151,18 @@ def test_sweep_runs_a_grid(run, tmp_path):
     one, other = tmp_path / "a" / "optimizer-clr_seed-0", tmp_path / "b" / "optimizer-clr"
     assert [s["loss"] for s in read_run(one).steps] == [s["loss"] for s in read_run(other).steps]
     assert read_run(other).config.epochs == 1
+
+
+def test_a_sweep_whose_results_are_not_here_is_no_success(run, tmp_path, monkeypatch):
+    def engine(jobs):  # workers that write to disks of their own
+        yield from (Event("done", index, None) for index in range(len(jobs)))
+
+    monkeypatch.setattr(Workers, "start", lambda self: engine)
+    status, said, _ = run("sweep", "--out", tmp_path, "--seeds", 2, "--no-progress")
+    assert status == 1
+    assert "2 runs" in said
+    assert "2 failed" in said
+    assert f"seed-1: left no summary in {tmp_path / 'seed-1'}; use a folder that all hosts" in said
 
 
 def test_debugging_shows_the_traceback(run, tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def run(
     runs = _runs(what, grid or [], seeds, scale, given)
     folders = sweep(runs, out, processes=workers, progress=progress)
     summaries = {folder: read_summary(folder) for folder in folders}
-    states = [summary.status for summary in summaries.values() if summary]
+    states = [summary.status if summary else "failed" for summary in summaries.values()]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     print(f"{len(folders)} runs in {out}: {counts}")
     for folder, summary in summaries.items():

@@ -91,9 +91,20 @@ def _take(event: Event, job: Job, show: Overview) -> None:
         from corridor.train import store
 
         store.fetch(job.store, job.folder)
-    if event.kind == "failed":
-        write_failure(job.folder, job.config, event.value)
+    trouble = _not_here(job)
+    if event.kind == "failed" or trouble:
+        write_failure(job.folder, job.config, event.value or trouble)
     show.ended(event.index, f"{job.folder.name}: {_result(read_summary(job.folder))}")
+
+
+def _not_here(job: Job) -> str:
+    """Why what a worker has done does not lie in the run's folder; nothing if it does."""
+    summary = read_summary(job.folder)
+    if summary is not None and summary.status != "failed":
+        return ""
+    if job.store is not None:
+        return f"left no summary at {job.store}; use a --store that all hosts reach"
+    return f"left no summary in {job.folder}; use a folder that all hosts share, or --store"
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
