@@ -87,10 +87,6 @@ def _take(event: Event, job: Job, show: Overview) -> None:
     if event.kind == "progress":
         show.update(event.index, event.value)
         return
-    if job.store is not None:
-        from corridor.train import store
-
-        store.fetch(job.store, job.folder)
     trouble = _not_here(job)
     if event.kind == "failed" or trouble:
         write_failure(job.folder, job.config, event.value or trouble)
@@ -99,6 +95,13 @@ def _take(event: Event, job: Job, show: Overview) -> None:
 
 def _not_here(job: Job) -> str:
     """Why what a worker has done does not lie in the run's folder; nothing if it does."""
+    if job.store is not None:
+        from corridor.train import store
+
+        try:
+            store.replace(job.folder, job.store, job.config)
+        except (ValueError, OSError) as error:
+            return str(error)
     summary = read_summary(job.folder)
     if summary is not None and summary.status != "failed":
         return ""
