@@ -112,12 +112,18 @@ def save(out: Path, position: Position, states: dict[str, Any], *, keep: int) ->
         position: How far the run has come.
         states: State dicts of what is trained, by name.
         keep: How many checkpoints to leave.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     folder = out / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{position.step:09d}.pt"
     content = {"position": asdict(position), "states": states, "random": _random_state()}
-    save_tensors(path, content)
+    try:
+        save_tensors(path, content)
+    except OSError as error:
+        raise OSError(f"{error}; make room, and go on with --resume") from error
     _prune(out, path, keep)
     for left in folder.glob(".*.tmp"):  # of a process killed while writing
         _remove(left)
