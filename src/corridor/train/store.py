@@ -97,7 +97,6 @@ class Kept:
         files = [f for f in sorted(self.folder.rglob("*")) if f.is_file() and not _temporary(f)]
         saved = [f for f in files if f.relative_to(self.folder).parts[0] == FOLDER]
         plain = [f for f in files if f not in saved and f.name not in (METRICS, SUMMARY)]
-        saved.sort(key=lambda f: f.name.startswith("."))  # what makes a checkpoint whole comes last
         for file in [*plain, self.folder / METRICS, *saved, self.folder / SUMMARY]:
             with suppress(FileNotFoundError):  # a checkpoint too old to keep, a summary to come
                 self._put(file, changes=file not in saved)
