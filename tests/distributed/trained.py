@@ -65,6 +65,17 @@ def run_and_tell(options: Sequence[dict[str, Any]], out: str) -> tuple[str, str]
     return "", ""
 
 
+def in_a_group_for_gpus(options: dict[str, Any], store: str, out: str) -> tuple[str, str]:
+    """A run in a group that has no backend for the CPU, as init_process_group("nccl") makes it."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    dist.destroy_process_group()
+    common = dist.FileStore(store, world)
+    dist.init_process_group("cuda:gloo", store=common, rank=rank, world_size=world)
+    common.set(f"here/{rank}", "")  # a rank that leaves while others still join would break it
+    common.wait([f"here/{other}" for other in range(world)])
+    return run_and_tell([options], out)
+
+
 def with_other_data(options: dict[str, Any], out: str, fault: str) -> tuple[str, str]:
     """A run whose rank 1 finds other data than rank 0, or none; the error that ended it."""
     load = data.load
