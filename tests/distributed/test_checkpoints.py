@@ -104,6 +104,11 @@ def test_what_is_saved_is_what_was_there_when_it_was_asked_for(ranks: Ranks, tmp
     assert torch.equal(saved["states"]["sharded"], torch.ones(101))
 
 
+def test_its_messages_wait_no_longer_than_those_of_the_run(ranks: Ranks, tmp_path):
+    told = ranks.run(2, trained.alone_with_a_checkpoint, str(tmp_path), 2.0)[0]
+    assert "timed out waiting 2000ms" in told.lower()
+
+
 def test_dropout_goes_on_as_it_would_have(ranks: Ranks, tmp_path):
     """Each rank has random numbers of its own, and gets them back."""
     noisy = {**OPTIONS, "model": "tests.train.small_networks:noisy"}

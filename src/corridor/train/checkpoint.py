@@ -7,6 +7,7 @@ Whoever resumes reads either.
 import shutil
 import warnings
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,10 @@ class Saver:
     def __init__(self, out: Path, team: Team, keep: int) -> None:
         self.out, self.team, self.keep = out, team, keep
         self.under_way: Any = None
-        # Its messages must not mix with those of the training.
-        self.group: Any = dist.new_group(backend="gloo") if team.world > 1 else None
+        self.group: Any = None
+        if team.world > 1:  # its messages must not mix with those of the training
+            patience = timedelta(seconds=team.timeout)
+            self.group = dist.new_group(backend="gloo", timeout=patience)
 
     def save(self, position: Position, states: dict[str, Any]) -> None:
         """Write a checkpoint, and remove all but the newest.
