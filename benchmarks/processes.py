@@ -35,6 +35,7 @@ from corridor.train.processes import Team
 
 BATCH = 128
 SIZES = (1, 1_000, 100_000, 1_000_000, 10_000_000)  # float32 numbers in an all-reduce
+TIMEOUT = 300.0  # seconds to wait for another process
 CHECKPOINTS = (100_000, 1_000_000, 10_000_000)  # float32 numbers in a state
 
 
@@ -137,7 +138,7 @@ def checkpoints(rank: int, world: int, folder: str) -> dict[str, dict[str, float
     found = {}
     for size in CHECKPOINTS:
         states = {"model": {str(i): torch.randn(size // 10) for i in range(10)}}
-        saver = Saver(Path(folder) / f"{world}-{size}", Team(rank, world), keep=1)
+        saver = Saver(Path(folder) / f"{world}-{size}", Team(rank, world, TIMEOUT), keep=1)
         if rank == 0:
             saver.out.mkdir(parents=True)
         held, whole = [], []

@@ -13,8 +13,10 @@ from tests.train.processes import environment
 import corridor
 from corridor import cli
 from corridor.train.config import Config
+from corridor.train.jobs import Event
 from corridor.train.record import read_run
 from corridor.train.sweep import Run
+from corridor.train.workers import Workers
 
 LINEAR = "tests.train.small_networks:linear"
 QUICK = ["--model", LINEAR, "--batch-size", "256", "--epochs", "2", "--no-progress"]
@@ -95,6 +97,12 @@ def test_options_become_the_config(run, tmp_path):
         (["sweep", "no-such.toml", "--out", "{tmp}/a"], "no-such.toml: No such file"),
         (["sweep", "--out", "{tmp}/a", "--grid", "rate=1"], "unknown option rate"),
         (["sweep", "--out", "{tmp}/a", "--seeds", "0"], "seeds must be at least 1"),
+        (["sweep", "--out", "{tmp}/a", "--scale", "0.5"], "an axis: --grid scale=0.5"),
+        (["sweep", "--out", "{tmp}/a", "--seeds", "2", "--seed", "5"], "leave seed out"),
+        (["sweep", "--out", "{tmp}/a", "--seeds", "2", "--grid", "seed=5"], "leave seed out"),
+        (["sweep", "--out", "{tmp}/a", "--lr", "1", "--grid", "lr=2"], "lr is given once for all"),
+        (["sweep", "--out", "{tmp}/a", "--grid", "lr=1", "--grid", "lr=2"], "an axis twice"),
+        (["reproduce", "--out", "{tmp}/a", "--batch-size", "64"], "--batch-size"),
         (["sweep", "--out", "{tmp}/a", "--address", "x:1"], "address belongs to engine ray"),
         (["figure", "2", "--out", "{tmp}/a", "--engine", "abacus"], "engine must be one of"),
     ],
@@ -149,6 +157,18 @@ def test_sweep_runs_a_grid(run, tmp_path):
     one, other = tmp_path / "a" / "optimizer-clr_seed-0", tmp_path / "b" / "optimizer-clr"
     assert [s["loss"] for s in read_run(one).steps] == [s["loss"] for s in read_run(other).steps]
     assert read_run(other).config.epochs == 1
+
+
+def test_a_sweep_whose_results_are_not_here_is_no_success(run, tmp_path, monkeypatch):
+    def engine(jobs):  # workers that write to disks of their own
+        yield from (Event("done", index, None) for index in range(len(jobs)))
+
+    monkeypatch.setattr(Workers, "start", lambda self: engine)
+    status, said, _ = run("sweep", "--out", tmp_path, "--seeds", 2, "--no-progress")
+    assert status == 1
+    assert "2 runs" in said
+    assert "2 failed" in said
+    assert f"seed-1: left no summary in {tmp_path / 'seed-1'}; use a folder that all hosts" in said
 
 
 def test_debugging_shows_the_traceback(run, tmp_path, monkeypatch):

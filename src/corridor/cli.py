@@ -190,7 +190,9 @@ _number = inspect.Parameter(
     annotation=Annotated[int, typer.Argument(help="The figure's number in the paper.")],
 )
 app.command("figure")(_with_parameters(_figure, [_number, *_figure_options()]))
-app.command("reproduce")(_with_parameters(_reproduce, [*_figure_options(), _keep]))
+# Some figures compare batch sizes.
+_all_figures = [option for option in _figure_options() if option.name != "batch_size"]
+app.command("reproduce")(_with_parameters(_reproduce, [*_all_figures, _keep]))
 
 
 @app.command()

@@ -52,7 +52,7 @@ def options(config_options: Sequence[inspect.Parameter]) -> list[inspect.Paramet
     """
     what = "A grid file (.toml) or the name of a recipe; nothing for the options alone."
     axes = "name=value,value,...: an axis of the grid; may be given several times."
-    scale = "demo, laptop or paper, of a recipe; a run's own scale is an axis: --grid scale=0.5,1."
+    scale = "demo (the default), laptop or paper, of a recipe; a run's own: --grid scale=0.5,1."
     return [
         inspect.Parameter(
             "what",
@@ -65,7 +65,7 @@ def options(config_options: Sequence[inspect.Parameter]) -> list[inspect.Paramet
         ),
         _option("grid", list[str] | None, None, axes, None),
         _option("seeds", int | None, None, "So many seeds of every setting, from 0.", None),
-        _option("scale", str, "demo", scale, None),
+        _option("scale", str | None, None, scale, None),
         _option("progress", bool, True, "Show progress.", None),
         *engine_options(),
         *(_left_out(option) for option in config_options if option.name != "scale"),
@@ -77,7 +77,7 @@ def run(
     out: Path,
     grid: list[str] | None,
     seeds: int | None,
-    scale: str,
+    scale: str | None,
     progress: bool,
     **options: Any,
 ) -> None:
@@ -92,7 +92,7 @@ def run(
     runs = _runs(what, grid or [], seeds, scale, given)
     folders = sweep(runs, out, processes=workers, progress=progress)
     summaries = {folder: read_summary(folder) for folder in folders}
-    states = [summary.status for summary in summaries.values() if summary]
+    states = [summary.status if summary else "failed" for summary in summaries.values()]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     print(f"{len(folders)} runs in {out}: {counts}")
     for folder, summary in summaries.items():
@@ -103,15 +103,35 @@ def run(
 
 
 def _runs(
-    what: str | None, words: list[str], seeds: int | None, scale: str, given: dict[str, Any]
+    what: str | None,
+    words: list[str],
+    seeds: int | None,
+    scale: str | None,
+    given: dict[str, Any],
 ) -> list[Run]:
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     axes = parse_axes(words)
+    if seeds is not None and "seed" in {**given, **axes}:
+        raise ValueError("seeds says which seeds every setting gets; leave seed out")
+    twice = sorted(given.keys() & axes.keys())
+    if twice:
+        raise ValueError(f"{twice[0]} is given once for all runs and as an axis; leave one out")
     if what is None or what.endswith(".toml"):
+        if scale is not None:
+            raise ValueError(
+                f"scale {scale} is that of a recipe, and there is none; a run's own scale is an "
+                f"axis: --grid scale={scale}"
+            )
         if seeds is not None:
             axes["seed"] = list(range(seeds))
         return grid({**given, **axes}) if what is None else read_grid(what, {**given, **axes})
+    return _of_recipe(what, axes, seeds, scale or "demo", given)
+
+
+def _of_recipe(
+    what: str, axes: dict[str, Any], seeds: int | None, scale: str, given: dict[str, Any]
+) -> list[Run]:
     from corridor.paper.recipes import RECIPES
 
     if what not in RECIPES:

@@ -104,6 +104,11 @@ def test_what_is_saved_is_what_was_there_when_it_was_asked_for(ranks: Ranks, tmp
     assert torch.equal(saved["states"]["sharded"], torch.ones(101))
 
 
+def test_its_messages_wait_no_longer_than_those_of_the_run(ranks: Ranks, tmp_path):
+    told = ranks.run(2, trained.alone_with_a_checkpoint, str(tmp_path), 2.0)[0]
+    assert "timed out waiting 2000ms" in told.lower()
+
+
 def test_dropout_goes_on_as_it_would_have(ranks: Ranks, tmp_path):
     """Each rank has random numbers of its own, and gets them back."""
     noisy = {**OPTIONS, "model": "tests.train.small_networks:noisy"}
@@ -119,6 +124,7 @@ def test_a_full_disk_is_one_line_from_one_rank(ranks: Ranks, tmp_path, world: in
     told = [text for kind, text in found if kind == "OSError"]
     assert len(told) == 1
     assert "File too large" in told[0]
+    assert told[0].endswith("; make room, and go on with --resume")
     assert "\n" not in told[0]
     assert [kind for kind, _ in found].count("ElsewhereError") == world - 1
     assert [p.name for p in checkpoint.paths(tmp_path)] == []
@@ -137,5 +143,7 @@ def test_export_writes_one_plain_file(ranks: Ranks, tmp_path, capsys, how: str):
     opt = CLR(model.parameters(), momentum=0.9)
     opt.load_state_dict(content["optimizer"])
     assert (content["step"], content["epoch"], content["config"]["momentum"]) == (5, 1, 0.9)
+    assert main(["export", str(tmp_path), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"corridor: cannot write {tmp_path} (Is a directory)\n"
     assert main(["export", str(tmp_path / "nothing"), str(target)]) == 2
     assert "no run in" in capsys.readouterr().err

@@ -131,6 +131,16 @@ def test_wrong_input_is_one_line_from_one_rank(ranks: Ranks, tmp_path, options, 
     assert {kind for kind, _ in found} == {"ValueError", "ElsewhereError"}
 
 
+def test_a_group_that_cannot_carry_what_is_said_is_one_line_from_one_rank(ranks: Ranks, tmp_path):
+    store, out = str(tmp_path / "store"), str(tmp_path / "run")
+    found = ranks.run(2, trained.in_a_group_for_gpus, config(model=SMOOTH), store, out)
+    kind, text = found[0]
+    assert kind == "ValueError"
+    assert "no backend for the CPU, only cuda:gloo; initialise it with" in text
+    assert "\n" not in text
+    assert found[1][0] == "ElsewhereError"
+
+
 def test_a_folder_that_holds_a_run_is_said_once(ranks: Ranks, tmp_path):
     options = config(model=SMOOTH, steps=1)
     ranks.run(2, trained.run, options, str(tmp_path))

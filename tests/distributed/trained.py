@@ -65,6 +65,17 @@ def run_and_tell(options: Sequence[dict[str, Any]], out: str) -> tuple[str, str]
     return "", ""
 
 
+def in_a_group_for_gpus(options: dict[str, Any], store: str, out: str) -> tuple[str, str]:
+    """A run in a group that has no backend for the CPU, as init_process_group("nccl") makes it."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    dist.destroy_process_group()
+    common = dist.FileStore(store, world)
+    dist.init_process_group("cuda:gloo", store=common, rank=rank, world_size=world)
+    common.set(f"here/{rank}", "")  # a rank that leaves while others still join would break it
+    common.wait([f"here/{other}" for other in range(world)])
+    return run_and_tell([options], out)
+
+
 def with_other_data(options: dict[str, Any], out: str, fault: str) -> tuple[str, str]:
     """A run whose rank 1 finds other data than rank 0, or none; the error that ended it."""
     load = data.load
@@ -91,13 +102,26 @@ def saved_then_changed(out: str) -> bool:
     mesh = init_device_mesh("cpu", (2,))
     sharded = distribute_tensor(torch.ones(101), mesh, [Shard(0)])
     states = {"whole": torch.ones(50_000), "sharded": sharded}
-    saver = checkpoint.Saver(Path(out), Team(dist.get_rank(), 2), keep=1)
+    saver = checkpoint.Saver(Path(out), Team(dist.get_rank(), 2, timeout=60.0), keep=1)
     saver.save(Position(step=1), states)
     pending = not checkpoint.paths(Path(out))
     for tensor in states.values():
         tensor.mul_(2.0)
     saver.wait()
     return pending
+
+
+def alone_with_a_checkpoint(out: str, timeout: float) -> str:
+    """What rank 0 is told when rank 1 does not come to what is said about a checkpoint."""
+    rank, text = dist.get_rank(), ""
+    saver = checkpoint.Saver(Path(out), Team(rank, 2, timeout), keep=1)
+    if rank == 0:
+        try:
+            dist.all_reduce(torch.ones(1), group=saver.group)
+        except RuntimeError as error:
+            text = str(error)
+    dist.barrier()
+    return text
 
 
 def run_on_a_full_disk(options: dict[str, Any], out: str) -> tuple[str, str]:

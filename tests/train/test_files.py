@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from corridor.train.files import atomic, dumps, numbers, read_json, read_lines, write_json
+from corridor.train.files import (
+    atomic,
+    dumps,
+    numbers,
+    read_json,
+    read_lines,
+    save_tensors,
+    write_json,
+)
 
 
 def test_an_atomic_file_is_the_old_one_until_it_is_whole(tmp_path):
@@ -21,6 +29,17 @@ def test_an_atomic_file_is_the_old_one_until_it_is_whole(tmp_path):
         half_write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("no/such.pt", "No such file or directory"), ("folder", "Is a directory")]
+)
+def test_tensors_that_cannot_be_written_say_why_and_no_more(tmp_path, name, reason):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="cannot write") as caught:
+        save_tensors(tmp_path / name, {})
+    assert str(caught.value) == f"cannot write {tmp_path / name} ({reason})"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_non_finite_numbers_survive_valid_json(tmp_path):

@@ -96,6 +96,11 @@ def test_words_of_a_command_line():
     }
 
 
+def test_an_axis_that_is_given_twice_is_refused():
+    with pytest.raises(ValueError, match=r"batch_size is an axis twice; .* batch_size=\.\.\."):
+        parse_axes(["batch-size=32", "lr=1", "batch_size=64"])
+
+
 @pytest.mark.parametrize("word", ["lr", "=3", "lr=", ""])
 def test_words_of_another_form_are_refused(word):
     with pytest.raises(ValueError, match="name=value"):

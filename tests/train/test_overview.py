@@ -43,6 +43,13 @@ def test_off_a_terminal_there_is_a_line_a_run_and_one_a_minute(monkeypatch, caps
     assert capsys.readouterr().err == "[4/5] a: finished (1 min 1 s left)\n"
 
 
+def test_without_an_estimate_no_time_is_told(capsys):
+    lines = Lines(Tally(["a", "b"], done=0))
+    lines.update(0, 1.0)  # had made all of its steps before
+    lines.ended(0, "a: finished")
+    assert capsys.readouterr().err == "[1/2] a: finished\n"
+
+
 def test_on_a_terminal_there_is_a_bar_for_all_and_one_for_each_that_runs():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=90, color_system=None)

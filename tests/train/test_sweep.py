@@ -9,8 +9,11 @@ import pytest
 from tests.train.processes import environment, start_training
 
 from corridor.train.config import Config
-from corridor.train.record import read_run, read_summary
+from corridor.train.jobs import Event
+from corridor.train.loop import train
+from corridor.train.record import read_run, read_summary, write_failure
 from corridor.train.sweep import Run, sweep
+from corridor.train.workers import Workers
 
 
 def contents(out):
@@ -76,6 +79,33 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path, small):
     sweep([Run("cut", noisy)], tmp_path, progress=False)
     assert losses(cut) == losses(tmp_path / "whole")
     assert (cut / "metrics.jsonl").read_bytes().startswith(first)  # not begun anew: same seconds
+
+
+def elsewhere(disk):
+    """An engine whose workers write to a disk of their own."""
+
+    def engine(jobs):
+        for index, job in enumerate(jobs):
+            train(job.config, disk / job.folder.name, resume=True, progress=False)
+            yield Event("done", index, None)
+
+    return engine
+
+
+def test_a_run_that_left_nothing_here_has_failed(tmp_path, small, monkeypatch, capfd):
+    monkeypatch.setattr(Workers, "start", lambda self: elsewhere(tmp_path / "other host"))
+    (folder,) = sweep([Run("a", small(steps=1))], tmp_path / "out")
+    right = f"left no summary in {folder}; use a folder that all hosts share, or --store"
+    assert read_run(folder).summary["status"] == "failed"
+    assert read_run(folder).summary["message"] == right
+    assert f"[1/1] a: failed: {right}" in capfd.readouterr().err
+    # Nor is what an earlier sweep had left there the outcome of this one.
+    write_failure(folder, small(steps=1), "another trouble")
+    sweep([Run("a", small(steps=1))], tmp_path / "out", progress=False)
+    assert read_run(folder).summary["message"] == right
+    monkeypatch.undo()
+    sweep([Run("a", small(steps=1))], tmp_path / "out", progress=False)
+    assert read_run(folder).summary["status"] == "finished"
 
 
 def test_another_config_in_a_folder_stops_the_sweep_before_it_begins(tmp_path, small):

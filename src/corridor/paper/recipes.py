@@ -178,7 +178,8 @@ def figure2(scale: str, seeds: Sequence[int] = (0, 1, 2), **overrides: Any) -> l
         One run for each setting and seed; the name of its folder tells both.
 
     Raises:
-        ValueError: the scale is unknown, or an override is no valid config.
+        ValueError: the scale is unknown, an override is no valid config, or it would make settings
+            that the recipe compares one.
 
     Example:
         >>> runs = figure2("demo", seeds=(0,))
@@ -348,16 +349,24 @@ def _runs(
 ) -> list[Run]:
     """A run for each seed and setting; what the caller overrides holds for all of them."""
     check_scale(scale)
+    if "seed" in overrides:
+        raise ValueError("a recipe sets the seed of each of its runs; give seeds in place of seed")
     base = dict(bases[scale])
     if "model" in overrides:
         base.pop("width", None)  # another network has its own
     if overrides.keys() & {"data", "data_dir", "model"}:
         base.pop("checkpoint_every", None)  # it may take long
-    runs = {}
-    for seed in seeds:
+    runs: dict[str, Run] = {}
+    for seed in dict.fromkeys(seeds):
         for setting in settings:
             config = Config(**{**base, **setting, **overrides, "seed": seed})
             run = Run(f"{setting_name(config)}_seed{seed}", config)
+            if run.name in runs:
+                own = ", ".join(sorted({key for s in settings for key in s} & overrides.keys()))
+                raise ValueError(
+                    f"the recipe compares runs that differ in {own}; leave {own} out, or sweep a "
+                    "grid of your own"
+                )
             runs[run.name] = run
     return list(runs.values())
 

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,8 +61,10 @@ class Saver:
     def __init__(self, out: Path, team: Team, keep: int) -> None:
         self.out, self.team, self.keep = out, team, keep
         self.under_way: Any = None
-        # Its messages must not mix with those of the training.
-        self.group: Any = dist.new_group(backend="gloo") if team.world > 1 else None
+        self.group: Any = None
+        if team.world > 1:  # its messages must not mix with those of the training
+            patience = timedelta(seconds=team.timeout)
+            self.group = dist.new_group(backend="gloo", timeout=patience)
 
     def save(self, position: Position, states: dict[str, Any]) -> None:
         """Write a checkpoint, and remove all but the newest.
@@ -114,12 +117,18 @@ def save(out: Path, position: Position, states: dict[str, Any], *, keep: int) ->
         position: How far the run has come.
         states: State dicts of what is trained, by name.
         keep: How many checkpoints to leave.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     folder = out / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{position.step:09d}.pt"
     content = {"position": asdict(position), "states": states, "random": _random_state()}
-    save_tensors(path, content)
+    try:
+        save_tensors(path, content)
+    except OSError as error:
+        raise OSError(f"{error}; make room, and go on with --resume") from error
     _prune(out, path, keep)
     for left in folder.glob(".*.tmp"):  # of a process killed while writing
         _remove(left)

@@ -85,9 +85,7 @@ def save_tensors(path: Path, content: Any) -> None:
         found = disk_trouble(error)
         if found is None:
             raise
-        raise OSError(
-            f"cannot write {path} ({found.strerror}); make room, and go on with --resume"
-        ) from error
+        raise OSError(f"cannot write {path} ({found.strerror})") from error
 
 
 def disk_trouble(error: BaseException) -> OSError | None:

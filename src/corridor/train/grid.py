@@ -84,7 +84,7 @@ def parse_axes(words: Iterable[str]) -> dict[str, list[Any]]:
     """Axes from a command line: ``name=value,value,...``, numbers being numbers.
 
     Raises:
-        ValueError: A word is of another form.
+        ValueError: A word is of another form, or an axis is given twice.
 
     Example:
         >>> parse_axes(["optimizer=clr,sps-max", "lr=0.1,inf", "augment=true,false"])
@@ -95,7 +95,10 @@ def parse_axes(words: Iterable[str]) -> dict[str, list[Any]]:
         name, equals, text = word.partition("=")
         if not name or not equals or not text:
             raise ValueError(f"expected name=value,value,... for an axis, got {word!r}")
-        axes[name.replace("-", "_")] = [_value(part) for part in text.split(",")]
+        name = name.replace("-", "_")
+        if name in axes:
+            raise ValueError(f"{name} is an axis twice; give its values as one, {name}=...,...")
+        axes[name] = [_value(part) for part in text.split(",")]
     return axes
 
 

@@ -73,7 +73,7 @@ def run_job(job: Job, report: Callable[[Any], None]) -> None:
         return
     from corridor.train import store
 
-    with store.borrowed(job.store) as kept:
+    with store.borrowed(job.store, job.config) as kept:
         show = _Fraction(report, also=kept.push_now_and_then)
         train(job.config, kept.folder, resume=True, progress=show)
 

@@ -102,8 +102,9 @@ class Lines:
         """Write the run's line."""
         self._tally.end(index)
         ended, total = self._tally.done + len(self._tally.over), self._tally.total
-        left = self._tally.seconds_left() or 0.0
-        self._write(f"[{ended}/{total}] {line} ({clock(left)} left)")
+        left = self._tally.seconds_left()
+        time = "" if left is None else f" ({clock(left)} left)"
+        self._write(f"[{ended}/{total}] {line}{time}")
 
     def _write(self, line: str) -> None:
         self._last = perf_counter()

@@ -54,12 +54,16 @@ class Team:
         self.rank, self.world, self.timeout, self.device = rank, world, timeout, device
         self.doing = "the start"
         self.told = False
-        self.name = self.gather(os.urandom(8).hex())[0] if world > 1 else ""
+        self.name = ""
 
     @property
     def first(self) -> bool:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
+
+    def meet(self) -> None:
+        """Agree on a name for this run of the group, which may have had others."""
+        self.name = self.gather(os.urandom(8).hex())[0]
 
     def gather(self, value: Any) -> list[Any]:
         """A JSON value of every rank, in order."""
@@ -212,7 +216,8 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
         timeout: Seconds to wait for another process before giving up.
 
     Raises:
-        ValueError: The device is not there, or torch has no backend for it.
+        ValueError: The device is not there, torch has no backend for it, or the process group at
+            hand has none for the CPU.
         ConnectionError: Another process was lost; raised on the lowest rank that is left.
         ElsewhereError: Another process failed, and says why.
     """
@@ -223,7 +228,9 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
     if not here:
         _meet(device, timeout)
     team = Team(dist.get_rank(), dist.get_world_size(), timeout)
+    _check_backend(team)
     try:
+        team.meet()
         team.device = team.together(lambda: place(device))
         if team.device.type == "cuda":
             torch.cuda.set_device(team.device)
@@ -244,6 +251,19 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
     if not here:
         gc.collect()  # a network that outlives its group keeps the process from ending
         dist.destroy_process_group()
+
+
+def _check_backend(team: Team) -> None:
+    """Raise a ValueError, on one rank, unless the group can carry what the ranks say."""
+    backends = dist.get_backend_config()
+    if team.world == 1 or "cpu:" in backends:
+        return
+    if not team.first:
+        raise ElsewhereError("rank 0 tells")
+    raise ValueError(
+        f"the process group at hand has no backend for the CPU, only {backends}; initialise it "
+        'with init_process_group("cpu:gloo,cuda:nccl")'
+    )
 
 
 def _meet(device: str, timeout: float) -> None:

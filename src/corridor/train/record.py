@@ -201,7 +201,7 @@ def check_free(out: Path) -> None:
         raise ValueError(f"{out} is not empty and holds no run; give a new folder")
 
 
-def check_same(out: Path, found: Config, config: Config) -> None:
+def check_same(out: Path | str, found: Config, config: Config) -> None:
     """Raise a ValueError if a run cannot be continued with another config.
 
     Options that change no number may differ, and so may the length (epochs, steps) under a

@@ -1,5 +1,6 @@
 """Run folders kept at a URL, for workers that share no file system: any that fsspec can open."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,8 +9,9 @@ from time import monotonic
 from typing import Any
 
 from corridor.train.checkpoint import FOLDER
+from corridor.train.config import Config, differences
 from corridor.train.files import atomic
-from corridor.train.record import METRICS, SUMMARY
+from corridor.train.record import METRICS, SUMMARY, check_same, read_config
 
 # A run that is being trained is copied not more often than this, in seconds.
 PUSH_SECONDS = 60.0
@@ -29,9 +31,8 @@ def check(url: str) -> None:
         fs.pipe_file(probe, b"")
         fs.rm_file(probe)
     except Exception as error:  # every file system has errors of its own
-        reason = " ".join(str(error).split())
         raise OSError(
-            f"cannot write to {url} ({reason}); give a URL that fsspec can write, "
+            f"cannot write to {url} ({_line(error)}); give a URL that fsspec can write, "
             "such as file:///folder or s3://bucket/folder"
         ) from error
 
@@ -44,6 +45,33 @@ def fetch(url: str, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic(target) as file:
             fs.get_file(path, file.name)
+
+
+def replace(folder: Path, url: str, config: Config) -> None:
+    """Put a stored run in the place of a run folder, unless the one there is further.
+
+    Raises:
+        ValueError: What is stored there is a run of another config.
+        OSError: It cannot be fetched.
+    """
+    with tempfile.TemporaryDirectory(prefix=".corridor-", dir=folder.parent) as place:
+        fresh = Path(place) / folder.name
+        try:
+            fetch(url, fresh)
+        except Exception as error:  # every file system has errors of its own
+            raise OSError(f"cannot fetch {url} ({_line(error)})") from error
+        found = read_config(fresh)
+        if found is None:
+            return
+        names = differences(found, config)
+        if names:
+            raise ValueError(
+                f"{url} holds a run with another config (it differs in {', '.join(names)}); "
+                "give a new store"
+            )
+        if _newest(fresh) >= _newest(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
 
 
 class Kept:
@@ -69,7 +97,6 @@ class Kept:
         files = [f for f in sorted(self.folder.rglob("*")) if f.is_file() and not _temporary(f)]
         saved = [f for f in files if f.relative_to(self.folder).parts[0] == FOLDER]
         plain = [f for f in files if f not in saved and f.name not in (METRICS, SUMMARY)]
-        saved.sort(key=lambda f: f.name.startswith("."))  # what makes a checkpoint whole comes last
         for file in [*plain, self.folder / METRICS, *saved, self.folder / SUMMARY]:
             with suppress(FileNotFoundError):  # a checkpoint too old to keep, a summary to come
                 self._put(file, changes=file not in saved)
@@ -93,10 +120,17 @@ class Kept:
 
 
 @contextmanager
-def borrowed(url: str) -> Iterator[Kept]:
-    """A stored run folder on this machine's own disk for a while, stored again at the end."""
+def borrowed(url: str, config: Config) -> Iterator[Kept]:
+    """A stored run folder on this machine's own disk for a while, stored again at the end.
+
+    Raises:
+        ValueError: What is stored there cannot be continued with this config.
+    """
     with tempfile.TemporaryDirectory(prefix="corridor-") as folder:
         fetch(url, Path(folder))
+        found = read_config(Path(folder))
+        if found is not None:
+            check_same(url, found, config)
         kept = Kept(Path(folder), url)
         try:
             yield kept
@@ -109,6 +143,14 @@ def _opened(url: str) -> tuple[Any, str]:
 
     fs, root = fsspec.core.url_to_fs(url)
     return fs, root.rstrip("/")
+
+
+def _newest(folder: Path) -> str:
+    return max((path.name for path in (folder / FOLDER).glob("step-*")), default="")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _temporary(file: Path) -> bool:

@@ -89,13 +89,27 @@ def _take(event: Event, job: Job, show: Overview) -> None:
     if event.kind == "progress":
         show.update(event.index, event.value)
         return
+    trouble = _not_here(job)
+    if event.kind == "failed" or trouble:
+        write_failure(job.folder, job.config, event.value or trouble)
+    show.ended(event.index, f"{job.folder.name}: {_result(read_summary(job.folder))}")
+
+
+def _not_here(job: Job) -> str:
+    """Why what a worker has done does not lie in the run's folder; nothing if it does."""
     if job.store is not None:
         from corridor.train import store
 
-        store.fetch(job.store, job.folder)
-    if event.kind == "failed":
-        write_failure(job.folder, job.config, event.value)
-    show.ended(event.index, f"{job.folder.name}: {_result(read_summary(job.folder))}")
+        try:
+            store.replace(job.folder, job.store, job.config)
+        except (ValueError, OSError) as error:
+            return str(error)
+    summary = read_summary(job.folder)
+    if summary is not None and summary.status != "failed":
+        return ""
+    if job.store is not None:
+        return f"left no summary at {job.store}; use a --store that all hosts reach"
+    return f"left no summary in {job.folder}; use a folder that all hosts share, or --store"
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
