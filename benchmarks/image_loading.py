@@ -1,12 +1,14 @@
 """Images a second and core: 224 x 224 JPEGs from folders and parquet, decoded, batched, normalised.
 
-    python benchmarks/image_loading.py [--images 1024] [--rounds 5]
+    python benchmarks/image_loading.py [--images 2048] [--rounds 5]
 
 Rows: a bare PIL loop (open, decode, to one array); the same through torch's DataLoader and its
-default collation; `corridor.data.Loader`, whose batches are float32 and normalised, without and
-with random crops and mirror images. All over the same files, by CPU time of this process and its
-workers, in random order within a round. A worker's part is what must be done on cores when
-batches are normalised on a GPU: decode, crop, scale, mirror, into the bytes of a batch.
+default collation; the whole job (random crop, scale, mirror, normalised float32 batches) by
+DataLoader as one writes it by hand, an image at a time, and by `corridor.data.Loader`. All over
+the same files, by CPU time of this process and its workers, in random order within a round.
+On a GPU batches are normalised there, and cores bring whole batches of bytes up to it; a worker's
+part of that is to decode, crop, scale and mirror. Last, what consumes: training steps on ready
+batches.
 """
 
 from __future__ import annotations
@@ -17,19 +19,23 @@ import os
 import random
 import statistics
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from common import write_results
 from PIL import Image
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+from corridor import models
 from corridor.data import Data, Loader, StreamSplit
 from corridor.data.imagefolder import folder_source
+from corridor.data.images import random_crop
 from corridor.data.parquet import parquet_source
 from corridor.data.source import Rows
-from corridor.data.stream import Batches
+from corridor.data.stream import Batches, stream
 
 SIZE, BATCH, CLASSES = 224, 128, 4
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -90,13 +96,28 @@ class Plain(Dataset):
         return torch.from_numpy(image.copy()).permute(2, 0, 1), int(self.rows.labels[i])
 
 
+class ByHand(Plain):
+    """The whole job, an image at a time."""
+
+    def __getitem__(self, i: int):
+        draw = random.Random(i)
+        image = random_crop(self.rows.open(i).convert("RGB"), SIZE, draw)
+        if draw.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+        return pixels.sub_(self.mean).div_(self.std), int(self.rows.labels[i])
+
+    mean = torch.tensor(MEAN).view(3, 1, 1)
+    std = torch.tensor(STD).view(3, 1, 1)
+
+
 def bare(rows: Rows) -> None:
     for i in range(len(rows)):
         np.asarray(rows.open(i).convert("RGB"))
 
 
-def torchs(rows: Rows, workers: int) -> None:
-    for _ in DataLoader(Plain(rows), batch_size=BATCH, shuffle=True, num_workers=workers):
+def torchs(images: Dataset, workers: int) -> None:
+    for _ in DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=workers):
         pass
 
 
@@ -113,6 +134,29 @@ def decoded(rows: Rows, augment: bool) -> None:
         batches.read(range(start, start + BATCH))
 
 
+def fed(rows: Rows, workers: int) -> None:
+    """All that cores do for a GPU: whole batches of bytes, in order, from workers."""
+    batches = Batches(as_data(rows).train, (0, 0), flip=True)
+    order = torch.randperm(len(rows)).split(BATCH)
+    for _ in stream(batches, [b.tolist() for b in order], workers=workers, pin=False):
+        pass
+
+
+def trained(name: str, steps: int = 3) -> float:
+    """Images a second and core that a network consumes: CPU time of training steps, the median."""
+    model = models.build(name, num_classes=1000, in_channels=3, image_size=SIZE)
+    opt = torch.optim.SGD(model.parameters(), lr=1e-3)
+    images, labels = torch.randn(32, 3, SIZE, SIZE), torch.arange(32)
+    seconds = []
+    for _ in range(steps + 1):
+        begin = time.process_time()
+        cross_entropy(model(images), labels).backward()
+        opt.step()
+        opt.zero_grad()
+        seconds.append(time.process_time() - begin)
+    return len(labels) / statistics.median(seconds[1:])
+
+
 def cpu_seconds() -> float:
     """Of this process and the workers that have ended."""
     times = os.times()
@@ -121,7 +165,7 @@ def cpu_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -133,13 +177,18 @@ def main() -> None:
         table = parquet_source(folder / "parquet", "made").read().train
         calls = {
             "bare PIL loop": lambda: bare(folders),
-            "torch DataLoader, 0 workers": lambda: torchs(folders, 0),
-            "torch DataLoader, 2 workers": lambda: torchs(folders, 2),
+            "torch DataLoader, decode, 0 workers": lambda: torchs(Plain(folders), 0),
+            "torch DataLoader, decode, 2 workers": lambda: torchs(Plain(folders), 2),
+            "torch DataLoader, all by hand, 0 workers": lambda: torchs(ByHand(folders), 0),
+            "torch DataLoader, all by hand, 2 workers": lambda: torchs(ByHand(folders), 2),
             "Loader, folders, 0 workers": lambda: ours(folders, 0, False),
             "Loader, folders, 2 workers": lambda: ours(folders, 2, False),
             "Loader, parquet, 2 workers": lambda: ours(table, 2, False),
+            "Loader, folders, 0 workers, augmented": lambda: ours(folders, 0, True),
             "Loader, folders, 2 workers, augmented": lambda: ours(folders, 2, True),
             "Loader, parquet, 2 workers, augmented": lambda: ours(table, 2, True),
+            "Loader up to the GPU, folders, 2 workers": lambda: fed(folders, 2),
+            "Loader up to the GPU, parquet, 2 workers": lambda: fed(table, 2),
             "a worker's part, folders": lambda: decoded(folders, False),
             "a worker's part, folders, augmented": lambda: decoded(folders, True),
             "a worker's part, parquet, augmented": lambda: decoded(table, True),
@@ -163,8 +212,11 @@ def main() -> None:
             "of_the_bare_loop": round(statistics.median(ratios), 3),
         }
         rows.append(row)
-        print(f"{name:38s} {speed:6.0f} images / core second  {row['of_the_bare_loop']:.2f}")
+        print(f"{name:41s} {speed:6.0f} images / core second  {row['of_the_bare_loop']:.2f}")
+    consumed = {name: round(trained(name), 1) for name in ("resnet18", "resnet50")}
+    print("consumed by training steps, images / core second:", consumed)
     results = {"images": options.images, "bytes_per_image": size, "batch": BATCH}
+    results["consumed_per_core_second"] = consumed
     write_results("image_loading", {**results, "rounds": options.rounds, "rows": rows})
 
 
