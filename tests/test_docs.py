@@ -1,4 +1,4 @@
-"""The README's code runs, and the pages' links lead somewhere."""
+"""The README's code runs, the pages' links lead somewhere, the tests they name exist."""
 
 from __future__ import annotations
 
@@ -25,3 +25,17 @@ def test_links_lead_somewhere(page: Path):
     local = [link for link in links if "://" not in link]
     missing = [link for link in local if not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tests_named_on_a_page_exist(page: Path):
+    named = set(re.findall(r"`(test_\w+)`", page.read_text()))
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name in sorted(named) if f"def {name}(" not in code]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_named_on_a_page_exist(page: Path):
+    rooms = r"`(?:python )?((?:benchmarks|tests|docs|src)/[\w/.*-]+)"
+    named = re.findall(rooms, page.read_text())
+    assert not [name for name in named if not any(ROOT.glob(name))]
