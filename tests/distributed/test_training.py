@@ -74,6 +74,18 @@ def test_an_epoch_over_ranks_is_that_of_one_process(
         assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-4), key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_compiled_ranks_come_to_nearly_the_same(ranks: Ranks, tmp_path, kind: str):
+    """Blocks that differ in shape share their code, and batch norm sums over ranks in between."""
+    options = config(model="resnet8", batch_norm="synchronised", steps=3)
+    ranks.run(1, trained.run, options, str(tmp_path / "one"))
+    shared = {**options, "parallel": kind, "compile": True}
+    ranks.run(2, trained.run, shared, str(tmp_path / "two"))
+    worst = largest_difference(tmp_path / "one", tmp_path / "two")
+    assert worst[0] <= 1e-3, worst
+
+
 def test_local_batch_norm_is_that_of_micro_batches(ranks: Ranks, tmp_path):
     """Each rank normalises its own part, as one process does that accumulates over the parts."""
     options = config(model=NORMED)

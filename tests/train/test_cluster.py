@@ -56,11 +56,11 @@ def saved(folder):
     return list(folder.glob("checkpoints/*.pt"))
 
 
-def start_sweep(cluster, out, *arguments):
-    """The command line, as a process of its own."""
-    command = [sys.executable, "-m", "corridor", "sweep", "--out", str(out), "--engine", "ray"]
-    command += ["--address", cluster.address, *arguments]
-    for name, value in {**SLOW, "batch_size": 256}.items():
+def start_sweep(cluster, out, *arguments, **options):
+    """The command line, as a process of its own; without a cluster in the local pool."""
+    command = [sys.executable, "-m", "corridor", "sweep", "--out", str(out), *arguments]
+    command += ["--engine", "ray", "--address", cluster.address] if cluster else []
+    for name, value in {**SLOW, "batch_size": 256, **options}.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
 
@@ -158,6 +158,33 @@ def test_an_interrupted_driver_has_its_runs_saved(cluster, tmp_path):
     assert said.splitlines()[-1].startswith("corridor: stopped; the same sweep into")
     newest = max(int(path.stem[5:]) for path in saved(folder))
     assert newest == len(losses(folder)) < 100
+
+
+@pytest.mark.slow
+def test_a_lost_head_ends_the_sweep_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")  # a minute if nobody asks
+    head = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    folders = [tmp_path / f"seed-{seed}" for seed in range(2)]
+    try:
+        process = start_sweep(cluster, tmp_path, "--seeds", "2", epochs=120)
+        wait_until(lambda: saved(folders[0]) or saved(folders[1]))
+        cluster.head_node.kill_gcs_server()
+        said = process.communicate(timeout=60)[1]
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 1
+    assert "Failed to connect to GCS within 3 seconds" in said
+    wait_until(lambda: not tasks())
+    made = [len(losses(folder)) for folder in folders if saved(folder)]
+    assert all(0 < steps < 600 for steps in made)
+    again = start_sweep(None, tmp_path, "--seeds", "2", "--processes", "2", epochs=120)
+    again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert statuses(folders) == ["finished"] * 2
+    assert [len(losses(folder)) for folder in folders] == [600] * 2
 
 
 @pytest.fixture

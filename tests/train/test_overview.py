@@ -41,6 +41,8 @@ def test_off_a_terminal_there_is_a_line_a_run_and_one_a_minute(monkeypatch, caps
     assert capsys.readouterr().err == "3 of 5 ended, 1 running, 70% done, 3 min 3 s left\n"
     lines.ended(0, "a: finished")
     assert capsys.readouterr().err == "[4/5] a: finished (1 min 1 s left)\n"
+    lines.ended(1, "b: finished")
+    assert capsys.readouterr().err == "[5/5] b: finished\n"
 
 
 def test_without_an_estimate_no_time_is_told(capsys):

@@ -12,8 +12,25 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks; what a sum's derivative adds up over ranks is a sum again."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        whole = mine.clone()
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return _Sum.apply(*grad_outputs)
+
+
+# torch 2.13 compiles the derivative wrongly.
+_over_ranks: Any = torch.compiler.disable(_Sum.apply)
 
 
 class BatchNormOverRanks(_BatchNorm):
@@ -34,7 +51,7 @@ class BatchNormOverRanks(_BatchNorm):
         shifted = x - _per_channel(centre, x)
         count = x.new_tensor([x.numel() // max(x.shape[1], 1)])
         sums = torch.cat([shifted.sum(over), shifted.square().sum(over), count])
-        total, squares, number = all_reduce(sums).split([x.shape[1], x.shape[1], 1])
+        total, squares, number = _over_ranks(sums).split([x.shape[1], x.shape[1], 1])
         mean = total / number
         variance = (squares / number - mean.square()).clamp(min=0.0)
         self._remember(centre + mean, variance * (number / (number - 1.0).clamp(min=1.0)))

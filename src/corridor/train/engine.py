@@ -61,7 +61,8 @@ class Engine:
         team.check_alike(self.facts())
         self.total = config.steps or config.epochs * self.loader.steps_per_epoch
         self.spread = parallel.spread(self.model, config, team, device)
-        self.forward = torch.compile(self.spread) if config.compile else self.spread
+        # Batches have few shapes, and kernels for any shape fail in networks sharded part by part.
+        self.forward = torch.compile(self.spread, dynamic=False) if config.compile else self.spread
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = team.together(lambda: optimizers.build(self.parameters, config))
         self.scheduler = optimizers.schedule(self.optimizer, config, self.total)

@@ -71,9 +71,9 @@ class Tally:
         return self.done + sum(self.fractions.values())
 
     def seconds_left(self) -> float | None:
-        """An estimate at the speed so far; None before there is one."""
+        """An estimate at the speed so far; None before there is one, and when nothing is left."""
         made = sum(self.fractions.values()) - sum(self._first.values())
-        if made <= 0.0:
+        if made <= 0.0 or self.done + len(self.over) == self.total:
             return None
         return (perf_counter() - self._begin) / made * (self.total - self.share)
 
