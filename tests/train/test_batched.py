@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from tests.train.processes import environment
 from corridor.train import checkpoint, train_batched
 from corridor.train.batch_program import Program
 from corridor.train.config import Config
+from corridor.train.files import locked
 from corridor.train.loop import FLUSH_STEPS, train
 from corridor.train.record import read_run, read_summary
 from corridor.train.stop import Interrupted
@@ -212,6 +215,19 @@ def test_configs_of_two_programs_are_refused_by_name(tmp_path):
         train_batched(configs, [tmp_path / "a", tmp_path / "b"])
     with pytest.raises(ValueError, match="as many folders as configs"):
         train_batched(configs, [tmp_path])
+
+
+def test_a_program_waits_until_a_worker_of_an_earlier_sweep_has_left(tmp_path, small):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    worker = ExitStack()
+    worker.enter_context(locked(folder))
+    threading.Timer(0.3, worker.close).start()
+    batched = Workers(engine="batched")
+    sweep([Run("a", small(model="mlp"))], tmp_path, processes=batched, progress=False)
+    summary = read_summary(folder)
+    assert summary is not None
+    assert summary.status == "finished", summary.message
 
 
 def test_dropout_is_refused(tmp_path):

@@ -15,8 +15,8 @@ from corridor.train.batch_program import Program, check, check_together, program
 from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
-from corridor.train.files import locked
-from corridor.train.jobs import Event, Job, reason
+from corridor.train.files import locked, wait_until_free
+from corridor.train.jobs import LEAVE_SECONDS, Event, Job, reason
 from corridor.train.loop import FLUSH_STEPS, check_length, evaluation, summarise
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import place
@@ -137,6 +137,7 @@ def _events(jobs: dict[int, Job]) -> Iterator[Event]:
     """News of jobs that go together, once they stand at one step."""
     programs: dict[int, dict[int, _Run]] = {}
     for index, job in jobs.items():
+        wait_until_free(job.folder, LEAVE_SECONDS)
         try:
             run = _found(job.config, job.folder)
         except Exception as error:
