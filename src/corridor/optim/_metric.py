@@ -146,15 +146,26 @@ def inverse(
 
 
 def _blocks(bucket: Bucket) -> Iterator[tuple[Tensor, ...]]:
-    """The bucket's tensors as vectors, cut to what fits a CPU's cache."""
+    """The bucket's tensors as vectors: small ones joined, on a CPU large ones cut to its cache."""
     lists = (bucket.params, bucket.grads, bucket.buffers[AVERAGE], bucket.buffers[SQUARES])
+    joined: list[list[Tensor]] = []
+    size = 0
     for tensors in zip(*lists, strict=True):
         alike = all(t.stride() == tensors[0].stride() for t in tensors)
         flat = [_tree.flatten(t) if alike else t.reshape(-1) for t in tensors]
-        if flat[0].is_cpu:
+        length = len(flat[0])
+        if size + length > BLOCK and joined:
+            yield tuple(map(torch.cat, zip(*joined, strict=True)))
+            joined, size = [], 0
+        if length < BLOCK:
+            joined.append(flat)
+            size += length
+        elif flat[0].is_cpu:
             yield from zip(*(t.split(BLOCK) for t in flat), strict=True)
         else:
             yield tuple(flat)
+    if joined:
+        yield tuple(map(torch.cat, zip(*joined, strict=True)))
 
 
 def _formed(
