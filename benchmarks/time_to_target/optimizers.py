@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NamedTuple
 
-import dadaptation
-import dog
-import lion_pytorch
-import prodigyopt
-import schedulefree
 import torch
 from torch import Tensor
 
@@ -32,6 +28,18 @@ class Entry(NamedTuple):
     loss: str = "no"
 
 
+def _by(module: str, name: str, **options: Any) -> Callable[[Any], Any]:
+    """What makes an optimizer of another package, which only runs need."""
+
+    def make(params: Any) -> Any:
+        try:
+            return getattr(import_module(module), name)(params, **options)
+        except ImportError as error:
+            raise SystemExit(f'{name} is not installed: pip install -e ".[rivals]"') from error
+
+    return make
+
+
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 TUNED: dict[str, Entry] = {
     f"SGD momentum {rate:g}": Entry(
@@ -44,13 +52,13 @@ RIVALS: dict[str, Entry] = {
     "MoMo": Entry(lambda p: MoMo(p, max_lr=1.0), "rival", "step"),
     "MoMo-Adam": Entry(lambda p: MoMoAdam(p, max_lr=1e-2), "rival", "step"),
     "SPS-safe": Entry(lambda p: SPSSafe(p, floor=1.0), "rival", "step"),
-    "Prodigy": Entry(lambda p: prodigyopt.Prodigy(p, lr=1.0), "rival"),
-    "DoG": Entry(lambda p: dog.DoG(p), "rival"),
-    "D-Adaptation Adam": Entry(lambda p: dadaptation.DAdaptAdam(p, lr=1.0), "rival"),
-    "schedule-free SGD": Entry(lambda p: schedulefree.SGDScheduleFree(p, lr=1.0), "rival"),
-    "schedule-free AdamW": Entry(lambda p: schedulefree.AdamWScheduleFree(p, lr=2.5e-3), "rival"),
+    "Prodigy": Entry(_by("prodigyopt", "Prodigy", lr=1.0), "rival"),
+    "DoG": Entry(_by("dog", "DoG"), "rival"),
+    "D-Adaptation Adam": Entry(_by("dadaptation", "DAdaptAdam", lr=1.0), "rival"),
+    "schedule-free SGD": Entry(_by("schedulefree", "SGDScheduleFree", lr=1.0), "rival"),
+    "schedule-free AdamW": Entry(_by("schedulefree", "AdamWScheduleFree", lr=2.5e-3), "rival"),
     "AdamW": Entry(lambda p: torch.optim.AdamW(p, lr=1e-3), "rival"),
-    "Lion": Entry(lambda p: lion_pytorch.Lion(p, lr=1e-4), "rival"),
+    "Lion": Entry(_by("lion_pytorch", "Lion", lr=1e-4), "rival"),
 }
 OURS: dict[str, Entry] = {
     "CLR": Entry(lambda p: CLR(p), "ours", "step"),
@@ -82,15 +90,12 @@ def take_step(entry: Entry, opt: Any, loss: Tensor) -> None:
 
 
 def start(opt: Any) -> None:
-    """Schedule-free optimizers are told that training begins."""
-    if isinstance(opt, SCHEDULE_FREE):
+    """Schedule-free optimizers are told that training begins; others have no such method."""
+    if hasattr(opt, "train"):
         opt.train()
 
 
 def finish(opt: Any) -> None:
     """Schedule-free optimizers put their average in place for the test."""
-    if isinstance(opt, SCHEDULE_FREE):
+    if hasattr(opt, "eval"):
         opt.eval()
-
-
-SCHEDULE_FREE = (schedulefree.SGDScheduleFree, schedulefree.AdamWScheduleFree)

@@ -148,13 +148,14 @@ def test_a_killed_driver_loses_no_run_that_had_ended(cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_driver_has_its_runs_saved(cluster, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_driver_has_its_runs_saved(cluster, tmp_path, number):
     process = start_sweep(cluster, tmp_path / "out", "--grid", "seed=0")
     folder = tmp_path / "out" / "seed-0"
     wait_until(lambda: saved(folder))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert said.splitlines()[-1].startswith("corridor: stopped; the same sweep into")
     newest = max(int(path.stem[5:]) for path in saved(folder))
     assert newest == len(losses(folder)) < 100

@@ -129,7 +129,8 @@ def test_processes_must_be_a_number_of_processes(tmp_path):
         sweep([], tmp_path, processes=0)
 
 
-def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_path, number):
     program = (
         "from corridor.train.config import Config\n"
         "from corridor.train.sweep import Run, sweep\n"
@@ -148,7 +149,10 @@ def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_pa
     while not list((tmp_path / "long").glob("checkpoints/*.pt")):
         assert time.monotonic() < end
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal sends it: to all
+    else:
+        process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert "Interrupted: stopped; the same sweep into" in said
     assert said.count("Traceback") == 1  # the parent's; workers end in silence

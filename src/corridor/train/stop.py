@@ -57,3 +57,27 @@ def listening() -> Iterator[StopFlag]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminable() -> Iterator[StopFlag]:
+    """SIGTERM, if it comes, noted and raised as a KeyboardInterrupt.
+
+    Like `listening`, only in the main thread, and not where the signal is ignored.
+    """
+    flag = StopFlag()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        flag.number = number
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or before is signal.SIG_IGN:
+        yield flag
+        return
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGTERM, before)

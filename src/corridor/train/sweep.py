@@ -10,7 +10,7 @@ from corridor.train.files import locked
 from corridor.train.jobs import Event, Job
 from corridor.train.overview import Overview, overview
 from corridor.train.record import Summary, check_free, read_config, read_summary, write_failure
-from corridor.train.stop import Interrupted
+from corridor.train.stop import Interrupted, terminable
 from corridor.train.workers import Workers
 
 
@@ -56,7 +56,7 @@ def sweep(
         ValueError: If names repeat or are no folder names, a folder holds another config, or the
             engine cannot take the runs; nothing has been run then.
         OSError: If ``out`` cannot be written, or the engine is not there.
-        Interrupted: After Ctrl-C (on ``batched`` SIGTERM, too), when the runs at hand are saved.
+        Interrupted: After Ctrl-C or SIGTERM, when the runs at hand are saved.
 
     Example:
         ``sweep([Run("a", Config(seed=0)), Run("b", Config(seed=1))], "runs")`` returns
@@ -70,12 +70,14 @@ def sweep(
     _make(out)
     jobs = [Job(runs[i].config, folders[i].absolute(), _stored(workers, runs[i])) for i in todo]
     names = [runs[i].name for i in todo]
-    with locked(out), overview(names, len(runs) - len(todo), progress=progress) as show:
+    telling = overview(names, len(runs) - len(todo), progress=progress)
+    with locked(out), telling as show, terminable() as flag:
         try:
             for event in workers.start()(jobs) if jobs else ():
                 _take(event, jobs[event.index], show)
         except KeyboardInterrupt as stop:
-            number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+            own = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+            number = flag.number or own
             raise Interrupted(f"stopped; the same sweep into {out} goes on", number) from None
     return folders
 
