@@ -7,6 +7,7 @@ OUT ?= out
 .PHONY: help setup demo test test-slow lint format bench clean
 
 help:
+	@echo "make setup      what all else needs, into $(VENV)"
 	@echo "make demo       set up, then reproduce the paper at demo scale into $(OUT)/report.html"
 	@echo "make test       set up, then run the tests"
 	@echo "make test-slow  the slow tests alone"

@@ -1,5 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -178,6 +179,7 @@ def test_an_unreadable_image_is_one_line_from_a_worker_too(
     loader = Loader(data, batch_size=2, device="cpu", workers=workers)
     message = failure(OSError, lambda: list(loader.train(0)))
     assert message.startswith(f"{path}: expected an image, got: ")
+    assert not multiprocessing.active_children()  # or this process would wait for them at its end
     path.unlink()
     assert str(path) in failure(OSError, lambda: list(loader.train(0)))
 

@@ -124,6 +124,10 @@ def test_a_run_goes_on_with_another_number_of_processes(
 @pytest.mark.parametrize(
     ("options", "needle"),
     [
+        (
+            [{"drift": 0.1, "parallel": "fsdp"}],
+            "drift measures with whole parameters; use parallel ddp",
+        ),
         ([{"batch_size": 121}], "batch_size must be divisible by 2 processes, got 121"),
         ([{"batch_size": 122, "accumulate": 2}], "2 processes x 2 micro-batches, got 122"),
         ([{"batch_size": 1436, "drop_last": False}], "last batch has 1 images"),

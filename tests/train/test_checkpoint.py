@@ -85,3 +85,15 @@ def test_a_checkpoint_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda path, **how: read.append(path) or load(path, **how))
     assert checkpoint.load(tmp_path) is not None
     assert read == paths[1:]
+
+
+def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, Position(step=step), {}, keep=2)
+
+    def failing(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", failing)
+    with pytest.raises(OSError, match=r"cannot read .*step-000000002.pt \(Input/output error\)"):
+        checkpoint.load(tmp_path)

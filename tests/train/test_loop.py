@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import signal
@@ -5,7 +6,9 @@ import signal
 import pytest
 import torch
 
-from corridor.train.loop import train
+from corridor.train.files import locked
+from corridor.train.loop import Loop, Rhythm, train
+from corridor.train.processes import Team
 from corridor.train.progress import Silent
 from corridor.train.record import read_run
 from corridor.train.stop import Interrupted
@@ -262,3 +265,32 @@ def test_an_out_that_is_a_file_is_said(tmp_path, small):
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OSError, match=r"cannot write to .*give a folder"):
             train(small(), out, progress=False)
+
+
+def test_ranks_look_up_twice_a_second_even_where_every_step_is_written(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("corridor.train.loop.perf_counter", lambda: now[0])
+    rhythm = Rhythm(Team(0, 2), 0)
+    monkeypatch.setattr(rhythm.team, "largest", lambda *values: list(values))
+    looks = []
+    for step in range(1, 200):
+        now[0] += 0.2
+        if rhythm.after(step, 0)[1]:
+            looks.append(now[0])
+        rhythm.flushed()  # a checkpoint a step
+    assert max(b - a for a, b in itertools.pairwise(looks)) < 0.7
+
+
+def test_a_folder_that_another_process_holds_is_refused(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("corridor.train.loop.HELD_SECONDS", 0.0)
+    with locked(tmp_path), pytest.raises(OSError, match="another process is writing to"):
+        train(small(), tmp_path, progress=False)
+
+
+def test_a_killed_decoder_is_one_line(tmp_path, small, monkeypatch):
+    def killed(self):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(Loop, "run", killed)
+    with pytest.raises(OSError, match="fewer --workers, and go on with --resume"):
+        train(small(), tmp_path, progress=False)

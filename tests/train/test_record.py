@@ -1,6 +1,8 @@
+import errno
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,3 +97,14 @@ def test_the_environment_names_versions_and_machine_but_no_place_of_the_package(
     assert found["command"]
     package = Path(corridor.__file__).parent
     assert str(package) not in json.dumps(found)
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_to_do(tmp_path, monkeypatch):
+    recorder = Recorder(tmp_path, Config(), 0)
+
+    def full(text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(recorder, "_file", SimpleNamespace(name="metrics.jsonl", write=full))
+    with pytest.raises(OSError, match=r"cannot write metrics.jsonl \(No space left on device\)"):
+        recorder.write([{"step": 1, "loss": 1.0}])

@@ -9,6 +9,7 @@ import pytest
 from tests.train.processes import environment, start_training
 
 from corridor.train.config import Config
+from corridor.train.files import locked
 from corridor.train.jobs import Event
 from corridor.train.loop import train
 from corridor.train.record import read_run, read_summary, write_failure
@@ -195,3 +196,46 @@ def test_a_killed_driver_loses_no_run_that_had_ended(tmp_path, small):
     start_training(runs[1].config, tmp_path / "other").join()
     assert losses(folders[3]) == losses(tmp_path / "whole")
     assert losses(folders[1]) == losses(tmp_path / "other")
+
+
+def test_a_run_whose_metrics_are_damaged_fails_alone(tmp_path, small):
+    runs = [Run("a", small()), Run("b", small(seed=1))]
+    for folder in sweep(runs, tmp_path, processes=1, progress=False):
+        (folder / "summary.json").unlink()
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write("no json\n")
+    one, other = map(read_summary, sweep(runs, tmp_path, processes=1, progress=False))
+    assert one is not None
+    assert other is not None
+    assert (one.status, other.status) == ("failed", "finished")
+    assert "metrics.jsonl" in one.message
+
+
+def test_a_second_sweep_into_a_folder_is_refused(tmp_path, small):
+    with locked(tmp_path), pytest.raises(OSError, match="another process is writing to"):
+        sweep([Run("a", small())], tmp_path, processes=1, progress=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_that_another_process_trains_is_not_stamped_as_failed(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("corridor.train.sweep.HELD_SECONDS", 0.0)
+    failed = Event("failed", 0, "another process is writing")
+    monkeypatch.setattr(Workers, "start", lambda self: lambda jobs: iter([failed]))
+    (tmp_path / "a").mkdir()
+    with locked(tmp_path / "a"):
+        sweep([Run("a", small())], tmp_path, progress=False)
+    assert read_summary(tmp_path / "a") is None
+    sweep([Run("a", small())], tmp_path, progress=False)
+    summary = read_summary(tmp_path / "a")
+    assert summary is not None
+    assert summary.status == "failed"
+
+
+def test_a_run_joins_no_group_that_the_sweeps_launcher_speaks_of(tmp_path, small, monkeypatch):
+    group = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in group.items():
+        monkeypatch.setenv(name, value)
+    (folder,) = sweep([Run("a", small())], tmp_path, processes=1, progress=False)
+    summary = read_summary(folder)
+    assert summary is not None
+    assert summary.status == "finished", summary.message

@@ -117,15 +117,16 @@ class Loader:
         """All test images in their own order, the last batch as small as it comes out.
 
         Args:
-            batch_size: images a batch; by default at least the training batch size, and as many
-                small images as make a million pixels.
+            batch_size: images a batch; by default at least those of a training batch that are this
+                rank's, and as many small images as make a million pixels.
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        mine = -(-self.batch_size // self.ranks)
         if isinstance(self._test, StreamSplit):
             order = torch.arange(len(self._test))
-            return self._stream(self._test, order, batch_size or self.batch_size, 0, None)
-        many = max(self.batch_size, TEST_PIXELS // self.data.image_size**2)
+            return self._stream(self._test, order, batch_size or mine, 0, None)
+        many = max(mine, TEST_PIXELS // self.data.image_size**2)
         return self._test_batches(self._test, batch_size or many)
 
     def _moved(self, split: TensorSplit | StreamSplit) -> TensorSplit | StreamSplit:

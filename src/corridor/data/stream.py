@@ -101,14 +101,19 @@ def stream(
         worker_init_fn=_deaf,
     )
     decoded = iter(loader)
-    for pieces in parts:
-        found = []
-        for _ in pieces:
-            piece = next(decoded)
-            if isinstance(piece, Exception):
-                raise piece
-            found.append(piece)
-        yield _joined(found, pin)
+    piece = None
+    try:
+        for pieces in parts:
+            found = []
+            for _ in pieces:
+                piece = next(decoded)
+                if isinstance(piece, Exception):
+                    raise piece
+                found.append(piece)
+            yield _joined(found, pin)
+    finally:
+        # A raised error keeps this frame, and with it workers that nobody would ever end.
+        del decoded, piece
 
 
 def _joined(pieces: list[tuple[Tensor, Tensor]], pin: bool) -> tuple[Tensor, Tensor]:

@@ -228,6 +228,8 @@ def _content(path: Path, like: Any, *, together: bool) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         position = Position(**content["position"])
         return {"position": position, **{key: content[key] for key in ("states", "random")}}
+    except OSError as error:
+        raise OSError(f"cannot read {path} ({error.strerror or error}); try again") from error
     except Exception as error:  # a torn file raises whatever its torn part suggests
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"{path} is damaged ({reason})") from error

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from corridor.train.jobs import Engine, Event, Job, reason, run_job
+from corridor.train.launch import forget_launcher
 from corridor.train.stop import Interrupted
 
 # A run whose worker or host was lost is tried again this often.
@@ -212,6 +213,7 @@ def _task(job: Job, index: int, board: Any, versions: dict[str, str]) -> None:
             f"{os.uname().nodename} has {_versions()}, and the sweep was started with {versions}; "
             "install the same versions on all hosts"
         )
+    forget_launcher()
     torch.set_num_threads(1)
     report: Callable[[Any], None] = lambda value: board.tell.remote(index, value)  # noqa: E731
     try:

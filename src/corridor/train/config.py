@@ -176,7 +176,8 @@ class Config:
             raise ValueError(f"drift must be above 0, got {self.drift}")
         row = OPTIMIZERS[self.optimizer]
         if (self.drift is not None or row.watches) and self.compile:
-            raise ValueError("drift differentiates twice, which compile cannot: leave one of them")
+            what = self.optimizer if self.drift is None else "drift"
+            raise ValueError(f"{what} differentiates twice, which compile cannot; leave one out")
         if self.lr is None:  # settled now: a default that changes must not relabel old runs
             object.__setattr__(self, "lr", math.inf if self.drift is not None else row.lr)
         row.check(self)

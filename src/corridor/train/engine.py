@@ -116,6 +116,9 @@ class Engine:
             )
         if config.probe_curvature and config.parallel == "fsdp":
             raise ValueError("probe_curvature needs whole parameters; use parallel ddp")
+        if optimizers.watches(config) and config.parallel == "fsdp":
+            what = "drift" if config.drift is not None else config.optimizer
+            raise ValueError(f"{what} measures with whole parameters; use parallel ddp")
         if len(self.data.test) < ranks:
             raise ValueError(f"{len(self.data.test)} test images are too few for {what}")
 

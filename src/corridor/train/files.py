@@ -14,12 +14,17 @@ try:
 except ImportError:  # Windows: there, nobody is kept out
     fcntl = None
 
+# So long may what a killed process has forked keep a folder locked, in seconds.
+HELD_SECONDS = 5.0
+
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing a folder; the lock goes with the process, however it ends.
+
+    Processes that it forked, such as those that decode images, hold it until they have ended too.
 
     Raises:
         OSError: Another process holds it.
@@ -40,15 +45,22 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def wait_until_free(folder: Path, seconds: float) -> None:
-    """Wait, not longer than this, until no other process writes a folder; it may be absent."""
+def wait_until_free(folder: Path, seconds: float) -> bool:
+    """Wait, not longer than this, until no other process writes a folder; it may be absent.
+
+    Returns:
+        Whether none does.
+    """
     end = monotonic() + seconds
-    while folder.is_dir() and monotonic() < end:
+    while folder.is_dir():
         try:
             with locked(folder):
-                return
+                return True
         except OSError:
+            if monotonic() > end:
+                return False
             sleep(0.05)
+    return True
 
 
 @contextmanager

@@ -18,3 +18,9 @@ def restarted() -> bool:
 def speaks() -> bool:
     """Whether this process is the first of its run, the one that prints."""
     return not launched() or os.environ["RANK"] == "0"
+
+
+def forget_launcher() -> None:
+    """Make this process one of its own, whatever it inherited: a run of a sweep joins no other."""
+    for name in VARIABLES:
+        os.environ.pop(name, None)

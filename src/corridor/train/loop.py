@@ -15,7 +15,7 @@ from corridor.train import checkpoint
 from corridor.train.checkpoint import Position
 from corridor.train.config import Config
 from corridor.train.engine import Engine
-from corridor.train.files import locked
+from corridor.train.files import HELD_SECONDS, locked, wait_until_free
 from corridor.train.launch import restarted
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import Team, joined
@@ -105,12 +105,22 @@ def _train(
         engine = Engine(config, device, team)
         with listening() as flag:
             show = reporter(progress if team.first else False)
-            return Loop(engine, out, show, flag, resume=resume).run()
+            try:
+                return Loop(engine, out, show, flag, resume=resume).run()
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise OSError(
+                    "a process that decodes images was killed, as for want of memory; use fewer "
+                    "--workers, and go on with --resume"
+                ) from error
 
 
 @contextmanager
 def _held(out: Path, team: Team) -> Iterator[None]:
     """The run folder, kept by the rank that writes."""
+    if team.first:
+        wait_until_free(out, HELD_SECONDS)
     with ExitStack() as stack:
         team.together(lambda: stack.enter_context(locked(out)) if team.first else None)
         yield
@@ -342,6 +352,7 @@ class Rhythm:
 
     def __init__(self, team: Team, step: int) -> None:
         self.team, self.last, self.next = team, step, step + 1
+        self.looked = perf_counter()
         self.flushed()
 
     def flushed(self) -> None:
@@ -359,8 +370,8 @@ class Rhythm:
             return number, perf_counter() - self.fetched > FLUSH_SECONDS
         if step < self.next:
             return 0, False
-        pace = (perf_counter() - self.fetched) / (step - self.last)
+        pace = (perf_counter() - self.looked) / (step - self.last)
         ahead = min(max(int(FLUSH_SECONDS / max(pace, 1e-9)), 1), FLUSH_STEPS)
         number, ahead = self.team.largest(number, ahead if self.team.first else 0)
-        self.last, self.next = step, step + ahead
+        self.last, self.next, self.looked = step, step + ahead, perf_counter()
         return number, True

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from corridor.train.jobs import Engine, Event, Job, Work, reason, run_job
+from corridor.train.launch import forget_launcher
 
 # A job whose worker was killed is tried again this often.
 RETRIES = 1
@@ -154,6 +155,7 @@ def _serve(work: Work, pipe: Connection) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forget_launcher()
     torch.set_num_threads(1)
     threading.Thread(target=_follow_parent, daemon=True).start()
 

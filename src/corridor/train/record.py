@@ -12,7 +12,8 @@ readers give floats.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,10 @@ def write_failure(path: Path, config: Config, message: str) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if read_config(path) is None:
         write_json(path / "config.json", config.to_dict())
-    steps, evaluations = _split(read_lines(path / METRICS))
+    try:
+        steps, evaluations = _split(read_lines(path / METRICS))
+    except ValueError:  # damaged, which may be the failure
+        steps, evaluations = [], []
     last = steps[-1] if steps else {"step": 0, "seconds": 0.0, "skipped": 0}
     accuracies = [line["test_accuracy"] for line in evaluations]
     write_summary(
@@ -239,11 +243,22 @@ class Recorder:
 
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"cannot write {self._file.name} ({error.strerror}); make room, and go on with "
+                "--resume"
+            ) from error
+
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
         """Add lines to the metrics."""
         lines = list(lines)
-        self._file.write("".join(f"{dumps(line)}\n" for line in lines))
-        self._file.flush()
+        with self._on_disk():
+            self._file.write("".join(f"{dumps(line)}\n" for line in lines))
+            self._file.flush()
         if self._board is not None:
             for line in lines:
                 for key in line.keys() - {"step"}:
@@ -253,13 +268,15 @@ class Recorder:
 
     def sync(self) -> None:
         """Bring all that was written onto the disk."""
-        os.fsync(self._file.fileno())
+        with self._on_disk():
+            os.fsync(self._file.fileno())
         if self._board is not None:
             self._board.flush()
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        with self._on_disk():
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

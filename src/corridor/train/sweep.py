@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corridor.train.config import Config, differences
-from corridor.train.files import locked
+from corridor.train.files import HELD_SECONDS, locked, wait_until_free
 from corridor.train.jobs import Event, Job
 from corridor.train.overview import Overview, overview
 from corridor.train.record import Summary, check_free, read_config, read_summary, write_failure
@@ -92,7 +92,8 @@ def _take(event: Event, job: Job, show: Overview) -> None:
         show.update(event.index, event.value)
         return
     trouble = _not_here(job)
-    if event.kind == "failed" or trouble:
+    failed = event.kind == "failed" or bool(trouble)
+    if failed and wait_until_free(job.folder, HELD_SECONDS):  # else somebody is still training it
         write_failure(job.folder, job.config, event.value or trouble)
     show.ended(event.index, f"{job.folder.name}: {_result(read_summary(job.folder))}")
 
