@@ -139,3 +139,28 @@ def test_what_was_cut_off_leaves_no_checkpoint_ahead_of_its_metrics(tmp_path, sm
 def test_an_empty_store_gives_an_empty_folder(tmp_path):
     fetch(f"file://{tmp_path}/nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_that_comes_back_late_leaves_a_run_that_is_further(tmp_path, small):
+    url = f"file://{tmp_path}/store"
+    train(small(steps=4), tmp_path / "late", progress=False)
+    late = Kept(tmp_path / "late", url)
+    late.push()
+    with borrowed(url, small(steps=8)) as other:
+        train(small(steps=8), other.folder, resume=True, progress=False)
+    further = contents(tmp_path / "store")
+    with pytest.raises(OSError, match="is further than this run; another worker trains it"):
+        late.push()
+    assert contents(tmp_path / "store") == further
+    assert len(losses(tmp_path / "store")) == 8
+
+
+def test_a_run_that_is_trained_is_copied_now_and_then(tmp_path, small, monkeypatch):
+    folder, store = tmp_path / "run", tmp_path / "store"
+    train(small(), folder, progress=False)
+    kept = Kept(folder, f"file://{store}")
+    kept.push_now_and_then()
+    assert not store.exists()
+    monkeypatch.setattr("corridor.train.store.PUSH_SECONDS", 0.0)
+    kept.push_now_and_then()
+    assert contents(store) == contents(folder)

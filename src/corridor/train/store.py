@@ -83,8 +83,9 @@ class Kept:
     """
 
     def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
+        self.folder, self.url = folder, url
         self._fs, self._root = _opened(url)
+        self._known = _newest(folder)
         self._pushed = monotonic()
 
     def push_now_and_then(self) -> None:
@@ -93,7 +94,14 @@ class Kept:
             self.push()
 
     def push(self) -> None:
-        """Copy what is new, so that whatever is cut off, no checkpoint is ahead of its metrics."""
+        """Copy what is new, so that whatever is cut off, no checkpoint is ahead of its metrics.
+
+        Raises:
+            OSError: The store is further, as where a worker given up for lost comes back late.
+        """
+        there = (PurePosixPath(p).name for p in _files(self._fs, f"{self._root}/{FOLDER}"))
+        if max(there, default="") > max(self._known, _newest(self.folder)):
+            raise OSError(f"{self.url} is further than this run; another worker trains it")
         files = [f for f in sorted(self.folder.rglob("*")) if f.is_file() and not _temporary(f)]
         saved = [f for f in files if f.relative_to(self.folder).parts[0] == FOLDER]
         plain = [f for f in files if f not in saved and f.name not in (METRICS, SUMMARY)]
