@@ -151,6 +151,9 @@ def test_sweep_runs_a_grid(run, tmp_path):
     status, said, _ = run("sweep", "--out", tmp_path / "a", *few, *axes)
     assert status == 0
     assert "4 runs" in said
+    table = said[said.index("setting") :].splitlines()
+    assert sorted(line.split()[0] for line in table[1:]) == ["optimizer-clr", "optimizer-sps-max"]
+    assert all("2 of 2" in line for line in table[1:])
     (tmp_path / "grid.toml").write_text('epochs = 1\noptimizer = ["clr", "sps-max"]\n')
     status, said, _ = run("sweep", tmp_path / "grid.toml", "--out", tmp_path / "b", *few)
     assert status == 0

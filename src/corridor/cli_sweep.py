@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from corridor.train.comparison import comparison
 from corridor.train.config import Config
 from corridor.train.grid import grid, parse_axes, read_grid
 from corridor.train.record import read_summary
@@ -95,6 +96,8 @@ def run(
     states = [summary.status if summary else "failed" for summary in summaries.values()]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     print(f"{len(folders)} runs in {out}: {counts}")
+    for line in comparison([folder.name for folder in folders], list(summaries.values())):
+        print(line)
     for folder, summary in summaries.items():
         if summary and summary.status == "failed":
             print(f"{folder.name}: {summary.message}")
