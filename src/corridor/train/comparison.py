@@ -24,7 +24,8 @@ def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> lis
         >>> runs = {"lr-1_seed-0": Summary("finished", final_loss=0.5, final_test_accuracy=0.8),
         ...         "lr-1_seed-1": Summary("finished", final_loss=0.3, final_test_accuracy=0.9),
         ...         "lr-9_seed-0": Summary("diverged", final_loss=7.0)}
-        >>> print(*comparison(list(runs), list(runs.values())), sep="\\n")
+        >>> for line in comparison(list(runs), list(runs.values())):
+        ...     print(line)
         setting  finished  final loss      test accuracy
         lr-1     2 of 2    0.4 [0.3, 0.5]  85 % [80, 90]
         lr-9     0 of 1    -               -
