@@ -91,6 +91,13 @@ def test_a_law_that_misses_a_batch_by_a_quarter_does_not_hold():
     assert max(found.misses) == found.misses[-1] > fig09_batch_sizes.MISS
 
 
+def test_a_law_that_a_constant_fits_as_well_is_undecided(tmp_path: Path):
+    made = figure(9).describe(committed.unpack(KEPT / "laptop", tmp_path)[9])
+    claim = next(claim for claim in made.claims if "gradient noise" in claim.claim)
+    assert claim.verdict == "undecided"
+    assert "misses by" in claim.measured
+
+
 def test_seeds_that_disagree_are_no_condition(tmp_path: Path):
     made = figure(6).describe(committed.unpack(KEPT / "laptop", tmp_path)[6])
     verdicts = [claim.verdict for claim in made.claims]
