@@ -155,7 +155,7 @@ def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any)
     given = {k: v for k, v in options.items() if v is not None}
     manifest = module.draw(module.compute(out, scale, range(seeds), processes=workers, **given))
     for claim in manifest.claims:
-        print(f"{claim.verdict}: {claim.claim} ({claim.measured})")
+        print(f"{claim.verdict}: {claim.claim} ({claim.measured}) [{claim.setting}]")
 
 
 def _figure(number: int, out: Path, **options: Any) -> None:
@@ -240,7 +240,7 @@ def verdicts(
         Path | None, typer.Option(help="README whose figure 2 is to be written, too.")
     ] = None,
 ) -> None:
-    """Write the page of verdicts, and the README's figure 2, from kept numbers."""
+    """Write the page of verdicts from kept numbers; with --readme figure 2 of a README, too."""
     from corridor.paper import committed
     from corridor.paper import readme as front
     from corridor.train.files import atomic

@@ -67,6 +67,15 @@ def test_wrong_input_is_one_line(command, tmp_path: Path, monkeypatch, arguments
     assert words in err.splitlines()[0]
 
 
+def test_a_report_of_one_run_names_what_draws_it(command, tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    status, _, err = command("report", tmp_path)
+    assert status == 2
+    assert "is one run and a report is of figures" in err
+    assert f"corridor probe {tmp_path}" in err
+    assert "--tensorboard" in err
+
+
 def test_a_folder_with_runs_of_another_config_is_one_line(command, tmp_path: Path):
     assert command("figure", 6, "--out", tmp_path, *TINY)[0] == 0
     status, _, err = command(

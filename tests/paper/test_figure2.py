@@ -122,6 +122,12 @@ def test_verdicts_follow_the_numbers():
     assert verdicts(fast, {1.0: fast})[0] == "tie"
 
 
+def test_a_larger_rate_is_larger_by_a_tenth():
+    ours = made_up(10, 0.9, 1.0)
+    assert verdicts(ours, {1.05: made_up(20, 0.95, 1.05)})[1] == "undecided"
+    assert verdicts(ours, {1.2: made_up(20, 0.95, 1.2)})[1] == "holds"
+
+
 def test_divergence_is_a_loss_that_ends_where_it_began():
     assert diverged(made_up(None, 0.1, 30.0, final=2.4))
     assert diverged(replace(made_up(None, 0.1, 30.0), status="diverged"))

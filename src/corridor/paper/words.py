@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corridor.paper.curves import Curve, spread
@@ -145,9 +145,16 @@ def _medians(results: Results) -> str:
     return f"Median over {len(results.seeds)} seeds, lowest and highest in brackets."
 
 
-def caption(results: Results) -> str:
-    """Data, network, scale, seeds, hardware and commit."""
-    groups = " ".join(_group(name, g, len(results.groups)) for name, g in results.groups.items())
+def caption(results: Results, leads: Mapping[str, str]) -> str:
+    """Data, network, scale, seeds, hardware and commit.
+
+    Args:
+        results: of the figure.
+        leads: what is said before a group, by its name.
+    """
+    groups = " ".join(
+        _group(leads[name], g, len(results.groups)) for name, g in results.groups.items()
+    )
     band = "" if len(results.seeds) == 1 else " (line: median, shade: range)"
     return (
         f"{groups} No momentum, no weight decay. Scale {results.scale}, "
@@ -177,7 +184,7 @@ def commit(environment: dict[str, Any]) -> str:
 def _group(name: str, group: Group, count: int) -> str:
     configs = [setting.config for setting in group.settings.values()]
     batches = sorted({_batch(c, group) for c in configs})
-    lead = f"{name}: " if count > 1 else ""
+    lead = f"{name}: " if name and count > 1 else ""
     about = subject(configs[0], group.data, group.images, group.parameters)
     return f"{lead}{about}; batch {', '.join(map(str, batches))}."
 

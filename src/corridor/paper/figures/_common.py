@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from corridor.paper import words
 from corridor.paper.figures import _panels
 from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.results import Results, Setting
+from corridor.train.config import Config
 
 # Set out in full on the page of verdicts and in docs/cap.md.
 NO_INTERPOLATION = (
@@ -18,9 +19,18 @@ NO_INTERPOLATION = (
 )
 # More than this share of the first loss left: no run fails, but none has trained.
 HARDLY = 0.9
-# The data sets that each experiment of the paper used, and its network.
-PAPERS = {3: "ImageNet", 4: "ImageNet", 8: "ImageNet"}
-NETWORKS = {3: "resnet50", 5: "resnet50", 8: "resnet50"}
+# The paper's networks, by figure and group; a group has the name of the paper's data set.
+NETWORKS = {
+    (2, "CIFAR-10"): "ResNet-18",
+    (3, "ImageNet"): "ResNet-50",
+    (4, "CIFAR-10"): "ResNet-18",
+    (4, "ImageNet"): "ResNet-50",
+    (5, "CIFAR-10"): "ResNet-50",
+    (6, "CIFAR-10"): "VGG-16",
+    (7, "CIFAR-10"): "ResNet-18",
+    (8, "ImageNet"): "ResNet-50",
+    (9, "CIFAR-10"): "ResNet-18",
+}
 
 
 def settings(results: Results) -> list[Setting]:
@@ -30,20 +40,46 @@ def settings(results: Results) -> list[Setting]:
 
 def missing(results: Results) -> list[str]:
     """Which of the paper's data set and network something else took the place of."""
-    group = list(results.groups.values())[-1]
-    config = next(iter(group.settings.values())).config
-    absent = []
-    if results.figure in PAPERS and not config.data.startswith("imagenet"):
-        absent.append("ImageNet")
-    if results.figure in NETWORKS and config.model != NETWORKS[results.figure]:
-        absent.append("ResNet-50")
-    return absent
+    return [what for name in results.groups for what in missing_of(results, name)]
+
+
+def missing_of(results: Results, name: str) -> list[str]:
+    """The same, of one group."""
+    config = next(iter(results.groups[name].settings.values())).config
+    return absent(results.figure, name, config)
+
+
+def absent(figure: int, data: str, config: Config) -> list[str]:
+    """Which of the paper's data set and network a run does without."""
+    network = NETWORKS.get((figure, data))
+    if network is None:
+        return []
+    wanted = {data: config.data, network: config.model}
+    return [name for name, found in wanted.items() if not found.startswith(plain(name))]
+
+
+def plain(name: str) -> str:
+    """A name as configs spell it.
+
+    >>> plain("CIFAR-10"), plain("ResNet-18")
+    ('cifar10', 'resnet18')
+    """
+    return name.lower().replace("-", "")
+
+
+def in_words(names: Sequence[str]) -> str:
+    """What figure and caption say where a stand-in took something's place; empty elsewhere.
+
+    >>> in_words(["ImageNet", "ResNet-50"]), in_words([])
+    ('A stand-in for ImageNet and ResNet-50', '')
+    """
+    *first, last = names or [""]
+    return f"A stand-in for {', '.join(first)}{' and ' if first else ''}{last}" if names else ""
 
 
 def stand_in(results: Results) -> str:
     """What figure and caption say where a stand-in took something's place; empty elsewhere."""
-    absent = missing(results)
-    return f"A stand-in for {' and '.join(absent)}" if absent else ""
+    return in_words(missing(results))
 
 
 def subject(results: Results, papers: str) -> str:
@@ -85,15 +121,24 @@ def epochs(results: Results) -> list[float]:
     ]
 
 
-def manifest(results: Results, title: str, claims: Sequence[Claim]) -> Manifest:
+def named(results: Results, name: str) -> str:
+    """The group's data set, or what the group stands in for."""
+    said = in_words(missing_of(results, name))
+    return said[0].lower() + said[1:] if said else name
+
+
+def manifest(
+    results: Results, title: str, claims: Sequence[Claim], leads: Mapping[str, str] | None = None
+) -> Manifest:
     """Words and table of a figure, its images still to come."""
     setting = words.setting(results)
+    leads = leads or {name: in_words(missing_of(results, name)) or name for name in results.groups}
     absent = stand_in(results)
     return Manifest(
         number=results.figure,
         title=title + (" (a stand-in)" if absent else ""),
         caption=(f"{absent}, for want of the real thing at this scale. " if absent else "")
-        + words.caption(results),
+        + words.caption(results, leads),
         images={},
         claims=[replace(claim, setting=claim.setting or setting) for claim in claims],
         columns=words.COLUMNS,

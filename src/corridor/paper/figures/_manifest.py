@@ -19,7 +19,8 @@ class Claim:
     Attributes:
         claim: what the paper says.
         measured: what was measured, with its spread.
-        verdict: holds, holds under (with the condition), does not hold, or undecided.
+        verdict: holds, holds under (with the condition), only in (with the seeds), tie, does not
+            hold, or undecided.
         reason: why, where it does not hold or holds under a condition alone.
         setting: network, data and seeds.
     """

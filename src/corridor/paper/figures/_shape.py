@@ -78,7 +78,7 @@ def warms_up(setting: Setting, where: str, every: Sequence[Setting]) -> Claim:
         return Claim(claim, measured, "holds")
     reason = _reason(setting, shapes, every)
     if done:
-        return Claim(claim, measured, f"holds under {done} of {len(shapes)} seeds", reason)
+        return Claim(claim, measured, f"only in {done} of {len(shapes)} seeds", reason)
     return Claim(claim, measured, "does not hold", reason)
 
 

@@ -39,7 +39,7 @@ def draw(folder: Path) -> Manifest:
     results = read_results(folder, NUMBER)
     per = iter(_common.epochs(results))
     panels = [
-        _panel(_named(results, name), group, [next(per) for _ in group.settings])
+        _panel(_common.named(results, name), group, [next(per) for _ in group.settings])
         for name, group in results.groups.items()
     ]
     return _common.finish(describe(folder), panels, folder)
@@ -58,12 +58,9 @@ def _panel(name: str, group: Group, per: list[float]) -> _panels.Panel:
     return panel
 
 
-def _named(results: Results, name: str) -> str:
-    """The group's data set, or that it stands in for it."""
-    return f"stand-in for {name}" if name in _common.missing(results) else name
-
-
 def _claim(results: Results, name: str, setting: Setting, group: Group) -> Claim:
     several = len({s.config.batch_size for s in group.settings.values()}) > 1
-    where = _named(results, name) + (f", batch {setting.config.batch_size}" if several else "")
+    where = _common.named(results, name) + (
+        f", batch {setting.config.batch_size}" if several else ""
+    )
     return _shape.warms_up(setting, where, list(group.settings.values()))

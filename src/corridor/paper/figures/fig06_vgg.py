@@ -37,4 +37,4 @@ def draw(folder: Path) -> Manifest:
     results = read_results(folder, NUMBER)
     settings = _common.settings(results)
     panels = _panels.of_training(settings, _style.of([s.config for s in settings]), results.target)
-    return _common.finish(describe(folder), panels, folder)
+    return _common.finish(describe(folder), panels, folder, heading=_common.stand_in(results))

@@ -11,7 +11,7 @@ from typing import Any
 
 from corridor.paper import experiments, words
 from corridor.paper.curves import spread
-from corridor.paper.figures import _panel
+from corridor.paper.figures import _common, _panel
 from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.figures._probed import DATA, NUMBER, Lines, Probed, read_probed
 from corridor.paper.recipes import figure7
@@ -79,10 +79,12 @@ def probed(record: RunRecord) -> list[dict[str, Any]]:
 def describe(folder: Path) -> Manifest:
     """Words, table and verdicts, without the images."""
     data = read_probed(folder)
+    absent = _common.in_words(_common.absent(NUMBER, "CIFAR-10", data.config))
     return Manifest(
         number=NUMBER,
-        title="The geometry under a CLR run",
-        caption=_caption(data),
+        title="The geometry under a CLR run" + (" (a stand-in)" if absent else ""),
+        caption=(f"{absent}, for want of the real thing at this scale. " if absent else "")
+        + _caption(data),
         images={},
         claims=[replace(claim, setting=_setting(data)) for claim in _claims(data.lines)],
         columns=["", *(f"seed {seed}" for seed in data.seeds)],

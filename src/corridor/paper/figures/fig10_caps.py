@@ -28,21 +28,22 @@ def describe(folder: Path) -> Manifest:
     results = read_results(folder, NUMBER)
     mended = [
         replace(claim, setting=words.setting_of(results, [group]))
-        for group in results.groups.values()
-        for claim in _mended(group)
+        for key, group in results.groups.items()
+        for claim in _mended(group, _names(results)[key])
     ]
-    return _common.manifest(results, TITLE, [_stable(results), *mended])
+    leads = dict.fromkeys(results.groups, "")  # images and network tell the groups apart
+    return _common.manifest(results, TITLE, [_stable(results), *mended], leads)
 
 
 def draw(folder: Path) -> Manifest:
     """Draw the figure from its curves and write images and manifest."""
     results = read_results(folder, NUMBER)
     panels = []
-    for group in results.groups.values():
+    for key, group in results.groups.items():
         settings = list(group.settings.values())
         styles = _style.of([s.config for s in settings])
         loss, _, rate = _panels.of_training(settings, styles, results.target)
-        loss.title = _named(group)
+        loss.title = _names(results)[key]
         loss.y = f"training loss, {loss.y}"
         panels += [loss, rate]
     return _common.finish(describe(folder), panels, folder, columns=2)
@@ -50,6 +51,21 @@ def draw(folder: Path) -> Manifest:
 
 def _named(group: Group) -> str:
     return f"{group.images:,} images, {words.network(_uncapped(group).config)}"
+
+
+def _names(results: Results) -> dict[str, str]:
+    """A name for each group by its key; where two are alike, they tell how long they train."""
+    plain = {key: _named(group) for key, group in results.groups.items()}
+    alike = {name for name in plain.values() if list(plain.values()).count(name) > 1}
+    return {
+        key: name + (f", {_length(results.groups[key])}" if name in alike else "")
+        for key, name in plain.items()
+    }
+
+
+def _length(group: Group) -> str:
+    setting = _uncapped(group)
+    return f"{setting.curves[0].steps[-1]} steps"
 
 
 def _uncapped(group: Group) -> Setting:
@@ -61,25 +77,25 @@ def _fails(setting: Setting) -> bool:
 
 
 def _stable(results: Results) -> Claim:
-    ours = {_named(group): _uncapped(group) for group in results.groups.values()}
+    names = _names(results)
+    ours = {key: _uncapped(group) for key, group in results.groups.items()}
     measured = "; ".join(
-        f"{name}: final loss {words.losses(s.curves)}, largest step "
+        f"{names[key]}: final loss {words.losses(s.curves)}, largest step "
         f"{words.cell([c.max_lr for c in s.curves])}"
-        for name, s in ours.items()
+        for key, s in ours.items()
     )
     claim = "CLR without a cap is stable on every network (the paper: in all cases tried)"
-    good = [name for name, s in ours.items() if not _fails(s)]
+    good = [key for key, s in ours.items() if not _fails(s)]
     if len(good) == len(ours):
         return Claim(claim, measured, "holds")
-    failing = [g for g in results.groups.values() if _named(g) not in good]
+    failing = [group for key, group in results.groups.items() if key not in good]
     settings = [s for group in failing for s in group.settings.values()]
-    verdict = f"holds under: {'; '.join(good)}" if good else "does not hold"
-    return Claim(claim, measured, verdict, _common.why_it_fails(settings))
+    holds = f"it holds for {'; '.join(names[key] for key in good)}; elsewhere " if good else ""
+    return Claim(claim, measured, "does not hold", holds + _common.why_it_fails(settings))
 
 
-def _mended(group: Group) -> list[Claim]:
+def _mended(group: Group, name: str) -> list[Claim]:
     """Whether each of the others ends lower than CLR without a cap, and how low where it holds."""
-    name = _named(group)
     free, *others = group.settings.values()
     if _fails(free):
         return [_mends(setting, free, name) for setting in others]

@@ -19,6 +19,7 @@ CURVES = Path(__file__).parent / "curves.html"
 ENDS = {
     "holds": ("holds", "hold"),
     "holds under": ("holds under a condition", "hold under a condition"),
+    "only in": ("holds in some seeds only", "hold in some seeds only"),
     "tie": ("is a tie", "are ties"),
     "does not hold": ("does not hold", "do not hold"),
     "undecided": ("is undecided", "are undecided"),
@@ -38,6 +39,12 @@ def build(out: Path) -> Path:
         FileNotFoundError: no figure is there; the message names the command that makes one.
     """
     folders = sorted(file.parent for file in out.glob(f"figures/*/{NAME}"))
+    if not folders and (out / "config.json").exists():
+        raise FileNotFoundError(
+            f"{out} is one run and a report is of figures; draw the run with: "
+            f"corridor probe {out}, "
+            "or watch it with: corridor train --tensorboard"
+        )
     if not folders:
         raise FileNotFoundError(
             f"no figures in {out}; make them with: corridor reproduce --out {out}"
@@ -79,12 +86,12 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
 def tally(verdicts: Sequence[str]) -> str:
     """How many claims met which end.
 
-    >>> tally(["holds", "holds under batch 16", "does not hold", "does not hold"])
-    '1 holds, 1 holds under a condition, 2 do not hold'
+    >>> tally(["holds", "holds under batch 16", "only in 1 of 3 seeds", "does not hold"])
+    '1 holds, 1 holds under a condition, 1 holds in some seeds only, 1 does not hold'
     """
     counts = dict.fromkeys(ENDS, 0)
     for verdict in verdicts:
-        kind = "holds under" if verdict.startswith("holds under") else verdict
+        kind = next((k for k in ("holds under", "only in") if verdict.startswith(k)), verdict)
         counts[kind] = counts.get(kind, 0) + 1
     return ", ".join(
         f"{n} {ENDS.get(kind, (kind, kind))[n > 1]}" for kind, n in counts.items() if n
