@@ -216,7 +216,10 @@ def check_same(out: Path | str, found: Config, config: Config) -> None:
         names = [name for name in names if name not in LENGTH]
     if names:
         changes = ", ".join(f"{n} {getattr(found, n)} -> {getattr(config, n)}" for n in names)
-        raise ValueError(f"{out} holds a run with another config ({changes}); give a new folder")
+        raise ValueError(
+            f"{out} holds a run with another config ({changes}); give its own options again, as in "
+            "its config.json, or give a new folder"
+        )
 
 
 class Recorder:
