@@ -53,7 +53,7 @@ def _panel(name: str, group: Group, per: list[float]) -> _panels.Panel:
         labels = [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
         styles = _style.by_batch(len(settings), _style.CAP_10)
     made = _panels.lines(settings, "effective_lr", styles, labels=labels, per=per)
-    panel = _panels.rate_panel(made, f"Step size, {name}")
+    panel = _panels.rate_panel(made, f"Step size,\n{name}")
     panel.x = "epochs"
     return panel
 
