@@ -93,14 +93,23 @@ class Record:
         return self
 
 
-def assert_same_run(run: Record, expected: Record, rtol: float = RTOL) -> None:
-    """Same steps, same weights; weights near 0 are held to ``rtol`` of their tensor's largest."""
-    assert run.skipped == expected.skipped
-    assert run.caps == expected.caps
-    assert run.sizes == pytest.approx(expected.sizes, rel=rtol)
-    assert run.norms == pytest.approx(expected.norms, rel=rtol)
-    for got, want in zip(run.weights, expected.weights, strict=True):
-        torch.testing.assert_close(got, want, rtol=rtol, atol=rtol * float(want.abs().max()))
+def differences(run: Record, expected: Record, rtol: float = RTOL) -> list[str]:
+    """In what two runs differ; weights near 0 are held to ``rtol`` of their tensor's largest."""
+    pairs = {
+        "steps skipped": (run.skipped, expected.skipped),
+        "caps": (run.caps, expected.caps),
+        "step sizes": (run.sizes, pytest.approx(expected.sizes, rel=rtol)),
+        "norms": (run.norms, pytest.approx(expected.norms, rel=rtol)),
+        "numbers of weights": (len(run.weights), len(expected.weights)),
+    }
+    found = [
+        f"{name}: {got}, expected {want}" for name, (got, want) in pairs.items() if got != want
+    ]
+    for index, (got, want) in enumerate(zip(run.weights, expected.weights, strict=False)):
+        near = rtol * float(want.abs().max())
+        if got.dtype != want.dtype or not torch.allclose(got, want, rtol=rtol, atol=near):
+            found.append(f"weights {index}: {got}, expected {want}")
+    return found
 
 
 def mean_losses(model: nn.Module, group: Sequence[Batch]) -> Iterable[Tensor]:

@@ -112,17 +112,17 @@ def fit(model: Classifier, tmp_path, *, micro_batches: int = plain.STEPS, resume
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}], ids=["plain", "momentum"])
 @pytest.mark.parametrize("kind", [Classifier, Unwatched])
 def test_float32(kind: type[Classifier], options: dict, tmp_path):
-    plain.assert_same_run(fit(kind(**options), tmp_path), plain.train(**options))
+    assert not plain.differences(fit(kind(**options), tmp_path), plain.train(**options))
 
 
 def test_drift_is_measured_though_gradients_are_cleared_after_the_forward(tmp_path):
     run = fit(WatchedEarly(drift=1e9, every=2), tmp_path)  # a limit that is never met
-    plain.assert_same_run(run, plain.train())
+    assert not plain.differences(run, plain.train())
 
 
 def test_accumulation(tmp_path):
     run = fit(Classifier(), tmp_path, micro_batches=4 * plain.STEPS, accumulate_grad_batches=4)
-    plain.assert_same_run(run, plain.train(accumulate=4))
+    assert not plain.differences(run, plain.train(accumulate=4))
 
 
 def test_accumulation_needs_the_watched_loss(tmp_path):
@@ -136,20 +136,20 @@ def test_accumulation_needs_the_watched_loss(tmp_path):
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_manual_optimization(accumulate: int, tmp_path):
     run = fit(Manual(accumulate), tmp_path, micro_batches=accumulate * plain.STEPS)
-    plain.assert_same_run(run, plain.train(accumulate=accumulate))
+    assert not plain.differences(run, plain.train(accumulate=accumulate))
 
 
 def test_clipping(tmp_path):
     expected = plain.train(clip=0.5)
     assert max(expected.norms) < 0.5 * (1 + 1e-4)
-    plain.assert_same_run(fit(Classifier(), tmp_path, gradient_clip_val=0.5), expected)
+    assert not plain.differences(fit(Classifier(), tmp_path, gradient_clip_val=0.5), expected)
 
 
 def test_a_scheduler_scales_the_cap(tmp_path):
     options = {"max_lr": 2.0, "halve_cap_every": 2}
     expected = plain.train(**options)
     assert expected.caps == [2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
-    plain.assert_same_run(fit(Classifier(**options), tmp_path), expected)
+    assert not plain.differences(fit(Classifier(**options), tmp_path), expected)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
@@ -163,7 +163,7 @@ def test_16_mixed(accumulate: int, tmp_path):
         accumulate_grad_batches=accumulate,
         **half(),
     )
-    plain.assert_same_run(run, expected)
+    assert not plain.differences(run, expected)
 
 
 def test_16_mixed_needs_the_watched_loss(tmp_path):
@@ -175,7 +175,7 @@ def test_16_mixed_needs_the_watched_loss(tmp_path):
 def test_bfloat16(precision: str, tmp_path):
     """On the CPU Lightning takes bfloat16 for 16-mixed, and says so; there is no scaler then."""
     run = fit(Classifier(), tmp_path, precision=precision)
-    plain.assert_same_run(run, plain.train(autocast=torch.bfloat16))
+    assert not plain.differences(run, plain.train(autocast=torch.bfloat16))
 
 
 def test_16_mixed_with_clipping(tmp_path):
@@ -184,7 +184,7 @@ def test_16_mixed_with_clipping(tmp_path):
     expected = plain.train(clip=0.5, scaler=plain.high_scaler())
     assert 0 < expected.skipped < plain.STEPS // 2
     assert max(expected.norms) < 0.501
-    plain.assert_same_run(
+    assert not plain.differences(
         fit(ClippedUnderScaler(), tmp_path, gradient_clip_val=0.5, **half()), expected
     )
 
@@ -200,7 +200,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     second.record.sizes[:0] = first.record.sizes
     second.record.norms[:0] = first.record.norms
     second.record.caps[:0] = first.record.caps
-    plain.assert_same_run(second.record, plain.train(epochs=2, **options))
+    assert not plain.differences(second.record, plain.train(epochs=2, **options))
 
 
 def test_the_wrapped_optimizer_is_still_clr(tmp_path):
