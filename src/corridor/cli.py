@@ -144,18 +144,20 @@ def _figure_options() -> list[inspect.Parameter]:
     return options + cli_sweep.engine_options()
 
 
-def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any) -> None:
-    """Train what a figure needs, draw it, and say where it is."""
+def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any) -> list[str]:
+    """Train what a figure needs, draw it, and tell its claims; returns their verdicts."""
     workers = cli_sweep.take_workers(options)
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     from corridor.paper.figures import figure
 
     module = figure(number)
+    print(f"\nFigure {number}. {module.TITLE}", flush=True)
     given = {k: v for k, v in options.items() if v is not None}
     manifest = module.draw(module.compute(out, scale, range(seeds), processes=workers, **given))
     for claim in manifest.claims:
         print(f"{claim.verdict}: {claim.claim} ({claim.measured}) [{claim.setting}]")
+    return [claim.verdict for claim in manifest.claims]
 
 
 def _figure(number: int, out: Path, **options: Any) -> None:
@@ -169,10 +171,10 @@ def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
     from corridor.paper import committed, report
     from corridor.paper.figures import FIGURES
 
-    for number in FIGURES:
-        _make_figure(number, out=out, **options)
+    ends = [verdict for number in FIGURES for verdict in _make_figure(number, out=out, **options)]
     if keep is not None:
         committed.keep(out, keep)
+    print(f"\nOf {len(ends)} claims {report.tally(ends)}.")
     print(f"report in {report.build(out)}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from corridor.paper.figures import FIGURES, figure
 from corridor.paper.figures._manifest import Manifest
 from corridor.paper.recipes import SCALES
+from corridor.paper.report import tally
 from corridor.paper.results import DATA
 from corridor.train.files import atomic, dumps, read_json
 
@@ -80,7 +81,9 @@ def verdicts(results: Path) -> str:
 
 
 def _scale(scale: str, manifests: list[Manifest]) -> str:
-    lines = [f"## Scale {scale}", "", "| Figure | Claim | Setting | Measured | Verdict |",
+    ends = [claim.verdict for manifest in manifests for claim in manifest.claims]
+    lines = [f"## Scale {scale}", "", f"Of {len(ends)} claims {tally(ends)}.", "",
+             "| Figure | Claim | Setting | Measured | Verdict |",
              "|---|---|---|---|---|"]  # fmt: skip
     for manifest in manifests:
         for claim in manifest.claims:

@@ -11,6 +11,7 @@ from corridor.train.environment import environment
 from corridor.train.files import read_json, write_json
 
 NUMBER = 1
+TITLE = "Corridors, one by one and glued together"
 NAME = "fig01"
 DATA = "data.json"
 RED_START = (1.2, 1.29)
@@ -137,7 +138,7 @@ def draw(folder: Path) -> Manifest:
     data = read_json(folder / DATA)
     manifest = Manifest(
         number=NUMBER,
-        title="Corridors, one by one and glued together",
+        title=TITLE,
         caption=_caption(data),
         images=_fig01_drawing.plot(folder, data, NAME),
         claims=[_claim(data), _lines_claim(data)],

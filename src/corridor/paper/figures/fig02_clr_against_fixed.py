@@ -90,7 +90,8 @@ def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
     name = words.label(ours.config)
     claim = f"A larger fixed rate tests better than {name}"
     mine = (
-        f"CLR {words.accuracy(ours.curves)} at a mean step of {words.number(rate)} until the target"
+        f"CLR {words.accuracy(ours.curves)} at a mean step of {words.number(rate)} (until the "
+        "target, where it is reached)"
     )
     if all(map(words.diverged, ours.curves)):
         return Claim(claim, mine, "undecided", "its runs fail")

@@ -21,6 +21,7 @@ from corridor.train.record import RunRecord, read_run
 from corridor.train.sweep import sweep
 
 NAME = "fig07"
+TITLE = "The geometry under a CLR run"
 LEVEL = 0.5
 ASKED = 0.9
 NEAR = "steps in a near-corridor"
@@ -82,7 +83,7 @@ def describe(folder: Path) -> Manifest:
     absent = _common.in_words(_common.absent(NUMBER, "CIFAR-10", data.config))
     return Manifest(
         number=NUMBER,
-        title="The geometry under a CLR run" + (" (a stand-in)" if absent else ""),
+        title=TITLE + (" (a stand-in)" if absent else ""),
         caption=(f"{absent}, for want of the real thing at this scale. " if absent else "")
         + _caption(data),
         images={},
