@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from corridor import _torch
 from corridor._types import Tensors
 
 SHORT = 1 << 14  # tensors up to this many entries are joined before they are reduced
@@ -41,7 +42,7 @@ def flatten(tensor: Tensor) -> Tensor:
 
 def assign(targets: Tensors, values: Tensors) -> None:
     """Copy values into targets in place, pairwise."""
-    torch._foreach_copy_(list(targets), list(values))  # pyright: ignore[reportPrivateImportUsage]
+    _torch.foreach_copy_(list(targets), list(values))
 
 
 def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
@@ -61,7 +62,7 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     dtype = dtype or accumulation_dtype(tensors)
     if tensors[0].device.type != "cpu":  # a GPU reduces by trees of blocks already
         real = [as_real(t) for t in tensors]
-        norms = torch._foreach_norm(real, 2, dtype=dtype)  # pyright: ignore
+        norms = _torch.foreach_norm(real, 2, dtype=dtype)
         return torch.stack(norms).square().sum()
     norms, small = [], []
     for tensor in tensors:

@@ -1,0 +1,42 @@
+"""Every private name of torch that corridor uses, each with the reason.
+
+The names have no public counterpart. tests/test_torch.py fails when torch changes one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_private: Any = torch  # type checkers do not list the private names
+
+# One kernel call for a whole list of tensors. A Python loop costs a call per parameter.
+foreach_mul_ = _private._foreach_mul_
+foreach_copy_ = _private._foreach_copy_
+foreach_norm = _private._foreach_norm
+
+# The update in one pass over memory. The kernels take the step size as a tensor and skip the
+# update by `found_inf`, so that a step reads no value back to the host.
+fused_sgd_ = _private._fused_sgd_
+fused_adam_ = _private._fused_adam_
+
+# The function that weight_norm calls. Its second derivative is wrong, so geometry replaces it.
+weight_norm = _private._weight_norm
+
+# An expanded tensor shares memory between entries. A fused kernel would update it several times.
+has_internal_overlap = _private._debug_has_internal_overlap
+
+# The one way to learn, during backward, whether the pass will reach a parameter's gradient.
+will_engine_execute_node = _private._C._will_engine_execute_node
+
+# A tensor inside torch.func has no graph of its own. Hooks and formulas must leave it alone.
+is_functorch_wrapped = _private._C._functorch.is_functorch_wrapped_tensor
+
+# Weights that are moved and put back bit for bit must not look changed to autograd.
+preserve_version = _unsafe_preserve_version_counter
+
+# The common base class of all batch normalization layers.
+BatchNorm = _BatchNorm

@@ -1,0 +1,86 @@
+"""The private names of torch still mean what corridor takes them to mean."""
+
+import pytest
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from corridor import _torch
+
+
+def test_foreach_kernels():
+    xs = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])]
+    _torch.foreach_mul_(xs, torch.tensor(2.0))
+    assert [x.tolist() for x in xs] == [[2.0, 4.0], [6.0, 8.0]]
+    _torch.foreach_copy_(xs, [torch.zeros(2), torch.tensor([3.0, 4.0])])
+    assert [float(n) for n in _torch.foreach_norm(xs, 2, dtype=torch.float64)] == [0.0, 5.0]
+
+
+@pytest.mark.parametrize("skip", [0.0, 1.0])
+def test_fused_sgd_takes_the_step_as_a_tensor_and_skips(skip):
+    p, g = torch.tensor([1.0]), torch.tensor([2.0])
+    _torch.fused_sgd_(
+        [p], [g], [], lr=torch.tensor(0.25), weight_decay=0.0, momentum=0.0, dampening=0.0,
+        nesterov=False, maximize=False, is_first_step=False, found_inf=torch.tensor(skip),
+    )  # fmt: skip
+    assert p.item() == (1.0 if skip else 0.5)
+
+
+@pytest.mark.parametrize("skip", [0.0, 1.0])
+def test_fused_adam_takes_the_step_as_a_tensor_and_skips(skip):
+    p, g, m, v = (torch.tensor([x]) for x in (1.0, 2.0, 0.0, 0.0))
+    _torch.fused_adam_(
+        [p], [g], [m], [v], [], [torch.tensor(1.0)],
+        lr=torch.tensor(0.25), beta1=0.5, beta2=0.75, weight_decay=0.0, eps=0.0,
+        amsgrad=False, maximize=False, grad_scale=None, found_inf=torch.tensor(skip),
+    )  # fmt: skip
+    assert (p.item(), m.item(), v.item()) == ((1.0, 0.0, 0.0) if skip else (0.75, 1.0, 1.0))
+
+
+def test_weight_norm_is_called_by_the_parametrization():
+    v, g = torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0]])
+    assert _torch.weight_norm(v, g, 0).tolist() == [[6.0, 8.0]]
+
+
+def test_internal_overlap():
+    assert _torch.has_internal_overlap(torch.zeros(2)) == 0
+    assert _torch.has_internal_overlap(torch.zeros(1).expand(2)) != 0
+
+
+def test_the_engine_says_which_parameters_it_will_reach():
+    reached, left = (torch.ones((), requires_grad=True) for _ in range(2))
+    loss, said = reached * left, []
+
+    def ask(gradient):
+        ends = [get_gradient_edge(p).node for p in (reached, left)]
+        said.extend(_torch.will_engine_execute_node(end) for end in ends)
+
+    loss.register_hook(ask)
+    loss.backward(inputs=[reached])
+    assert said == [True, False]
+
+
+def test_functorch_wrapped():
+    seen = []
+
+    def f(x):
+        seen.append(_torch.is_functorch_wrapped(x))
+        return x.sum()
+
+    torch.func.grad(f)(torch.ones(2))
+    assert seen == [True]
+    assert not _torch.is_functorch_wrapped(torch.ones(2))
+
+
+def test_preserve_version_hides_a_change_from_autograd():
+    x = torch.ones((), requires_grad=True)
+    y = x * x
+    with torch.no_grad(), _torch.preserve_version(x):
+        x.add_(1.0).sub_(1.0)
+    y.backward()
+    assert x.grad is not None
+    assert x.grad.item() == 2.0
+
+
+def test_batch_norm_base():
+    layers = (torch.nn.BatchNorm1d(2), torch.nn.BatchNorm3d(2), torch.nn.SyncBatchNorm(2))
+    assert all(isinstance(layer, _torch.BatchNorm) for layer in layers)
