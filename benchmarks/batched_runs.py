@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from common import interleave, paired_ratio, write_results
 
-from corridor.train.batched import train_batched
 from corridor.train.config import Config
 from corridor.train.loop import train
+from corridor.train.sweep.batched import train_batched
 
 CASES = {
     "digits MLP, width 32, batch 32": {"model": "mlp", "width": 32, "batch_size": 32},

@@ -16,8 +16,8 @@ from pathlib import Path
 from common import write_results
 
 from corridor.train.config import Config
-from corridor.train.record import read_run
-from corridor.train.sweep import Run, sweep
+from corridor.train.folder.record import read_run
+from corridor.train.sweep.runs import Run, sweep
 
 CAPS = (0.3, 1.0, 3.0, 10.0, math.inf)
 MOMENTA = (0.0, 0.9)

@@ -30,8 +30,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from corridor import CLR, models
 from corridor.geometry import measure
-from corridor.train.checkpoint import Position, Saver
-from corridor.train.processes import Team
+from corridor.train.folder.checkpoint import Position, Saver
+from corridor.train.processes.team import Team
 
 BATCH = 128
 SIZES = (1, 1_000, 100_000, 1_000_000, 10_000_000)  # float32 numbers in an all-reduce

@@ -19,8 +19,8 @@ from common import write_results
 
 from corridor.paper.figures.fig07_geometry import gradient_correlation, probed, rank_correlation
 from corridor.train.config import Config
+from corridor.train.folder.record import read_run
 from corridor.train.loop import train
-from corridor.train.record import read_run
 
 SETTINGS = [
     {"model": model, "batch_size": batch_size, "width": width}

@@ -27,7 +27,7 @@ from common import write_results
 RUNS = 16
 PROGRAM = """
 import sys
-from corridor.train.grid import grid
+from corridor.train.sweep.grid import grid
 steps, way, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 if __name__ == "__main__":
     options = {"model": "cnn", "width": 16, "batch_size": 128, "steps": steps, "eval_every": 0,
@@ -40,8 +40,8 @@ if __name__ == "__main__":
         for run in runs:
             train(run.config, out + "/" + run.name, progress=False)
     else:
-        from corridor.train.sweep import sweep
-        from corridor.train.workers import Workers
+        from corridor.train.sweep.runs import sweep
+        from corridor.train.sweep.workers import Workers
         if way.startswith("pool"):
             workers = Workers(processes=int(way[5:]))
         elif way == "ray":

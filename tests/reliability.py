@@ -22,9 +22,9 @@ from tests.distributed.ranks import Ranks
 from tests.distributed.trained import largest_difference
 from tests.pages import write_table
 
-from corridor.train import checkpoint
-from corridor.train.processes import GRACE
-from corridor.train.record import read_run
+from corridor.train.folder import checkpoint
+from corridor.train.folder.record import read_run
+from corridor.train.processes.team import GRACE
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 

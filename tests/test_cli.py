@@ -13,10 +13,10 @@ from tests.train.processes import environment
 import corridor
 from corridor import cli
 from corridor.train.config import Config
-from corridor.train.jobs import Event
-from corridor.train.record import read_run
-from corridor.train.sweep import Run
-from corridor.train.workers import Workers
+from corridor.train.folder.record import read_run
+from corridor.train.sweep.jobs import Event
+from corridor.train.sweep.runs import Run
+from corridor.train.sweep.workers import Workers
 
 LINEAR = "tests.train.small_networks:linear"
 QUICK = ["--model", LINEAR, "--batch-size", "256", "--epochs", "2", "--no-progress"]

@@ -21,8 +21,8 @@ from benchmarks.time_to_target.optimizers import CHOICES, OPTIMIZERS
 from benchmarks.time_to_target.problems import PROBLEMS, Problem
 from torch import nn
 
-from corridor.train.files import write_json
-from corridor.train.pool import run_jobs
+from corridor.train.folder.files import write_json
+from corridor.train.sweep.pool import run_jobs
 
 SEEDS = (0, 1)
 TARGETS = Path(__file__).parent / "targets.json"

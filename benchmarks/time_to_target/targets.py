@@ -15,7 +15,7 @@ from benchmarks.time_to_target.problems import PROBLEMS
 from benchmarks.time_to_target.run import SEEDS, TARGETS, path_of, run_all
 from torch.nn.functional import cross_entropy, mse_loss
 
-from corridor.train.files import write_json
+from corridor.train.folder.files import write_json
 
 SLACK = {"development": 1.3, "held-out": 1.3, "choice": 1.1}
 # Below these a run is in the tail, where digits of the loss are bought and nothing is learnt.

@@ -20,8 +20,8 @@ except ModuleNotFoundError:
 import corridor
 from corridor import cli_sweep
 from corridor.train.config import Config
-from corridor.train.launch import speaks
-from corridor.train.stop import ElsewhereError
+from corridor.train.processes.launch import speaks
+from corridor.train.processes.signals import ElsewhereError
 
 # Old versions of typer use click's error class, new ones carry their own copy of it.
 UsageMistake: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -217,7 +217,7 @@ def export(
     target: Annotated[Path, typer.Argument(help="File to write, such as weights.pt.")],
 ) -> None:
     """Write a run's newest checkpoint to one plain torch file."""
-    from corridor.train.checkpoint import export
+    from corridor.train.folder.checkpoint import export
 
     print(f"checkpoint in {export(run, target)}")
 
@@ -245,7 +245,7 @@ def verdicts(
     """Write the page of verdicts from kept numbers; with --readme figure 2 of a README, too."""
     from corridor.paper import committed
     from corridor.paper import readme as front
-    from corridor.train.files import atomic
+    from corridor.train.folder.files import atomic
 
     text = committed.verdicts(results).encode()
     with atomic(page) as file:
@@ -330,7 +330,7 @@ def prove(
 
 def _print_run(out: Path, summary: Any) -> None:
     """Two or three lines on how a run ended."""
-    from corridor.train.record import read_run
+    from corridor.train.folder.record import read_run
 
     speed = f"{summary.images_per_second:,.0f} images/s"
     reason = f" ({summary.message})" if summary.message else ""

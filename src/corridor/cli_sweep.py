@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from corridor.train.comparison import comparison
 from corridor.train.config import Config
-from corridor.train.grid import grid, parse_axes, read_grid
-from corridor.train.record import read_summary
-from corridor.train.sweep import Run, sweep
-from corridor.train.workers import ENGINES, Workers
+from corridor.train.folder.record import read_summary
+from corridor.train.sweep.grid import grid, parse_axes, read_grid
+from corridor.train.sweep.runs import Run, sweep
+from corridor.train.sweep.table import comparison
+from corridor.train.sweep.workers import ENGINES, Workers
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _PANEL = "Where it runs"

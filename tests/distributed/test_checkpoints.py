@@ -13,7 +13,7 @@ from tests.distributed.trained import HERE, final, largest_difference
 
 from corridor import CLR
 from corridor.cli import main
-from corridor.train import checkpoint
+from corridor.train.folder import checkpoint
 
 OPTIONS = {"model": f"{HERE}:smooth", "momentum": 0.9, "batch_size": 240, "epochs": 3}
 
@@ -84,7 +84,7 @@ def test_loading_runs_no_code_even_if_the_sums_are_right(run, name: str):
         (path / name).write_bytes(pickle.dumps(Evil(trap)))
     else:
         torch.save(Evil(trap), path / name)
-    from corridor.train import sharded
+    from corridor.train.folder import sharded
 
     sums = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**sums, name: sharded._sum(path / name)}))

@@ -12,14 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from corridor import data
-from corridor.train import checkpoint
-from corridor.train.checkpoint import Position
 from corridor.train.config import Config
-from corridor.train.engine import Engine
+from corridor.train.folder import checkpoint
+from corridor.train.folder.checkpoint import Position
+from corridor.train.folder.record import read_run
 from corridor.train.loop import train
-from corridor.train.processes import Team
-from corridor.train.record import read_run
-from corridor.train.stop import ElsewhereError
+from corridor.train.processes.signals import ElsewhereError
+from corridor.train.processes.team import Team
+from corridor.train.trainer import Engine
 
 HERE = "tests.distributed.trained"
 

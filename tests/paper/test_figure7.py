@@ -14,8 +14,8 @@ from corridor.paper.figures import fig07_geometry as fig07
 from corridor.paper.figures._manifest import read_manifest
 from corridor.paper.view import view
 from corridor.train.config import Config
+from corridor.train.folder.record import read_run
 from corridor.train.loop import train
-from corridor.train.record import read_run
 
 SMALL = {"model": "mlp", "width": 8, "epochs": 2}
 

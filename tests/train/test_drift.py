@@ -9,10 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from corridor.optim import CLR
 from corridor.train.config import Config
-from corridor.train.engine import Engine
+from corridor.train.folder.record import read_run
 from corridor.train.loop import train
 from corridor.train.optimizers import build
-from corridor.train.record import read_run
+from corridor.train.trainer import Engine
 
 
 def steps(folder):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.train.processes import start_training
 
-from corridor.train.record import read_run
+from corridor.train.folder.record import read_run
 
 OPTIMIZERS = {
     "clr": {"optimizer": "clr"},

@@ -6,12 +6,12 @@ import signal
 import pytest
 import torch
 
-from corridor.train.files import locked
+from corridor.train.folder.files import locked
+from corridor.train.folder.progress import Silent
+from corridor.train.folder.record import read_run
 from corridor.train.loop import Loop, Rhythm, train
-from corridor.train.processes import Team
-from corridor.train.progress import Silent
-from corridor.train.record import read_run
-from corridor.train.stop import Interrupted
+from corridor.train.processes.signals import Interrupted
+from corridor.train.processes.team import Team
 
 NOISY = "tests.train.small_networks:noisy"
 

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from corridor.train.files import read_json, revive
+from corridor.train.folder.files import read_json, revive
 
 
 def build(cls: type, values: Any, where: str = "") -> Any:

@@ -10,7 +10,7 @@ from corridor.paper.figures._manifest import Manifest
 from corridor.paper.recipes import SCALES
 from corridor.paper.report import tally
 from corridor.paper.results import DATA
-from corridor.train.files import atomic, dumps, read_json
+from corridor.train.folder.files import atomic, dumps, read_json
 
 HEAD = Path(__file__).parent / "report" / "verdicts.md"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor.paper import checked
-from corridor.train.record import METRICS, RunRecord, read_run
+from corridor.train.folder.record import METRICS, RunRecord, read_run
 
 POINTS = 200
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corridor.paper import recipes
-from corridor.train.sweep import Run
+from corridor.train.sweep.runs import Run
 
 Recipe = Callable[..., list[Run]]
 

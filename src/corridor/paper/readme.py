@@ -9,7 +9,7 @@ from pathlib import Path
 from corridor.paper import committed
 from corridor.paper.figures import fig02_clr_against_fixed as fig02
 from corridor.paper.figures._manifest import Manifest
-from corridor.train.files import atomic
+from corridor.train.folder.files import atomic
 
 BEGIN = "<!-- Figure 2, written by `corridor verdicts` from results/: -->"
 END = "<!-- end of figure 2 -->"

@@ -14,7 +14,7 @@ from typing import Any
 
 from corridor.optim.clr import DEFAULT_MAX_LR
 from corridor.train.config import Config
-from corridor.train.sweep import Run
+from corridor.train.sweep.runs import Run
 
 SCALES = ("demo", "laptop", "paper")
 FIXED_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

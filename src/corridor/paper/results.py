@@ -13,9 +13,9 @@ from corridor.paper.curves import Curve, read_curve
 from corridor.paper.experiments import Recipe
 from corridor.paper.recipes import setting_name
 from corridor.train.config import Config
-from corridor.train.files import atomic, dumps
-from corridor.train.record import RunRecord, read_run
-from corridor.train.sweep import Run, sweep
+from corridor.train.folder.files import atomic, dumps
+from corridor.train.folder.record import RunRecord, read_run
+from corridor.train.sweep.runs import Run, sweep
 
 VERSION = 1
 DATA = "data.json"

@@ -9,8 +9,8 @@ from typing import Any
 
 from corridor.paper.figures import _panel
 from corridor.paper.figures.fig07_geometry import NEAR, ROWS
-from corridor.train.files import numbers, read_lines
-from corridor.train.record import read_run
+from corridor.train.folder.files import numbers, read_lines
+from corridor.train.folder.record import read_run
 from corridor.train.revisit import measure_checkpoints
 
 NAME = "geometry"

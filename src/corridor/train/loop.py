@@ -11,16 +11,12 @@ import torch
 from torch import Tensor
 
 from corridor.data.rng import derive
-from corridor.train import checkpoint
-from corridor.train.checkpoint import Position
 from corridor.train.config import Config
-from corridor.train.engine import Engine
-from corridor.train.files import HELD_SECONDS, locked, wait_until_free
-from corridor.train.launch import restarted
-from corridor.train.metrics import Step, Watch, fetch
-from corridor.train.processes import Team, joined
-from corridor.train.progress import Reporter, reporter
-from corridor.train.record import (
+from corridor.train.folder import checkpoint
+from corridor.train.folder.checkpoint import Position
+from corridor.train.folder.files import HELD_SECONDS, locked, wait_until_free
+from corridor.train.folder.progress import Reporter, reporter
+from corridor.train.folder.record import (
     Nobody,
     Recorder,
     Summary,
@@ -28,7 +24,11 @@ from corridor.train.record import (
     read_run,
     write_summary,
 )
-from corridor.train.stop import Interrupted, StopFlag, listening
+from corridor.train.metrics import Step, Watch, fetch
+from corridor.train.processes.launch import restarted
+from corridor.train.processes.signals import Interrupted, StopFlag, listening
+from corridor.train.processes.team import Team, joined
+from corridor.train.trainer import Engine
 
 # Metrics are fetched from the device after so many steps or seconds, whichever comes first.
 FLUSH_STEPS = 100

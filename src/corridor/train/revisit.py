@@ -8,11 +8,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from corridor.geometry import measure_dataset, sharpness
-from corridor.train import checkpoint
-from corridor.train.engine import Engine
-from corridor.train.files import atomic, dumps
-from corridor.train.measured import next_step
-from corridor.train.record import read_config
+from corridor.train.folder import checkpoint
+from corridor.train.folder.files import atomic, dumps
+from corridor.train.folder.record import read_config
+from corridor.train.probing import next_step
+from corridor.train.trainer import Engine
 
 NAME = "geometry.jsonl"
 

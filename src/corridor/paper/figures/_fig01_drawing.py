@@ -131,7 +131,7 @@ def _frame(axes: Any, view: tuple[float, float], box: tuple[float, ...], bare: b
 
 def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
     """Write what the report's turning surface shows; returns the file's name."""
-    from corridor.train.files import atomic
+    from corridor.train.folder.files import atomic
 
     shown = {
         key: {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor.paper import checked
-from corridor.train.files import read_json, write_json
+from corridor.train.folder.files import read_json, write_json
 
 NAME = "manifest.json"
 

@@ -14,7 +14,7 @@ from corridor.paper import words
 from corridor.paper.curves import band
 from corridor.paper.figures import _style
 from corridor.paper.results import Setting
-from corridor.train.files import atomic
+from corridor.train.folder.files import atomic
 
 Band = dict[str, list[Any]]
 NEAR = 10.0  # a target further below than this is not drawn

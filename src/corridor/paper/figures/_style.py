@@ -10,7 +10,7 @@ from typing import Any
 
 from corridor.paper.library import needed
 from corridor.train.config import Config
-from corridor.train.files import atomic
+from corridor.train.folder.files import atomic
 
 # Okabe and Ito's palette, told apart by colour-blind readers; the dashes tell them apart in grey.
 CLR_UNCAPPED: dict[str, Any] = {"color": "#D55E00", "linewidth": 2.4, "zorder": 5}

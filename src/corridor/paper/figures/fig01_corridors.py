@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from corridor.paper.figures._manifest import Claim, Manifest
-from corridor.train.environment import environment
-from corridor.train.files import read_json, write_json
+from corridor.train.folder.environment import environment
+from corridor.train.folder.files import read_json, write_json
 
 NUMBER = 1
 TITLE = "Corridors, one by one and glued together"

@@ -16,9 +16,9 @@ from corridor.paper.figures._manifest import Claim, Manifest
 from corridor.paper.figures._probed import DATA, NUMBER, Lines, Probed, read_probed
 from corridor.paper.recipes import figure7
 from corridor.paper.results import VERSION, rounded
-from corridor.train.files import write_json
-from corridor.train.record import RunRecord, read_run
-from corridor.train.sweep import sweep
+from corridor.train.folder.files import write_json
+from corridor.train.folder.record import RunRecord, read_run
+from corridor.train.sweep.runs import sweep
 
 NAME = "fig07"
 TITLE = "The geometry under a CLR run"

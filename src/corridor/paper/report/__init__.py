@@ -9,7 +9,7 @@ from typing import Any
 
 from corridor.paper.figures._manifest import NAME, Manifest, read_manifest
 from corridor.paper.library import needed
-from corridor.train.files import atomic
+from corridor.train.folder.files import atomic
 
 TEMPLATE = Path(__file__).parent / "template.html"
 INTERACTIVE = Path(__file__).parent / "interactive.html"

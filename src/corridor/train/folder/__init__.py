@@ -1,0 +1,1 @@
+"""Write and read the folder that a run leaves."""

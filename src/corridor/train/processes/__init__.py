@@ -1,0 +1,1 @@
+"""Let several processes train one network."""

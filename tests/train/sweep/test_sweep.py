@@ -1,0 +1,241 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.train.processes import environment, start_training
+
+from corridor.train.config import Config
+from corridor.train.folder.files import locked
+from corridor.train.folder.record import read_run, read_summary, write_failure
+from corridor.train.loop import train
+from corridor.train.sweep.jobs import Event
+from corridor.train.sweep.runs import Run, sweep
+from corridor.train.sweep.workers import Workers
+
+
+def contents(out):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.rglob("*.*")}
+
+
+def losses(folder):
+    return [line["loss"] for line in read_run(folder).steps]
+
+
+def test_a_sweep_from_beginning_to_end(tmp_path, small, capfd):
+    noisy = {"model": "tests.train.small_networks:noisy", "momentum": 0.9}
+    runs = [
+        Run("clr", small(**noisy)),
+        Run("sgd", small(optimizer="sgd", lr=0.1)),
+        Run("diverges", small(model="mlp", optimizer="sgd", lr=1e6, epochs=200)),
+        Run("broken", small(model="tests.train.small_networks:broken")),
+        Run("killed", small(model="tests.train.small_networks:killed")),
+    ]
+    folders = sweep(runs, tmp_path / "out", processes=2)
+    assert folders == [tmp_path / "out" / run.name for run in runs]
+    summaries = {f.name: read_summary(f) for f in folders}
+    states = {name: summary and summary.status for name, summary in summaries.items()}
+    assert states == {
+        "clr": "finished",
+        "sgd": "finished",
+        "diverges": "diverged",
+        "broken": "failed",
+        "killed": "failed",
+    }
+    assert "RuntimeError: this network cannot be built" in read_run(folders[3]).summary["message"]
+    assert "SIGKILL" in read_run(folders[4]).summary["message"]
+    assert read_run(folders[3]).config == runs[3].config
+    said = capfd.readouterr().err
+    assert "[5/5]" in said
+    assert "broken: failed: RuntimeError" in said
+
+    # The numbers are those of train, called directly under one thread.
+    direct = start_training(runs[0].config, tmp_path / "direct")
+    direct.join()
+    assert losses(folders[0]) == losses(tmp_path / "direct")
+
+    # What has ended is left alone, what failed is tried again.
+    ended = [folder for folder in folders if states[folder.name] != "failed"]
+    before = [contents(folder) for folder in ended]
+    again = [run for run in runs if run.name != "killed"]
+    assert sweep(again, tmp_path / "out", progress=False)[1] == folders[1]
+    assert [contents(folder) for folder in ended] == before
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_that_was_cut_short_goes_on(tmp_path, small):
+    noisy = small(model="tests.train.small_networks:noisy", momentum=0.9)
+    start_training(noisy, tmp_path / "whole").join()
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    # As a kill after the checkpoint of step 5 leaves it.
+    (cut / "summary.json").unlink()
+    (cut / "checkpoints" / "step-000000010.pt").unlink()
+    text = (cut / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (cut / "metrics.jsonl").write_bytes(b"".join(text[:8]) + b'{"step": 8, "lo')
+    first = text[0]
+    sweep([Run("cut", noisy)], tmp_path, progress=False)
+    assert losses(cut) == losses(tmp_path / "whole")
+    assert (cut / "metrics.jsonl").read_bytes().startswith(first)  # not begun anew: same seconds
+
+
+def elsewhere(disk):
+    """An engine whose workers write to a disk of their own."""
+
+    def engine(jobs):
+        for index, job in enumerate(jobs):
+            train(job.config, disk / job.folder.name, resume=True, progress=False)
+            yield Event("done", index, None)
+
+    return engine
+
+
+def test_a_run_that_left_nothing_here_has_failed(tmp_path, small, monkeypatch, capfd):
+    monkeypatch.setattr(Workers, "start", lambda self: elsewhere(tmp_path / "other host"))
+    (folder,) = sweep([Run("a", small(steps=1))], tmp_path / "out")
+    right = f"left no summary in {folder}; use a folder that all hosts share, or --store"
+    assert read_run(folder).summary["status"] == "failed"
+    assert read_run(folder).summary["message"] == right
+    assert f"[1/1] a: failed: {right}" in capfd.readouterr().err
+    # Nor is what an earlier sweep had left there the outcome of this one.
+    write_failure(folder, small(steps=1), "another trouble")
+    sweep([Run("a", small(steps=1))], tmp_path / "out", progress=False)
+    assert read_run(folder).summary["message"] == right
+    monkeypatch.undo()
+    sweep([Run("a", small(steps=1))], tmp_path / "out", progress=False)
+    assert read_run(folder).summary["status"] == "finished"
+
+
+def test_another_config_in_a_folder_stops_the_sweep_before_it_begins(tmp_path, small):
+    sweep([Run("a", small(steps=1))], tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"a holds a run with another config .*seed"):
+        sweep([Run("b", small()), Run("a", small(steps=1, seed=1))], tmp_path, progress=False)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["a", "b", "a"], "must differ, got a"), (["a/b"], "a/b"), ([".."], r"\.\."), ([""], "''")],
+)
+def test_names_are_checked(tmp_path, names, words):
+    with pytest.raises(ValueError, match=words):
+        sweep([Run(name, Config()) for name in names], tmp_path, progress=False)
+
+
+def test_processes_must_be_a_number_of_processes(tmp_path):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        sweep([], tmp_path, processes=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_path, number):
+    program = (
+        "from corridor.train.config import Config\n"
+        "from corridor.train.sweep.runs import Run, sweep\n"
+        "if __name__ == '__main__':\n"
+        f"    sweep([Run('long', Config(epochs=100000))], {str(tmp_path)!r}, progress=False)\n"
+    )
+    (tmp_path / "main.py").write_text(program)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not list((tmp_path / "long").glob("checkpoints/*.pt")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal sends it: to all
+    else:
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert "Interrupted: stopped; the same sweep into" in said
+    assert said.count("Traceback") == 1  # the parent's; workers end in silence
+    run = read_run(tmp_path / "long")
+    newest = max((tmp_path / "long" / "checkpoints").glob("*.pt"))
+    assert run.summary is None
+    assert int(newest.stem[5:]) == run.steps[-1]["step"]
+
+
+def test_a_killed_driver_loses_no_run_that_had_ended(tmp_path, small):
+    """Two at a time; the driver is killed when one has ended, and the same sweep goes on."""
+    slow = {"model": "tests.train.small_networks:slow", "epochs": 10, "checkpoint_every": 1}
+    start = (
+        f"sweep([Run(str(i), Config(batch_size=256, seed=i, **{slow!r})) for i in range(4)], "
+        f"{str(tmp_path / 'out')!r}, processes=2, progress=False)"
+    )
+    program = (
+        "from corridor.train.config import Config\n"
+        "from corridor.train.sweep.runs import Run, sweep\n"
+        f"if __name__ == '__main__':\n    {start}\n"
+    )
+    (tmp_path / "main.py").write_text(program)
+    process = subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=environment())
+    folders = [tmp_path / "out" / str(i) for i in range(4)]
+    end = time.monotonic() + 60
+    while not any(map(read_summary, folders)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()  # SIGKILL
+    process.wait()
+    ended = [folder for folder in folders if read_summary(folder)]
+    assert 1 <= len(ended) <= 2
+    before = [contents(folder) for folder in ended]
+    # At once: its workers may still be saving the runs in flight.
+    runs = [Run(str(i), small(**slow, seed=i)) for i in range(4)]
+    assert sweep(runs, tmp_path / "out", processes=2, progress=False) == folders
+    assert [contents(folder) for folder in ended] == before
+    assert [read_run(folder).summary["status"] for folder in folders] == ["finished"] * 4
+    start_training(runs[3].config, tmp_path / "whole").join()
+    start_training(runs[1].config, tmp_path / "other").join()
+    assert losses(folders[3]) == losses(tmp_path / "whole")
+    assert losses(folders[1]) == losses(tmp_path / "other")
+
+
+def test_a_run_whose_metrics_are_damaged_fails_alone(tmp_path, small):
+    runs = [Run("a", small()), Run("b", small(seed=1))]
+    for folder in sweep(runs, tmp_path, processes=1, progress=False):
+        (folder / "summary.json").unlink()
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write("no json\n")
+    one, other = map(read_summary, sweep(runs, tmp_path, processes=1, progress=False))
+    assert one is not None
+    assert other is not None
+    assert (one.status, other.status) == ("failed", "finished")
+    assert "metrics.jsonl" in one.message
+
+
+def test_a_second_sweep_into_a_folder_is_refused(tmp_path, small):
+    with locked(tmp_path), pytest.raises(OSError, match="another process is writing to"):
+        sweep([Run("a", small())], tmp_path, processes=1, progress=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_that_another_process_trains_is_not_stamped_as_failed(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("corridor.train.sweep.runs.HELD_SECONDS", 0.0)
+    failed = Event("failed", 0, "another process is writing")
+    monkeypatch.setattr(Workers, "start", lambda self: lambda jobs: iter([failed]))
+    (tmp_path / "a").mkdir()
+    with locked(tmp_path / "a"):
+        sweep([Run("a", small())], tmp_path, progress=False)
+    assert read_summary(tmp_path / "a") is None
+    sweep([Run("a", small())], tmp_path, progress=False)
+    summary = read_summary(tmp_path / "a")
+    assert summary is not None
+    assert summary.status == "failed"
+
+
+def test_a_run_joins_no_group_that_the_sweeps_launcher_speaks_of(tmp_path, small, monkeypatch):
+    group = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in group.items():
+        monkeypatch.setenv(name, value)
+    (folder,) = sweep([Run("a", small())], tmp_path, processes=1, progress=False)
+    summary = read_summary(folder)
+    assert summary is not None
+    assert summary.status == "finished", summary.message
