@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corridor import _torch
+from corridor import _reduce, _torch
 from corridor._types import Tensors
 
 SHORT = 1 << 14  # tensors up to this many entries are joined before they are reduced
@@ -167,3 +167,34 @@ def gram(
             parts += [torch.dot(b, b), torch.dot(a, b), torch.dot(a, a)]
     yy, xy, xx = torch.stack(parts).view(-1, 3).sum(0).unbind()
     return yy, xy, xx
+
+
+def whole_dot(xs: Tensors, ys: Tensors) -> Tensor:
+    """Compute ``sum_i Re <x_i, y_i>`` of whole tensors, of which each rank may hold a part.
+
+    Args:
+        xs: tensors on one device; with sharded tensors among them this is a collective call.
+        ys: tensors of the shapes and placements of `xs`.
+
+    Returns:
+        0-dim tensor, equal on all ranks.
+    """
+    if not any(_reduce.is_sharded(x) for x in xs):
+        return dot(xs, ys)
+    products = [(x.double() * y.double()).sum() for x, y in zip(xs, ys, strict=True)]
+    parts = [_reduce.whole(product) for product in products]
+    return sum(parts[1:], parts[0]).to(accumulation_dtype(xs))
+
+
+def whole_squared_norm(tensors: Tensors) -> Tensor:
+    """Compute ``sum_i ||t_i||^2`` of whole tensors, of which each rank may hold a part.
+
+    Args:
+        tensors: as the first argument of `whole_dot`.
+
+    Returns:
+        0-dim tensor, equal on all ranks.
+    """
+    if not any(_reduce.is_sharded(t) for t in tensors):
+        return squared_norm(tensors)
+    return whole_dot(tensors, tensors)

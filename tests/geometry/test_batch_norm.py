@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from corridor.geometry._batch_norm import batch_norm
+from corridor.geometry.formulas.batch_norm import batch_norm
 
 
 def arguments(shape: tuple[int, ...], affine: bool = True) -> list[Tensor | None]:

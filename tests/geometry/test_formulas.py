@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from corridor.geometry._formulas import _attention
-from corridor.geometry._gelu import gelu
-from corridor.geometry._layer_norm import layer_norm
+from corridor.geometry.formulas import _attention
+from corridor.geometry.formulas.gelu import gelu
+from corridor.geometry.formulas.layer_norm import layer_norm
 
 
 def twice(function: Callable[..., Tensor], leaves: list[Tensor]) -> list[Tensor]:

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from corridor.flows.lanczos import function_times
 from corridor.flows.space import Landscape, positive
 from corridor.geometry import jet
+from corridor.geometry.lanczos import function_times
 
 Field: TypeAlias = Callable[[Tensor], Tensor]
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from corridor.flows._progress import Progress, reporter
-from corridor.flows.lanczos import top_curvature
 from corridor.flows.methods import RK4
 from corridor.flows.space import Landscape, Loss, Point, count, landscape, positive
 from corridor.flows.trajectory import Trajectory, assemble
+from corridor.geometry.lanczos import top_curvature
 
 
 def fixed_step_flow(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from corridor import _tree
 from corridor._types import Tensors
-from corridor.geometry import _gradient, _norms
+from corridor.geometry import _gradient
 from corridor.geometry._guard import Closure, Untouched
 from corridor.geometry._moves import Moved
 
@@ -44,15 +45,15 @@ def check_product(
     Raises:
         ValueError: they agree with each other and not with Hg.
     """
-    size = float(_norms.squared_norm(product)) ** 0.5
+    size = float(_tree.whole_squared_norm(product)) ** 0.5
     if size == 0.0:
         direction = _random_unit(guard.params)
     else:
         pairs = zip(product, _random_unit(guard.params), strict=True)
         direction = [h / size + z for h, z in pairs]
-    found = float(_norms.dot(product, direction))
+    found = float(_tree.whole_dot(product, direction))
     eps = _gradient.rounding(guard.params)
-    norm_sq = float(_norms.squared_norm(gradient))
+    norm_sq = float(_tree.whole_squared_norm(gradient))
     length = eps ** (1 / 3) * (norm_sq / abs(found) if found else 1.0)
     with Moved(guard.params, direction) as moved:
 
@@ -60,7 +61,9 @@ def check_product(
             values = []
             for signed in (length, -length):
                 moved.to(signed)
-                values.append(float(_norms.squared_norm(_gradient.evaluate(guard, closure)[1])))
+                values.append(
+                    float(_tree.whole_squared_norm(_gradient.evaluate(guard, closure)[1]))
+                )
             return (values[0] - values[1]) / (4.0 * length)
 
         coarse, fine = slope(length), slope(length / 4.0)
@@ -88,5 +91,5 @@ def _random_unit(params: Tensors) -> list[Tensor]:
         torch.randn(p.shape, generator=generator).to(p) if p.requires_grad else torch.zeros_like(p)
         for p in params
     ]
-    norm = float(_norms.squared_norm(drawn)) ** 0.5
+    norm = float(_tree.whole_squared_norm(drawn)) ** 0.5
     return [z / norm for z in drawn]

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter as unchanged_version
 
+from corridor import _tree
 from corridor._types import Tensors
-from corridor.geometry import _gradient, _norms
+from corridor.geometry import _gradient
 from corridor.geometry._guard import Closure, Untouched
 from corridor.geometry._moves import Moved
 from corridor.geometry._tape import Tape
@@ -93,7 +94,7 @@ def _minus(xs: Tensors, ys: Tensors) -> list[Tensor]:
 
 
 def _norm(tensors: Tensors) -> float:
-    return float(_norms.squared_norm([t.detach() for t in tensors])) ** 0.5
+    return float(_tree.whole_squared_norm([t.detach() for t in tensors])) ** 0.5
 
 
 ENGINES: dict[str, Callable[[Untouched, Closure], Parts]] = {

@@ -22,8 +22,8 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter as unchang
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from corridor._types import Tensors
-from corridor.geometry._formulas import twice_differentiable
 from corridor.geometry._inputs import scalar_loss
+from corridor.geometry.formulas import twice_differentiable
 
 Closure = Callable[[], Any]
 

@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from corridor import _reduce
+from corridor import _reduce, _tree
 from corridor._types import Tensors
-from corridor.geometry import _norms
 
 NUMBERS = (
     "loss",
@@ -256,10 +255,10 @@ def from_parts(
         >>> float(from_parts(torch.tensor(12.5), [g], [g]).rho)  # of ||x||^2 / 2
         0.25
     """
-    norm_sq, ghg = _norms.squared_norm(gradient), _norms.dot(product, gradient)
+    norm_sq, ghg = _tree.whole_squared_norm(gradient), _tree.whole_dot(product, gradient)
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
     turning_sq = _turning(gradient, product, along)
-    numbers = (loss, norm_sq, _norms.squared_norm(product), ghg, turning_sq)
+    numbers = (loss, norm_sq, _tree.whole_squared_norm(product), ghg, turning_sq)
     loss, norm_sq, product_sq, ghg, turning_sq = map(wide, numbers)
     return Measures(
         loss=loss,
@@ -281,8 +280,8 @@ def _turning(gradient: Tensors, product: Tensors, along: Tensor) -> Tensor:
         held.append(torch.sub(h, g, alpha=factor) if isinstance(factor, float) else h - factor * g)
         size += g.numel()
         if size >= TOGETHER:
-            total, held, size = total + _norms.squared_norm(held), [], 0
-    return total + _norms.squared_norm(held) if held else total
+            total, held, size = total + _tree.whole_squared_norm(held), [], 0
+    return total + _tree.whole_squared_norm(held) if held else total
 
 
 AnyMeasures = TypeVar("AnyMeasures", bound=Measures)
@@ -318,7 +317,7 @@ def with_secant(
         engine="secant of two gradients",
         step=wide(torch.as_tensor(step, dtype=found.loss.dtype, device=found.loss.device)),
         next_loss=wide(next_loss.detach()),
-        next_grad_norm=wide(_norms.squared_norm(next_gradient)).sqrt(),
+        next_grad_norm=wide(_tree.whole_squared_norm(next_gradient)).sqrt(),
         smoothness=measures.hg_norm / found.hg_norm,
     )
     return replace(measures, secant=secant)

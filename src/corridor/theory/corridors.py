@@ -10,8 +10,8 @@ from torch import Tensor
 
 from corridor.flows import gradient_descent, gradient_flow
 from corridor.flows.discrete import first_kink
-from corridor.flows.lanczos import top_curvature
 from corridor.flows.space import Loss, landscape
+from corridor.geometry.lanczos import top_curvature
 from corridor.theory.check import Check
 
 

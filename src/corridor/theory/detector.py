@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corridor.flows.lanczos import lanczos
 from corridor.flows.space import Landscape, Loss, Space
 from corridor.flows.trajectory import Trajectory
+from corridor.geometry.lanczos import lanczos
 from corridor.surfaces import Verdict
 
 SCALES = (1e-2, 1e-3)

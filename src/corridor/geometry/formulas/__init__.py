@@ -18,9 +18,9 @@ from torch.nn import Parameter, functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from corridor.geometry._batch_norm import batch_norm
-from corridor.geometry._gelu import gelu
-from corridor.geometry._layer_norm import layer_norm
+from corridor.geometry.formulas.batch_norm import batch_norm
+from corridor.geometry.formulas.gelu import gelu
+from corridor.geometry.formulas.layer_norm import layer_norm
 
 
 @contextmanager
