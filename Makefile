@@ -47,7 +47,6 @@ bench: setup
 	$(BIN)/python benchmarks/loop_throughput.py
 	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/sweep_speed.py
-	$(BIN)/python benchmarks/batched_runs.py
 	$(BIN)/python benchmarks/image_loading.py
 	$(BIN)/python benchmarks/free_estimates.py
 	$(BIN)/python benchmarks/rank_correlations.py

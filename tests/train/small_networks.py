@@ -10,8 +10,6 @@ from pathlib import Path
 import torch.distributed as dist
 from torch import nn
 
-from corridor.models.cnn import cnn
-
 
 def noisy(num_classes: int, in_channels: int) -> nn.Module:
     """Batch norm and dropout: state beside the parameters, and use of the random generator."""
@@ -107,13 +105,3 @@ class _Poisoned(nn.Module):
 
 def poisoned(num_classes: int) -> nn.Module:
     return nn.Sequential(_Poisoned(), nn.Flatten(), nn.Linear(64, num_classes))
-
-
-class _Double(nn.Module):
-    def forward(self, input):
-        return input.double()
-
-
-def double_cnn(num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """Convolutions and batch norm in float64."""
-    return nn.Sequential(_Double(), cnn(num_classes, in_channels, image_size, 4).double())

@@ -84,3 +84,8 @@ def test_missing_fields_take_their_defaults():
 
 def test_differences_name_what_changes_the_numbers():
     assert differences(Config(), Config(lr=0.5, epochs=3, workers=2)) == ["lr", "epochs"]
+
+
+def test_the_batched_loop_says_what_to_use_instead():
+    with pytest.raises(ImportError, match=r"use corridor\.train\.sweep\.sweep"):
+        from corridor.train import train_batched  # noqa: F401

@@ -14,10 +14,7 @@ PATIENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Numbers of one step, 0-dim tensors still on the device; of a probed one, the landscape's.
-
-    Of a step of many runs at once they are [runs], and those of its line lists.
-    """
+    """Numbers of one step, 0-dim tensors still on the device; of a probed one, the landscape's."""
 
     step: int
     epoch: int

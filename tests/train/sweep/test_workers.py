@@ -9,7 +9,7 @@ from corridor.train.sweep.workers import Workers
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"engine": "abacus"}, "one of local, ray, batched, got 'abacus'"),
+        ({"engine": "abacus"}, "one of local, ray, got 'abacus'"),
         ({"processes": 0}, "at least 1, got 0"),
         ({"engine": "ray", "processes": 2}, "processes belongs to engine local"),
         ({"address": "a:1"}, "address belongs to engine ray; leave it out for local"),
@@ -17,7 +17,7 @@ from corridor.train.sweep.workers import Workers
         ({"engine": "ray", "gpus_per_run": 1.5}, "whole number or a fraction"),
         ({"engine": "ray", "gpus_per_run": -1}, "whole number or a fraction"),
         ({"engine": "ray", "retries": -1}, "retries must be at least 0"),
-        ({"engine": "batched", "store": "file:///tmp"}, "leave it out for batched"),
+        ({"engine": "batched"}, "removed in 0.2.0; use engine 'local'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, words):

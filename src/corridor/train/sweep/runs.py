@@ -46,7 +46,7 @@ def sweep(
     interrupted or failed goes on from its newest checkpoint. A run that raises, or whose worker
     is lost too often, gets the status ``failed`` and its message in summary.json, and the others
     go on. The calls, the folders and the numbers are the same on every engine; the numbers are
-    those of ``train`` under one thread (to rounding on ``batched``).
+    those of ``train`` under one thread.
 
     Args:
         runs: Names and configs; the names must differ.

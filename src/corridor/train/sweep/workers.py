@@ -1,11 +1,11 @@
-"""Where a sweep's runs are trained: in a pool of processes, on a Ray cluster, or as one batch."""
+"""Where a sweep's runs are trained: in a pool of processes, or on a Ray cluster."""
 
 from dataclasses import dataclass
 
 from corridor.train.folder.environment import usable_cores
 from corridor.train.sweep.jobs import Engine
 
-ENGINES = ("local", "ray", "batched")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +14,7 @@ class Workers:
 
     Attributes:
         engine: ``local``: processes on this machine, one torch thread each; ``ray``: tasks on a
-            Ray cluster, one core each; ``batched``: in this process, runs that differ only in
-            their seed and their step sizes as one program.
+            Ray cluster, one core each.
         processes: Runs at a time (local); the usable cores by default.
         address: ``HOST:PORT`` of the cluster's head (ray); by default the cluster that this
             machine is a node of, and ``local`` starts one here for as long as the sweep takes.
@@ -41,6 +40,8 @@ class Workers:
     store: str | None = None
 
     def __post_init__(self) -> None:
+        if self.engine == "batched":
+            raise ValueError("engine 'batched' was removed in 0.2.0; use engine 'local'")
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         self._belongs("processes", "local")
@@ -53,8 +54,6 @@ class Workers:
             raise ValueError(
                 f"gpus_per_run must be a whole number or a fraction between 0 and 1, got {gpus}"
             )
-        if self.store is not None and self.engine == "batched":
-            raise ValueError("store is for engines with other processes; leave it out for batched")
 
     def _belongs(self, name: str, engine: str) -> None:
         if getattr(self, name) is not None and self.engine != engine:
@@ -81,10 +80,6 @@ class Workers:
             from corridor.train.sweep.cluster import connect
 
             return connect(self.address, gpus_per_run=self.gpus_per_run, retries=self.retries)
-        if self.engine == "batched":
-            from corridor.train.sweep.batched import engine
-
-            return engine
         from corridor.train.sweep.pool import pool
 
         return pool(self.processes or usable_cores())
