@@ -168,8 +168,9 @@ def _figure(number: int, out: Path, **options: Any) -> None:
 
 def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
     """Make all figures of the paper, and the report."""
-    from corridor.paper import committed, report
+    from corridor.paper import report
     from corridor.paper.figures import FIGURES
+    from corridor.paper.report import pages as committed
 
     ends = [verdict for number in FIGURES for verdict in _make_figure(number, out=out, **options)]
     if keep is not None:
@@ -228,7 +229,8 @@ def redraw(
     out: Annotated[Path, typer.Option(help="Folder of figures and report.")] = Path("out"),
 ) -> None:
     """Draw all figures, and the report, from kept numbers, without training."""
-    from corridor.paper import committed, report
+    from corridor.paper import report
+    from corridor.paper.report import pages as committed
 
     committed.redraw(results, out)
     print(f"report in {report.build(out)}")
@@ -243,8 +245,8 @@ def verdicts(
     ] = None,
 ) -> None:
     """Write the page of verdicts from kept numbers; with --readme figure 2 of a README, too."""
-    from corridor.paper import committed
     from corridor.paper import readme as front
+    from corridor.paper.report import pages as committed
     from corridor.train.folder.files import atomic
 
     text = committed.verdicts(results).encode()

@@ -14,7 +14,7 @@ import pytest
 from tests.train.processes import environment
 
 from corridor.paper import figures, readme, recipes
-from corridor.paper.figures._manifest import read_manifest
+from corridor.paper.figure import read_manifest
 from corridor.paper.report import tally
 
 ROOT = Path(__file__).parents[2]

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from corridor import cli
-from corridor.paper import committed, recipes, report, results
+from corridor.paper import recipes, report, results
 from corridor.paper.figures import (
     FIGURES,
-    _common,
     _converges,
     _shape,
     fig09_batch_sizes,
     fig10_caps,
     figure,
 )
+from corridor.paper.figures import training as _common
+from corridor.paper.report import pages as committed
 from corridor.train.config import Config
 
 ROOT = Path(__file__).parents[2]

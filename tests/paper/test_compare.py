@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.paper.test_figure2 import made_up
 
-from corridor.paper import compare
+from corridor.paper import verdicts as compare
 from corridor.paper.results import Setting
 from corridor.train.config import Config
 

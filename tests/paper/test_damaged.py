@@ -14,9 +14,10 @@ import pytest
 from tests.train.processes import environment
 
 from corridor import cli
-from corridor.paper import committed, report
+from corridor.paper import report
 from corridor.paper.curves import read_curve
 from corridor.paper.figures import fig02_clr_against_fixed as fig02
+from corridor.paper.report import pages as committed
 from corridor.train.config import Config
 from corridor.train.loop import train
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from corridor.paper import report
-from corridor.paper.figures import _scenes
+from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig01_corridors as fig01
-from corridor.paper.figures._manifest import read_manifest
+from corridor.paper.figures import fig01_scenes as _scenes
 from corridor.surfaces import Cone, Glued, Linear
 
 

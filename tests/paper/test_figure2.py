@@ -11,9 +11,9 @@ import pytest
 
 from corridor.paper import recipes, report
 from corridor.paper.curves import Curve
+from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig02_clr_against_fixed as fig02
 from corridor.paper.figures import figure
-from corridor.paper.figures._manifest import read_manifest
 from corridor.paper.results import Group, Results, Setting
 from corridor.paper.words import diverged
 from corridor.train.config import Config

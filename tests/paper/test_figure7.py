@@ -9,9 +9,9 @@ import pytest
 
 from corridor import cli
 from corridor.paper import recipes, report
-from corridor.paper.figures import _panel
+from corridor.paper.drawing import geometry as _panel
+from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig07_geometry as fig07
-from corridor.paper.figures._manifest import read_manifest
 from corridor.paper.view import view
 from corridor.train.config import Config
 from corridor.train.folder.record import read_run

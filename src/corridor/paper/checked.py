@@ -24,7 +24,7 @@ def build(cls: type, values: Any, where: str = "") -> Any:
         ValueError: a field is missing, unknown or of another type; the message names it.
 
     Example:
-        >>> from corridor.paper.figures._manifest import Claim
+        >>> from corridor.paper.figure import Claim
         >>> build(Claim, {"claim": "a", "measured": 3, "verdict": "holds"})
         Traceback (most recent call last):
         ValueError: measured is of type int, expected str

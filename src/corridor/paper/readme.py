@@ -6,9 +6,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from corridor.paper import committed
+from corridor.paper.figure import Manifest
 from corridor.paper.figures import fig02_clr_against_fixed as fig02
-from corridor.paper.figures._manifest import Manifest
+from corridor.paper.report import pages as committed
 from corridor.train.folder.files import atomic
 
 BEGIN = "<!-- Figure 2, written by `corridor verdicts` from results/: -->"

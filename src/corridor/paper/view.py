@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corridor.paper.figures import _panel
+from corridor.paper.drawing import geometry as _panel
 from corridor.paper.figures.fig07_geometry import NEAR, ROWS
 from corridor.train.folder.files import numbers, read_lines
 from corridor.train.folder.record import read_run

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from corridor.paper import words
-from corridor.paper.figures import _common
-from corridor.paper.figures._manifest import Claim
+from corridor.paper.figure import Claim
+from corridor.paper.figures import training as _common
 from corridor.paper.results import Results, Setting
 
 SHARE = 0.1

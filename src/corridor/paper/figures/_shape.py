@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from corridor.paper import words
 from corridor.paper.curves import Curve
-from corridor.paper.figures import _common
-from corridor.paper.figures._manifest import Claim
+from corridor.paper.figure import Claim
+from corridor.paper.figures import training as _common
 from corridor.paper.results import Setting
 
 SEGMENTS = 20

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper.figure import Claim, Manifest
 from corridor.train.folder.environment import environment
 from corridor.train.folder.files import read_json, write_json
 
@@ -33,7 +33,7 @@ def compute(out: Path, scale: str = "demo", seeds: Sequence[int] = (), **overrid
     Returns:
         The figure's folder.
     """
-    from corridor.paper.figures._scenes import scenes
+    from corridor.paper.figures.fig01_scenes import scenes
 
     shown = scenes()
     target = out / "figures" / NAME
@@ -48,7 +48,7 @@ def compute(out: Path, scale: str = "demo", seeds: Sequence[int] = (), **overrid
 
 
 def _scene(scene: Any) -> dict[str, Any]:
-    from corridor.paper.figures._scenes import lifted, paths
+    from corridor.paper.figures.fig01_scenes import lifted, paths
     from corridor.theory import detect
 
     lines, deviation = _lines(scene)
@@ -78,7 +78,7 @@ def _lines(scene: Any) -> tuple[list[Any], float | None]:
     import torch
 
     from corridor.flows import gradient_flow
-    from corridor.paper.figures._scenes import paths
+    from corridor.paper.figures.fig01_scenes import paths
 
     if scene.name == GLUED:
         return list(paths(scene, scene.starts)["gradient flow"].transpose(0, 1)), None
@@ -114,7 +114,7 @@ def _red_line(loss: Any) -> dict[str, Any]:
     import torch
 
     from corridor.flows import gradient_flow
-    from corridor.paper.figures._scenes import lifted
+    from corridor.paper.figures.fig01_scenes import lifted
 
     start = torch.tensor(RED_START, dtype=torch.float64)
     path = gradient_flow(lambda x: loss(x), start, 12.0, 1e-7)
@@ -131,7 +131,7 @@ def draw(folder: Path) -> Manifest:
     Raises:
         FileNotFoundError: the data are missing; the message names the command that makes them.
     """
-    from corridor.paper.figures import _fig01_drawing
+    from corridor.paper.figures import fig01_drawing as _fig01_drawing
 
     if not (folder / DATA).exists():
         raise FileNotFoundError(f"no {folder / DATA}; make it with: corridor figure {NUMBER}")

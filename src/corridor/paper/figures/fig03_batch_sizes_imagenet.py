@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from corridor.paper import recipes
-from corridor.paper.figures import _common, _converges, _panels, _style
-from corridor.paper.figures._manifest import Manifest
+from corridor.paper.drawing import panels as _panels
+from corridor.paper.drawing import style as _style
+from corridor.paper.figure import Manifest
+from corridor.paper.figures import _converges
+from corridor.paper.figures import training as _common
 from corridor.paper.results import gather, read_results
 
 NUMBER = 3

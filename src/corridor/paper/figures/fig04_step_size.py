@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from corridor.paper import recipes, words
-from corridor.paper.figures import _common, _panels, _shape, _style
-from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper.drawing import panels as _panels
+from corridor.paper.drawing import style as _style
+from corridor.paper.figure import Claim, Manifest
+from corridor.paper.figures import _shape
+from corridor.paper.figures import training as _common
 from corridor.paper.results import Group, Results, Setting, gather, read_results
 
 NUMBER = 4

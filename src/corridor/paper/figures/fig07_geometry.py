@@ -11,8 +11,9 @@ from typing import Any
 
 from corridor.paper import experiments, words
 from corridor.paper.curves import spread
-from corridor.paper.figures import _common, _panel
-from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper.drawing import geometry as _panel
+from corridor.paper.figure import Claim, Manifest
+from corridor.paper.figures import training as _common
 from corridor.paper.figures._probed import DATA, NUMBER, Lines, Probed, read_probed
 from corridor.paper.recipes import figure7
 from corridor.paper.results import VERSION, rounded

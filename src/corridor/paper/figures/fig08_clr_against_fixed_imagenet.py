@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import compare, recipes, words
-from corridor.paper.figures import _common, _panels, _style
-from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper import recipes, words
+from corridor.paper import verdicts as compare
+from corridor.paper.drawing import panels as _panels
+from corridor.paper.drawing import style as _style
+from corridor.paper.figure import Claim, Manifest
+from corridor.paper.figures import training as _common
 from corridor.paper.results import Results, Setting, gather, read_results
 
 NUMBER = 8

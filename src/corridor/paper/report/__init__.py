@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corridor.paper.figures._manifest import NAME, Manifest, read_manifest
+from corridor.paper.figure import NAME, Manifest, read_manifest
 from corridor.paper.library import needed
 from corridor.train.folder.files import atomic
 

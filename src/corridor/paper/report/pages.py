@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from corridor.paper.figure import Manifest
 from corridor.paper.figures import FIGURES, figure
-from corridor.paper.figures._manifest import Manifest
 from corridor.paper.recipes import SCALES
 from corridor.paper.report import tally
 from corridor.paper.results import DATA
 from corridor.train.folder.files import atomic, dumps, read_json
 
-HEAD = Path(__file__).parent / "report" / "verdicts.md"
+HEAD = Path(__file__).parent / "verdicts.md"
 
 
 def keep(out: Path, results: Path) -> list[Path]:

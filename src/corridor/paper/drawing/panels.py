@@ -12,7 +12,7 @@ from typing import Any
 
 from corridor.paper import words
 from corridor.paper.curves import band
-from corridor.paper.figures import _style
+from corridor.paper.drawing import style as _style
 from corridor.paper.results import Setting
 from corridor.train.folder.files import atomic
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from corridor.paper import words
-from corridor.paper.figures import _panels
-from corridor.paper.figures._manifest import Claim, Manifest
+from corridor.paper.drawing import panels as _panels
+from corridor.paper.figure import Claim, Manifest
 from corridor.paper.results import Results, Setting
 from corridor.train.config import Config
 

@@ -59,7 +59,7 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
     """
     if len(lines) < 2:
         raise ValueError(f"expected at least two probed steps to draw, got {len(lines)}")
-    from corridor.paper.figures import _style
+    from corridor.paper.drawing import style as _style
 
     with _style.new_figure(12.5, 6.6) as figure:
         axes = figure.subplots(2, 3, sharex=True)

@@ -31,7 +31,7 @@ def _array(rows: Any) -> np.ndarray:
 
 def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
     """Write the images; returns their names by kind."""
-    from corridor.paper.figures import _style
+    from corridor.paper.drawing import style as _style
 
     with _style.new_figure(13.5, 6.4, layout=None) as figure:
         grid = figure.add_gridspec(
