@@ -7,6 +7,8 @@ here reads a value back to the host.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,32 @@ from corridor._types import Tensors
 SHORT = 1 << 14  # tensors up to this many entries are joined before they are reduced
 NORM_BLOCK = 1 << 11
 DOT_BLOCK = 1 << 17
+
+
+def scalar_loss(value: Any) -> Tensor:
+    """Return a loss as a 0-dim tensor with its graph. All folders check a loss here.
+
+    Args:
+        value: what a closure or a loss function returned.
+
+    Raises:
+        ValueError: it is not a tensor, or not one real number.
+
+    Example:
+        >>> scalar_loss(torch.tensor([2.0]))
+        tensor(2.)
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"loss must be a scalar tensor, got {type(value).__name__}; "
+            "return the loss itself, before .item() or float()"
+        )
+    if value.numel() != 1 or value.is_complex():
+        raise ValueError(
+            f"loss must be one real number, got {value.dtype} of shape {tuple(value.shape)}; "
+            "reduce it first, for example by .mean()"
+        )
+    return value.reshape(())
 
 
 def accumulation_dtype(tensors: Tensors) -> torch.dtype:

@@ -200,7 +200,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no size": ({"batches": [(3.0, 1)]}, "cannot tell the size"),
     "changing": ({"batches": Restless(batches())}, "saw different losses"),
     "no loss": ({"loss_fn": None}, "either loss_fn or batch_loss"),
-    "infinite": ({"loss_fn": lambda a, b: cross_entropy(a, b) / 0.0}, "loss of inf"),
+    "infinite": (
+        {"loss_fn": lambda a, b: cross_entropy(a, b) / 0.0},
+        "loss must be finite, got inf",
+    ),
     "bound": ({"f_star": math.nan}, "f_star must be"),
     "step": ({"step": -1.0}, "step must be"),
 }

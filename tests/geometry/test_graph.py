@@ -37,5 +37,5 @@ def test_a_loss_whose_graph_is_gone_is_refused_with_its_way_out():
     model = network()
     loss = model(torch.ones(2, 3)).square().mean()
     loss.backward()
-    with pytest.raises(ValueError, match="before its backward pass"):
+    with pytest.raises(ValueError, match="before the backward pass"):
         from_graph(loss, list(model.parameters()))

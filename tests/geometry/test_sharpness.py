@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import pytest
 import torch
@@ -93,16 +92,13 @@ def test_what_does_not_converge_says_so():
     assert found.value == pytest.approx(1.0, abs=2e-3)
 
 
-def test_wrong_input_is_one_clear_line(monkeypatch: pytest.MonkeyPatch):
+def test_wrong_input_is_one_clear_line():
     x, closure = quadratic(torch.ones(20, dtype=torch.float64))
     with pytest.raises(ValueError, match="tolerance must be between"):
         sharpness(closure, [x], tolerance=0.0)
-    with pytest.raises(ValueError, match="loss of nan"):
+    with pytest.raises(ValueError, match="loss must be finite, got nan"):
         sharpness(lambda: closure() * float("nan"), [x])
     assert math.isnan(sharpness(lambda: closure() * float("nan"), [x], allow_nonfinite=True).value)
     bag = nn.EmbeddingBag(6, 5)
-    with pytest.raises(ValueError, match="no Hessian products here"):
+    with pytest.raises(ValueError, match="no products with its Hessian"):
         sharpness(lambda: bag(torch.tensor([[0, 1]])).square().sum(), bag)
-    monkeypatch.setitem(sys.modules, "scipy.sparse.linalg", None)
-    with pytest.raises(ValueError, match=r"pip install 'corridor\[geometry\]'"):
-        sharpness(closure, [x])

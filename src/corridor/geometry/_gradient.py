@@ -1,23 +1,24 @@
-"""A gradient and nothing else, at the point or away from it."""
+"""Evaluate a loss and its gradient, at a point or at a distance from it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from corridor import _reduce
-from corridor._types import Tensors
-from corridor.geometry._guard import Closure, Untouched
+from corridor._types import LossClosure, Tensors
+from corridor.geometry._guard import Untouched
 
 
 def filled(values: Sequence[Tensor | None], params: Tensors) -> list[Tensor]:
-    """Values of the parameters that require gradients as dense tensors; zeros for all others.
+    """Return one dense tensor per parameter, with zeros where there is no value.
 
     Args:
-        values: one a parameter that requires a gradient, in order; None counts as zeros.
-        params: all parameters.
+        values: one entry per parameter that requires a gradient, in order. None counts as zeros.
+        params: all parameters. Frozen parameters get zeros.
     """
     rest = iter(values)
     return [_dense(next(rest) if p.requires_grad else None, p) for p in params]
@@ -30,30 +31,37 @@ def _dense(value: Tensor | None, like: Tensor) -> Tensor:
     return value.to_dense() if value.is_sparse else value
 
 
-def evaluate(guard: Untouched, closure: Closure) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradient, detached; the gradient by ``backward`` where autograd.grad cannot go.
+def evaluate(guard: Untouched, closure: LossClosure) -> tuple[Tensor, list[Tensor]]:
+    """Return the loss and its gradient, both detached and averaged over ranks if needed.
+
+    Args:
+        guard: the entered guard over the parameters.
+        closure: computes the scalar loss.
 
     Raises:
         ValueError: the loss uses none of the parameters.
     """
     value = guard.evaluate(closure)
     live = [p for p in guard.params if p.requires_grad]
-    sharded = any(_reduce.is_sharded(p) for p in live)  # the graph holds gathered copies of them
-    if sharded:
-        found = guard.backward(value)
-    else:
-        found = torch.autograd.grad(value, live, allow_unused=True)
+    # The graph holds gathered copies of sharded parameters, so autograd.grad cannot reach them.
+    sharded = any(map(_reduce.is_sharded, live))
+    backward = guard.backward if sharded else _autograd
+    found = backward(value, live)
     check_used(found, value)
     loss, gradient = value.detach().clone(), filled(found, guard.params)
     if sharded:
-        average([loss])  # the gradients are averages already
+        average([loss])  # backward averages gradients of sharded parameters
     elif guard.across_ranks:
         average([loss, *gradient])
     return loss, gradient
 
 
+def _autograd(loss: Tensor, params: list[Tensor]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(loss, params, allow_unused=True)
+
+
 def rounding(params: Tensors) -> float:
-    """Relative rounding of what gradients are computed in: the parameters', or autocast's."""
+    """Return the relative rounding error of gradients: of the parameters' or autocast's dtype."""
     live = [p for p in params if p.requires_grad]
     dtypes = [p.dtype for p in live]
     kind = live[0].device.type
@@ -63,30 +71,35 @@ def rounding(params: Tensors) -> float:
 
 
 def average(tensors: Tensors) -> None:
-    """Replace tensors by their means over the ranks of the default process group."""
+    """Replace tensors in place by their means over the ranks of the default process group."""
     count = _reduce.sum_over_ranks(tensors)
     for tensor in tensors if count > 1 else ():
         tensor.div_(count)
 
 
 def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
-    """Raise a ValueError if there is a gradient for none of the parameters, or some are hidden."""
+    """Raise ValueError if no parameter has a gradient, or if a checkpoint hides parameters.
+
+    Args:
+        found: one gradient per parameter, None for a parameter that the loss does not use.
+        loss: the loss with its graph.
+    """
     if all(g is not None for g in found):
         return
     if holds(loss, "CheckpointFunctionBackward"):
         raise ValueError(
             "the loss passes a reentrant checkpoint, which hides its parameters; "
-            "give torch.utils.checkpoint.checkpoint use_reentrant=False"
+            "call torch.utils.checkpoint.checkpoint with use_reentrant=False"
         )
     if all(g is None for g in found):
         raise ValueError(
-            f"the loss uses none of the {len(found)} parameters; "
-            "are they those of the model in the closure?"
+            f"params must be used by the loss, got a loss that uses none of the {len(found)}; "
+            "give the parameters of the model in the closure"
         )
 
 
 def holds(loss: Tensor, name: str) -> bool:
-    """Whether a node whose name begins so is in the graph of a loss."""
+    """Return True if the graph of a loss has a node whose name starts with `name`."""
     seen, stack = set(), [loss.grad_fn]
     while stack:
         node = stack.pop()
@@ -97,3 +110,35 @@ def holds(loss: Tensor, name: str) -> bool:
         seen.add(node)
         stack.extend(parent for parent, _ in node.next_functions)
     return False
+
+
+class Moved(AbstractContextManager["Moved"]):
+    """Move parameters inside a block, and restore them bit for bit at its end.
+
+    Tensors that autograd saved before the block stay usable after it.
+
+    Args:
+        params: leaf tensors. Frozen parameters do not move.
+        direction: v, one tensor per parameter.
+    """
+
+    def __init__(self, params: Tensors, direction: Tensors) -> None:
+        pairs = zip(params, direction, strict=True)
+        # Writing to .data does not change the version that autograd compares.
+        self.pairs = [(p.data, v) for p, v in pairs if p.requires_grad]
+
+    def __enter__(self) -> Moved:
+        self.start = [p.clone() for p, _ in self.pairs]
+        return self
+
+    def to(self, length: float | Tensor) -> None:
+        """Set the parameters to ``theta + length v``."""
+        length = float(length)
+        with torch.no_grad():
+            for (p, v), start in zip(self.pairs, self.start, strict=True):
+                p.copy_(start + length * v)
+
+    def __exit__(self, *_: object) -> None:
+        with torch.no_grad():
+            for (p, _v), start in zip(self.pairs, self.start, strict=True):
+                p.copy_(start)

@@ -1,9 +1,8 @@
-"""Leaves what it evaluates as it found it, and evaluates the same function every time.
+"""Evaluate a closure any number of times and leave no trace of it.
 
-A closure that is called for its derivatives moves running means, draws random numbers and may fill
-``.grad``. Inside the guard every evaluation starts from the state at entry, so that two of them see
-the same dropout masks and buffers, and that state is there again at exit. Modules make themselves
-known by their first forward pass: no list of them is asked for.
+A closure changes running means, draws random numbers and may fill ``.grad``. Inside the guard each
+evaluation starts from the state at entry, so dropout masks and buffers are equal every time. The
+guard restores the state at exit. It finds modules by their first forward pass and needs no list.
 """
 
 from __future__ import annotations
@@ -12,95 +11,100 @@ import random
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.grad_mode import _unsafe_preserve_version_counter as unchanged_version
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from corridor._types import Tensors
-from corridor.geometry._inputs import scalar_loss
+from corridor import _torch
+from corridor._types import LossClosure, Tensors
+from corridor.geometry._inputs import loss_with_graph
 from corridor.geometry.formulas import twice_differentiable
-
-Closure = Callable[[], Any]
 
 
 class Untouched(AbstractContextManager["Untouched"]):
-    """Random state, ``.grad``, buffers and modes are after the block what they were before it.
+    """Restore random state, ``.grad``, buffers and modes at the end of a block.
 
     Args:
-        params: whose ``.grad`` is kept; it is None inside.
-        across_ranks: whether losses and derivatives are averaged over a process group.
+        params: the parameters whose ``.grad`` is kept. It is None inside the block.
+        across_ranks: True to average losses and derivatives over a process group (default: False).
 
     Attributes:
-        closure_failed: whether the closure raised when it was last evaluated.
+        closure_failed: True if the closure raised in its last evaluation.
     """
 
     def __init__(self, params: Tensors, *, across_ranks: bool = False) -> None:
         self.params, self.across_ranks = params, across_ranks
         self.modules = _SeenModules()
         self.closure_failed = False
-        self.moved = False
+        self.evaluated = False
 
     def __enter__(self) -> Untouched:
-        self.grads = [p.grad for p in self.params if p.is_leaf]
+        self.leaves = [p for p in self.params if p.is_leaf]
+        self.grads = [p.grad for p in self.leaves]
         self.random = _RandomState(self.params[0].device)
-        self._set_grads([None] * len(self.grads))
+        _set_grads(self.leaves, [None] * len(self.leaves))
         self.hook = register_module_forward_pre_hook(self.modules.see)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.hook.remove()
         self.rewind()
-        self._set_grads(self.grads)
+        _set_grads(self.leaves, self.grads)
 
     def rewind(self) -> None:
-        """Random state, buffers and modes as they were at entry."""
+        """Restore random state, buffers and modes as they were at entry."""
         self.random.restore()
         self.modules.restore()
 
-    def _set_grads(self, grads: list[Tensor | None]) -> None:
-        leaves = (p for p in self.params if p.is_leaf)
-        for p, grad in zip(leaves, grads, strict=True):
-            p.grad = grad
+    def evaluate(self, closure: LossClosure) -> Tensor:
+        """Return the loss of the closure with its graph, computed from the state at entry.
 
-    def evaluate(self, closure: Closure) -> Tensor:
-        """The closure's loss with its graph, from the state at entry."""
-        if self.moved:
+        Raises:
+            ValueError: the closure called backward, or its loss is not a scalar with a graph.
+        """
+        if self.evaluated:
             self.rewind()
-        self.moved = True
-        torch.clear_autocast_cache()  # it may hold copies of parameters that were moved
+        self.evaluated = True
+        torch.clear_autocast_cache()  # it may hold copies of parameters that have moved since
         self.closure_failed = True
-        with torch.enable_grad(), _measurable():
+        with torch.enable_grad(), _differentiable_layers():
             value = closure()
             self.closure_failed = False
-            if any(p.grad is not None for p in self.params if p.is_leaf):
+            if any(p.grad is not None for p in self.leaves):
                 raise ValueError(
-                    "the closure called backward, which used up the loss's graph; "
-                    "let it compute the loss only, forward"
+                    "closure must not call backward, got filled gradients; compute the loss only"
                 )
-            return scalar_loss(value)
+            return loss_with_graph(value)
 
-    def backward(self, loss: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of the parameters by ``backward``, which leaves no ``.grad`` behind."""
-        others = {
-            p: p.grad for m in self.modules.modes for p in m._parameters.values() if p is not None
-        }
-        for p in others:
-            p.grad = None
+    def backward(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Return the gradients of `params` by ``loss.backward()``, and leave no ``.grad`` behind.
+
+        Args:
+            loss: 0-dim tensor with its graph.
+            params: leaf tensors among the parameters of the guard.
+        """
+        parts = (p for m in self.modules.modes for p in m._parameters.values() if p is not None)
+        others = list(dict.fromkeys(parts))
+        kept = [p.grad for p in others]
+        _set_grads(others, [None] * len(others))
         loss.backward()
-        found = tuple(p.grad for p in self.params if p.requires_grad)
-        for p, grad in others.items():
-            p.grad = grad
-        self._set_grads([None] * len(self.grads))
+        found = tuple(p.grad for p in params)
+        _set_grads(others, kept)
+        _set_grads(self.leaves, [None] * len(self.leaves))
         return found
 
 
+def _set_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
+    for p, grad in zip(params, grads, strict=True):
+        p.grad = grad
+
+
 class _SeenModules:
-    """Buffers and modes of every module that has run, as they were before its first run."""
+    """Keep the buffers and modes of all modules that run, as they were before their first run."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
@@ -108,7 +112,7 @@ class _SeenModules:
         self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
 
     def see(self, module: nn.Module, args: Any) -> None:
-        """Forward pre-hook of all modules."""
+        """Keep the state of a module. This is a forward pre-hook of all modules."""
         if module in self.modes or threading.get_ident() != self.thread:
             return
         for part in module.modules():
@@ -120,17 +124,17 @@ class _SeenModules:
                     self.buffers.append((part, name, buffer, buffer.detach().clone()))
 
     def restore(self) -> None:
-        """Put everything back; graphs that hold a buffer from before stay usable."""
+        """Restore all modules. Graphs that use a buffer from before the guard stay usable."""
         for module, training in self.modes.items():
             module.training = training
         for module, name, buffer, value in self.buffers:
             module._buffers[name] = buffer
-            with torch.no_grad(), unchanged_version(buffer):
+            with torch.no_grad(), _torch.preserve_version(buffer):
                 buffer.copy_(value)
 
 
 class _RandomState:
-    """The random number generators of torch, Python and, where it is loaded, NumPy."""
+    """Keep the random state of torch, of Python and, if it is loaded, of NumPy."""
 
     def __init__(self, device: torch.device) -> None:
         self.accelerator: Any = getattr(torch, device.type, None) if device.type != "cpu" else None
@@ -141,7 +145,7 @@ class _RandomState:
         self.legacy = self.numpy.get_state() if self.numpy else None
 
     def restore(self) -> None:
-        """Set all generators back."""
+        """Set all generators to the state that was kept."""
         torch.set_rng_state(self.cpu)
         random.setstate(self.python)
         if self.accelerator:
@@ -151,10 +155,10 @@ class _RandomState:
 
 
 @contextmanager
-def _measurable() -> Iterator[None]:
-    """Layers by formulas that differentiate twice, and compiled modules run eagerly."""
+def _differentiable_layers() -> Iterator[None]:
+    """Compute layers by formulas with a second derivative, and run compiled modules eagerly."""
     with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled
+        if "torch._dynamo" in sys.modules:  # a compiled module has imported it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")

@@ -1,50 +1,60 @@
-"""What comes in, made plain: parameters as a list, the closure's value as a scalar loss."""
+"""Check parameters, losses and options, and return parameters as a plain list."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from corridor import _tree
 from corridor._types import Params
 
 
 def parameters(params: Params | nn.Module) -> list[Tensor]:
-    """The tensors of a list, of groups, of named pairs or of a module, in order.
+    """Return the tensors of a list, of groups, of named pairs or of a module, in order.
 
     Raises:
-        ValueError: there are none, some are no tensors, appear twice, lie on different devices,
-            or none requires a gradient; or inference mode is on.
+        ValueError: inference mode is on, there are no parameters, an entry is not a tensor or
+            appears twice, they lie on different devices, or none requires a gradient.
     """
     if torch.is_inference_mode_enabled():
         raise ValueError(
-            "inference mode is on, in which torch records no derivatives; "
-            "measure outside torch.inference_mode()"
+            "torch.inference_mode must be off, got an active one, which records no derivatives; "
+            "call this outside of it"
         )
     found = _flatten(params)
     if not found:
-        raise ValueError("expected at least one parameter, got none; was a generator used twice?")
+        raise ValueError(
+            "params must hold at least one parameter, got none; make a generator again "
+            "before its second use"
+        )
     for index, p in enumerate(found):
         if not isinstance(p, Tensor):
-            raise ValueError(f"expected parameters as tensors, got {type(p).__name__} at {index}")
+            raise ValueError(
+                f"params must be tensors, got {type(p).__name__} at {index}; "
+                "give model.parameters()"
+            )
         if p.is_inference():
             raise ValueError(
-                f"parameter {index} was made in inference mode and has no derivatives; "
+                f"params must have derivatives, got parameter {index} made in inference mode; "
                 "make or clone it outside torch.inference_mode()"
             )
     if len({id(p) for p in found}) < len(found):
-        raise ValueError("a parameter appears twice, and would count twice; give each once")
+        raise ValueError(
+            "params must be different tensors, got one that appears twice; give each once"
+        )
     devices = sorted({str(p.device) for p in found})
     if len(devices) > 1:
         raise ValueError(
-            f"expected parameters on one device, got {', '.join(devices)}; "
-            "move the model to one, or measure the parameters of each device by themselves"
+            f"params must lie on one device, got {', '.join(devices)}; "
+            "move the model, or call this for the parameters of each device separately"
         )
     if not any(p.requires_grad for p in found):
         raise ValueError(
-            f"none of the {len(found)} parameters requires a gradient; "
+            f"params must hold one that requires a gradient, got {len(found)} frozen; "
             "unfreeze some with requires_grad_()"
         )
     return found
@@ -52,12 +62,12 @@ def parameters(params: Params | nn.Module) -> list[Tensor]:
 
 def _flatten(params: Params | nn.Module) -> list[Tensor]:
     if isinstance(params, Tensor):
-        raise ValueError("expected a list of parameters, got one tensor; write [tensor]")
+        raise ValueError("params must be a list of tensors, got one tensor; write [tensor]")
     if isinstance(params, nn.Module):
         return list(params.parameters())
     if not isinstance(params, Iterable):
         raise ValueError(
-            f"expected parameters, got {type(params).__name__}; use model.parameters()"
+            f"params must be a list, got {type(params).__name__}; give model.parameters()"
         )
     found: list[Any] = []
     for entry in params:
@@ -70,34 +80,39 @@ def _flatten(params: Params | nn.Module) -> list[Tensor]:
     return found
 
 
-def scalar_loss(value: Any) -> Tensor:
-    """The closure's value as a 0-dim tensor with its graph.
-
-    Raises:
-        ValueError: it is no tensor, not one real number, or carries no graph.
-    """
-    if not isinstance(value, Tensor):
+def loss_with_graph(value: Any) -> Tensor:
+    """Return the value of a closure as a 0-dim tensor, or raise ValueError without a graph."""
+    loss = _tree.scalar_loss(value)
+    if not loss.requires_grad:
         raise ValueError(
-            f"the closure must return a scalar loss tensor, got {type(value).__name__}; "
-            "return the loss itself, before .item() or float()"
+            "loss must have a graph to differentiate, got a tensor without one; compute it "
+            "without no_grad, detach or item, and from parameters that require gradients"
         )
-    if value.numel() != 1 or value.is_complex():
-        raise ValueError(
-            f"the closure must return one real number, got {value.dtype} of shape "
-            f"{tuple(value.shape)}; reduce it first, for example by .mean()"
-        )
-    if not value.requires_grad:
-        raise ValueError(
-            "the closure's loss has no graph to differentiate; compute it without no_grad, "
-            "detach or item, and from parameters that require gradients"
-        )
-    return value.reshape(())
+    return loss
 
 
 def check_finite(loss: Tensor) -> None:
-    """Raise a ValueError unless the loss is a finite number; waits for the device."""
+    """Raise ValueError unless the loss is finite. This waits for the device."""
     if not bool(torch.isfinite(loss)):
         raise ValueError(
-            f"the closure returned a loss of {float(loss)}, whose derivatives mean nothing; "
+            f"loss must be finite, got {float(loss)}; "
             "look for overflow, a division by zero or a step size that is too large"
         )
+
+
+def check_f_star(f_star: float) -> None:
+    """Raise ValueError unless the lower bound of the loss is finite."""
+    if not math.isfinite(f_star):
+        raise ValueError(f"f_star must be finite, got {f_star}; give a lower bound of the loss")
+
+
+def check_step(step: float | Tensor) -> None:
+    """Raise ValueError unless a step size is positive and finite."""
+    if not 0.0 < float(step) < math.inf:
+        raise ValueError(f"step must be positive and finite, got {float(step)}; give a step size")
+
+
+def one_line(error: Exception, longest: int = 160) -> str:
+    """Return the text of an error on one line of at most `longest` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from corridor import _reduce, _tree
 from corridor.geometry import _gradient, _inputs
 from corridor.geometry._batches import Batches, widened
+from corridor.geometry._gradient import Moved
 from corridor.geometry._guard import Untouched
-from corridor.geometry._moves import Moved
-from corridor.geometry._tape import Tape
+from corridor.geometry.graph import record
 from corridor.geometry.hvp import Engine
 from corridor.geometry.measures import Measures, from_parts, wide, with_secant
 from corridor.geometry.point import Step
@@ -168,7 +168,7 @@ class _FirstPass:
 
     def add(self, guard: Untouched, closure: Callable[[], Tensor], size: float) -> Tensor:
         if self.products:
-            tape = Tape(guard, closure)
+            tape = record(guard, closure)
             loss, gradient = tape.loss, tape.gradient
             product = tape.product(gradient, last=True)
             self.bend += size * _tree.dot(product, gradient)
@@ -211,7 +211,7 @@ class _SecondPass:
         self.product = [widened(p) for p in params]
 
     def add(self, guard: Untouched, closure: Callable[[], Tensor], size: float) -> Tensor:
-        tape = Tape(guard, closure)
+        tape = record(guard, closure)
         for total, h in zip(self.product, tape.product(self.vector, last=True), strict=True):
             total.add_(h, alpha=size)
         return tape.loss

@@ -1,4 +1,4 @@
-"""Gradient and Hessian-gradient product from the graph of a loss that is there already."""
+"""Compute gradients and products with the Hessian from the graph of a recorded loss."""
 
 from __future__ import annotations
 
@@ -9,21 +9,84 @@ import torch
 from torch import Tensor
 
 from corridor import _reduce
-from corridor._types import Tensors
-from corridor.geometry._gradient import check_used, holds
+from corridor._types import LossClosure, Tensors
+from corridor.geometry._gradient import check_used, filled, holds
+from corridor.geometry._guard import Untouched
 
-ATTENTION = "for attention, compute it inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
-WAYS_OUT = {
+USE_PLAIN_ATTENTION = "compute attention inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+REMEDIES = {
     "aot_autograd": "leave the model uncompiled, or compile it with backend='eager'",
-    "a second time": "it was differentiated already: give it before its backward pass",
+    "a second time": "call this before the backward pass, which frees the graph",
 }
 
 
-class Product(NamedTuple):
-    """What `from_graph` gives: a tensor each for every parameter that the loss uses.
+class Graph:
+    """Hold the gradient of a recorded loss, and multiply its Hessian H by any vector.
+
+    All products with H in this package come from here. Each costs about two gradients.
+
+    Args:
+        loss: 0-dim tensor with its graph.
+        params: the tensors to differentiate by.
 
     Attributes:
-        params: those parameters.
+        loss: 0-dim, detached.
+        gradient: detached, one tensor per parameter. It is zero for frozen and unused parameters.
+        used: one bool per parameter, True if the loss depends on it.
+
+    Raises:
+        ValueError: the loss uses none of the parameters.
+        RuntimeError: an operation cannot be differentiated twice. It comes from torch.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> Graph((x**3).sum(), [x]).product([torch.ones(2)])  # H is diagonal: 6 x
+        [tensor([ 6., 12.])]
+    """
+
+    def __init__(self, loss: Tensor, params: Tensors) -> None:
+        self.params = list(params)
+        self._live = [p for p in self.params if p.requires_grad]
+        grads = torch.autograd.grad(loss, self._live, create_graph=True, allow_unused=True)
+        check_used(grads, loss)
+        self._recorded = {i: g for i, g in enumerate(grads) if g is not None and g.requires_grad}
+        self.loss = loss.detach()
+        self.gradient = filled(grads, self.params)
+        rest = iter(grads)
+        self.used = [p.requires_grad and next(rest) is not None for p in self.params]
+
+    def product(self, vector: Tensors, *, last: bool = False) -> list[Tensor]:
+        """Return ``H v``, one tensor per parameter.
+
+        Args:
+            vector: v, one tensor per parameter. Entries of frozen parameters are ignored.
+            last: True frees the graph, so that no other product is possible (default: False).
+        """
+        if not self._recorded:  # the loss is linear
+            return filled([None] * len(self._live), self.params)
+        along = [v for v, p in zip(vector, self.params, strict=True) if p.requires_grad]
+        products = torch.autograd.grad(
+            list(self._recorded.values()),
+            self._live,
+            [along[i] for i in self._recorded],
+            retain_graph=not last,
+            allow_unused=True,
+        )
+        if last:
+            self._recorded = {}
+        return filled(products, self.params)
+
+
+def record(guard: Untouched, closure: LossClosure) -> Graph:
+    """Evaluate a closure inside an entered guard and return the graph of its loss."""
+    return Graph(guard.evaluate(closure), guard.params)
+
+
+class Product(NamedTuple):
+    """Hold the result of `from_graph`: four lists with one tensor per parameter in use.
+
+    Attributes:
+        params: the parameters that the loss uses.
         gradient: g.
         along: v.
         product: H v.
@@ -38,21 +101,21 @@ class Product(NamedTuple):
 def from_graph(
     loss: Tensor, params: Tensors, along: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> Product:
-    """The gradient g and a product H v of a recorded loss, whose graph stays for the backward.
+    """Compute the gradient g and a product H v of a recorded loss, and keep its graph.
 
-    No forward pass is made, so that nothing of the model changes, and `.grad` is not touched.
+    There is no forward pass, so the model does not change. `.grad` does not change either.
 
     Args:
-        loss: 0-dim, with its graph.
-        params: what to differentiate by, of one device; those the loss does not use are left out.
-        along: gives v of a parameter and its gradient; default v = g.
+        loss: 0-dim tensor with its graph.
+        params: the tensors to differentiate by, on one device. Unused parameters are left out.
+        along: function of a parameter and its gradient that returns v (default: v = g).
 
     Returns:
-        The parameters in use, and of each gradient, vector and product, detached.
+        The parameters in use, with their gradients, vectors and products, all detached.
 
     Raises:
-        ValueError: the loss uses none of the parameters, they are sharded, or an operation in the
-            graph cannot be differentiated twice (or only wrongly).
+        ValueError: the loss uses none of the parameters, a parameter is sharded, or torch cannot
+            differentiate an operation in the graph twice, or does it wrongly.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -61,40 +124,37 @@ def from_graph(
         ([tensor([ 3., 12.])], [tensor([ 18., 144.])])
     """
     live = [p for p in params if p.requires_grad]
-    if any(_reduce.is_sharded(p) for p in live):
+    _check_twice_differentiable(loss, live)
+    try:
+        graph = Graph(loss, live)
+        pairs = zip(live, graph.gradient, strict=True)
+        vectors = (
+            graph.gradient
+            if along is None
+            else [
+                along(p, g) if used else g for (p, g), used in zip(pairs, graph.used, strict=True)
+            ]
+        )
+        products = graph.product(vectors)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:160]
+        remedy = next((r for sign, r in REMEDIES.items() if sign in text), USE_PLAIN_ATTENTION)
         raise ValueError(
-            "expected whole parameters, got sharded ones, whose gradients cannot be "
+            f"the loss cannot be differentiated twice here ({text}); {remedy}"
+        ) from error
+    rows = zip(graph.used, live, graph.gradient, vectors, products, strict=True)
+    columns = zip(*(row[1:] for row in rows if row[0]), strict=True)
+    return Product(*map(list, columns))
+
+
+def _check_twice_differentiable(loss: Tensor, params: list[Tensor]) -> None:
+    if any(map(_reduce.is_sharded, params)):
+        raise ValueError(
+            "params must be whole tensors, got sharded ones, whose gradients cannot be "
             "differentiated again; use DistributedDataParallel"
         )
     if holds(loss, "WeightNormInterfaceBackward"):
         raise ValueError(
-            "expected a graph that can be differentiated twice, got torch's fused weight_norm, "
-            "whose second derivative is wrong; use parametrizations.weight_norm under "
-            "corridor.geometry.jet, or none"
+            "loss must have a graph that can be differentiated twice, got torch's fused "
+            "weight_norm, whose second derivative is wrong; call corridor.geometry.jet instead"
         )
-    try:
-        gradient = torch.autograd.grad(loss, live, create_graph=True, allow_unused=True)
-        check_used(gradient, loss)
-        used = [(p, g) for p, g in zip(live, gradient, strict=True) if g is not None]
-        vectors = [g.detach() if along is None else along(p, g.detach()) for p, g in used]
-        products = [None] * len(used)
-        curved = [(g, v) for (_, g), v in zip(used, vectors, strict=True) if g.requires_grad]
-        if curved:
-            products = torch.autograd.grad(
-                [g for g, _ in curved],
-                [p for p, _ in used],
-                [v for _, v in curved],
-                retain_graph=True,
-                allow_unused=True,
-            )
-    except RuntimeError as error:
-        text = " ".join(str(error).split())[:160]
-        way_out = next((way for sign, way in WAYS_OUT.items() if sign in text), ATTENTION)
-        raise ValueError(
-            f"the loss cannot be differentiated twice here ({text}); {way_out}"
-        ) from error
-    found = [
-        torch.zeros_like(g) if product is None else product.detach()
-        for (_, g), product in zip(used, products, strict=True)
-    ]
-    return Product([p for p, _ in used], [g.detach() for _, g in used], vectors, found)

@@ -1,4 +1,4 @@
-"""Lanczos' method: top curvature, and functions of the Hessian times a vector."""
+"""Approximate a large symmetric matrix H in a small space, by Lanczos' method."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Operator = Callable[[Tensor], Tensor]
 
-def lanczos(
-    product: Callable[[Tensor], Tensor], start: Tensor, steps: int
-) -> tuple[Tensor, Tensor]:
-    """An orthonormal Krylov basis and the symmetric matrix restricted to it.
 
-    Every new vector is made orthogonal to all earlier ones twice, so that rounding does not bring
-    back directions already found. It ends early where the space is invariant.
+def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Return an orthonormal Krylov basis V and the matrix T = V^T H V.
+
+    Each new vector is made orthogonal to all earlier ones twice. Otherwise rounding would bring
+    back directions that were found before. The method ends early if H maps the space into itself.
 
     Args:
-        product: v -> Hv, H symmetric.
-        start: [n], not 0.
-        steps: dimension of the space at most.
+        product: the map v -> Hv, with H symmetric.
+        start: first vector [n], not 0.
+        steps: maximum dimension m of the space, at least 1.
 
     Returns:
-        V [n, m] and T = V^T H V [m, m], tridiagonal.
+        V [n, m] and the tridiagonal T [m, m].
 
     Example:
         >>> H = torch.diag(torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64))
@@ -33,35 +33,50 @@ def lanczos(
     Reference:
         Golub and Van Loan (2013), "Matrix Computations", chapter 10.
     """
-    basis = [start / start.norm()]
+    steps = min(steps, start.numel())
+    basis = start.new_empty(steps + 1, start.numel())
+    basis[0] = start / start.norm()
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
-    for _ in range(min(steps, start.numel())):
-        w = product(basis[-1])
-        diagonal.append(basis[-1] @ w)
-        V = torch.stack(basis, dim=1)
+    for k in range(steps):
+        w = product(basis[k])
+        diagonal.append(basis[k] @ w)
         size = w.norm()
         for _ in range(2):
-            w = w - V @ (V.T @ w)
-        if not w.norm() > 100.0 * torch.finfo(w.dtype).eps * size:
+            w = w - basis[: k + 1].T @ (basis[: k + 1] @ w)
+        length = w.norm()
+        if not length > 100.0 * torch.finfo(w.dtype).eps * size:
             break
-        beside.append(w.norm())
-        basis.append(w / w.norm())
+        beside.append(length)
+        basis[k + 1] = w / length
     m = len(diagonal)
     T = torch.diag(torch.stack(diagonal))
     if m > 1:
         off = torch.stack(beside[: m - 1])
         T = T + torch.diag(off, 1) + torch.diag(off, -1)
-    return torch.stack(basis[:m], dim=1), T
+    return basis[:m].T, T
 
 
-def top_curvature(product: Callable[[Tensor], Tensor], start: Tensor, steps: int = 20) -> float:
-    """Largest eigenvalue of H by Lanczos' method from a vector; from below.
+def top_vector(product: Operator, start: Tensor, steps: int) -> Tensor:
+    """Return the unit vector [n] with the largest ``u^T H u`` in a Krylov space.
 
     Args:
-        product: v -> Hv.
-        start: [n]; where it is 0, a fixed random one serves.
-        steps: products at most.
+        product: the map v -> Hv.
+        start: first vector [n], not 0.
+        steps: maximum number of products.
+    """
+    V, T = lanczos(product, start, steps)
+    u = V @ torch.linalg.eigh(T)[1][:, -1]
+    return u / u.norm()
+
+
+def top_curvature(product: Operator, start: Tensor, steps: int = 20) -> float:
+    """Return a lower bound of the largest eigenvalue of H, close to it after enough steps.
+
+    Args:
+        product: the map v -> Hv.
+        start: first vector [n]. A fixed random vector replaces 0.
+        steps: maximum number of products (default: 20).
     """
     if not start.norm() > 0.0:
         generator = torch.Generator(device=start.device).manual_seed(0)
@@ -73,18 +88,16 @@ def top_curvature(product: Callable[[Tensor], Tensor], start: Tensor, steps: int
 
 
 def function_times(
-    product: Callable[[Tensor], Tensor],
-    vector: Tensor,
-    function: Callable[[Tensor], Tensor],
-    steps: int = 30,
+    product: Operator, vector: Tensor, function: Callable[[Tensor], Tensor], steps: int = 30
 ) -> Tensor:
-    """``f(H) v`` as ``||v|| V f(T) e_1`` in the Krylov space of v.
+    """Return ``f(H) v``, computed as ``||v|| V f(T) e_1`` in the Krylov space of v.
 
     Args:
-        product: u -> Hu.
+        product: the map u -> Hu.
         vector: v, [n].
-        function: f on eigenvalues [m], elementwise.
-        steps: products at most; exact from the number of distinct eigenvalues in v on.
+        function: f, elementwise on eigenvalues [m].
+        steps: maximum number of products (default: 30). The result is exact if `steps` is at least
+            the number of distinct eigenvalues whose eigenvectors have a part in v.
     """
     if not vector.norm() > 0.0:
         return torch.zeros_like(vector)

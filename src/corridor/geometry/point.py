@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from corridor._types import Params
+from corridor._types import LossClosure, Params
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._guard import Closure, Untouched
-from corridor.geometry._moves import Moved
+from corridor.geometry._gradient import Moved
+from corridor.geometry._guard import Untouched
 from corridor.geometry.hvp import Jet, guarded_jet
 from corridor.geometry.measures import Measures, from_parts, with_secant
 
@@ -18,7 +18,7 @@ Step = float | Tensor | Callable[[Measures], float | Tensor]
 
 
 def measure(
-    closure: Closure,
+    closure: LossClosure,
     params: Params | nn.Module,
     *,
     f_star: float = 0.0,
@@ -78,7 +78,7 @@ def measure(
 
 
 def _with_step(
-    guard: Untouched, closure: Closure, found: Jet, measures: Measures, step: float
+    guard: Untouched, closure: LossClosure, found: Jet, measures: Measures, step: float
 ) -> Measures:
     with Moved(guard.params, found.gradient) as moved:
         moved.to(-step)

@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from corridor._types import Params
+from corridor._types import LossClosure, Params
 from corridor.geometry import _inputs
-from corridor.geometry._guard import Closure
 from corridor.geometry.measures import Measures
 from corridor.geometry.point import Step, measure
 from corridor.geometry.sharpness import sharpness
@@ -81,7 +80,7 @@ class Probe:
         self._count = 0
         self._top: list[Tensor] | None = None
 
-    def __call__(self, closure: Closure, *, at: int | None = None) -> Measures | None:
+    def __call__(self, closure: LossClosure, *, at: int | None = None) -> Measures | None:
         """Measure if it is time; None else.
 
         Args:
@@ -92,7 +91,7 @@ class Probe:
         self._count = number + 1
         return self.now(closure, number) if number % self.every == 0 else None
 
-    def now(self, closure: Closure, number: int) -> Measures:
+    def now(self, closure: LossClosure, number: int) -> Measures:
         """Measure, whether it is time or not, and hand the numbers to the sinks."""
         found = measure(
             closure,
@@ -111,7 +110,7 @@ class Probe:
             sink(values)
         return found
 
-    def _curvature(self, closure: Closure, values: dict[str, float]) -> dict[str, float]:
+    def _curvature(self, closure: LossClosure, values: dict[str, float]) -> dict[str, float]:
         top = sharpness(
             closure,
             self.params,

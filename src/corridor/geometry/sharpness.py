@@ -1,35 +1,34 @@
-"""The Hessian's largest eigenvalue, by Lanczos iterations that go on from where the last ended."""
+"""Compute the largest eigenvalue of the Hessian, by Lanczos' method with restarts."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from corridor import _tree
-from corridor._types import Params, Tensors
+from corridor._types import LossClosure, Params, Tensors
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._guard import Closure, Untouched
-from corridor.geometry._tape import Tape
+from corridor.geometry._guard import Untouched
+from corridor.geometry.graph import Graph, record
+from corridor.geometry.lanczos import top_vector
 
-DENSE = 8  # up to this many parameters the whole Hessian is cheaper than ARPACK
-COLD, WARM = 12, 6  # products of a sweep, from the gradient and from an earlier eigenvector
+COLD, WARM = 12, 6  # products per sweep, from the gradient and from an earlier eigenvector
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The largest eigenvalue of the Hessian at a point, and how well it is known.
+    """Hold the largest eigenvalue of the Hessian at a point, and its accuracy.
 
     Attributes:
         value: lambda_max, in [loss / length^2].
-        residual: ``||H u - lambda u|| / |lambda|`` with the eigenvector u of length one; some
-            eigenvalue lies within this of lambda, relatively.
-        products: Hessian-vector products used, each about two gradients.
-        converged: whether the residual met the tolerance.
-        vector: u, shaped like the parameters.
+        residual: ``||H u - lambda u|| / |lambda|``, where u is the unit eigenvector. The relative
+            distance from lambda to some eigenvalue of H is at most this number.
+        products: number of Hessian-vector products used. Each costs about two gradients.
+        converged: True if the residual is within the tolerance.
+        vector: u, one tensor per parameter.
     """
 
     value: float
@@ -39,20 +38,24 @@ class Sharpness:
     vector: list[Tensor]
 
     def stability_gap(self, step: float) -> float:
-        """``h lambda_max - 2``: below 0 gradient descent with step h is stable on a quadratic."""
+        """Return ``h lambda_max - 2`` for the step size h.
+
+        Below 0, gradient descent with step size h is stable on a quadratic.
+        """
         return step * self.value - 2.0
 
     @property
     def corridor_horizon(self) -> float:
-        """``1 / lambda_max``: the flow time at which a corridor through here must end; else inf.
+        """Flow time ``1 / lambda_max``, at which a corridor through this point must end.
 
-        In a corridor ``dH/dt = H^2`` along the flow, which blows up then (Riccati).
+        In a corridor ``dH/dt = H^2`` along the flow, and H grows without bound at that time
+        (Riccati). It is inf if lambda_max is not positive.
         """
         return 1.0 / self.value if self.value > 0.0 else math.inf
 
 
 def sharpness(
-    closure: Closure,
+    closure: LossClosure,
     params: Params | nn.Module,
     *,
     start: Tensors | None = None,
@@ -61,24 +64,26 @@ def sharpness(
     across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Sharpness:
-    """The largest eigenvalue of the Hessian, by ARPACK's restarted Lanczos iteration.
+    """Compute the largest eigenvalue of the Hessian by sweeps of Lanczos' method.
 
-    It begins with `start`, such as the eigenvector found some steps before, else with the gradient
-    (which lies in the space of the large eigenvalues late in training) and a little noise.
+    The first sweep starts at `start`, for example the eigenvector found some steps earlier. By
+    default it starts at the gradient, which late in training lies close to the eigenvectors of
+    large eigenvalues. A little noise is added in both cases.
 
     Args:
         closure: computes the scalar loss, forward only.
-        params: as for `corridor.geometry.jet`; sharded ones are not served.
-        start: shaped like the parameters.
-        tolerance: on the residual, relative; the error of the eigenvalue is about its square.
-        max_products: give up after so many, with what is known then.
-        across_ranks: the loss is the mean over the ranks of the default process group; every rank
-            calls this with a batch of its own, on equal hardware.
-        allow_nonfinite: give NaN for a loss that is not finite instead of raising.
+        params: a list, parameter groups, named pairs or a module. Sharded parameters are not
+            supported.
+        start: first vector, one tensor per parameter (default: the gradient).
+        tolerance: on the relative residual, in (0, 1) (default: 0.01). The relative error of the
+            eigenvalue is about its square.
+        max_products: maximum number of Hessian-vector products (default: 200).
+        across_ranks: True if the loss is the mean over the ranks of the default process group
+            (default: False). Each rank then calls this with its own batch, on equal hardware.
+        allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
 
     Raises:
-        ValueError: as `corridor.geometry.jet`; an operation cannot be differentiated twice; or
-            scipy is missing.
+        ValueError: as for `corridor.geometry.jet`, or an operation cannot be differentiated twice.
 
     Example:
         >>> import torch
@@ -88,120 +93,102 @@ def sharpness(
         (7.0, -1.3)
 
     Reference:
-        Lehoucq, Sorensen and Yang (1998), "ARPACK Users' Guide"; Cohen et al. (2021), "Gradient
-        Descent on Neural Networks Typically Occurs at the Edge of Stability".
+        Cohen et al. (2021), "Gradient Descent on Neural Networks Typically Occurs at the Edge of
+        Stability".
     """
     found = _inputs.parameters(params)
     if not 0.0 < tolerance < 1.0:
-        raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
+        raise ValueError(
+            f"tolerance must be between 0 and 1, got {tolerance}; give the relative residual"
+        )
     with Untouched(found, across_ranks=across_ranks) as guard:
         try:
-            tape = Tape(guard, closure)
-            if across_ranks:
-                tape.loss, tape.gradient = tape.loss.clone(), [g.clone() for g in tape.gradient]
-                _gradient.average([tape.loss, *tape.gradient])
+            operator = _Operator(record(guard, closure), across_ranks)
             if not allow_nonfinite:
-                _inputs.check_finite(tape.loss)
-            return _largest(_Operator(tape, across_ranks), start, tolerance, max_products)
+                _inputs.check_finite(operator.loss)
+            return _largest(operator, start, tolerance, max_products)
         except RuntimeError as error:
             if guard.closure_failed:
                 raise
-            reason = " ".join(str(error).split())[:160]
-            raise ValueError(f"no Hessian products here ({reason})") from error
+            raise ValueError(
+                f"the loss has no products with its Hessian ({_inputs.one_line(error)}); "
+                "remove the operation that cannot be differentiated twice"
+            ) from error
 
 
 class _Operator:
-    """The Hessian over the flat vector of all live parameters, as ARPACK sees it: in float64."""
+    """Multiply flat float64 vectors of all trainable parameters by the Hessian.
 
-    def __init__(self, tape: Tape, across_ranks: bool) -> None:
-        self.tape, self.across_ranks, self.products = tape, across_ranks, 0
-        self.live = [p for p in tape.params if p.requires_grad]
-        self.size = sum(_tree.as_real(p.detach()).numel() for p in self.live)
+    The vectors stay on the CPU, where memory for a whole Krylov basis is cheap.
+    """
 
-    def __call__(self, vector: Any) -> Any:
+    def __init__(self, graph: Graph, across_ranks: bool) -> None:
+        self.graph, self.across_ranks, self.products = graph, across_ranks, 0
+        self.loss, self.gradient = graph.loss, graph.gradient
+        if across_ranks:
+            self.loss, self.gradient = self.loss.clone(), [g.clone() for g in self.gradient]
+            _gradient.average([self.loss, *self.gradient])
+        self.size = sum(_tree.as_real(p.detach()).numel() for p in graph.params if p.requires_grad)
+
+    def __call__(self, vector: Tensor) -> Tensor:
         self.products += 1
-        product = self.tape.product(self.shaped(vector))
+        product = self.graph.product(self.shaped(vector))
         if self.across_ranks:
             _gradient.average(product)
         return self.flat(product)
 
-    def flat(self, tensors: Tensors) -> Any:
-        pairs = zip(tensors, self.tape.params, strict=True)
+    def flat(self, tensors: Tensors) -> Tensor:
+        """Return the entries of trainable parameters as one vector."""
+        pairs = zip(tensors, self.graph.params, strict=True)
         parts = [_tree.as_real(t).reshape(-1) for t, p in pairs if p.requires_grad]
-        return torch.cat([part.double().cpu() for part in parts]).numpy()
+        return torch.cat([part.cpu().double() for part in parts])
 
-    def shaped(self, vector: Any) -> list[Tensor]:
-        rest = torch.from_numpy(vector).reshape(-1)
-        found = []
-        for p in self.tape.params:
-            if not p.requires_grad:
-                found.append(torch.zeros_like(p))
-                continue
-            real = _tree.as_real(p.detach())
-            part, rest = rest[: real.numel()], rest[real.numel() :]
-            part = part.reshape(real.shape).to(real)
-            found.append(torch.view_as_complex(part.contiguous()) if p.is_complex() else part)
+    def shaped(self, vector: Tensor) -> list[Tensor]:
+        """Return a flat vector as one tensor per parameter, with zeros for frozen parameters."""
+        found = [torch.zeros_like(p, requires_grad=False) for p in self.graph.params]
+        live = [t for t, p in zip(found, self.graph.params, strict=True) if p.requires_grad]
+        views = [_tree.as_real(t) for t in live]
+        parts = vector.split([view.numel() for view in views])
+        for view, part in zip(views, parts, strict=True):
+            view.copy_(part.view(view.shape))
         return found
 
 
 def _largest(
     operator: _Operator, start: Tensors | None, tolerance: float, max_products: int
 ) -> Sharpness:
-    if operator.size <= DENSE:
-        vector = _top_of_dense(operator)
-        return _judged(operator, vector, tolerance)
     vector = _first(operator, start)
     if vector is None:
-        nothing = [torch.zeros_like(p, requires_grad=False) for p in operator.tape.params]
+        nothing = operator.shaped(torch.zeros(operator.size))
         return Sharpness(math.nan, math.nan, 0, False, nothing)
     width = WARM if start is not None else COLD
     while True:
-        vector = _lanczos(operator, vector, min(width, operator.size - 1))
-        found = _judged(operator, vector, tolerance)
+        vector = top_vector(operator, vector, width)
+        found = _rated(operator, vector, tolerance)
         if found.converged or operator.products + width >= max_products:
             return found
         width = COLD
 
 
-def _first(operator: _Operator, start: Tensors | None) -> Any:
-    """Where to begin: what is given, else the gradient; noise reaches what is orthogonal to it."""
-    vector = operator.flat(operator.tape.gradient if start is None else start)
-    norm = float((vector @ vector) ** 0.5)
+def _first(operator: _Operator, start: Tensors | None) -> Tensor | None:
+    """Return the first vector with 1 % noise, or None if it is not finite.
+
+    The noise has a part in every direction, also in those orthogonal to the given vector.
+    """
+    vector = operator.flat(operator.gradient if start is None else start)
+    norm = float(vector.norm())
     if not math.isfinite(norm):
         return None
-    noise = torch.randn(operator.size, generator=torch.Generator().manual_seed(0)).double().numpy()
-    noise /= float((noise @ noise) ** 0.5)
+    noise = torch.randn(operator.size, generator=torch.Generator().manual_seed(0)).double()
+    noise /= noise.norm()
     return vector / norm + 0.01 * noise if norm else noise
 
 
-def _lanczos(operator: _Operator, start: Any, width: int) -> Any:
-    """The best vector in a Krylov space of `width` dimensions: one sweep of ARPACK."""
-    try:
-        from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
-    except ModuleNotFoundError:
-        raise ValueError(
-            "lambda_max needs scipy's ARPACK; pip install 'corridor[geometry]'"
-        ) from None
-    matrix: Any = LinearOperator((operator.size,) * 2, matvec=operator, dtype="float64")  # pyright: ignore
-    try:
-        _, vectors = eigsh(matrix, k=1, which="LA", v0=start, ncv=width, tol=1e6)  # pyright: ignore
-    except ArpackError:  # the start is in the kernel, as all is where the loss is linear
-        return start / float((start @ start) ** 0.5)
-    return vectors[:, 0]
-
-
-def _top_of_dense(operator: _Operator) -> Any:
-    columns = [operator(unit.numpy()) for unit in torch.eye(operator.size, dtype=torch.float64)]
-    hessian = torch.stack([torch.from_numpy(c) for c in columns])
-    return torch.linalg.eigh((hessian + hessian.T) / 2.0)[1][:, -1].numpy()
-
-
-def _judged(operator: _Operator, vector: Any, tolerance: float) -> Sharpness:
-    """Rayleigh quotient and residual of a unit vector, for one product more."""
+def _rated(operator: _Operator, vector: Tensor, tolerance: float) -> Sharpness:
+    """Return the Rayleigh quotient of a unit vector and its residual, from one more product."""
     image = operator(vector)
     value = float(vector @ image)
-    rest = image - value * vector
-    residual = float((rest @ rest) ** 0.5) / max(abs(value), 1e-300)
-    residual = 0.0 if value == 0.0 and not rest.any() else residual
+    size = float((image - value * vector).norm())
+    residual = size / max(abs(value), 1e-300) if size else 0.0
     shaped = operator.shaped(vector)
     return Sharpness(value, residual, operator.products, residual <= tolerance, shaped)
