@@ -244,7 +244,7 @@ def test_ngn_is_under_sigma_and_under_twice_polyaks_step(parameter):
         (lambda p: SPSMax(p, c=0.0), "c must be positive"),
         (lambda p: SPSMax(p, growth=0.5), "growth must be None or a number, at least 1"),
         (lambda p: SPSSafe(p, floor=-1.0), "floor must be positive"),
-        (lambda p: NGN(p, sigma=0.0), "max_lr must be positive"),
+        (lambda p: NGN(p, sigma=0.0), "sigma must be positive"),
         (
             lambda p: HalfPolyak(p, refine_every=0),
             "refine_every must be None or a whole number of steps",

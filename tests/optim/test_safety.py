@@ -147,9 +147,9 @@ def test_groups_share_all_but_cap_and_decay(parameter):
     assert float(p.detach()) == pytest.approx(0.9)
     assert float(q.detach()) == pytest.approx(1.0 - 0.02 * 0.5 - 0.02)
     for key, value in {"f_star": 1.0, "scale": 2.0, "momentum": 0.5}.items():
-        with pytest.raises(ValueError, match=f"{key} belongs to the one step size"):
+        with pytest.raises(ValueError, match=f"{key} must be given by all parameter groups"):
             CLR([{"params": [p]}, {"params": [q], key: value}])
-    with pytest.raises(ValueError, match="cap came twice"):
+    with pytest.raises(ValueError, match="give only one"):
         CLR([{"params": [p], "lr": 1.0, "max_lr": 1.0}])
 
 
@@ -197,7 +197,7 @@ def test_options_spoilt_in_a_group_are_refused_at_the_step(parameter, key):
     p, q = parameter([1.0], [1.0]), parameter([1.0], [1.0])
     opt = CLR([{"params": [p]}, {"params": [q]}])
     opt.param_groups[1][key] = 0.5
-    with pytest.raises(ValueError, match=f"{key} belongs to the one step size"):
+    with pytest.raises(ValueError, match=f"{key} must be equal in all parameter groups"):
         opt.step(loss=1.0)
     opt.param_groups[0][key] = opt.param_groups[1][key] = math.nan
     with pytest.raises(ValueError, match=f"{key} must be"):

@@ -130,7 +130,7 @@ class Average(Descent):
             weight,
             sums.select(1, 1).sum(),
             aim,
-            options["scale"],
+            options.get("scale", 1.0),
         )
         return raw, new
 

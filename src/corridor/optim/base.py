@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,20 +19,6 @@ from corridor.optim._motion import Memory
 RULE = "rule"  # whose checkpoint it is
 
 
-class Always(TypedDict, total=False):
-    """Options that every relative takes, and none changes."""
-
-    weight_decay: float
-    average_loss: bool
-
-
-class Common(Always, total=False):
-    """Options that most relatives take as they are."""
-
-    f_star: float
-    momentum: float
-
-
 class PolyakOptimizer(LossChannels):
     """Steps whose size follows from the loss: the machine that `CLR` and its relatives share.
 
@@ -46,17 +32,55 @@ class PolyakOptimizer(LossChannels):
             option that holds it.
         MOMENTUM: what a step with momentum moves along.
         LEFT: what else a step leaves in the groups.
+        CAP: the name of the cap among the arguments.
+
+    Args:
+        params: parameters, groups, or named parameters, as for any torch optimizer.
+        max_lr: the cap.
+        f_star: lower bound of the loss.
+        momentum: weight of the past, in [0, 1).
+        weight_decay: decoupled, of a group's own.
+        average_loss: the loss is averaged over all ranks.
+        options: the rule's own options, by name.
     """
 
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
     MEMORY: ClassVar[Mapping[str, float | str]] = {}
     MOMENTUM: ClassVar[_motion.Descent] = _motion.HeavyBall()
     LEFT: ClassVar[tuple[str, ...]] = (RULE, "skipped", "grad_norm", "effective_lr")
+    CAP: ClassVar[str] = "max_lr"
 
-    def __init__(self, params: Params, max_lr: float, **defaults: Any) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _options.naming(cls.__init__)
+
+    @_options.naming
+    def __init__(
+        self,
+        params: Params,
+        max_lr: float = 1.0,
+        *,
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._health = Health()
-        common = {"weight_decay": 0.0, "f_star": 0.0, "scale": 1.0, "momentum": 0.0}
-        super().__init__(params, {"lr": max_lr, **common, "average_loss": True, **defaults})
+        defaults = {
+            "lr": max_lr,
+            "f_star": f_star,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "average_loss": average_loss,
+            **(options or {}),
+        }
+        if not isinstance(params, Tensor):
+            params = list(params)  # pyright: ignore[reportAssignmentType]
+            groups = [group for group in params if isinstance(group, dict)]
+            _options.check_given(groups, self._shared(), type(self).__name__)
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -101,7 +125,7 @@ class PolyakOptimizer(LossChannels):
         Everything is 0-dim; memory holds the scalars that `MEMORY` names.
         """
         first = self.param_groups[0]
-        return step_size.clr(loss, norm_sq, first["f_star"], first["scale"]), memory
+        return step_size.clr(loss, norm_sq, first["f_star"], first.get("scale", 1.0)), memory
 
     def step_size_at(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
         """The first group's step size for a loss and a squared gradient norm, without momentum.
@@ -226,12 +250,25 @@ class PolyakOptimizer(LossChannels):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it may carry a cap of its own (``max_lr`` or ``lr``) and weight_decay."""
-        left = {*self.LEFT, *self.MEMORY, *self.MOMENTUM.memory}
         admitted = _options.admitted(
-            param_group, self.param_groups, self.defaults, self._shared(), left
+            param_group,
+            self.param_groups,
+            self.defaults,
+            self._shared(),
+            self._names(),
+            self.CAP,
+            {*self.LEFT, *self.MEMORY, *self.MOMENTUM.memory},
+            type(self).__name__,
         )
         super().add_param_group(admitted)
         self._settle_scalars(*self._home())
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        """Return the options that the constructor names."""
+        inits = (kind.__dict__["__init__"] for kind in cls.__mro__ if "__init__" in kind.__dict__)
+        named = next(names for names in map(_options.arguments, inits) if names is not None)
+        return [name for name in named if name not in ("params", "options")]
 
     def _shared(self) -> Mapping[str, _options.Rule]:
         return {**_options.SHARED, **self.OPTIONS}

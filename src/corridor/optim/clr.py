@@ -91,6 +91,7 @@ class CLR(MeasuringOptimizer):
     MOMENTUM = Average()
     MEMORY: ClassVar = {**MeasuringOptimizer.MEMORY, LIMIT: math.inf}
     OPTIONS: ClassVar = {
+        "scale": _options.POSITIVE,
         "drift": _options.optional(_options.POSITIVE),
         "every": _options.STEPS,
     }
@@ -113,12 +114,10 @@ class CLR(MeasuringOptimizer):
             params,
             default if max_lr is None else max_lr,
             f_star=f_star,
-            scale=scale,
             momentum=momentum,
             weight_decay=weight_decay,
             average_loss=average_loss,
-            drift=drift,
-            every=every,
+            options={"scale": scale, "drift": drift, "every": every},
         )
 
     def _measures(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from corridor.geometry.graph import from_graph
 from corridor.optim import _metric, _options, step_size
 from corridor.optim._measuring import LIMIT, MeasuringOptimizer
 from corridor.optim._motion import CoherentMetricAverage, Memory
-from corridor.optim.base import Always
 
 
 class CLRAdam(MeasuringOptimizer):
@@ -49,7 +48,8 @@ class CLRAdam(MeasuringOptimizer):
             eigenvector, steps of an average are stable up to ``(1 + beta) / (1 - beta)``, 19 for
             beta = 0.9, and without momentum up to 1: choose that there.
         every: steps from one measurement of the drift to the next.
-        **common: weight_decay, decoupled, and average_loss.
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     ``param_groups[0]`` holds ``"hessian_ratio"``, r, and ``"drift_limit"``, the second of the two
     steps: where ``"effective_lr"`` equals it the drift was the active limit, else the loss.
@@ -94,18 +94,17 @@ class CLRAdam(MeasuringOptimizer):
         eps: float = 1e-8,
         drift: float = 3.0,
         every: int = 20,
-        **common: Unpack[Always],
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
         super().__init__(
             params,
             max_lr,
             f_star=f_star,
             momentum=momentum,
-            beta2=beta2,
-            eps=eps,
-            drift=drift,
-            every=every,
-            **common,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"beta2": beta2, "eps": eps, "drift": drift, "every": every},
         )
 
     def bound(self, raw: Tensor, memory: Memory) -> Tensor:

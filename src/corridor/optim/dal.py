@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -10,7 +10,6 @@ from corridor._types import Params
 from corridor.optim import _options, step_size
 from corridor.optim._measuring import RATIO, MeasuringOptimizer
 from corridor.optim._motion import Memory
-from corridor.optim.base import Always
 
 
 class DAL(MeasuringOptimizer):
@@ -31,7 +30,8 @@ class DAL(MeasuringOptimizer):
         power: 0 is descent at rate 2, 1 the rule of constant drift.
         every: steps from one measurement to the next.
         momentum: heavy ball.
-        **common: weight_decay and average_loss.
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     ``param_groups[0]["hessian_ratio"]`` holds the ratio in use, ``||Hg|| / ||g||``.
 
@@ -66,9 +66,17 @@ class DAL(MeasuringOptimizer):
         power: float = 1.0,
         every: int = 1,
         momentum: float = 0.0,
-        **common: Unpack[Always],
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, power=power, every=every, momentum=momentum, **common)
+        super().__init__(
+            params,
+            max_lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"power": power, "every": every},
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory

@@ -9,7 +9,7 @@ skipped steps, weight decay, several processes, and what a step leaves in the gr
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from corridor._types import Params
 from corridor.optim import _options, step_size
 from corridor.optim._motion import Average, Memory
-from corridor.optim.base import Always, Common, PolyakOptimizer
+from corridor.optim.base import PolyakOptimizer
 
 _GROWTH = _options.Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
 
@@ -30,7 +30,8 @@ class Polyak(PolyakOptimizer):
         f_star: the least loss; it has to be given. `corridor.CLR` is this with ``f_star = 0``.
         max_lr: the cap.
         momentum: as for `corridor.CLR`.
-        **common: weight_decay and average_loss.
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -50,12 +51,20 @@ class Polyak(PolyakOptimizer):
         self,
         params: Params,
         f_star: float,
-        max_lr: float = 1.0,
         *,
+        max_lr: float = 1.0,
         momentum: float = 0.0,
-        **common: Unpack[Always],
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, f_star=f_star, momentum=momentum, **common)
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+        )
 
 
 class HalfPolyak(PolyakOptimizer):
@@ -72,7 +81,10 @@ class HalfPolyak(PolyakOptimizer):
         params: as for `corridor.CLR`.
         max_lr: the cap.
         refine_every: steps between refinements; None for none.
-        **common: f_star, momentum, weight_decay and average_loss.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     ``param_groups[0]["lower_bound"]`` holds the bound in use.
 
@@ -97,9 +109,20 @@ class HalfPolyak(PolyakOptimizer):
         max_lr: float = 1.0,
         *,
         refine_every: int | None = None,
-        **common: Unpack[Common],
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, refine_every=refine_every, **common)
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"refine_every": refine_every},
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
@@ -124,8 +147,12 @@ class SPSMax(PolyakOptimizer):
         growth: smoothing: no step exceeds the one before by more than this factor; 2 ** (1 / n)
             lets it double in n steps. None for none.
         first: the step that smoothing takes for the one before the first.
-        **common: f_star, momentum, weight_decay and average_loss; with momentum, ``c = 1`` and no
-            smoothing this is MomSPS.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    With momentum, ``c = 1`` and no smoothing this is MomSPS.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -155,9 +182,20 @@ class SPSMax(PolyakOptimizer):
         c: float = 0.5,
         growth: float | None = None,
         first: float = 1.0,
-        **common: Unpack[Common],
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, c=c, growth=growth, first=first, **common)
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"c": c, "growth": growth, "first": first},
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
@@ -176,7 +214,10 @@ class SPSSafe(PolyakOptimizer):
         params: as for `corridor.CLR`.
         max_lr: the cap; none by default, the floor takes its part.
         floor: the paper's M, the least ``||g||^2`` that is divided by.
-        **common: f_star, momentum, weight_decay and average_loss.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -198,9 +239,20 @@ class SPSSafe(PolyakOptimizer):
         max_lr: float = math.inf,
         *,
         floor: float = 1.0,
-        **common: Unpack[Common],
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, floor=floor, **common)
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"floor": floor},
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
@@ -219,7 +271,12 @@ class NGN(PolyakOptimizer):
         params: as for `corridor.CLR`.
         sigma: the bound on h, where the others have ``max_lr``; it is kept in
             ``param_groups[i]["lr"]`` for schedulers.
-        **common: f_star, momentum (NGN-M), weight_decay and average_loss.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    With momentum this is NGN-M.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -234,8 +291,26 @@ class NGN(PolyakOptimizer):
         Gauss-Newton Stepsizes", arXiv 2407.04358; with momentum arXiv 2508.15071.
     """
 
-    def __init__(self, params: Params, sigma: float = 1.0, **common: Unpack[Common]) -> None:
-        super().__init__(params, sigma, **common)
+    CAP = "sigma"
+
+    def __init__(
+        self,
+        params: Params,
+        sigma: float = 1.0,
+        *,
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
+    ) -> None:
+        super().__init__(
+            params,
+            sigma,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
@@ -259,7 +334,10 @@ class DecSPS(PolyakOptimizer):
         max_lr: the largest step, the paper's gamma_b. That of the first group at the start bounds
             y_k; a schedule limits the steps alone.
         c: divisor, the paper's c_0.
-        **common: f_star, momentum, weight_decay and average_loss.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -278,9 +356,25 @@ class DecSPS(PolyakOptimizer):
     MEMORY: ClassVar = {"least_step": "lr", "counted_steps": 0.0}
 
     def __init__(
-        self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, **common: Unpack[Common]
+        self,
+        params: Params,
+        max_lr: float = 1.0,
+        *,
+        c: float = 1.0,
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, c=c, **common)
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"c": c},
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
@@ -307,7 +401,10 @@ class AdaSPS(PolyakOptimizer):
         params: as for `corridor.CLR`.
         max_lr: the cap.
         c: divisor.
-        **common: f_star, momentum, weight_decay and average_loss.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -326,9 +423,25 @@ class AdaSPS(PolyakOptimizer):
     MEMORY: ClassVar = {"last_step": math.inf, "gap_sum": 0.0, "first_gap": 0.0}
 
     def __init__(
-        self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, **common: Unpack[Common]
+        self,
+        params: Params,
+        max_lr: float = 1.0,
+        *,
+        c: float = 1.0,
+        f_star: float = 0.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
-        super().__init__(params, max_lr, c=c, **common)
+        super().__init__(
+            params,
+            max_lr,
+            f_star=f_star,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"c": c},
+        )
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory

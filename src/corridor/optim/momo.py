@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 from corridor._types import Params
 from corridor.optim import _options
 from corridor.optim._motion import Average, MetricAverage
-from corridor.optim.base import Always, PolyakOptimizer
+from corridor.optim.base import PolyakOptimizer
 
 
 class MoMo(PolyakOptimizer):
@@ -21,7 +21,10 @@ class MoMo(PolyakOptimizer):
         f_star: lower bound of the loss; with `estimate_f_star` the least that is believed.
         momentum: weight of the past.
         estimate_f_star: estimate the least loss on the way, where no bound is known.
-        **common: weight_decay, decoupled (the paper's is a proximal step), and average_loss.
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    The paper's weight decay is a proximal step.
 
     ``param_groups[0]["lower_bound"]`` holds the estimate.
 
@@ -51,15 +54,17 @@ class MoMo(PolyakOptimizer):
         f_star: float = 0.0,
         momentum: float = 0.9,
         estimate_f_star: bool = False,
-        **common: Unpack[Always],
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
         super().__init__(
             params,
             max_lr,
             f_star=f_star,
             momentum=momentum,
-            estimate_f_star=estimate_f_star,
-            **common,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"estimate_f_star": estimate_f_star},
         )
 
 
@@ -78,7 +83,8 @@ class MoMoAdam(PolyakOptimizer):
         beta2: weight of the past in v.
         eps: added to the root of v.
         estimate_f_star: as for `MoMo`.
-        **common: weight_decay, decoupled, and average_loss.
+        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        average_loss: average the loss over all ranks (default: True).
 
     Example:
         >>> import torch
@@ -111,15 +117,15 @@ class MoMoAdam(PolyakOptimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         estimate_f_star: bool = False,
-        **common: Unpack[Always],
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
     ) -> None:
         super().__init__(
             params,
             max_lr,
             f_star=f_star,
             momentum=momentum,
-            beta2=beta2,
-            eps=eps,
-            estimate_f_star=estimate_f_star,
-            **common,
+            weight_decay=weight_decay,
+            average_loss=average_loss,
+            options={"beta2": beta2, "eps": eps, "estimate_f_star": estimate_f_star},
         )
