@@ -37,7 +37,7 @@ def test_the_sdist_holds_the_tests(dist: Path):
 
 
 def test_importing_corridor_imports_none_of_what_its_calls_need():
-    wanted = "scipy", "skfmm", "matplotlib", "plotly", "typer", "sklearn"
+    wanted = "scipy", "skfmm", "matplotlib", "plotly", "click", "sklearn"
     program = f"import sys, corridor; print([n for n in {wanted!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
@@ -45,7 +45,7 @@ def test_importing_corridor_imports_none_of_what_its_calls_need():
 
 PROGRAM = """
 import importlib.util, torch, corridor
-present = [n for n in ("numpy", "typer", "matplotlib", "datasets") if importlib.util.find_spec(n)]
+present = [n for n in ("numpy", "click", "matplotlib", "datasets") if importlib.util.find_spec(n)]
 assert not present, present
 x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
 opt = corridor.CLR([x], max_lr=float("inf"))

@@ -1,162 +1,168 @@
-"""The sweep command, and the options of all commands that train many runs."""
+"""The sweep command, and the options that say where many runs are trained."""
 
-import inspect
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from corridor.train.config import Config
-from corridor.train.folder.record import read_summary
+from corridor.cli.options import FOLDER, Command, Option, config_options, given
+from corridor.train.folder.record import Summary, read_summary
 from corridor.train.sweep.grid import grid, parse_axes, read_grid
 from corridor.train.sweep.runs import Run, sweep
 from corridor.train.sweep.table import comparison
 from corridor.train.sweep.workers import ENGINES, Workers
 
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
-_PANEL = "Where it runs"
-_ENGINE: dict[str, tuple[Any, Any, str]] = {
-    "engine": (str, "local", f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]}."),
-    "processes": (int | None, None, "Runs at a time (local); the usable cores by default."),
-    "address": (
-        str | None,
-        None,
-        "HOST:PORT of the cluster's head (ray); by default the cluster this machine is part of, "
-        "and local starts one here.",
-    ),
-    "gpus_per_run": (float | None, None, "GPUs of a run, or a fraction such as 0.25 (ray)."),
-    "retries": (int | None, None, "Further tries of a run whose worker was lost (ray)."),
-    "store": (str | None, None, "URL for runs in progress, where hosts share no file system."),
-}
+HEADING = "Where it runs"
 
 
-def engine_options() -> list[inspect.Parameter]:
-    """The options that say where runs are trained."""
+def worker_options() -> list[click.Option]:
+    """Return the options that say where runs are trained."""
+    cluster = (
+        "HOST:PORT of the cluster's head (ray) [default: the cluster of this machine]; "
+        "local starts a cluster here."
+    )
     return [
-        _option(name, kind, default, help, _PANEL)
-        for name, (kind, default, help) in _ENGINE.items()
+        Option(
+            ["--engine"],
+            default="local",
+            show_default=True,
+            help=f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]}.",
+            heading=HEADING,
+        ),
+        Option(
+            ["--processes"],
+            type=int,
+            help="Runs at the same time (local) [default: the number of usable cores].",
+            heading=HEADING,
+        ),
+        Option(["--address"], help=cluster, heading=HEADING),
+        Option(
+            ["--gpus-per-run"],
+            type=float,
+            help="GPUs of a run, or a fraction such as 0.25 (ray).",
+            heading=HEADING,
+        ),
+        Option(
+            ["--retries"],
+            type=int,
+            help="Further tries of a run whose worker was lost (ray).",
+            heading=HEADING,
+        ),
     ]
 
 
 def take_workers(options: dict[str, Any]) -> Workers:
-    """Take the options of `engine_options` out of all options."""
-    return Workers(**{name: options.pop(name) for name in _ENGINE})
+    """Take the options of `worker_options` out of all options."""
+    return Workers(**{str(o.name): options.pop(str(o.name)) for o in worker_options()})
 
 
-def options(config_options: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
-    """The options of the sweep command.
-
-    Args:
-        config_options: Those of a single run; here each may be left out.
-    """
-    what = "A grid file (.toml) or the name of a recipe; nothing for the options alone."
-    axes = "name=value,value,...: an axis of the grid; may be given several times."
-    scale = "demo (the default), laptop or paper, of a recipe; a run's own: --grid scale=0.5,1."
-    return [
-        inspect.Parameter(
-            "what",
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=None,
-            annotation=Annotated[str | None, typer.Argument(help=what)],
-        ),
-        inspect.Parameter(
-            "out", _KEYWORD, annotation=Annotated[Path, typer.Option(help="Folder of the runs.")]
-        ),
-        _option("grid", list[str] | None, None, axes, None),
-        _option("seeds", int | None, None, "So many seeds of every setting, from 0.", None),
-        _option("scale", str | None, None, scale, None),
-        _option("progress", bool, True, "Show progress.", None),
-        *engine_options(),
-        *(_left_out(option) for option in config_options if option.name != "scale"),
-    ]
-
-
-def run(
+def _sweep(
     what: str | None,
     out: Path,
-    grid: list[str] | None,
+    grid: Sequence[str],
     seeds: int | None,
     scale: str | None,
     progress: bool,
     **options: Any,
 ) -> None:
-    """Train every combination of a grid of options; runs that have ended are not run again.
-
-    What is given once holds for all runs. For example
-
-    corridor sweep --out runs --data digits --model cnn --grid optimizer=clr,sps-max --seeds 3
-    """
     workers = take_workers(options)
-    given = {name: value for name, value in options.items() if value is not None}
-    runs = _runs(what, grid or [], seeds, scale, given)
+    runs = _runs(what, grid, seeds, scale, given(options))
     folders = sweep(runs, out, processes=workers, progress=progress)
     summaries = {folder: read_summary(folder) for folder in folders}
-    states = [summary.status if summary else "failed" for summary in summaries.values()]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    print(f"{len(folders)} runs in {out}: {counts}")
+    print(f"{len(folders)} runs in {out}: {_counts(list(summaries.values()))}")
     for line in comparison([folder.name for folder in folders], list(summaries.values())):
         print(line)
-    for folder, summary in summaries.items():
-        if summary and summary.status == "failed":
+    failed = {f: s for f, s in summaries.items() if s is None or s.status == "failed"}
+    for folder, summary in failed.items():
+        if summary is not None:
             print(f"{folder.name}: {summary.message}")
-    if "failed" in states:
-        raise typer.Exit(1)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _counts(summaries: Sequence[Summary | None]) -> str:
+    """Return the number of runs per status, such as ``3 finished, 1 failed``."""
+    states = [summary.status if summary else "failed" for summary in summaries]
+    return ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
 
 
 def _runs(
     what: str | None,
-    words: list[str],
+    words: Sequence[str],
     seeds: int | None,
     scale: str | None,
-    given: dict[str, Any],
+    fixed: dict[str, Any],
 ) -> list[Run]:
+    """Return the runs of a recipe or of a grid; `fixed` holds for all of them."""
     if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
+        raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
     axes = parse_axes(words)
-    if seeds is not None and "seed" in {**given, **axes}:
-        raise ValueError("seeds says which seeds every setting gets; leave seed out")
-    twice = sorted(given.keys() & axes.keys())
-    if twice:
-        raise ValueError(f"{twice[0]} is given once for all runs and as an axis; leave one out")
-    if what is None or what.endswith(".toml"):
-        if scale is not None:
-            raise ValueError(
-                f"scale {scale} is that of a recipe, and there is none; a run's own scale is an "
-                f"axis: --grid scale={scale}"
-            )
-        if seeds is not None:
-            axes["seed"] = list(range(seeds))
-        return grid({**given, **axes}) if what is None else read_grid(what, {**given, **axes})
-    return _of_recipe(what, axes, seeds, scale or "demo", given)
+    if seeds is not None and "seed" in {**fixed, **axes}:
+        raise ValueError("seeds and seed were both given; leave seed out")
+    both = sorted(fixed.keys() & axes.keys())
+    if both:
+        raise ValueError(f"{both[0]} was given once for all runs and as an axis; leave one out")
+    if what is not None and not what.endswith(".toml"):
+        return _of_recipe(what, axes, seeds, scale or "demo", fixed)
+    if scale is not None:
+        raise ValueError(
+            f"--scale {scale} needs a recipe; for the option of a run, use an axis: "
+            f"--grid scale={scale}"
+        )
+    if seeds is not None:
+        axes["seed"] = list(range(seeds))
+    return grid({**fixed, **axes}) if what is None else read_grid(what, {**fixed, **axes})
 
 
 def _of_recipe(
-    what: str, axes: dict[str, Any], seeds: int | None, scale: str, given: dict[str, Any]
+    what: str, axes: dict[str, Any], seeds: int | None, scale: str, fixed: dict[str, Any]
 ) -> list[Run]:
     from corridor.paper.recipes import RECIPES
 
     if what not in RECIPES:
         raise ValueError(
-            f"unknown recipe {what!r}; known are {', '.join(RECIPES)}; a grid file ends in .toml"
+            f"recipe must be one of {', '.join(RECIPES)}, got {what!r}; "
+            "a grid file's name ends in .toml"
         )
     if axes:
-        raise ValueError(f"a recipe is a grid of its own; leave --grid out with {what}")
+        raise ValueError(f"recipe {what} has a grid of its own; leave --grid out")
     if seeds is not None:
-        given = {**given, "seeds": range(seeds)}
-    return RECIPES[what](scale, **given)
+        fixed = {**fixed, "seeds": range(seeds)}
+    return RECIPES[what](scale, **fixed)
 
 
-def _option(name: str, kind: Any, default: Any, help: str, panel: str | None) -> inspect.Parameter:
-    option = typer.Option(help=help, rich_help_panel=panel)
-    return inspect.Parameter(name, _KEYWORD, default=default, annotation=Annotated[kind, option])
+COMMANDS = (
+    Command(
+        "sweep",
+        callback=_sweep,
+        help="""Train every combination of a grid of options.
 
+        WHAT is a grid file (.toml) or the name of a recipe. Without it, the options alone make
+        the grid. An option that is given once holds for all runs. Runs that have ended are not
+        run again. For example:
 
-def _left_out(option: inspect.Parameter) -> inspect.Parameter:
-    """The same option with no default of its own."""
-    kind = option.annotation.__args__[0]
-    (told,) = option.annotation.__metadata__
-    (entry,) = (entry for entry in fields(Config) if entry.name == option.name)
-    default = "" if entry.default is None else f" [default: {entry.default}]"
-    return _option(option.name, kind | None, None, told.help + default, told.rich_help_panel)
+        corridor sweep --out runs --data digits --model cnn --grid optimizer=clr,sps-max --seeds 3
+        """,
+        params=[
+            click.Argument(["what"], required=False),
+            click.Option(["--out"], type=FOLDER, required=True, help="Folder of the runs."),
+            click.Option(
+                ["--grid"],
+                multiple=True,
+                help="An axis of the grid, name=value,value,...; may be given several times.",
+            ),
+            click.Option(["--seeds"], type=int, help="Number of seeds per setting, starting at 0."),
+            click.Option(
+                ["--scale"],
+                help="Scale of a recipe: demo, laptop or paper [default: demo]. "
+                "The scale of a run's steps is an axis: --grid scale=0.5,1.",
+            ),
+            click.Option(["--progress/--no-progress"], default=True, help="Show progress."),
+            *worker_options(),
+            *config_options(left_out=("scale",), optional=True),
+        ],
+    ),
+)

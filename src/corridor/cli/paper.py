@@ -1,0 +1,155 @@
+"""Commands on the paper's figures: make them, draw them again, report what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from corridor.cli.options import FILE, FOLDER, Command, Option, config_options, given
+from corridor.cli.sweep import take_workers, worker_options
+
+REPLACED = (
+    *("data", "data_dir", "image_size", "train_limit"),
+    *("model", "width", "batch_size", "epochs"),
+)
+
+
+def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any) -> list[str]:
+    """Train what a figure needs, draw it, print its claims and return their verdicts."""
+    workers = take_workers(options)
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
+    from corridor.paper.figures import figure
+
+    module = figure(number)
+    print(f"\nFigure {number}. {module.TITLE}", flush=True)
+    data = module.compute(out, scale, range(seeds), processes=workers, **given(options))
+    manifest = module.draw(data)
+    for claim in manifest.claims:
+        print(f"{claim.verdict}: {claim.claim} ({claim.measured}) [{claim.setting}]")
+    return [claim.verdict for claim in manifest.claims]
+
+
+def _figure(number: int, out: Path, **options: Any) -> None:
+    _make_figure(number, out=out, **options)
+    print(f"figure {number} in {out / 'figures'}")
+
+
+def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
+    from corridor.paper import report
+    from corridor.paper.figures import FIGURES
+    from corridor.paper.report import pages
+
+    ends = [verdict for number in FIGURES for verdict in _make_figure(number, out=out, **options)]
+    if keep is not None:
+        pages.keep(out, keep)
+    print(f"\nOf {len(ends)} claims {report.tally(ends)}.")
+    print(f"report in {report.build(out)}")
+
+
+def _figure_options(*, left_out: tuple[str, ...] = ()) -> list[click.Option]:
+    """Return the options of all figures; the config's options replace those of a recipe."""
+    replaced = config_options(REPLACED, left_out=left_out, optional=True)
+    for option in replaced:
+        assert isinstance(option, Option)
+        option.heading = "Replace an option of the recipe"
+    return [
+        click.Option(
+            ["--scale"],
+            default="demo",
+            show_default=True,
+            help="demo (minutes), laptop (CIFAR-10) or paper.",
+        ),
+        click.Option(
+            ["--out"],
+            type=FOLDER,
+            default=Path("out"),
+            show_default=True,
+            help="Folder of runs, figures and report.",
+        ),
+        click.Option(
+            ["--seeds"], default=3, show_default=True, help="Number of seeds per setting."
+        ),
+        *replaced,
+        *worker_options(),
+    ]
+
+
+@click.command()
+@click.argument("results", type=FOLDER)
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("out"),
+    show_default=True,
+    help="Folder of figures and report.",
+)
+def redraw(results: Path, out: Path) -> None:
+    """Draw all figures, and the report, from kept numbers, without training.
+
+    RESULTS is the folder of the kept numbers, such as results/laptop.
+    """
+    from corridor.paper import report
+    from corridor.paper.report import pages
+
+    pages.redraw(results, out)
+    print(f"report in {report.build(out)}")
+
+
+@click.command()
+@click.argument("results", type=FOLDER, default=Path("results"))
+@click.option(
+    "--page",
+    type=FILE,
+    default=Path("docs/results.md"),
+    show_default=True,
+    help="Page to write.",
+)
+@click.option("--readme", type=FILE, help="README whose block on figure 2 is to be written too.")
+def verdicts(results: Path, page: Path, readme: Path | None) -> None:
+    """Write the page of verdicts from the kept numbers in RESULTS [default: results]."""
+    from corridor.paper import readme as front
+    from corridor.paper.report import pages
+    from corridor.train.folder.files import atomic
+
+    text = pages.verdicts(results).encode()
+    with atomic(page) as file:
+        file.write(text)
+    print(f"verdicts in {page}")
+    if readme is not None:
+        front.write(results, readme)
+        print(f"figure 2 in {readme}")
+
+
+@click.command()
+@click.argument("out", type=FOLDER, default=Path("out"))
+def report(out: Path) -> None:
+    """Write the report again, from the figures in OUT [default: out]."""
+    from corridor.paper import report
+
+    print(f"report in {report.build(out)}")
+
+
+figure = Command(
+    "figure",
+    callback=_figure,
+    help="Make one figure of the paper; NUMBER is its number there.",
+    params=[click.Argument(["number"], type=int), *_figure_options()],
+)
+
+reproduce = Command(
+    "reproduce",
+    callback=_reproduce,
+    help="Make all figures of the paper, and the report.",
+    params=[
+        # Some figures compare batch sizes, so that one batch size for all would be wrong.
+        *_figure_options(left_out=("batch_size",)),
+        click.Option(
+            ["--keep"], type=FOLDER, help="Folder to copy the numbers behind the figures to."
+        ),
+    ],
+)
+
+COMMANDS = (figure, reproduce, redraw, verdicts, report)

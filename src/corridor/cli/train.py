@@ -1,0 +1,82 @@
+"""Commands on one run: train it, draw its geometry, export its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from corridor.cli.options import FILE, FOLDER, Command, config_options
+from corridor.train.config import Config
+
+
+def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
+    from corridor.train.loop import train
+    from corridor.train.processes.launch import speaks
+
+    summary = train(Config(**options), out, resume=resume, progress=progress)
+    if speaks():
+        _print_run(out, summary)
+
+
+def _print_run(out: Path, summary: Any) -> None:
+    """Print two or three lines on how a run ended."""
+    from corridor.train.folder.record import read_run
+
+    speed = f"{summary.images_per_second:,.0f} images/s"
+    reason = f" ({summary.message})" if summary.message else ""
+    print(f"{summary.status}{reason}: {summary.steps} steps, {summary.seconds:.1f} s, {speed}")
+    test = ""
+    if summary.final_test_accuracy is not None:
+        test = f"test accuracy {summary.final_test_accuracy:.2%} "
+        test += f"(best {summary.best_test_accuracy:.2%}), "
+    sizes = [line["effective_lr"] for line in read_run(out).steps]
+    spread = f"{min(sizes):.3g} to {max(sizes):.3g}, median {median(sizes):.3g}"
+    skipped = f", {summary.skipped} steps skipped" if summary.skipped else ""
+    print(f"final loss {summary.final_loss:.4g}, {test}step size {spread}{skipped}")
+    print(f"run folder {out}")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option("--level", default=0.5, show_default=True, help="Shade where 2 rho is below.")
+@click.option(
+    "--batches",
+    default=10,
+    show_default=True,
+    help="Training batches on which a checkpoint is measured.",
+)
+def probe(run: Path, level: float, batches: int) -> None:
+    """Draw the geometry of a run, from its probed steps or from its checkpoints."""
+    from corridor.paper.view import view
+
+    found = view(run, level=level, batches=batches)
+    print(found.summary(level))
+    print(f"drawn in {found.image}")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("target", type=FILE)
+def export(run: Path, target: Path) -> None:
+    """Write a run's newest checkpoint to one plain torch file, such as weights.pt."""
+    from corridor.train.folder.checkpoint import export
+
+    print(f"checkpoint in {export(run, target)}")
+
+
+train = Command(
+    "train",
+    callback=_train,
+    help="Train a network, and write its record to a folder.",
+    params=[
+        click.Option(["--out"], type=FOLDER, required=True, help="Folder of the run."),
+        click.Option(["--resume"], is_flag=True, help="Continue the run found in the folder."),
+        click.Option(["--progress/--no-progress"], default=True, help="Show progress."),
+        *config_options(),
+    ],
+)
+
+COMMANDS = (train, probe, export)
