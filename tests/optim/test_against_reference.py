@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.optim import reference
 from tests.optim.conftest import step_sizes
 from tests.problems import PROBLEMS, Problem
 
@@ -18,18 +19,17 @@ from corridor.optim import (
     MoMoAdam,
     SPSMax,
     SPSSafe,
-    _reference,
 )
 
 TWINS = {
-    CLR: (_reference.ReferenceCLR, {"scale": 0.8}),
-    HalfPolyak: (_reference.ReferenceHalfPolyak, {"refine_every": 3}),
-    SPSMax: (_reference.ReferenceSPSMax, {"c": 0.7, "growth": 1.3, "first": 0.05}),
-    SPSSafe: (_reference.ReferenceSPSSafe, {"floor": 0.4}),
-    NGN: (_reference.ReferenceNGN, {}),
-    DecSPS: (_reference.ReferenceDecSPS, {"c": 1.2}),
-    AdaSPS: (_reference.ReferenceAdaSPS, {"c": 0.9}),
-    MoMoAdam: (_reference.ReferenceMoMoAdam, {"beta2": 0.9, "eps": 1e-3}),
+    CLR: (reference.ReferenceCLR, {"scale": 0.8}),
+    HalfPolyak: (reference.ReferenceHalfPolyak, {"refine_every": 3}),
+    SPSMax: (reference.ReferenceSPSMax, {"c": 0.7, "growth": 1.3, "first": 0.05}),
+    SPSSafe: (reference.ReferenceSPSSafe, {"floor": 0.4}),
+    NGN: (reference.ReferenceNGN, {}),
+    DecSPS: (reference.ReferenceDecSPS, {"c": 1.2}),
+    AdaSPS: (reference.ReferenceAdaSPS, {"c": 0.9}),
+    MoMoAdam: (reference.ReferenceMoMoAdam, {"beta2": 0.9, "eps": 1e-3}),
 }
 COMMON = [
     {},
