@@ -224,7 +224,7 @@ def _damaged(bench: Bench) -> str:
         saved = checkpoint.load(bench.folder)
     assert saved is not None
     warned = any(f"{newest} is damaged" in str(w.message) for w in caught)
-    before = saved["position"].step < 15
+    before = saved.position.step < 15
     return "a warning, the one before is used" if warned and before else "taken for whole"
 
 

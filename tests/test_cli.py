@@ -186,12 +186,12 @@ def test_a_damaged_checkpoint_is_a_warning_line(tmp_path):
     arguments = ["train", "--out", tmp_path / "a", *QUICK]
     assert corridor_process(*arguments).returncode == 0
     (tmp_path / "a" / "summary.json").unlink()
-    (tmp_path / "a" / "checkpoints" / "step-000000010.pt").write_bytes(b"torn")
+    (tmp_path / "a" / "checkpoints" / "step-000000010" / "plain.pt").write_bytes(b"torn")
     resumed = corridor_process(*arguments, "--resume")
     assert resumed.returncode == 0
     (line,) = resumed.stderr.splitlines()
     assert line.startswith("corridor: warning: ")
-    assert "step-000000010.pt is damaged" in line
+    assert "step-000000010 is damaged" in line
 
 
 def test_progress_off_a_terminal_is_a_line_an_epoch(tmp_path):

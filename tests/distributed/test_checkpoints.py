@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-
 import pytest
 import torch
 from tests.distributed import trained
@@ -25,40 +22,10 @@ def run(ranks: Ranks, tmp_path):
     return tmp_path
 
 
-def test_only_the_last_are_kept_and_nothing_is_left_aside(run):
-    names = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert names == ["step-000000010", "step-000000015"]
-    files = sorted(p.name for p in checkpoint.paths(run)[-1].iterdir())
-    assert files == [".metadata", "__0_0.distcp", "__1_0.distcp", "manifest.json", "plain.pt"]
-
-
-def damage(path, how: str) -> None:
-    if how == "half a file":
-        file = path / "__1_0.distcp"
-        file.write_bytes(file.read_bytes()[:-50])
-    elif how == "one bit":
-        file = path / "__0_0.distcp"
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
-    elif how == "no file":
-        (path / "plain.pt").unlink()
-    else:
-        (path / "manifest.json").write_text("{")
-
-
-@pytest.mark.parametrize("how", ["half a file", "one bit", "no file", "no manifest"])
-def test_a_damaged_one_is_passed_over_with_a_warning(run, how: str):
-    damage(checkpoint.paths(run)[-1], how)
-    with pytest.warns(UserWarning, match=r"step-000000015 is damaged .*taking the one before"):
-        saved = checkpoint.load(run)
-    assert saved is not None
-    assert saved["position"].step == 10
-
-
 def test_a_run_goes_on_from_the_one_before_a_damaged_one(ranks: Ranks, run):
     right = final(run)
-    damage(checkpoint.paths(run)[-1], "one bit")
+    file = checkpoint.paths(run)[-1] / "__1_0.distcp"
+    file.write_bytes(file.read_bytes()[:-50])
     (run / "summary.json").unlink()
     (run / "checkpoints" / ".step-000000020.tmp").mkdir()  # left by a process killed while writing
     ranks.run(3, trained.run, OPTIONS, str(run), True)
@@ -68,40 +35,14 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_one(ranks: Ranks, run):
     assert not list((run / "checkpoints").glob(".*"))
 
 
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
-@pytest.mark.parametrize("name", [".metadata", "plain.pt"])
-def test_loading_runs_no_code_even_if_the_sums_are_right(run, name: str):
-    path = checkpoint.paths(run)[-1]
-    trap = run / "ran"
-    if name == ".metadata":
-        (path / name).write_bytes(pickle.dumps(Evil(trap)))
-    else:
-        torch.save(Evil(trap), path / name)
-    from corridor.train.folder import sharded
-
-    sums = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**sums, name: sharded._sum(path / name)}))
-    sharded.check(path)
-    with pytest.raises(ValueError, match="is damaged"):
-        checkpoint.read(path)
-    assert not trap.exists()
-
-
 def test_what_is_saved_is_what_was_there_when_it_was_asked_for(ranks: Ranks, tmp_path):
     """The training goes on while it is written."""
     for ones in ranks.run(2, trained.saved_then_changed, str(tmp_path)):
         assert ones
     saved = checkpoint.load(tmp_path)
     assert saved is not None
-    assert torch.equal(saved["states"]["whole"], torch.ones(50_000))
-    assert torch.equal(saved["states"]["sharded"], torch.ones(101))
+    assert torch.equal(saved.states["whole"], torch.ones(50_000))
+    assert torch.equal(saved.states["sharded"], torch.ones(101))
 
 
 def test_its_messages_wait_no_longer_than_those_of_the_run(ranks: Ranks, tmp_path):

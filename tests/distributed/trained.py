@@ -19,7 +19,7 @@ from corridor.train.folder.record import read_run
 from corridor.train.loop import train
 from corridor.train.processes.signals import ElsewhereError
 from corridor.train.processes.team import Team
-from corridor.train.trainer import Engine
+from corridor.train.trainer import Trainer
 
 HERE = "tests.distributed.trained"
 
@@ -138,11 +138,11 @@ def statistics(options: dict[str, Any]) -> dict[str, Tensor]:
     """Buffers after a few steps and an evaluation on each rank."""
     torch.manual_seed(0)
     team = Team(dist.get_rank(), dist.get_world_size())
-    engine = Engine(Config(**options), torch.device("cpu"), team)
-    for images, labels in engine.loader.train(0):
-        engine.step(images, labels, engine.config.batch_size)
-    engine.evaluate()
-    return {k: v.clone() for k, v in engine.model.named_buffers()}
+    trainer = Trainer(Config(**options), torch.device("cpu"), team)
+    for images, labels in trainer.loader.train(0):
+        trainer.step(images, labels, trainer.config.batch_size)
+    trainer.evaluate()
+    return {k: v.clone() for k, v in trainer.model.named_buffers()}
 
 
 def numbers(out: Path) -> list[dict[str, Any]]:
@@ -166,4 +166,4 @@ def largest_difference(one: Path, other: Path) -> tuple[float, str]:
 
 def final(out: Path) -> dict[str, Tensor]:
     """The weights of a run's last checkpoint."""
-    return checkpoint.read(checkpoint.paths(out)[-1])["states"]["model"]
+    return checkpoint.read(checkpoint.paths(out)[-1]).states["model"]

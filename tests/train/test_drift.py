@@ -12,7 +12,7 @@ from corridor.train.config import Config
 from corridor.train.folder.record import read_run
 from corridor.train.loop import train
 from corridor.train.optimizers import build
-from corridor.train.trainer import Engine
+from corridor.train.trainer import Trainer
 
 
 def steps(folder):
@@ -22,9 +22,9 @@ def steps(folder):
 def test_the_limit_takes_the_place_of_the_cap(small):
     config = small(drift=0.5)
     assert config.lr == math.inf
-    engine = Engine(config, torch.device("cpu"))
-    group = engine.optimizer.param_groups[0]
-    assert isinstance(engine.optimizer, CLR)
+    trainer = Trainer(config, torch.device("cpu"))
+    group = trainer.optimizer.param_groups[0]
+    assert isinstance(trainer.optimizer, CLR)
     assert (group["drift"], group["lr"]) == (0.5, math.inf)
 
 
@@ -32,17 +32,17 @@ def test_steps_are_those_of_the_optimizer_watching_the_loss(tmp_path, small):
     config = small(drift=0.1, steps=5)
     train(config, tmp_path, progress=False)
     torch.manual_seed(config.seed)
-    engine = Engine(config, torch.device("cpu"))
-    optimizer = build(engine.parameters, config)
+    trainer = Trainer(config, torch.device("cpu"))
+    optimizer = build(trainer.parameters, config)
     made = steps(tmp_path)
-    for (images, labels), (loss, rate) in zip(engine.loader.train(0), made, strict=True):
+    for (images, labels), (loss, rate) in zip(trainer.loader.train(0), made, strict=True):
         optimizer.zero_grad()
-        found = cross_entropy(engine.model(images), labels)
+        found = cross_entropy(trainer.model(images), labels)
         optimizer.watch(found).backward()
         optimizer.step()
         assert found.item() == pytest.approx(loss, rel=1e-6)
         assert float(optimizer.param_groups[0]["effective_lr"]) == pytest.approx(rate, rel=1e-6)
-        assert rate < loss / sum(p.grad.square().sum() for p in engine.parameters)
+        assert rate < loss / sum(p.grad.square().sum() for p in trainer.parameters)
 
 
 def test_a_small_limit_makes_small_steps(tmp_path, small):
@@ -95,11 +95,11 @@ def test_clr_adam_trains_and_its_limit_is_logged(tmp_path, small):
     assert train(config, tmp_path, progress=False).status == "finished"
     lines = read_run(tmp_path).steps
     assert all(0.0 < line["effective_lr"] <= line["drift_limit"] for line in lines)
-    group = Engine(config, torch.device("cpu")).optimizer.param_groups[0]
+    group = Trainer(config, torch.device("cpu")).optimizer.param_groups[0]
     assert (group["drift"], group["momentum"], group["lr"]) == (3.0, 0.9, math.inf)
 
 
 def test_clr_adam_takes_the_drift_and_momentum_of_the_config(small):
     config = small(optimizer="clr-adam", drift=0.5, momentum=0.5)
-    group = Engine(config, torch.device("cpu")).optimizer.param_groups[0]
+    group = Trainer(config, torch.device("cpu")).optimizer.param_groups[0]
     assert (group["drift"], group["momentum"]) == (0.5, 0.5)

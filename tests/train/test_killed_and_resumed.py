@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.train.processes import start_training
 
+from corridor.train.folder import checkpoint
 from corridor.train.folder.record import read_run
 
 OPTIMIZERS = {
@@ -27,7 +28,7 @@ OPTIMIZERS = {
 
 
 def newest_step(out):
-    steps = [int(path.stem[5:]) for path in (out / "checkpoints").glob("step-*.pt")]
+    steps = [int(path.name[5:]) for path in (out / "checkpoints").glob("step-*")]
     return max(steps, default=0)
 
 
@@ -40,7 +41,7 @@ def wait_for(condition, process, seconds=60.0):
 
 
 def final_state(out, steps):
-    return torch.load(out / "checkpoints" / f"step-{steps:09d}.pt", weights_only=True)["states"]
+    return checkpoint.read(out / "checkpoints" / f"step-{steps:09d}").states
 
 
 def assert_same(one, other):

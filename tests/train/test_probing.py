@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from corridor.train.folder.files import read_lines
 from corridor.train.folder.record import TRAINING, read_run
 from corridor.train.loop import train
 from corridor.train.revisit import measure_checkpoints
-from corridor.train.trainer import Engine
+from corridor.train.trainer import Trainer
 
 NOISY = {"model": "tests.train.small_networks:noisy", "batch_size": 64, "steps": 9, "seed": 3}
 
@@ -26,8 +27,8 @@ def lines(out):
 
 def states(out):
     saved = checkpoint.load(out)
-    tensors = [*saved["states"]["model"].values(), saved["random"]["cpu"]]
-    for state in saved["states"]["optimizer"]["state"].values():
+    tensors = [*saved.states["model"].values(), *saved.random.values()]
+    for state in saved.states["optimizer"]["state"].values():
         tensors += [v for v in state.values() if isinstance(v, torch.Tensor)]
     return tensors
 
@@ -73,9 +74,9 @@ def test_the_secant_is_over_the_step_that_was_made(tmp_path, options):
 def test_the_numbers_are_those_of_the_batch_before_the_step(tmp_path, small):
     train(small(optimizer="sgd", lr=0.1, steps=3, probe=3), tmp_path / "run", progress=False)
     torch.manual_seed(0)
-    engine = Engine(small(), torch.device("cpu"))
-    images, labels = next(iter(engine.loader.train(0)))
-    found = measure(lambda: cross_entropy(engine.model(images), labels), engine.parameters)
+    trainer = Trainer(small(), torch.device("cpu"))
+    images, labels = next(iter(trainer.loader.train(0)))
+    found = measure(lambda: cross_entropy(trainer.model(images), labels), trainer.parameters)
     line = read_run(tmp_path / "run").steps[0]
     assert line["rho"] == pytest.approx(float(found.rho), rel=1e-4)
 
@@ -126,11 +127,11 @@ def test_checkpoints_are_measured_over_many_batches(tmp_path):
     path = measure_checkpoints(tmp_path / "run", batches=4)
     found = read_lines(path)
     assert [line["step"] for line in found] == [3, 6, 9]
-    engine = Engine(config, torch.device("cpu"))
-    engine.load_state_dict(checkpoint.read(checkpoint.paths(tmp_path / "run")[1])["states"])
-    engine.model.eval()  # without dropout the loss is another
-    parts = list(itertools.islice(engine.loader.train(0), 4))
-    mean = sum(cross_entropy(engine.model(x), y).item() for x, y in parts) / 4
+    trainer = Trainer(config, torch.device("cpu"))
+    trainer.load_state_dict(checkpoint.read(checkpoint.paths(tmp_path / "run")[1]).states)
+    trainer.model.eval()  # without dropout the loss is another
+    parts = list(itertools.islice(trainer.loader.train(0), 4))
+    mean = sum(cross_entropy(trainer.model(x), y).item() for x, y in parts) / 4
     assert found[1]["loss"] != pytest.approx(mean, rel=1e-3)
     assert found[1]["sharpness"] > 0
     assert found[2]["noise_scale"] > 0
@@ -143,9 +144,9 @@ def test_checkpoints_that_cannot_be_measured_are_one_line(tmp_path, small):
     train(small(steps=2), tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="batches must be"):
         measure_checkpoints(tmp_path / "run", batches=0)
-    checkpoint.paths(tmp_path / "run")[0].write_bytes(b"torn")
+    (checkpoint.paths(tmp_path / "run")[0] / "plain.pt").write_bytes(b"torn")
     with pytest.raises(ValueError, match="is damaged"):
         measure_checkpoints(tmp_path / "run")
-    checkpoint.paths(tmp_path / "run")[0].unlink()
+    shutil.rmtree(checkpoint.paths(tmp_path / "run")[0])
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
         measure_checkpoints(tmp_path / "run")

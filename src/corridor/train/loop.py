@@ -28,7 +28,7 @@ from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes.launch import restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
-from corridor.train.trainer import Engine
+from corridor.train.trainer import Trainer
 
 # Metrics are fetched from the device after so many steps or seconds, whichever comes first.
 FLUSH_STEPS = 100
@@ -102,11 +102,11 @@ def _train(
     devices = [device] if device.type == "cuda" else []
     with _held(out, team), torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        engine = Engine(config, device, team)
+        trainer = Trainer(config, device, team)
         with listening() as flag:
             show = reporter(progress if team.first else False)
             try:
-                return Loop(engine, out, show, flag, resume=resume).run()
+                return Loop(trainer, out, show, flag, resume=resume).run()
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
@@ -130,7 +130,7 @@ class Loop:
     """One run from where it stands to its end.
 
     Args:
-        engine: What computes.
+        trainer: What computes.
         out: The run folder, as ``open_folder`` left it.
         show: Where progress is shown.
         flag: Whether to stop.
@@ -138,20 +138,20 @@ class Loop:
     """
 
     def __init__(
-        self, engine: Engine, out: Path, show: Reporter, flag: StopFlag, *, resume: bool
+        self, trainer: Trainer, out: Path, show: Reporter, flag: StopFlag, *, resume: bool
     ) -> None:
-        self.engine, self.out, self.show, self.flag = engine, out, show, flag
-        self.config, self.team = engine.config, engine.team
+        self.trainer, self.out, self.show, self.flag = trainer, out, show, flag
+        self.config, self.team = trainer.config, trainer.team
         self.position = Position()
         self.pending: list[Step] = []
-        saved = checkpoint.load(out, self.team, engine.likeness()) if resume else None
+        saved = checkpoint.load(out, self.team, trainer.like()) if resume else None
         if saved is not None:
-            engine.load_state_dict(saved["states"])
-            self.position = saved["position"]
+            trainer.load_state_dict(saved.states)
+            self.position = saved.position
             seed = derive(self.config.seed, self.position.step)
-            checkpoint.restore_random(saved["random"], self.team, seed)
-        check_length(out, self.position.step, engine.total)
-        self.watch = Watch(engine.takes_loss, engine.skipped(), self.position.skips_in_row)
+            checkpoint.restore_random(saved.random, self.team, seed)
+        check_length(out, self.position.step, trainer.total)
+        self.watch = Watch(trainer.takes_loss, trainer.skipped(), self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(self._recorder)
 
@@ -163,7 +163,7 @@ class Loop:
         """Train to the end, or until the run diverged or a signal came."""
         config = self.config
         title = f"{config.data} {config.model} {config.optimizer}"
-        self.show.start(title, self.position.step, self.engine.total)
+        self.show.start(title, self.position.step, self.trainer.total)
         self.rhythm = Rhythm(self.team, self.position.step)
         self.started = perf_counter() - self.position.seconds
         try:
@@ -174,32 +174,32 @@ class Loop:
 
     def _train(self) -> str:
         """All steps; returns why the run diverged, or nothing."""
-        while self.position.step < self.engine.total:
+        while self.position.step < self.trainer.total:
             before = self.position.step
             start = self.position.batch
-            for images, labels in self.engine.loader.train(self.position.epoch, start=start):
+            for images, labels in self.trainer.loader.train(self.position.epoch, start=start):
                 self._step(images, labels)
                 message = self._after_step()
-                if message or self.position.step == self.engine.total:
+                if message or self.position.step == self.trainer.total:
                     return message
             if self.position.step == before:
-                raise RuntimeError(f"the loader of {self.engine.data.title} gave no batch")
+                raise RuntimeError(f"the loader of {self.trainer.data.title} gave no batch")
         return ""
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         position = self.position
-        count = self.engine.loader.size(position.batch)
+        count = self.trainer.loader.size(position.batch)
         self.team.doing = f"step {position.step + 1}"
         with self._untimed():
-            geometry = self.engine.measure(images, labels, position.step, count)
-        numbers = self.engine.step(images, labels, count)
+            geometry = self.trainer.measure(images, labels, position.step, count)
+        numbers = self.trainer.step(images, labels, count)
         position.step += 1
         position.images += count
         position.seconds = perf_counter() - self.started
         begin = (position.step, position.epoch, position.seconds)
         self.pending.append(Step(*begin, *numbers, geometry))
         position.batch += 1
-        if position.batch == self.engine.loader.steps_per_epoch:
+        if position.batch == self.trainer.loader.steps_per_epoch:
             position.epoch, position.batch = position.epoch + 1, 0
 
     def _after_step(self) -> str:
@@ -207,7 +207,7 @@ class Loop:
         config, position = self.config, self.position
         # Asked once: what stops the run must have saved it, too.
         stop, late = self.rhythm.after(position.step, self.flag.number)
-        last = position.step == self.engine.total
+        last = position.step == self.trainer.total
         epoch_ended = position.batch == 0
         evaluate = last or (
             epoch_ended and config.eval_every > 0 and position.epoch % config.eval_every == 0
@@ -228,7 +228,7 @@ class Loop:
         if stop and not last:
             self.saver.wait()
             raise Interrupted(
-                f"stopped at step {position.step} of {self.engine.total}, "
+                f"stopped at step {position.step} of {self.trainer.total}, "
                 f"saved in {self.out}; go on with --resume",
                 stop,
             )
@@ -263,19 +263,19 @@ class Loop:
         self.started += perf_counter() - begin
 
     def _evaluate(self) -> float:
-        loss, accuracy = self.engine.evaluate()
+        loss, accuracy = self.trainer.evaluate()
         self.recorder.write([evaluation(self.position, loss, accuracy)])
         return accuracy
 
     def _save(self) -> None:
         # No checkpoint may be ahead of its metrics.
         self.team.together(self.recorder.sync)
-        self.saver.save(self.position, self.engine.state_dict())
+        self.saver.save(self.position, self.trainer.state_dict())
 
     def _end(self, message: str) -> Summary:
         """The summary, read off the record, written and returned."""
         self.saver.wait()
-        if not message and not self.engine.finite():
+        if not message and not self.trainer.finite():
             message = "the parameters are not finite"
         summary = self.team.together(lambda: self._summary(message) if self.team.first else None)
         found = told(self.team, summary)
@@ -283,7 +283,7 @@ class Loop:
         return found
 
     def _summary(self, message: str) -> Summary:
-        return summarise(self.out, self.engine, self.position, message)
+        return summarise(self.out, self.trainer, self.position, message)
 
 
 def check_length(out: Path, step: int, total: int) -> None:
@@ -306,17 +306,17 @@ def evaluation(position: Position, loss: float, accuracy: float) -> dict[str, An
     }
 
 
-def summarise(out: Path, engine: Engine, position: Position, message: str) -> Summary:
+def summarise(out: Path, trainer: Trainer, position: Position, message: str) -> Summary:
     """The summary of a run that ended, read off its record, written and returned.
 
     Args:
         out: Its folder.
-        engine: What trained it.
+        trainer: What trained it.
         position: How far it came.
         message: Why it diverged; empty if it did not.
     """
     record = read_run(out)
-    losses = [line["loss"] for line in record.steps[-engine.loader.steps_per_epoch :]]
+    losses = [line["loss"] for line in record.steps[-trainer.loader.steps_per_epoch :]]
     accuracies = [line["test_accuracy"] for line in record.evaluations]
     summary = Summary(
         status="diverged" if message else "finished",
@@ -327,10 +327,10 @@ def summarise(out: Path, engine: Engine, position: Position, message: str) -> Su
         best_test_accuracy=position.best_accuracy,
         final_test_accuracy=accuracies[-1] if accuracies else None,
         skipped=record.steps[-1]["skipped"],
-        parameters=sum(p.numel() for p in engine.parameters),
-        data=engine.data.title,
-        images=len(engine.data.train),
-        classes=len(engine.data.classes),
+        parameters=sum(p.numel() for p in trainer.parameters),
+        data=trainer.data.title,
+        images=len(trainer.data.train),
+        classes=len(trainer.data.classes),
         message=message,
     )
     write_summary(out, summary)

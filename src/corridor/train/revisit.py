@@ -12,7 +12,7 @@ from corridor.train.folder import checkpoint
 from corridor.train.folder.files import atomic, dumps
 from corridor.train.folder.record import read_config
 from corridor.train.probing import next_step
-from corridor.train.trainer import Engine
+from corridor.train.trainer import Trainer
 
 NAME = "geometry.jsonl"
 
@@ -44,32 +44,32 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
     found = checkpoint.paths(run)
     if not found:
         raise FileNotFoundError(f"no checkpoint in {run / checkpoint.FOLDER}; train it again")
-    engine = Engine(config, torch.device(device))
-    parts = list(itertools.islice(engine.loader.train(0), batches))
+    trainer = Trainer(config, torch.device(device))
+    parts = list(itertools.islice(trainer.loader.train(0), batches))
     with torch.random.fork_rng(devices=[]):
-        lines = [_at(engine, path, parts) for path in found]
+        lines = [_at(trainer, path, parts) for path in found]
     with atomic(run / NAME) as file:
         file.writelines(f"{dumps(line)}\n".encode() for line in lines)
     return run / NAME
 
 
-def _at(engine: Engine, path: Path, parts: list[Any]) -> dict[str, Any]:
+def _at(trainer: Trainer, path: Path, parts: list[Any]) -> dict[str, Any]:
     saved = checkpoint.read(path)
-    torch.manual_seed(engine.config.seed)  # the same dropout at every visit
-    engine.load_state_dict(saved["states"])
-    group = engine.optimizer.param_groups[0]
+    torch.manual_seed(trainer.config.seed)  # the same dropout at every visit
+    trainer.load_state_dict(saved.states)
+    group = trainer.optimizer.param_groups[0]
     whole = measure_dataset(
-        engine.model,
+        trainer.model,
         cross_entropy,
         parts,
-        f_star=engine.config.f_star,
-        step=next_step(engine.optimizer),
+        f_star=trainer.config.f_star,
+        step=next_step(trainer.optimizer),
     )
     images, labels = parts[0]
-    top = sharpness(lambda: cross_entropy(engine.model(images), labels), engine.parameters)
+    top = sharpness(lambda: cross_entropy(trainer.model(images), labels), trainer.parameters)
     return {
-        "step": saved["position"].step,
-        "epoch": saved["position"].epoch,
+        "step": saved.position.step,
+        "epoch": saved.position.epoch,
         "effective_lr": float(group.get("effective_lr", group["lr"])),
         **whole.as_dict(),
         "sharpness": top.value,

@@ -34,7 +34,7 @@ class StepNumbers(NamedTuple):
     drift_limit: Tensor | None = None
 
 
-class Engine:
+class Trainer:
     """Data, network, optimizer and schedule of a run.
 
     Args:
@@ -262,37 +262,16 @@ class Engine:
         return states
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave, whatever number of processes it was."""
-        own = self.model.state_dict()
-        model = {k: parallel.placed(v, own[k]) for k, v in states["model"].items() if k in own}
-        self.model.load_state_dict({**states["model"], **model})
-        self.optimizer.load_state_dict(self._placed(states["optimizer"]))
+        """Load what `state_dict` returned, in this or another number of processes."""
+        self.model.load_state_dict(states["model"])
+        self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(states["scheduler"])
         if self.probe is not None and "probe" in states:
             self.probe.load_state_dict(states["probe"])
 
-    def likeness(self) -> Callable[[tuple[Any, ...], torch.Size], Tensor | None]:
-        """For a path in a checkpoint and a shape, the tensor whose shards that one is to have."""
-        model = self.model.state_dict()
-
-        def like(path: tuple[Any, ...], shape: torch.Size) -> Tensor | None:
-            found: Tensor | None = None
-            if path[:2] == ("states", "model"):
-                found = model.get(path[2])
-            elif path[:3] == ("states", "optimizer", "state") and path[3] < len(self.parameters):
-                found = self.parameters[path[3]]
-            return found if found is not None and found.shape == shape else None
-
-        return like
-
-    def _placed(self, state: dict[str, Any]) -> dict[str, Any]:
-        """An optimizer's state with its tensors spread as the parameters they belong to are."""
-        spread = {
-            key: {
-                name: parallel.placed(v, self.parameters[key]) if isinstance(v, Tensor) else v
-                for name, v in values.items()
-            }
-            for key, values in state["state"].items()
-        }
-        return {**state, "state": spread}
+    def like(self) -> dict[str, Tensor]:
+        """Return the tensors that give those in a checkpoint their device and their shards."""
+        model = {f"states/model/{k}": v for k, v in self.model.state_dict().items()}
+        optimizer = {f"states/optimizer/state/{i}": p for i, p in enumerate(self.parameters)}
+        return {**model, **optimizer}

@@ -1,61 +1,89 @@
+import json
+import pickle
+import shutil
+
 import pytest
 import torch
 
-from corridor.train.folder import checkpoint
-from corridor.train.folder.checkpoint import Position
+from corridor.train.folder import checkpoint, storage
+from corridor.train.folder.checkpoint import Position, Saver
+from corridor.train.processes.team import Team
 
 
-def save(out, step, keep=2):
-    return checkpoint.save(out, Position(step=step), {"model": {"w": torch.ones(3)}}, keep=keep)
+def save(out, step, states=None, keep=2):
+    states = states or {"model": {"w": torch.ones(3)}}
+    Saver(out, Team(), keep).save(Position(step=step), states)
+    return out / "checkpoints" / f"step-{step:09d}"
+
+
+def names(out):
+    return sorted(path.name for path in (out / "checkpoints").iterdir())
+
+
+def damage(path, how):
+    file = path / ("manifest.json" if how == "no manifest" else "__0_0.distcp")
+    content = bytearray(file.read_bytes())
+    if how == "one bit":
+        content[len(content) // 2] ^= 1
+    elif how == "half a file":
+        content = content[: len(content) // 2]
+    else:
+        content = bytearray(b"{")
+    file.write_bytes(content)
+    if how == "no file":
+        (path / "plain.pt").unlink()
 
 
 def test_what_was_saved_is_loaded(tmp_path):
     position = Position(step=7, epoch=1, batch=2, images=90, seconds=1.5, best_accuracy=0.5)
-    state = torch.get_rng_state()
-    checkpoint.save(tmp_path, position, {"model": {"w": torch.arange(3.0)}}, keep=1)
+    states = {
+        "model": {"w": torch.arange(3.0), "n": torch.tensor(4)},
+        "optimizer": {
+            "state": {0: {"average": torch.ones(2, 3, dtype=torch.bfloat16), "step": 3}},
+            "param_groups": [{"lr": 0.5, "effective_lr": torch.tensor(0.25), "params": [0]}],
+        },
+        "scheduler": {"lambdas": [None], "betas": (0.9, 0.99), "nothing": {}},
+    }
+    generator = torch.get_rng_state()
+    Saver(tmp_path, Team(), keep=1).save(position, states)
     torch.rand(5)
-    content = checkpoint.load(tmp_path)
-    assert content is not None
-    assert content["position"] == position
-    assert torch.equal(content["states"]["model"]["w"], torch.arange(3.0))
-    checkpoint.restore_random(content["random"])
-    assert torch.equal(torch.get_rng_state(), state)
+    saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved.position == position
+    assert repr(saved.states) == repr(states)
+    checkpoint.restore_random(saved.random)
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
-def test_only_the_newest_are_kept(tmp_path):
-    for step in (1, 2, 3, 10):
+def test_only_the_newest_are_kept_and_nothing_is_left_aside(tmp_path):
+    for step in (1, 2, 3):
         save(tmp_path, step)
-    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step-000000003.pt", "step-000000010.pt"]
+    (tmp_path / "checkpoints" / ".step-000000020.tmp").mkdir()  # of a process that was killed
+    path = save(tmp_path, 10)
+    assert names(tmp_path) == ["step-000000003", "step-000000010"]
+    files = sorted(file.name for file in path.iterdir())
+    assert files == [".metadata", "__0_0.distcp", "manifest.json", "plain.pt"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "foreign"])
-def test_a_damaged_newest_one_is_passed_over_with_a_warning(tmp_path, damage):
+@pytest.mark.parametrize("how", ["half a file", "one bit", "no file", "no manifest"])
+def test_a_damaged_newest_one_is_passed_over_with_a_warning(tmp_path, how):
     save(tmp_path, 1)
-    newest = save(tmp_path, 2)
-    content = newest.read_bytes()
-    if damage == "foreign":
-        torch.save({"something": 1}, newest)
-    else:
-        newest.write_bytes(
-            {"cut": content[: len(content) // 2], "garbage": b"x" * 99, "empty": b""}[damage]
-        )
-    with pytest.warns(UserWarning, match="step-000000002.pt is damaged"):
-        loaded = checkpoint.load(tmp_path)
-    assert loaded is not None
-    assert loaded["position"].step == 1
+    damage(save(tmp_path, 2), how)
+    with pytest.warns(UserWarning, match=r"step-000000002 is damaged .*taking the one before"):
+        saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved.position.step == 1
 
 
 def test_damaged_ones_ahead_are_gone_after_the_next_save(tmp_path):
     save(tmp_path, 5)
-    save(tmp_path, 9).write_bytes(b"")
+    damage(save(tmp_path, 9), "one bit")
     save(tmp_path, 6)
-    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step-000000005.pt", "step-000000006.pt"]
+    assert names(tmp_path) == ["step-000000005", "step-000000006"]
 
 
 def test_when_all_are_damaged_it_says_so(tmp_path):
-    save(tmp_path, 1).write_bytes(b"")
+    damage(save(tmp_path, 1), "one bit")
     with (
         pytest.warns(UserWarning, match="damaged"),
         pytest.raises(ValueError, match="all checkpoints"),
@@ -63,37 +91,67 @@ def test_when_all_are_damaged_it_says_so(tmp_path):
         checkpoint.load(tmp_path)
 
 
-def test_loading_runs_no_code(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "ran"), "w"))
+class Evil:
+    def __init__(self, path):
+        self.path = path
 
-    path = save(tmp_path, 1)
-    torch.save(Evil(), path)
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="damaged"):
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("name", [".metadata", "plain.pt"])
+def test_loading_runs_no_code_even_if_the_sums_are_right(tmp_path, name):
+    path, trap = save(tmp_path, 1), tmp_path / "ran"
+    if name == ".metadata":
+        (path / name).write_bytes(pickle.dumps(Evil(trap)))
+    else:
+        torch.save(Evil(trap), path / name)
+    sums = json.loads((path / "manifest.json").read_text())
+    sums[name] = storage._checksum(path / name)
+    (path / "manifest.json").write_text(json.dumps(sums))
+    storage.check(path)
+    with pytest.raises(ValueError, match="is damaged"):
         checkpoint.load(tmp_path)
-    assert not (tmp_path / "ran").exists()
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("entry", [Evil, "os.system", torch.nn.Linear])
+def test_an_index_may_name_the_records_of_dcp_only(tmp_path, entry):
+    path = save(tmp_path, 1)
+    content = pickle.dumps({"state": entry}) if entry != "os.system" else b"cos\nsystem\n."
+    (path / ".metadata").write_bytes(content)
+    with pytest.raises(ValueError, match="is not allowed in an index"):
+        storage.read(path, {}, together=False)
 
 
 def test_without_checkpoints_there_is_nothing_to_load(tmp_path):
     assert checkpoint.load(tmp_path) is None
 
 
-def test_a_checkpoint_is_read_once(tmp_path, monkeypatch):
-    paths = [save(tmp_path, step) for step in (1, 2)]
-    load, read = torch.load, []
-    monkeypatch.setattr(torch, "load", lambda path, **how: read.append(path) or load(path, **how))
-    assert checkpoint.load(tmp_path) is not None
-    assert read == paths[1:]
+def test_files_of_an_older_version_are_one_clear_line(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    torch.save({"position": {}}, folder / "step-000000003.pt")
+    with pytest.raises(ValueError, match=r"must be of corridor 0\.2\.0, got files of 0\.1\.0 in "):
+        checkpoint.load(tmp_path)
+
+
+def test_a_moved_run_is_read_where_it_is(tmp_path):
+    (tmp_path / "a").mkdir()
+    save(tmp_path / "a", 1)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    saved = checkpoint.load(tmp_path / "b")
+    assert saved is not None
+    assert torch.equal(saved.states["model"]["w"], torch.ones(3))
 
 
 def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(tmp_path, monkeypatch):
-    for step in (1, 2):
-        checkpoint.save(tmp_path, Position(step=step), {}, keep=2)
+    save(tmp_path, 1)
+    save(tmp_path, 2)
 
-    def failing(*_, **__):
+    def failing(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(torch, "load", failing)
-    with pytest.raises(OSError, match=r"cannot read .*step-000000002.pt \(Input/output error\)"):
+    monkeypatch.setattr(storage, "_checksum", failing)
+    with pytest.raises(OSError, match=r"cannot read .*step-000000002 \(Input/output error\)"):
         checkpoint.load(tmp_path)

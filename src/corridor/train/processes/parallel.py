@@ -86,17 +86,6 @@ def settle_buffers(model: nn.Module, team: Team) -> None:
         average_statistics(model)
 
 
-def placed(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor as the shards of a parameter of its shape, where that is sharded."""
-    if not _reduce.is_sharded(like) or _reduce.is_sharded(value) or value.shape != like.shape:
-        return value
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor)
-    value = value.to(like.device, like.dtype)
-    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
-
-
 def norm(tensors: list[Tensor]) -> Tensor:
     """The norm of whole or sharded tensors together, 0-dim."""
     return _reduce.whole(torch.nn.utils.get_total_norm(tensors))
