@@ -32,7 +32,7 @@ class Met:
 
 def advance(solver: Solver) -> Met | None:
     """One step of the flow, and what it met at its end."""
-    room = solver.land.margin(solver.point())
+    room = solver.flat_loss.margin(solver.point())
     if room is not None:
         return _advance_with_room(solver, room)
     before, x = solver.velocity(), solver.point()
@@ -67,7 +67,7 @@ def _advance_with_room(solver: Solver, room: float) -> Met | None:
             break
         longest = min(inside, longest / 4.0)  # it sped up and may have left the ball: go back
         solver.restart(begun, x, longest)
-    after = solver.land.margin(solver.point())
+    after = solver.flat_loss.margin(solver.point())
     assert after is not None
     taken = solver.time - begun
     _note_grazing(solver, room, after, taken)
@@ -84,7 +84,7 @@ def _falls_as_square(solver: Solver, begun: float, room: float) -> bool:
     piece, taken = solver.interpolant(), solver.time - begun
     for eighth in range(1, 9):
         part = eighth / 8.0 * taken
-        found = solver.land.margin(solver.read(piece, begun + part))
+        found = solver.flat_loss.margin(solver.read(piece, begun + part))
         expected = room * (1.0 - part / solver.grazing) ** 2
         if found is None or not 0.7 * expected <= found <= 1.4 * expected:
             return False
@@ -113,10 +113,10 @@ def _jump(solver: Solver, wait: float, before_time: float) -> Met | None:
         solver.restart(solver.end, x + (solver.end - solver.time) * v)
         return Met(met, "kink", "time")
     beyond = x + 2.0 * wait * v
-    room = solver.land.margin(beyond)
-    value = solver.land.number(beyond)
+    room = solver.flat_loss.margin(beyond)
+    value = solver.flat_loss.number(beyond)
     fall = 10.0 * float(v.norm()) * float((beyond - x).norm())
-    torn = abs(value - solver.land.number(x)) > fall + 1e-9 * abs(value)  # a cut, where E jumps
+    torn = abs(value - solver.flat_loss.number(x)) > fall + 1e-9 * abs(value)
     if (room is not None and room < 0.0) or value != value or torn:
         _finish(solver, met, x + wait * v, before_time)
         return Met(met, "exit", "left the domain")

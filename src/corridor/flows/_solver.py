@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from corridor.flows.fields import Field
-from corridor.flows.space import Landscape
+from corridor.flows.space import FlatLoss
 
 
 class BudgetError(Exception):
@@ -28,7 +28,7 @@ class Solver:
     """A flow in progress.
 
     Args:
-        land: the loss.
+        flat_loss: the loss.
         field: the right-hand side on flat vectors.
         end: when to stop.
         tolerance: relative, of each step.
@@ -40,7 +40,7 @@ class Solver:
     """
 
     def __init__(
-        self, land: Landscape, field: Field, end: float, tolerance: float, budget: int
+        self, flat_loss: FlatLoss, field: Field, end: float, tolerance: float, budget: int
     ) -> None:
         try:
             from scipy.integrate import DOP853
@@ -49,9 +49,9 @@ class Solver:
         if not 3e-14 <= tolerance < 1.0:
             raise ValueError(f"tolerance must lie between 3e-14 and 1, got {tolerance}")
         self._method = DOP853
-        self.land, self.field = land, field
+        self.flat_loss, self.field = flat_loss, field
         self.end, self.tolerance, self.budget = end, tolerance, budget
-        start = land.space.start
+        start = flat_loss.space.start
         self.scale = float(start.double().square().mean().sqrt()) or 1.0
         self.finite = True
         self.last_step = 0.0
@@ -75,7 +75,7 @@ class Solver:
         )
 
     def _right_hand_side(self, y: Any) -> Any:
-        if self.land.gradients >= self.budget:
+        if self.flat_loss.gradients >= self.budget:
             raise BudgetError
         value = self.field(self.to_flat(y))
         self.finite = bool(torch.isfinite(value).all())
@@ -83,7 +83,7 @@ class Solver:
 
     def to_flat(self, y: Any) -> Tensor:
         """A flat vector of the start's dtype and device."""
-        return torch.from_numpy(y).to(self.land.space.start, copy=True)
+        return torch.from_numpy(y).to(self.flat_loss.space.start, copy=True)
 
     @property
     def time(self) -> float:

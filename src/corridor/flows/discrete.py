@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from corridor.flows.methods import Table, table
-from corridor.flows.space import Landscape, Loss, Point, Space, count, landscape, positive
+from corridor.flows.space import FlatLoss, Loss, Point, Space, count, positive, starting_at
 from corridor.flows.trajectory import Event, Trajectory, assemble
 from corridor.optim import step_size as rules
 
@@ -21,23 +21,23 @@ StepRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 class _Path:
     """The points so far, and the kinks between them."""
 
-    def __init__(self, land: Landscape, method: str) -> None:
-        start = land.space.start
-        self.land, self.method = land, method
+    def __init__(self, flat_loss: FlatLoss, method: str) -> None:
+        start = flat_loss.space.start
+        self.flat_loss, self.method = flat_loss, method
         self.flats, self.times = [start], [0.0]
-        self.losses = [land.number(start)]
+        self.losses = [flat_loss.number(start)]
         self.events: list[Event] = []
         self.stopped = "steps"
 
     def move(self, x: Tensor, h: float) -> bool:
         """Go on to x in the time h; False if x is no place to go on from."""
-        loss = self.land.number(x)
+        loss = self.flat_loss.number(x)
         if not (torch.isfinite(x).all() and math.isfinite(loss)):
             self.stopped = "not finite"
             return False
-        part = first_kink(self.land, self.flats[-1], x)
+        part = first_kink(self.flat_loss, self.flats[-1], x)
         if part is not None:
-            room = self.land.margin(x)
+            room = self.flat_loss.margin(x)
             kind = "exit" if room is not None and room < 0.0 else "kink"
             self.events.append(Event(self.times[-1] + part * h, kind))
         self.flats.append(x)
@@ -47,24 +47,24 @@ class _Path:
 
     def trajectory(self) -> Trajectory:
         return assemble(
-            self.land.space,
+            self.flat_loss.space,
             self.times,
             self.flats,
             self.losses,
             stopped=self.stopped,
             method=self.method,
-            gradients=self.land.gradients,
+            gradients=self.flat_loss.gradients,
             events=tuple(self.events),
         )
 
 
-def first_kink(land: Landscape, x: Tensor, y: Tensor) -> float | None:
+def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
     """The part of the segment from x to y that lies before its first kink, None if it has none.
 
     Both ends may be smooth points with a kink between them (subtlety S4), so that the segment is
     walked: from every point as far as its margin says that no kink is met.
     """
-    room = land.margin(x)
+    room = flat_loss.margin(x)
     length = float((y - x).norm())
     if room is None or length == 0.0:
         return None
@@ -74,7 +74,7 @@ def first_kink(land: Landscape, x: Tensor, y: Tensor) -> float | None:
         if room <= close:
             return walked / length
         walked += room
-        room = land.margin(x + min(walked / length, 1.0) * (y - x)) or 0.0
+        room = flat_loss.margin(x + min(walked / length, 1.0) * (y - x)) or 0.0
     return 1.0 if room <= close else None
 
 
@@ -107,12 +107,12 @@ def gradient_descent(
 def _descend(
     loss: Loss, start: Point, step_size: float | StepRule, steps: int, name: str
 ) -> Trajectory:
-    land = landscape(loss, start)
+    flat_loss = starting_at(loss, start)
     if not callable(step_size):
         positive("step_size", step_size)
-    path = _Path(land, name)
+    path = _Path(flat_loss, name)
     for _ in range(count("steps", steps, 0)):
-        value, g = land.slope(path.flats[-1])
+        value, g = flat_loss.slope(path.flats[-1])
         h = float(step_size(value, g.square().sum())) if callable(step_size) else step_size
         if not path.move(path.flats[-1] - h * g, h):
             break
@@ -186,31 +186,29 @@ def heavy_ball(
         >>> path.points[:, 0].tolist()
         [0.0, -1.0, -2.5, -4.25]
     """
-    land = landscape(loss, start)
+    flat_loss = starting_at(loss, start)
     positive("step_size", step_size)
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-    path = _Path(land, "heavy ball")
-    v = _velocity(land, velocity)
+    path = _Path(flat_loss, "heavy ball")
+    v = _velocity(flat_loss, velocity)
     for _ in range(count("steps", steps, 0)):
-        v = momentum * v - step_size * land.gradient(path.flats[-1])
+        v = momentum * v - step_size * flat_loss.gradient(path.flats[-1])
         if not path.move(path.flats[-1] + v, step_size):
             break
     return path.trajectory()
 
 
-def _velocity(land: Landscape, velocity: Point | float | None) -> Tensor:
-    x = land.space.start
+def _velocity(flat_loss: FlatLoss, velocity: Point | float | None) -> Tensor:
+    x = flat_loss.space.start
     if velocity is None:
         return torch.zeros_like(x)
     if isinstance(velocity, int | float):
-        return -float(velocity) * land.gradient(x)
+        return -float(velocity) * flat_loss.gradient(x)
     given = Space(velocity)
-    if given.shapes != land.space.shapes:
-        raise ValueError(
-            f"velocity must have the start's shapes {[tuple(s) for s in land.space.shapes]}, got "
-            f"{[tuple(s) for s in given.shapes]}"
-        )
+    if given.shapes != flat_loss.space.shapes:
+        wanted, got = ([tuple(s) for s in one.shapes] for one in (flat_loss.space, given))
+        raise ValueError(f"velocity must have the start's shapes {wanted}, got {got}")
     return given.start.to(x)
 
 
@@ -241,11 +239,11 @@ def runge_kutta(
         True
     """
     rows = table(method)
-    land = landscape(loss, start)
+    flat_loss = starting_at(loss, start)
     positive("step_size", step_size)
-    path = _Path(land, rows.name)
+    path = _Path(flat_loss, rows.name)
     for _ in range(count("steps", steps, 0)):
-        x = rows.step(lambda y: -land.gradient(y), path.flats[-1], step_size)
+        x = rows.step(lambda y: -flat_loss.gradient(y), path.flats[-1], step_size)
         if not path.move(x, step_size):
             break
     return path.trajectory()
@@ -274,15 +272,15 @@ def stochastic_descent(
     order = range(len(losses)) if order is None else order
     if not losses or sorted(order) != list(range(len(losses))):
         raise ValueError(f"order must be a permutation of {len(losses)} batches, got {list(order)}")
-    land = landscape(mean_loss(losses), start)
+    flat_loss = starting_at(mean_loss(losses), start)
     positive("step_size", step_size)
-    batches = [Landscape(one, land.space) for one in losses]
-    path = _Path(land, "stochastic gradient descent")
+    batches = [FlatLoss(one, flat_loss.space) for one in losses]
+    path = _Path(flat_loss, "stochastic gradient descent")
     for index in itertools.chain.from_iterable(itertools.repeat(order, count("epochs", epochs))):
         x = path.flats[-1]
         if not path.move(x - step_size * batches[index].gradient(x), step_size):
             break
-    land.gradients = sum(batch.gradients for batch in batches)
+    flat_loss.gradients = sum(batch.gradients for batch in batches)
     return path.trajectory()
 
 

@@ -8,19 +8,19 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from corridor.flows.space import Landscape, positive
+from corridor.flows.space import FlatLoss, positive
 from corridor.geometry import jet
 from corridor.geometry.lanczos import function_times
 
 Field: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def gradient(land: Landscape) -> Field:
+def gradient(flat_loss: FlatLoss) -> Field:
     """Gradient flow, ``theta' = -g``."""
-    return lambda x: -land.gradient(x)
+    return lambda x: -flat_loss.gradient(x)
 
 
-def regularized(land: Landscape, step_size: float) -> Field:
+def regularized(flat_loss: FlatLoss, step_size: float) -> Field:
     """Gradient descent's modified flow: ``theta' = -grad(E + h/4 ||g||^2) = -(g + h/2 Hg)``.
 
     Reference:
@@ -29,13 +29,13 @@ def regularized(land: Landscape, step_size: float) -> Field:
     h = positive("step_size", step_size)
 
     def field(x: Tensor) -> Tensor:
-        g, Hg = slope_and_product(land, x)
+        g, Hg = slope_and_product(flat_loss, x)
         return -(g + 0.5 * h * Hg)
 
     return field
 
 
-def heavy_ball(land: Landscape, step_size: float, momentum: float) -> Field:
+def heavy_ball(flat_loss: FlatLoss, step_size: float, momentum: float) -> Field:
     """The heavy ball's modified flow past its first steps.
 
     ``theta' = -grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``: a larger rate,
@@ -51,13 +51,13 @@ def heavy_ball(land: Landscape, step_size: float, momentum: float) -> Field:
     weight = h * (1.0 + momentum) / (2.0 * (1.0 - momentum) ** 2)
 
     def field(x: Tensor) -> Tensor:
-        g, Hg = slope_and_product(land, x)
+        g, Hg = slope_and_product(flat_loss, x)
         return -(g + weight * Hg) / (1.0 - momentum)
 
     return field
 
 
-def shuffled(land: Landscape, batches: Sequence[Landscape], step_size: float) -> Field:
+def shuffled(flat_loss: FlatLoss, batches: Sequence[FlatLoss], step_size: float) -> Field:
     """SGD's modified flow in expectation over the orders of m batches.
 
     ``theta' = -grad(E + h/4 ||g||^2 + h/(4 m) sum_i ||g_i - g||^2)``; as the two penalties sum to
@@ -71,13 +71,13 @@ def shuffled(land: Landscape, batches: Sequence[Landscape], step_size: float) ->
 
     def field(x: Tensor) -> Tensor:
         parts = [slope_and_product(batch, x) for batch in batches]
-        land.gradients = sum(batch.gradients for batch in batches)
+        flat_loss.gradients = sum(batch.gradients for batch in batches)
         return -torch.stack([g + 0.5 * h * Hg for g, Hg in parts]).mean(0)
 
     return field
 
 
-def principal(land: Landscape, step_size: float, krylov: int = 30) -> Field:
+def principal(flat_loss: FlatLoss, step_size: float, krylov: int = 30) -> Field:
     """The principal flow: ``theta' = sum_i log(1 - h l_i) / (h l_i) (u_i . g) u_i``.
 
     Exact for gradient descent on quadratics. The eigenvalues l_i and vectors u_i are those of the
@@ -105,16 +105,16 @@ def principal(land: Landscape, step_size: float, krylov: int = 30) -> Field:
         return torch.where(small, 1.0 + scaled / 2.0, -torch.log1p(-safe) / safe)
 
     def field(x: Tensor) -> Tensor:
-        g, product = land.product(x)
+        g, product = flat_loss.product(x)
         return -function_times(product, g, factor, krylov)
 
     return field
 
 
-def slope_and_product(land: Landscape, x: Tensor) -> tuple[Tensor, Tensor]:
+def slope_and_product(flat_loss: FlatLoss, x: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient and Hg at a flat vector; three gradients' worth."""
-    land.gradients += 3
+    flat_loss.gradients += 3
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        found = jet(lambda: land.value(leaf), [leaf], allow_nonfinite=True)
+        found = jet(lambda: flat_loss.value(leaf), [leaf], allow_nonfinite=True)
     return found.gradient[0], found.hessian_gradient[0]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from corridor.flows._progress import Progress, reporter
 from corridor.flows.methods import RK4
-from corridor.flows.space import Landscape, Loss, Point, count, landscape, positive
+from corridor.flows.space import FlatLoss, Loss, Point, count, positive, starting_at
 from corridor.flows.trajectory import Trajectory, assemble
 from corridor.geometry.lanczos import top_curvature
 
@@ -54,24 +54,24 @@ def fixed_step_flow(
         >>> gap < float(path.error[-1]) < 1e-3
         True
     """
-    land = landscape(loss, start)
+    flat_loss = starting_at(loss, start)
     positive("time", time)
     if not 0.0 < safety <= 2.0:
         raise ValueError(f"safety must lie in (0, 2], got {safety}")
     count("refresh", refresh)
     report = reporter(progress, time)
-    coarse = fine = land.space.start
+    coarse = fine = flat_loss.space.start
     now, step, made = 0.0, 0.0, 0
     times, flats, errors, stopped = [0.0], [fine], [0.0], "time"
     while now < time * (1.0 - 1e-12):
         if made % refresh == 0:
-            step = _longest(land, fine, safety, krylov, time)
-        if land.gradients + 12 > max_gradients:
+            step = _longest(flat_loss, fine, safety, krylov, time)
+        if flat_loss.gradients + 12 > max_gradients:
             stopped = "budget"
             break
         h = min(step, time - now)
-        coarse = RK4.step(lambda y: -land.gradient(y), coarse, h)
-        fine = _twice(land, fine, h)
+        coarse = RK4.step(lambda y: -flat_loss.gradient(y), coarse, h)
+        fine = _twice(flat_loss, fine, h)
         if not (torch.isfinite(fine).all() and torch.isfinite(coarse).all()):
             stopped = "not finite"
             break
@@ -79,26 +79,26 @@ def fixed_step_flow(
         times.append(now)
         flats.append(fine)
         errors.append(3.0 * float((fine - coarse).norm()))
-        report(now, land.gradients, h)
+        report(now, flat_loss.gradients, h)
     return assemble(
-        land.space,
+        flat_loss.space,
         times,
         flats,
-        [land.number(flat) for flat in flats],
+        [flat_loss.number(flat) for flat in flats],
         stopped=stopped,
         method="gradient flow by fixed steps",
-        gradients=land.gradients,
+        gradients=flat_loss.gradients,
         error=torch.tensor(errors, dtype=torch.float64),
     )
 
 
-def _twice(land: Landscape, x: Tensor, h: float) -> Tensor:
-    half = RK4.step(lambda y: -land.gradient(y), x, 0.5 * h)
-    return RK4.step(lambda y: -land.gradient(y), half, 0.5 * h)
+def _twice(flat_loss: FlatLoss, x: Tensor, h: float) -> Tensor:
+    half = RK4.step(lambda y: -flat_loss.gradient(y), x, 0.5 * h)
+    return RK4.step(lambda y: -flat_loss.gradient(y), half, 0.5 * h)
 
 
-def _longest(land: Landscape, x: Tensor, safety: float, krylov: int, time: float) -> float:
+def _longest(flat_loss: FlatLoss, x: Tensor, safety: float, krylov: int, time: float) -> float:
     """The step of a given product with the top curvature; a tenth of the time if there is none."""
-    g, product = land.product(x)
+    g, product = flat_loss.product(x)
     top = top_curvature(product, g, krylov)
     return min(safety / top, 0.1 * time) if top > 0.0 else 0.1 * time

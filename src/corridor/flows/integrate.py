@@ -13,7 +13,7 @@ from corridor.flows._progress import Progress, reporter
 from corridor.flows._solver import BudgetError, Solver, SolverError
 from corridor.flows.discrete import mean_loss
 from corridor.flows.fields import Field
-from corridor.flows.space import Landscape, Loss, Point, landscape, positive
+from corridor.flows.space import FlatLoss, Loss, Point, positive, starting_at
 from corridor.flows.trajectory import Event, Trajectory, assemble
 
 MODIFIED = ("igr", "heavy ball", "sgd", "principal")
@@ -67,10 +67,10 @@ def gradient_flow(
     Reference:
         Hairer, Norsett and Wanner (1993), "Solving Ordinary Differential Equations I", II.5.
     """
-    land = landscape(loss, start)
+    flat_loss = starting_at(loss, start)
     return _integrate(
-        land,
-        fields.gradient(land),
+        flat_loss,
+        fields.gradient(flat_loss),
         time,
         tolerance,
         method="gradient flow",
@@ -133,21 +133,21 @@ def modified_flow(
     if callable(loss) == (kind == "sgd"):
         raise ValueError('kind "sgd" takes a list of batch losses, the others take one loss')
     whole: Any = loss if callable(loss) else mean_loss(loss)
-    land = landscape(whole, start)
+    flat_loss = starting_at(whole, start)
     if kind == "igr":
-        field = fields.regularized(land, step_size)
+        field = fields.regularized(flat_loss, step_size)
     elif kind == "heavy ball":
-        field = fields.heavy_ball(land, step_size, momentum)
+        field = fields.heavy_ball(flat_loss, step_size, momentum)
     elif kind == "principal":
-        field = fields.principal(land, step_size, krylov)
+        field = fields.principal(flat_loss, step_size, krylov)
     else:
         assert not callable(loss)
-        field = fields.shuffled(land, [Landscape(b, land.space) for b in loss], step_size)
-    return _integrate(land, field, time, tolerance, method=f"{kind} flow", **options)
+        field = fields.shuffled(flat_loss, [FlatLoss(b, flat_loss.space) for b in loss], step_size)
+    return _integrate(flat_loss, field, time, tolerance, method=f"{kind} flow", **options)
 
 
 def _integrate(
-    land: Landscape,
+    flat_loss: FlatLoss,
     field: Field,
     time: float,
     tolerance: float,
@@ -160,15 +160,15 @@ def _integrate(
 ) -> Trajectory:
     positive("time", time)
     wanted = _wanted(at, time)
-    solver = Solver(land, field, time, tolerance, max_gradients)
-    record = _Record(land, wanted, dense)
+    solver = Solver(flat_loss, field, time, tolerance, max_gradients)
+    record = _Record(flat_loss, wanted, dense)
     report = reporter(progress, time)
     stopped = "time"
     try:
         while solver.time < time:
             met = _kinks.advance(solver)
             record.add(solver, met)
-            report(solver.time, land.gradients, solver.last_step)
+            report(solver.time, flat_loss.gradients, solver.last_step)
             if met is not None and met.stopped:
                 stopped = met.stopped
                 break
@@ -195,9 +195,9 @@ def _wanted(at: Sequence[float] | Tensor | None, time: float) -> list[float] | N
 class _Record:
     """Gathers what is kept of a flow: the solver's own points, or those at given times."""
 
-    def __init__(self, land: Landscape, wanted: list[float] | None, dense: bool) -> None:
-        self.land, self.wanted, self.dense = land, wanted, dense
-        self.times, self.flats = [0.0], [land.space.start]
+    def __init__(self, flat_loss: FlatLoss, wanted: list[float] | None, dense: bool) -> None:
+        self.flat_loss, self.wanted, self.dense = flat_loss, wanted, dense
+        self.times, self.flats = [0.0], [flat_loss.space.start]
         self.steps: list[float] = []
         self.events: list[Event] = []
         self.pieces: list[tuple[float, Any]] = []
@@ -228,8 +228,8 @@ class _Record:
             )
         for time in self.left:  # the last one may miss the end by a rounding
             self._keep(time, solver.point())
-        space = self.land.space
-        losses = [self.land.number(flat) for flat in self.flats]
+        space = self.flat_loss.space
+        losses = [self.flat_loss.number(flat) for flat in self.flats]
         return assemble(
             space,
             self.times,
@@ -237,7 +237,7 @@ class _Record:
             losses,
             stopped=stopped,
             method=method,
-            gradients=self.land.gradients,
+            gradients=self.flat_loss.gradients,
             step_sizes=self.steps,
             events=tuple(self.events),
             _dense=self._reader(solver) if self.dense else None,

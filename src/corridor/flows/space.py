@@ -51,7 +51,7 @@ class Space:
         return [self.unpack(flat) for flat in flats]
 
 
-class Landscape:
+class FlatLoss:
     """A loss on flat vectors that counts the gradients taken of it.
 
     Args:
@@ -143,13 +143,13 @@ class Landscape:
         return start
 
 
-def landscape(loss: Loss, start: Point) -> Landscape:
+def starting_at(loss: Loss, start: Point) -> FlatLoss:
     """The loss on flat vectors about a start that a flow can begin at.
 
     Raises:
         ValueError: there is no beginning at this start.
     """
-    found = Landscape(loss, Space(start))
+    found = FlatLoss(loss, Space(start))
     found.check_start()
     return found
 

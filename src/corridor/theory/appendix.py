@@ -16,7 +16,7 @@ from corridor.flows import (
     modified_flow,
     runge_kutta,
 )
-from corridor.flows.space import Loss, landscape
+from corridor.flows.space import Loss, starting_at
 from corridor.theory.check import Check
 
 
@@ -66,8 +66,8 @@ def lemma_a_1(
         steps: n.
         aligned: c of a start with the velocity ``-c g``.
     """
-    land = landscape(loss, start)
-    x, g = land.space.start, land.gradient(land.space.start)
+    flat_loss = starting_at(loss, start)
+    x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
     path = heavy_ball(loss, start, step_size, steps, momentum, velocity=aligned)
     rows = path.flat()
     factors = [momentum_distance(n, step_size, momentum, aligned) for n in range(len(rows))]
@@ -111,8 +111,8 @@ def misaligned_displacement(
     loss: Loss, start: Tensor, velocity: Tensor, step_size: float, momentum: float, steps: int
 ) -> float:
     """How far a heavy ball that starts askew gets off the line of steepest descent (remark A.2)."""
-    land = landscape(loss, start)
-    g = land.gradient(land.space.start)
+    flat_loss = starting_at(loss, start)
+    g = flat_loss.gradient(flat_loss.space.start)
     rows = heavy_ball(loss, start, step_size, steps, momentum, velocity).flat()
     away = rows - rows[0]
     across = away - torch.outer(away @ g, g) / g.square().sum()
@@ -127,8 +127,8 @@ def appendix_a_2(
     All elementary differentials past the first vanish there, so that the order does not matter and
     implicit methods do it too; the paper shows it for RK4.
     """
-    land = landscape(loss, start)
-    x, g = land.space.start, land.gradient(land.space.start)
+    flat_loss = starting_at(loss, start)
+    x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
     end = runge_kutta(loss, start, step_size, steps, method).flat()[-1]
     exact = x - step_size * steps * g
     scale = float(x.norm()) + float((exact - x).norm())
@@ -175,7 +175,7 @@ def appendix_a_3(
 
 def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
     """``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``: the two penalties of (20) in one."""
-    rows = torch.stack([landscape(one, point).gradient(point.reshape(-1)) for one in losses])
+    rows = torch.stack([starting_at(one, point).gradient(point.reshape(-1)) for one in losses])
     g = rows.mean(0)
     left = rows.square().sum(1).mean()
     right = g.square().sum() + (rows - g).square().sum(1).mean()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from corridor.flows import gradient_descent, gradient_flow
 from corridor.flows.discrete import first_kink
-from corridor.flows.space import Loss, landscape
+from corridor.flows.space import Loss, starting_at
 from corridor.geometry.lanczos import top_curvature
 from corridor.theory.check import Check
 
@@ -33,14 +33,14 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
         >>> bool(lemma_2_8(LogSumExp(), torch.tensor([0.3, -0.5], dtype=torch.float64)))
         True
     """
-    land = landscape(loss, start)
-    x = land.space.start
-    g, product = land.product(x)
+    flat_loss = starting_at(loss, start)
+    x = flat_loss.space.start
+    g, product = flat_loss.product(x)
     Hg = product(g)
     if not Hg.norm() > 0.0:
         raise ValueError("Hg is 0 at the start; the lemma is checked where it is not")
     later = gradient_flow(loss, start, delta, tolerance=1e-13).flat()[-1]
-    quotient = (land.gradient(later) - g) / delta
+    quotient = (flat_loss.gradient(later) - g) / delta
     error = float((quotient + Hg).norm() / Hg.norm())
     return Check("lemma 2.8, d/dt g = -Hg along the flow", error, 20.0 * delta)
 
@@ -54,14 +54,14 @@ def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check
         time: how long the line is followed; it must stay a solution.
         samples: points along it.
     """
-    land = landscape(loss, start)
-    x = land.space.start
-    g = land.gradient(x)
+    flat_loss = starting_at(loss, start)
+    x = flat_loss.space.start
+    g = flat_loss.gradient(x)
     times = torch.linspace(0.0, time, samples, dtype=torch.float64).tolist()
     path = gradient_flow(loss, start, time, at=times)
     rows = path.flat()
     line = torch.stack([x - t * g for t in times])
-    turned = max(float((land.gradient(row) - g).norm()) for row in rows)
+    turned = max(float((flat_loss.gradient(row) - g).norm()) for row in rows)
     size = float(g.norm())
     return Check(
         "lemma 2.9, straight flow lines with one gradient",
@@ -86,8 +86,8 @@ def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) 
     Returns:
         The largest distance from the line over the fall; 1 - R^2 of a linear fit in the detail.
     """
-    land = landscape(loss, start)
-    _, g = land.slope(land.space.start)
+    flat_loss = starting_at(loss, start)
+    _, g = flat_loss.slope(flat_loss.space.start)
     times = torch.linspace(0.0, time, samples, dtype=torch.float64)
     path = gradient_flow(loss, start, time, at=times.tolist())
     fall = float(g.square().sum())
@@ -122,9 +122,9 @@ def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
         >>> round(horizon(Cone(), torch.tensor([3.0, 4.0], dtype=torch.float64)), 12)
         5.0
     """
-    land = landscape(loss, start)
-    x = land.space.start
-    g, product = land.product(x)
+    flat_loss = starting_at(loss, start)
+    x = flat_loss.space.start
+    g, product = flat_loss.product(x)
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
     top = top_curvature(product, probe, krylov)
@@ -186,9 +186,9 @@ def theorem_3_1_converse(
     """
     if len(step_sizes) < 2:
         raise ValueError("one step size is not enough; give at least two")
-    land = landscape(loss, start)
-    x = land.space.start
-    g, product = land.product(x)
+    flat_loss = starting_at(loss, start)
+    x = flat_loss.space.start
+    g, product = flat_loss.product(x)
     Hg = product(g)
     if not Hg.norm() > 0.0:
         raise ValueError("Hg is 0 at the start; the converse is checked where it is not")
@@ -212,12 +212,12 @@ def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     For a loss without a domain the gradient is compared along the segment: in a corridor it is
     constant there.
     """
-    land = landscape(loss, start)
-    x = land.space.start
-    g = land.gradient(x)
+    flat_loss = starting_at(loss, start)
+    x = flat_loss.space.start
+    g = flat_loss.gradient(x)
     end = x - step_size * g
-    if land.margin(x) is not None:
-        return first_kink(land, x, end) is None
+    if flat_loss.margin(x) is not None:
+        return first_kink(flat_loss, x, end) is None
     parts = torch.linspace(0.0, 1.0, 17, dtype=torch.float64).tolist()[1:]
-    turned = max(float((land.gradient(x + p * (end - x)) - g).norm()) for p in parts)
+    turned = max(float((flat_loss.gradient(x + p * (end - x)) - g).norm()) for p in parts)
     return turned <= torch.finfo(x.dtype).eps ** 0.6 * float(g.norm())

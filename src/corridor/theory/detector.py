@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corridor.flows.space import Landscape, Loss, Space
+from corridor.flows.space import FlatLoss, Loss, Space
 from corridor.flows.trajectory import Trajectory
 from corridor.geometry.lanczos import lanczos
 from corridor.surfaces import Verdict
@@ -77,11 +77,11 @@ def detect(
     numbers: list[tuple[float, float, float]] = []
     looked = 0
     for point in given:
-        land = Landscape(loss, Space(point))
-        x = land.space.start
-        for flat in [x, *_beside(land, x, size, beside, generator)]:
+        flat_loss = FlatLoss(loss, Space(point))
+        x = flat_loss.space.start
+        for flat in [x, *_beside(flat_loss, x, size, beside, generator)]:
             looked += 1
-            found = _numbers(land, flat, size)
+            found = _numbers(flat_loss, flat, size)
             if found is not None:
                 numbers.append(found)
     eps = torch.finfo(given[0].dtype).eps
@@ -103,17 +103,17 @@ def _verdict(crooked: float, bent: float, secant: float, eps: float) -> Verdict:
 
 
 def _beside(
-    land: Landscape, x: Tensor, size: float, number: int, generator: torch.Generator
+    flat_loss: FlatLoss, x: Tensor, size: float, number: int, generator: torch.Generator
 ) -> list[Tensor]:
-    room = land.margin(x)
+    room = flat_loss.margin(x)
     reach = 0.01 * size if room is None else min(0.01 * size, 0.5 * max(room, 0.0))
     draws = torch.randn(number, x.numel(), generator=generator, dtype=torch.float64).to(x)
     return [x + reach * d / d.norm() for d in draws]
 
 
-def _numbers(land: Landscape, x: Tensor, size: float) -> tuple[float, float, float] | None:
+def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float, float] | None:
     """Crooked, bent and secant numbers at a point; None where they have no meaning."""
-    g, product = land.product(x)
+    g, product = flat_loss.product(x)
     speed = float(g.norm())
     if not (torch.isfinite(g).all() and speed > 0.0):
         return None
@@ -128,11 +128,11 @@ def _numbers(land: Landscape, x: Tensor, size: float) -> tuple[float, float, flo
     crooked = float(Hg.norm()) / (unit * speed)
     bent = float((Hg - g * (g @ Hg) / (g @ g)).norm()) / (unit * speed)
     length = min(speed / unit, size)
-    room = land.margin(x)
+    room = flat_loss.margin(x)
     secant = 0.0
     for scale in SCALES:
         step = scale * length if room is None else min(scale * length, 0.5 * room)
-        moved = land.gradient(x - step * g / speed)
+        moved = flat_loss.gradient(x - step * g / speed)
         secant = max(secant, float((moved - g).norm()) / speed * (length / step))
     return crooked, bent, secant
 
