@@ -57,7 +57,7 @@ def momentum_on_the_cone() -> Figure:
         ("aligned start", 0.3, BLUE, "s--"),
         ("misaligned start", across, ORANGE, "^:"),
     ):
-        x = heavy_ball(Cone(), start, 0.1, 9, 0.7, velocity).points
+        x = heavy_ball(Cone(), start, 0.1, 9, momentum=0.7, velocity=velocity).points
         axes.plot(x[:, 0], x[:, 1], style, color=colour, label=name, markersize=4)
     axes.plot(0, 0, "k*", markersize=10)
     axes.annotate("apex", (0, 0), xytext=(6, 4), textcoords="offset points")

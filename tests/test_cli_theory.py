@@ -69,12 +69,18 @@ def test_undecided_is_a_status_of_its_own(command):
     [
         (["flow", "kone", "--start", "1"], "unknown surface 'kone'; known are linear"),
         (["flow", "cone"], "--start"),
-        (["flow", "cone", "--start", "0", "0"], "outside the domain or on a kink; the domain is"),
+        (
+            ["flow", "cone", "--start", "0", "0"],
+            "off its kinks, got margin 0; choose",
+        ),
         (["flow", "cone", "--start", "one"], "--start"),
         (["flow", "cone", "--start", "1", "two"], "no such option or coordinate: two"),
-        (["flow", "cone", "--start", "1", "2", "--stpe", "3"], "no such option or coordinate: --stpe"),
-        (["flow", "linear", "--start", "1"], "the start needs 2 numbers, got 1"),
-        (["flow", "nuclear-norm", "--start", "1"], "needs 6 numbers, a 3 x 2 matrix row by row"),
+        (
+            ["flow", "cone", "--start", "1", "2", "--stpe", "3"],
+            "no such option or coordinate: --stpe",
+        ),
+        (["flow", "linear", "--start", "1"], "start must have 2 numbers, got 1"),
+        (["flow", "nuclear-norm", "--start", "1"], "6 numbers, got 1; give a 3 x 2 matrix row"),
         (["flow", "cone", "--start", "1", "1", "--method", "magic"], "method must be one of"),
         (["flow", "cone", "--start", "1", "1", "--time", "-1"], "time must be a positive number"),
         (["flow", "x.__class__", "--start", "1"], "a dot has no place"),

@@ -107,15 +107,18 @@ def test_drift_is_the_distance_at_equal_times():
         (lambda: gradient_descent(Cone(), START, 0.0), "step_size must be a positive number, got"),
         (lambda: gradient_descent(Cone(), START, math.nan), "step_size must be a positive number"),
         (lambda: gradient_descent(Cone(), START, 0.1, -1), "steps must be a whole number"),
-        (lambda: heavy_ball(Cone(), START, momentum=1.0), r"momentum must lie in \[0, 1\), got 1"),
+        (lambda: heavy_ball(Cone(), START, momentum=1.0), r"momentum must be in \[0, 1\), got 1"),
         (
             lambda: heavy_ball(Cone(), START, velocity=torch.zeros(3)),
             "velocity must have the start",
         ),
         (lambda: stochastic_descent([], START), "permutation of 0 batches"),
         (lambda: stochastic_descent([ROSEN], START, order=[1]), "permutation of 1 batches"),
-        (lambda: mean_epoch([ROSEN] * 9, START), "say how many permutations"),
-        (lambda: drift(gradient_descent(Cone(), START, 0.1, 0), Cone()), "no length to compare"),
+        (lambda: mean_epoch([ROSEN] * 9, START), "permutations must be given for more than 8"),
+        (
+            lambda: drift(gradient_descent(Cone(), START, 0.1, 0), Cone()),
+            "must have a length, got 1",
+        ),
     ],
 )
 def test_bad_input_is_one_line(call, words):

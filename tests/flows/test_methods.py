@@ -27,7 +27,7 @@ def test_the_order_is_a_slope(name: str):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (((0.0, 0.0), (1.0, 0.0)), "sum b c = 0.6, must be 0.5"),
+        (((0.0, 0.0), (1.0, 0.0)), "liar must have sum b c = 0.5 for order 2, got 0.6"),
         (((0.0,), (1.0,)), "a must have 2 rows of 2"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_drift_of_three_methods_from_one_checkpoint():
     h = 0.1
     paths = {
         "descent": gradient_descent(loss, start, h, 10),
-        "ball": heavy_ball(loss, start, h * 0.1, 10, 0.9),
+        "ball": heavy_ball(loss, start, h * 0.1, 10, momentum=0.9),
         "clr": clr_descent(loss, start, 3, max_lr=0.5),
     }
     found = {name: drift(path, loss, tolerance=1e-8) for name, path in paths.items()}
@@ -109,12 +109,12 @@ def test_the_model_is_left_alone():
 
 def test_bad_input_is_one_line():
     x = torch.ones(2, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"safety must lie in \(0, 2\]"):
+    with pytest.raises(ValueError, match=r"safety must be in \(0, 2\]"):
         fixed_step_flow(Cone(), x, safety=3.0)
     with pytest.raises(ValueError, match="time must be a positive number"):
         fixed_step_flow(Cone(), x, -1.0)
     frozen = nn.Linear(2, 1).requires_grad_(False)
-    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
+    with pytest.raises(ValueError, match="must have a parameter that requires a gradient"):
         network_loss(frozen, nn.functional.mse_loss, x, x)
     spent = fixed_step_flow(Quadratic(), x, 5.0, max_gradients=60)
     assert spent.stopped == "budget"

@@ -47,7 +47,7 @@ def flow(
     """
     from corridor.theory import telling
 
-    told = telling.follow(
+    found = telling.follow(
         surface,
         [start, *_numbers(context.args)],
         method,
@@ -57,7 +57,7 @@ def flow(
         momentum=momentum,
         tolerance=tolerance,
     )
-    print(telling.as_json(told, surface) if json else "\n".join(telling.lines(told, surface)))
+    print(telling.as_json(found) if json else telling.as_text(found))
 
 
 def _numbers(words: Sequence[str]) -> list[float]:

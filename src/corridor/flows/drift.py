@@ -1,4 +1,4 @@
-"""How far two paths have drifted apart at equal times."""
+"""Measure how far two paths are apart at equal times."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from corridor.flows.integrate import gradient_flow
-from corridor.flows.space import Loss
+from corridor.flows.space import Loss, flatten
 from corridor.flows.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Distances between two paths.
+    """Store the distances between two paths.
 
     Attributes:
-        times: [k], those at which both were compared.
-        distance: [k], ``||theta_1(t) - theta_2(t)||``.
-        relative: [k], the distance over the length of the second path up to then; 0 at time 0.
-        gradients: what the comparison cost beyond the first path.
+        times: times of the comparison, [k].
+        distance: ``||theta_1(t) - theta_2(t)||``, [k].
+        relative: distance divided by the length of the second path up to that time, [k]. It is 0
+            at time 0.
+        gradients: number of gradients that the second path cost.
     """
 
     times: Tensor
@@ -36,20 +37,20 @@ def drift(
     tolerance: float = 1e-9,
     max_gradients: int = 100_000,
 ) -> Drift:
-    """The distance of a path from another at equal times.
+    """Return the distance of a path from a gradient flow, or from another path, at equal times.
 
     Args:
-        path: of gradient descent, CLR, the heavy ball, or any other method.
-        other: a path that holds the same times, or a loss, whose gradient flow from the path's
-            start is then computed and is the other path.
-        tolerance: of that flow.
-        max_gradients: budget of that flow.
+        path: path of gradient descent, CLR, the heavy ball or another method.
+        other: loss whose gradient flow is computed from the start of `path`, or a second path
+            with points at the times of `path`.
+        tolerance: relative error allowed in each step of the computed flow (default: 1e-9).
+        max_gradients: maximum number of gradients for the computed flow (default: 100,000).
 
     Returns:
-        Distances at the times of the path up to where the other one ends.
+        Distances at the times of `path`, up to the end of the other path.
 
     Raises:
-        ValueError: the flow ends at once, or a time is missing from the other path.
+        ValueError: `path` has no step, or the second path has no point at one of the times.
 
     Example:
         >>> import torch
@@ -62,22 +63,17 @@ def drift(
     times = path.times
     spent = 0
     if not isinstance(other, Trajectory):
-        start = path.points[0]
         end = float(times[-1])
         if not end > 0.0:
-            raise ValueError("the path has no length to compare along")
+            raise ValueError(f"path must have a length, got {len(path)} point; add steps")
+        start = path.points[0]
         other = gradient_flow(other, start, end, tolerance, dense=True, max_gradients=max_gradients)
         spent = other.gradients
         times = times[times <= float(other.times[-1])]
     ours = path.flat()[: len(times)].double()
-    theirs = torch.stack([_row(other.at(float(t))) for t in times]).double()
+    theirs = torch.stack([flatten(other.at(float(t))) for t in times]).double()
     distance = (ours - theirs).norm(dim=1).cpu()
     steps = (theirs[1:] - theirs[:-1]).norm(dim=1).cpu()
     length = torch.cat([torch.zeros(1, dtype=torch.float64), steps.cumsum(0)])
     relative = torch.where(length > 0.0, distance / length, torch.zeros_like(length))
     return Drift(times, distance, relative, spent)
-
-
-def _row(point: Tensor | list[Tensor]) -> Tensor:
-    parts = [point] if isinstance(point, Tensor) else point
-    return torch.cat([part.reshape(-1) for part in parts])

@@ -1,118 +1,117 @@
-"""Right-hand sides of the flows: the gradient's, and those of the modified losses."""
+"""Define the velocities of the gradient flow and of the modified flows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from corridor.flows.space import FlatLoss, positive
+from corridor.flows.methods import Field
+from corridor.flows.space import FlatLoss, momentum_factor, positive_number
 from corridor.geometry import jet
 from corridor.geometry.lanczos import function_times
 
-Field: TypeAlias = Callable[[Tensor], Tensor]
-
 
 def gradient(flat_loss: FlatLoss) -> Field:
-    """Gradient flow, ``theta' = -g``."""
+    """Return the velocity of the gradient flow, ``-g``."""
     return lambda x: -flat_loss.gradient(x)
 
 
 def regularized(flat_loss: FlatLoss, step_size: float) -> Field:
-    """Gradient descent's modified flow: ``theta' = -grad(E + h/4 ||g||^2) = -(g + h/2 Hg)``.
+    """Return the velocity of gradient descent's modified flow, ``-(g + h/2 Hg)``.
+
+    It is the gradient flow of ``E + h/4 ||g||^2``, where h is the step size.
 
     Reference:
         Barrett and Dherin (2021), "Implicit Gradient Regularization".
     """
-    h = positive("step_size", step_size)
-
-    def field(x: Tensor) -> Tensor:
-        g, Hg = slope_and_product(flat_loss, x)
-        return -(g + 0.5 * h * Hg)
-
-    return field
+    return _penalized(flat_loss, 0.5 * positive_number("step_size", step_size), 1.0)
 
 
 def heavy_ball(flat_loss: FlatLoss, step_size: float, momentum: float) -> Field:
-    """The heavy ball's modified flow past its first steps.
+    """Return the velocity of the heavy ball's modified flow, valid after its first steps.
 
-    ``theta' = -grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``: a larger rate,
-    and gradient descent's regularization at that rate times ``1 + beta``.
+    The velocity is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``. The heavy
+    ball moves ``1 / (1 - beta)`` times as fast as gradient descent. At that speed, its penalty is
+    ``1 + beta`` times the penalty of gradient descent. Here h is the step size and beta the
+    momentum.
 
     Reference:
         Ghosh, Lyu, Zhang and Wang (2023), "Implicit Regularization in Heavy-Ball Momentum
         Accelerated Stochastic Gradient Descent".
     """
-    h = positive("step_size", step_size)
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-    weight = h * (1.0 + momentum) / (2.0 * (1.0 - momentum) ** 2)
+    h, left = positive_number("step_size", step_size), 1.0 - momentum_factor(momentum)
+    return _penalized(flat_loss, h * (2.0 - left) / (2.0 * left**2), 1.0 / left)
 
+
+def _penalized(flat_loss: FlatLoss, weight: float, rate: float) -> Field:
     def field(x: Tensor) -> Tensor:
         g, Hg = slope_and_product(flat_loss, x)
-        return -(g + weight * Hg) / (1.0 - momentum)
+        return -rate * (g + weight * Hg)
 
     return field
 
 
 def shuffled(flat_loss: FlatLoss, batches: Sequence[FlatLoss], step_size: float) -> Field:
-    """SGD's modified flow in expectation over the orders of m batches.
+    """Return the velocity of SGD's modified flow, averaged over the orders of m batches.
 
-    ``theta' = -grad(E + h/4 ||g||^2 + h/(4 m) sum_i ||g_i - g||^2)``; as the two penalties sum to
-    ``h/(4 m) sum_i ||g_i||^2`` this is ``-(1/m) sum_i (g_i + h/2 H_i g_i)``.
+    The velocity is ``-grad(E + h/4 ||g||^2 + h/(4 m) sum_i ||g_i - g||^2)``. The two penalties
+    sum to ``h/(4 m) sum_i ||g_i||^2``. The velocity therefore equals
+    ``-(1/m) sum_i (g_i + h/2 H_i g_i)``. The count `flat_loss.gradients` becomes the cost of all
+    batches.
 
     Reference:
         Smith, Dherin, Barrett and De (2021), "On the Origin of Implicit Regularization in
         Stochastic Gradient Descent".
     """
-    h = positive("step_size", step_size)
+    parts = [regularized(batch, step_size) for batch in batches]
 
     def field(x: Tensor) -> Tensor:
-        parts = [slope_and_product(batch, x) for batch in batches]
+        velocity = torch.stack([part(x) for part in parts]).mean(0)
         flat_loss.gradients = sum(batch.gradients for batch in batches)
-        return -torch.stack([g + 0.5 * h * Hg for g, Hg in parts]).mean(0)
+        return velocity
 
     return field
 
 
 def principal(flat_loss: FlatLoss, step_size: float, krylov: int = 30) -> Field:
-    """The principal flow: ``theta' = sum_i log(1 - h l_i) / (h l_i) (u_i . g) u_i``.
+    """Return the velocity of the principal flow, ``sum_i log(1 - h l_i) / (h l_i) (u_i . g) u_i``.
 
-    Exact for gradient descent on quadratics. The eigenvalues l_i and vectors u_i are those of the
-    Hessian in the Krylov space of g, all of it where n does not exceed `krylov`.
-
-    Raises:
-        ValueError: on the way, where ``h l_i >= 1`` makes the flow complex.
+    The flow follows gradient descent on quadratics exactly. The eigenvalues l_i and eigenvectors
+    u_i belong to the Hessian in a Krylov space of g. The velocity is exact if the number of
+    parameters is at most `krylov`. Where ``h l_i >= 1`` the velocity is complex, and the field
+    raises a ValueError.
 
     Reference:
         Rosca, Wu, Qin and Dherin (2023), "On a Continuous Time Model of Gradient Descent Dynamics
         and Instability in Deep Learning".
     """
-    h = positive("step_size", step_size)
-
-    def factor(values: Tensor) -> Tensor:
-        scaled = h * values
-        top = float(scaled.max())
-        if top >= 1.0:
-            raise ValueError(
-                f"the principal flow is real only below step size 1 / lambda_max; step_size {h:g} "
-                f"times curvature {top / h:g} is {top:g}"
-            )
-        small = scaled.abs() < 1e-8
-        safe = torch.where(small, torch.full_like(scaled, 0.5), scaled)
-        return torch.where(small, 1.0 + scaled / 2.0, -torch.log1p(-safe) / safe)
+    h = positive_number("step_size", step_size)
 
     def field(x: Tensor) -> Tensor:
         g, product = flat_loss.product(x)
-        return -function_times(product, g, factor, krylov)
+        return -function_times(product, g, lambda values: _principal_factor(h, values), krylov)
 
     return field
 
 
+def _principal_factor(h: float, values: Tensor) -> Tensor:
+    scaled = h * values
+    top = float(scaled.max())
+    if top >= 1.0:
+        raise ValueError(
+            f"step_size must be below 1 / lambda_max = {h / top:g} for the principal flow, "
+            f"got {h:g}; take a smaller step size"
+        )
+    # log(1 - s) / s is 0/0 at s = 0; its series replaces it there.
+    small = scaled.abs() < 1e-8
+    safe = torch.where(small, torch.full_like(scaled, 0.5), scaled)
+    return torch.where(small, 1.0 + scaled / 2.0, -torch.log1p(-safe) / safe)
+
+
 def slope_and_product(flat_loss: FlatLoss, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient and Hg at a flat vector; three gradients' worth."""
+    """Return the gradient g and the product Hg at a flat vector, at the cost of three gradients."""
     flat_loss.gradients += 3
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()

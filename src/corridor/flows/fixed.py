@@ -1,14 +1,13 @@
-"""Gradient flow by steps scaled to the curvature, for losses with kinks everywhere (ReLU)."""
+"""Follow the gradient flow of losses with kinks everywhere, such as ReLU networks."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from corridor.flows._progress import Progress, reporter
 from corridor.flows.methods import RK4
-from corridor.flows.space import FlatLoss, Loss, Point, count, positive, starting_at
-from corridor.flows.trajectory import Trajectory, assemble
+from corridor.flows.space import FlatLoss, Loss, Point, positive_number, starting_at, whole_number
+from corridor.flows.trajectory import Progress, Trajectory, assemble
 from corridor.geometry.lanczos import top_curvature
 
 
@@ -21,31 +20,35 @@ def fixed_step_flow(
     refresh: int = 10,
     krylov: int = 10,
     max_gradients: int = 100_000,
-    progress: bool | Progress = False,
+    progress: Progress | None = None,
 ) -> Trajectory:
-    """Gradient flow by RK4 with steps of ``safety / lambda_max``, and an estimate of its error.
+    """Return the gradient flow by RK4 with steps of ``safety / lambda_max`` and its error.
 
-    A network of ReLUs has kinks every few steps. An adaptive solver spends hundreds of gradients on
-    resolving each, which an error of size ``h^2`` times the jump does not merit; here the step
-    follows the curvature instead. The flow is run twice side by side, with the step and with its
-    half, and the finer run is returned. Its ``error`` is thrice the distance between the two, where
-    order four would divide it by 15: kinks void the order, and this covers orders down to 0.4.
+    A ReLU network has a kink every few steps. An adaptive solver spends hundreds of gradients on
+    each kink, although the kink changes the path only by ``h^2`` times the jump of the gradient.
+    This function derives its step from the curvature instead.
+
+    It computes the flow twice, with the step and with half the step, and returns the finer path.
+    The estimate `error` is three times the distance between the two. This factor covers every order
+    of convergence from 0.4 up. Kinks can reduce the order that far.
 
     Args:
-        loss: of a tensor shaped like start, or of a list of tensors; returns a scalar.
+        loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
-        time: how long to flow.
-        safety: step size times top curvature, at most 2.
-        refresh: steps after which the curvature is measured again.
-        krylov: Hessian products for that.
-        max_gradients: the budget; a flow that spends it stops as "budget".
-        progress: True for a line on stderr now and then, or a function of time, gradients, step.
+        time: duration of the flow (default: 1).
+        safety: step size times largest curvature, in (0, 2] (default: 0.5).
+        refresh: number of steps between two estimates of the curvature (default: 10).
+        krylov: number of Hessian products per estimate of the curvature (default: 10).
+        max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
+            with the reason "budget".
+        progress: function of the time, the number of gradients and the step size, called after
+            each step (default: none).
 
     Returns:
-        The finer path, with its cost and with the error estimate at every time.
+        The finer path, with its cost and the estimated error at each time.
 
     Raises:
-        ValueError: the start is no place to begin, or a number is out of range.
+        ValueError: the flow cannot begin at `start`, or a number is out of range.
 
     Example:
         >>> x = torch.ones(2, dtype=torch.float64)
@@ -55,31 +58,32 @@ def fixed_step_flow(
         True
     """
     flat_loss = starting_at(loss, start)
-    positive("time", time)
+    positive_number("time", time)
     if not 0.0 < safety <= 2.0:
-        raise ValueError(f"safety must lie in (0, 2], got {safety}")
-    count("refresh", refresh)
-    report = reporter(progress, time)
+        raise ValueError(f"safety must be in (0, 2], got {safety}; take 0.5 if unsure")
+    whole_number("refresh", refresh)
     coarse = fine = flat_loss.space.start
-    now, step, made = 0.0, 0.0, 0
+    now, step = 0.0, 0.0
     times, flats, errors, stopped = [0.0], [fine], [0.0], "time"
     while now < time * (1.0 - 1e-12):
-        if made % refresh == 0:
-            step = _longest(flat_loss, fine, safety, krylov, time)
+        if (len(times) - 1) % refresh == 0:
+            step = _longest_step(flat_loss, fine, safety, krylov, time)
+        # Three steps of RK4 cost 12 gradients.
         if flat_loss.gradients + 12 > max_gradients:
             stopped = "budget"
             break
         h = min(step, time - now)
-        coarse = RK4.step(lambda y: -flat_loss.gradient(y), coarse, h)
-        fine = _twice(flat_loss, fine, h)
+        coarse = _rk4(flat_loss, coarse, h)
+        fine = _rk4(flat_loss, _rk4(flat_loss, fine, 0.5 * h), 0.5 * h)
         if not (torch.isfinite(fine).all() and torch.isfinite(coarse).all()):
             stopped = "not finite"
             break
-        now, made = now + h, made + 1
+        now += h
         times.append(now)
         flats.append(fine)
         errors.append(3.0 * float((fine - coarse).norm()))
-        report(now, flat_loss.gradients, h)
+        if progress:
+            progress(now, flat_loss.gradients, h)
     return assemble(
         flat_loss.space,
         times,
@@ -88,17 +92,16 @@ def fixed_step_flow(
         stopped=stopped,
         method="gradient flow by fixed steps",
         gradients=flat_loss.gradients,
-        error=torch.tensor(errors, dtype=torch.float64),
+        error=errors,
     )
 
 
-def _twice(flat_loss: FlatLoss, x: Tensor, h: float) -> Tensor:
-    half = RK4.step(lambda y: -flat_loss.gradient(y), x, 0.5 * h)
-    return RK4.step(lambda y: -flat_loss.gradient(y), half, 0.5 * h)
+def _rk4(flat_loss: FlatLoss, x: Tensor, h: float) -> Tensor:
+    return RK4.step(lambda y: -flat_loss.gradient(y), x, h)
 
 
-def _longest(flat_loss: FlatLoss, x: Tensor, safety: float, krylov: int, time: float) -> float:
-    """The step of a given product with the top curvature; a tenth of the time if there is none."""
+def _longest_step(flat_loss: FlatLoss, x: Tensor, safety: float, krylov: int, time: float) -> float:
+    """Return ``safety / lambda_max``, at most a tenth of the time."""
     g, product = flat_loss.product(x)
     top = top_curvature(product, g, krylov)
     return min(safety / top, 0.1 * time) if top > 0.0 else 0.1 * time

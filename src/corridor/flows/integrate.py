@@ -1,4 +1,4 @@
-"""Flows by scipy's adaptive solver, with kinks, exits and minima found on the way."""
+"""Follow the gradient flow and modified flows with an adaptive solver."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from corridor.flows import _kinks, fields
-from corridor.flows._progress import Progress, reporter
-from corridor.flows._solver import BudgetError, Solver, SolverError
-from corridor.flows.discrete import mean_loss
-from corridor.flows.fields import Field
-from corridor.flows.space import FlatLoss, Loss, Point, positive, starting_at
-from corridor.flows.trajectory import Event, Trajectory, assemble
+from corridor.flows._solver import Solver, SolverError
+from corridor.flows.space import FlatLoss, Loss, Point, positive_number, starting_at
+from corridor.flows.stochastic import mean_loss
+from corridor.flows.trajectory import Event, Progress, Trajectory, assemble
 
 MODIFIED = ("igr", "heavy ball", "sgd", "principal")
 
@@ -28,34 +26,38 @@ def gradient_flow(
     at: Sequence[float] | Tensor | None = None,
     dense: bool = False,
     max_gradients: int = 100_000,
-    progress: bool | Progress = False,
+    progress: Progress | None = None,
 ) -> Trajectory:
-    """The gradient flow ``theta' = -g(theta)`` from a start for a time, to a tolerance.
+    """Return the path of the gradient flow, ``theta' = -g(theta)``.
 
-    Solved by the explicit Runge-Kutta method of order 8 of Dormand and Prince (scipy's DOP853) in
-    float64, on the CPU; the loss is evaluated where and in the dtype in which the start lies. If
-    the loss knows its domain (`corridor.surfaces`), no step reaches a kink unawares, and the time
-    when the flow meets one is found to rounding; else kinks are noticed by gradients that jump.
-    A kink through which the flow goes on is an event, one it cannot leave ends it.
+    The solver is scipy's DOP853, the explicit Runge-Kutta method of order 8 of Dormand and Prince.
+    It computes in float64 on the CPU. The loss is evaluated on the device and in the dtype of the
+    start.
+
+    The losses of `corridor.surfaces` have a domain. For them no step jumps over a kink, and the
+    time of a kink is exact up to rounding. For other losses, a jump of the gradient reveals a kink.
+    A kink that the flow crosses is an event. A kink that the flow cannot leave ends the path.
 
     Args:
-        loss: of a tensor shaped like start, or of a list of tensors; returns a scalar.
+        loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
-        time: how long to flow.
-        tolerance: relative, of each step; 1e-6 or more for float32 starts.
-        at: times to keep; the solver's own by default.
-        dense: keep what `Trajectory.at` needs to read the path between its points.
-        max_gradients: the budget; a flow that spends it stops as "budget".
-        progress: True for a line on stderr now and then, or a function of time, gradients so far
-            and last step size.
+        time: duration of the flow, positive (default: 1).
+        tolerance: relative error allowed in each step, in [3e-14, 1) (default: 1e-9). A float32
+            start needs 1e-6 or more.
+        at: rising times at which the path has points (default: the ends of the solver's steps).
+        dense: True to let `Trajectory.at` return points at all times (default: False).
+        max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
+            with the reason "budget".
+        progress: function of the time, the number of gradients and the step size, called after
+            each step (default: none). ``progress=print`` prints them.
 
     Returns:
-        The path, with its cost in gradients and the steps taken.
+        The path, with its cost in gradients and its step sizes.
 
     Raises:
         ImportError: scipy is missing.
-        ValueError: the start is outside the domain, on a kink, or the loss not finite there; a
-            number is out of range; a time of `at` lies beyond the flow's end.
+        ValueError: the flow cannot begin at `start`, a number is out of range, or a time of `at`
+            comes after the end of the flow.
 
     Example:
         >>> import torch
@@ -68,17 +70,9 @@ def gradient_flow(
         Hairer, Norsett and Wanner (1993), "Solving Ordinary Differential Equations I", II.5.
     """
     flat_loss = starting_at(loss, start)
-    return _integrate(
-        flat_loss,
-        fields.gradient(flat_loss),
-        time,
-        tolerance,
-        method="gradient flow",
-        at=at,
-        dense=dense,
-        max_gradients=max_gradients,
-        progress=progress,
-    )
+    record = _Record(flat_loss, at, positive_number("time", time), dense)
+    solver = Solver(flat_loss, fields.gradient(flat_loss), time, tolerance, max_gradients)
+    return _integrate(solver, record, "gradient flow", progress)
 
 
 def modified_flow(
@@ -91,30 +85,37 @@ def modified_flow(
     step_size: float = 0.1,
     momentum: float = 0.9,
     krylov: int = 30,
-    **options: Any,
+    at: Sequence[float] | Tensor | None = None,
+    dense: bool = False,
+    max_gradients: int = 100_000,
+    progress: Progress | None = None,
 ) -> Trajectory:
-    """The flow that a method with a finite step follows more closely than the gradient flow.
+    """Return the path of a modified flow, which a discrete method follows more closely.
+
+    In a corridor all kinds equal the gradient flow, but "heavy ball" moves faster. The functions of
+    `corridor.flows.fields` contain the formulas and their sources.
 
     Args:
-        loss: of the point, a scalar; for "sgd" the losses of the batches.
+        loss: function of a point that returns a scalar tensor. The kind "sgd" needs the list of the
+            batches' losses.
         start: a tensor, or a list of tensors.
-        time: how long to flow.
-        tolerance: relative, of each step.
-        kind: "igr" (gradient descent's, ``E + h/4 ||g||^2``), "heavy ball" (its flow once the
-            velocity is up, at the rate ``h / (1 - beta)``), "sgd" (expected over the orders of the
-            batches), or "principal" (exact for gradient descent on quadratics, below step size
-            ``1 / lambda_max``).
-        step_size: h of the method that is followed.
-        momentum: beta of the heavy ball.
-        krylov: for the principal flow, dimension of the Krylov space its Hessian is taken on; exact
-            up to that many parameters.
-        options: those of `gradient_flow`.
-
-    Returns:
-        The path. In a corridor all of these are the gradient flow, but for the heavy ball's rate.
+        time: duration of the flow, positive (default: 1).
+        tolerance: relative error allowed in each step, in [3e-14, 1) (default: 1e-9).
+        kind: "igr" for gradient descent, "heavy ball", "sgd" for the mean over all orders of the
+            batches, or "principal" (default: "igr"). The kind "principal" follows gradient descent
+            on quadratics exactly, for step sizes below ``1 / lambda_max``.
+        step_size: h of the discrete method, positive (default: 0.1).
+        momentum: beta of the heavy ball, in [0, 1) (default: 0.9).
+        krylov: maximum dimension of the Krylov space of "principal" (default: 30). The flow is
+            exact for at most this number of parameters.
+        at: as for `gradient_flow`: rising times at which the path has points.
+        dense: as for `gradient_flow`: True for points at all times (default: False).
+        max_gradients: as for `gradient_flow`: maximum number of gradients (default: 100,000).
+        progress: as for `gradient_flow`: function called after each step (default: none).
 
     Raises:
-        ValueError: the kind is unknown, or as for `gradient_flow`.
+        ImportError: scipy is missing.
+        ValueError: `kind` is unknown or does not fit `loss`, or as for `gradient_flow`.
 
     Example:
         >>> import torch
@@ -124,16 +125,16 @@ def modified_flow(
         >>> flow = modified_flow(loss, x, 0.1, kind="principal", step_size=0.1)
         >>> bool((flow.end - (x - 0.1 * H @ x)).norm() < 1e-9)
         True
-
-    Reference:
-        `corridor.flows.fields` names the source of each.
     """
     if kind not in MODIFIED:
-        raise ValueError(f"kind must be one of {', '.join(MODIFIED)}, got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(MODIFIED)}, got {kind!r}; choose one")
     if callable(loss) == (kind == "sgd"):
-        raise ValueError('kind "sgd" takes a list of batch losses, the others take one loss')
-    whole: Any = loss if callable(loss) else mean_loss(loss)
-    flat_loss = starting_at(whole, start)
+        wanted = "a list of batch losses" if kind == "sgd" else "one function"
+        raise ValueError(
+            f"loss must be {wanted} for kind {kind!r}, got {type(loss).__name__}; pass {wanted}"
+        )
+    batches = [] if callable(loss) else list(loss)
+    flat_loss = starting_at(loss if callable(loss) else mean_loss(batches), start)
     if kind == "igr":
         field = fields.regularized(flat_loss, step_size)
     elif kind == "heavy ball":
@@ -141,70 +142,54 @@ def modified_flow(
     elif kind == "principal":
         field = fields.principal(flat_loss, step_size, krylov)
     else:
-        assert not callable(loss)
-        field = fields.shuffled(flat_loss, [FlatLoss(b, flat_loss.space) for b in loss], step_size)
-    return _integrate(flat_loss, field, time, tolerance, method=f"{kind} flow", **options)
+        parts = [FlatLoss(batch, flat_loss.space) for batch in batches]
+        field = fields.shuffled(flat_loss, parts, step_size)
+    record = _Record(flat_loss, at, positive_number("time", time), dense)
+    solver = Solver(flat_loss, field, time, tolerance, max_gradients)
+    return _integrate(solver, record, f"{kind} flow", progress)
 
 
 def _integrate(
-    flat_loss: FlatLoss,
-    field: Field,
-    time: float,
-    tolerance: float,
-    *,
-    method: str,
-    at: Sequence[float] | Tensor | None = None,
-    dense: bool = False,
-    max_gradients: int = 100_000,
-    progress: bool | Progress = False,
+    solver: Solver, record: _Record, method: str, progress: Progress | None
 ) -> Trajectory:
-    positive("time", time)
-    wanted = _wanted(at, time)
-    solver = Solver(flat_loss, field, time, tolerance, max_gradients)
-    record = _Record(flat_loss, wanted, dense)
-    report = reporter(progress, time)
     stopped = "time"
     try:
-        while solver.time < time:
+        while solver.time < solver.end:
             met = _kinks.advance(solver)
             record.add(solver, met)
-            report(solver.time, flat_loss.gradients, solver.last_step)
+            if progress:
+                progress(solver.time, solver.flat_loss.gradients, solver.last_step)
             if met is not None and met.stopped:
                 stopped = met.stopped
                 break
             if solver.at_rest:
                 stopped = "minimum"
                 break
-    except BudgetError:
-        stopped = "budget"
     except SolverError as failure:
         stopped = failure.why
     return record.trajectory(solver, method, stopped)
 
 
-def _wanted(at: Sequence[float] | Tensor | None, time: float) -> list[float] | None:
-    if at is None:
-        return None
-    wanted = [float(t) for t in at]
-    roundly = time * (1.0 + 1e-6)  # times may come in float32
-    if wanted != sorted(wanted) or not all(0.0 <= t <= roundly for t in wanted):
-        raise ValueError(f"at must hold rising times between 0 and {time:g}, got {wanted}")
-    return [min(t, time) for t in wanted]
-
-
 class _Record:
-    """Gathers what is kept of a flow: the solver's own points, or those at given times."""
+    """Collect the points of a flow at the solver's times or at given times."""
 
-    def __init__(self, flat_loss: FlatLoss, wanted: list[float] | None, dense: bool) -> None:
-        self.flat_loss, self.wanted, self.dense = flat_loss, wanted, dense
+    def __init__(
+        self,
+        flat_loss: FlatLoss,
+        at: Sequence[float] | Tensor | None,
+        end: float,
+        dense: bool,
+    ) -> None:
+        self.flat_loss, self.dense = flat_loss, dense
         self.times, self.flats = [0.0], [flat_loss.space.start]
         self.steps: list[float] = []
         self.events: list[Event] = []
         self.pieces: list[tuple[float, Any]] = []
-        self.left = [t for t in wanted if t > 0.0] if wanted is not None else []
+        self.every_step = at is None
+        self.left = [] if at is None else [t for t in _rising(at, end) if t > 0.0]
 
     def add(self, solver: Solver, met: _kinks.Met | None) -> None:
-        """Take in one step, and the kink it ended on."""
+        """Store one step and the kink at its end."""
         self.steps.append(solver.last_step)
         piece = solver.interpolant() if self.dense or self.left else None
         if self.dense:
@@ -213,7 +198,7 @@ class _Record:
             self._keep(self.left[0], solver.read(piece, self.left.pop(0)))
         if met is not None:
             self.events.append(Event(met.time, met.kind))
-        if self.wanted is None:
+        if self.every_step:
             self._keep(solver.time, solver.point())
 
     def _keep(self, time: float, flat: Tensor) -> None:
@@ -221,35 +206,43 @@ class _Record:
         self.flats.append(flat)
 
     def trajectory(self, solver: Solver, method: str, stopped: str) -> Trajectory:
+        """Return the stored path."""
         end = solver.time
         if self.left and stopped != "time" and self.left[0] > end * (1.0 + 1e-12):
             raise ValueError(
-                f"time {self.left[0]:g} of at lies beyond the flow's end at {end:g} ({stopped})"
+                f"at must end before the flow does at time {end:g} ({stopped}), got "
+                f"{self.left[0]:g}; drop the later times"
             )
-        for time in self.left:  # the last one may miss the end by a rounding
+        # Rounding can put the last wanted time just after the end.
+        for time in self.left:
             self._keep(time, solver.point())
-        space = self.flat_loss.space
-        losses = [self.flat_loss.number(flat) for flat in self.flats]
         return assemble(
-            space,
+            self.flat_loss.space,
             self.times,
             self.flats,
-            losses,
+            [self.flat_loss.number(flat) for flat in self.flats],
             stopped=stopped,
             method=method,
             gradients=self.flat_loss.gradients,
             step_sizes=self.steps,
-            events=tuple(self.events),
-            _dense=self._reader(solver) if self.dense else None,
+            events=self.events,
+            dense=(lambda time: self._read(solver, time)) if self.dense else None,
         )
 
-    def _reader(self, solver: Solver) -> Any:
-        pieces = self.pieces
+    def _read(self, solver: Solver, time: float) -> Tensor:
+        for end, piece in self.pieces:
+            if time <= end:
+                return solver.read(piece, time)
+        last, piece = self.pieces[-1]
+        return solver.read(piece, min(time, math.nextafter(last, 0.0)))
 
-        def read(time: float) -> Tensor:
-            for end, piece in pieces:
-                if time <= end:
-                    return solver.read(piece, time)
-            return solver.read(pieces[-1][1], min(time, math.nextafter(pieces[-1][0], 0.0)))
 
-        return read
+def _rising(at: Sequence[float] | Tensor, end: float) -> list[float]:
+    times = [float(t) for t in at]
+    # A float32 tensor holds the end only to about seven digits.
+    roundly = end * (1.0 + 1e-6)
+    if times != sorted(times) or not all(0.0 <= t <= roundly for t in times):
+        raise ValueError(
+            f"at must hold rising times between 0 and {end:g}, got {times}; sort and limit them"
+        )
+    return [min(t, end) for t in times]

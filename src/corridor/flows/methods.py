@@ -1,36 +1,39 @@
-"""Runge-Kutta methods as tables that check themselves."""
+"""Define Runge-Kutta methods as tables that verify their own order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+Field: TypeAlias = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Table:
-    """A Butcher table: ``k_i = f(x + h sum_j a_ij k_j)``, ``x <- x + h sum_i b_i k_i``.
+    """Define a Runge-Kutta method by its Butcher table.
 
-    It refuses to exist unless it has the order it claims: the conditions of all rooted trees up to
-    order four are checked when it is made. In a corridor every method with ``sum b_i = 1`` steps on
-    the flow, whatever its order, as all elementary differentials of higher order vanish.
+    The step is ``k_i = f(x + h sum_j a_ij k_j)``, ``x <- x + h sum_i b_i k_i``. The constructor
+    verifies the order conditions of all rooted trees up to order four. In a corridor every method
+    with ``sum b_i = 1`` steps along the flow, because all higher elementary differentials vanish.
 
     Attributes:
-        name: of the method.
+        name: name of the method.
         a: s rows of s coefficients.
         b: s weights.
-        order: of accuracy, 1 to 4.
+        order: order of accuracy, 1 to 4.
 
     Raises:
-        ValueError: a condition fails.
+        ValueError: an order condition fails, or `a` has another shape.
 
     Example:
         >>> Table("wrong", ((0.0, 0.0), (1.0, 0.0)), (0.5, 0.4), 1)
         Traceback (most recent call last):
             ...
-        ValueError: wrong is not of order 1: sum b = 0.9, must be 1
+        ValueError: wrong must have sum b = 1 for order 1, got 0.9; correct its table
 
     Reference:
         Hairer, Norsett and Wanner (1993), "Solving Ordinary Differential Equations I", II.2.
@@ -42,23 +45,26 @@ class Table:
     order: int
 
     def __post_init__(self) -> None:
-        for label, tree_order, found, wanted in self._conditions():
-            if tree_order <= self.order and abs(found - wanted) > 1e-14:
+        for label, order, found, wanted in self._conditions():
+            if order <= self.order and abs(found - wanted) > 1e-14:
                 raise ValueError(
-                    f"{self.name} is not of order {tree_order}: {label} = {found:g}, must be "
-                    f"{wanted:g}"
+                    f"{self.name} must have {label} = {wanted:g} for order {order}, got {found:g}; "
+                    "correct its table"
                 )
 
     @property
     def implicit(self) -> bool:
-        """Whether a stage needs itself or a later one."""
+        """Return True if a stage depends on itself or on a later stage."""
         return any(self.a[i][j] for i in range(len(self.b)) for j in range(i, len(self.b)))
 
     def _conditions(self) -> list[tuple[str, int, float, float]]:
         a = torch.tensor(self.a, dtype=torch.float64)
         b = torch.tensor(self.b, dtype=torch.float64)
         if a.shape != (len(b), len(b)):
-            raise ValueError(f"{self.name}: a must have {len(b)} rows of {len(b)} coefficients")
+            raise ValueError(
+                f"a must have {len(b)} rows of {len(b)} coefficients, got {tuple(a.shape)}; "
+                "give one row per weight"
+            )
         c = a.sum(1)
         rows = [
             ("sum b", 1, b.sum(), 1.0),
@@ -72,38 +78,42 @@ class Table:
         ]
         return [(label, order, float(found), wanted) for label, order, found, wanted in rows]
 
-    def step(self, field: Callable[[Tensor], Tensor], x: Tensor, h: float) -> Tensor:
-        """One step of size h from x along a field.
+    def step(self, field: Field, x: Tensor, h: float) -> Tensor:
+        """Return the point after one step of size h from x, along a field of velocities.
 
         Raises:
-            ValueError: the implicit equation is not solved by iteration, because h is too large.
+            ValueError: the iteration for the implicit stages does not converge.
         """
         k = self._solved(field, x, h) if self.implicit else self._stages(field, x, h)
-        return x + h * sum(w * ki for w, ki in zip(self.b, k, strict=True) if w)
+        return _moved(x, h, self.b, k)
 
-    def _stages(self, field: Callable[[Tensor], Tensor], x: Tensor, h: float) -> list[Tensor]:
+    def _stages(self, field: Field, x: Tensor, h: float) -> list[Tensor]:
         k: list[Tensor] = []
         for row in self.a:
-            moved = sum((h * w * ki for w, ki in zip(row, k, strict=False) if w), x)
-            k.append(field(moved))
+            k.append(field(_moved(x, h, row, k)))
         return k
 
-    def _solved(self, field: Callable[[Tensor], Tensor], x: Tensor, h: float) -> list[Tensor]:
-        """The stages by fixed-point iteration, which converges for h below 2 / ||H||."""
+    def _solved(self, field: Field, x: Tensor, h: float) -> list[Tensor]:
+        """Return the implicit stages by fixed-point iteration (it needs h < 2 / ||H||)."""
         k = [field(x)] * len(self.b)
         scale = float(k[0].norm())
         last = float("inf")
         for _ in range(200):
-            moved = [sum((h * w * ki for w, ki in zip(r, k, strict=True) if w), x) for r in self.a]
-            new = [field(point) for point in moved]
+            new = [field(_moved(x, h, row, k)) for row in self.a]
             change = max(float((p - q).norm()) for p, q in zip(new, k, strict=True))
             k = new
+            # Rounding can keep the change above its goal: accept a small change that stagnates.
             if change <= 4.0 * torch.finfo(x.dtype).eps * scale or change >= last < 1e-12 * scale:
                 return k
             last = change
         raise ValueError(
-            f"{self.name} did not solve its implicit step of size {h:g}; take a smaller step size"
+            f"step_size must be small enough to solve {self.name}, got {h:g}; "
+            "take a smaller step size"
         )
+
+
+def _moved(x: Tensor, h: float, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+    return sum((h * w * ki for w, ki in zip(weights, k, strict=False) if w), x)
 
 
 EULER = Table("euler", ((0.0,),), (1.0,), 1)
@@ -123,13 +133,9 @@ TABLES: dict[str, Table] = {table.name: table for table in (EULER, HEUN, KUTTA3,
 
 
 def table(method: str | Table) -> Table:
-    """The table of a name, or the table given.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
+    """Return a table, or the table of a name in `TABLES`."""
     if isinstance(method, Table):
         return method
     if method not in TABLES:
-        raise ValueError(f"method must be one of {', '.join(TABLES)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(TABLES)}, got {method!r}; choose one")
     return TABLES[method]

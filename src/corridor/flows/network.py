@@ -1,4 +1,4 @@
-"""A network's loss as a function of its parameters, which is what the flows take."""
+"""Turn the loss of a network into a function of its parameters."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ def network_loss(
     *,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Loss, list[Tensor]]:
-    """The loss of a network on given data as a function of a list of tensors, and the list now.
+    """Return a network's loss as a function of its parameters, and the current parameters.
 
-    The model itself is left alone: its parameters and buffers are copied, in the mode (train or
-    eval) and with the state they have. Buffers are copied for every evaluation, so that batch norm
-    computes what it does in training without moving its averages. A model that draws random numbers
-    (dropout in train mode) has no flow; put it in eval mode.
+    The function works on copies and leaves the model unchanged. It keeps the model's mode (train or
+    eval). Each evaluation copies the buffers, so batch norm in train mode does not update its
+    averages. A model with random layers, such as dropout in train mode, has no flow. Put such a
+    model into eval mode.
 
     Args:
-        model: the network, trained or not.
-        loss_fn: of outputs and targets, a scalar.
-        inputs: the data.
-        targets: the answers; floating ones are converted as the inputs are.
-        dtype: of the copy; flows to a tight tolerance want float64.
+        model: network, trained or not.
+        loss_fn: function of outputs and targets that returns a scalar tensor.
+        inputs: inputs of the network.
+        targets: targets of the loss. Floating-point targets are converted to `dtype`.
+        dtype: dtype of all copies (default: float64). Flows with tight tolerances need float64.
 
     Returns:
         The loss, and a start for the flows.
+
+    Raises:
+        ValueError: no parameter of the model requires a gradient.
 
     Example:
         >>> import torch
@@ -45,22 +48,24 @@ def network_loss(
         >>> bool(path.losses[-1] < path.losses[0])
         True
     """
+    copies = {name: _copy(p, dtype) for name, p in model.named_parameters()}
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     if not names:
-        raise ValueError("the model has no parameter that requires a gradient")
-    frozen = {n: _as(p, dtype) for n, p in model.named_parameters() if not p.requires_grad}
-    buffers = {name: _as(b, dtype) for name, b in model.named_buffers()}
-    start = [_as(p, dtype) for p in model.parameters() if p.requires_grad]
-    inputs, targets = _as(inputs, dtype), _as(targets, dtype)
+        raise ValueError(
+            "model must have a parameter that requires a gradient, got none; unfreeze one"
+        )
+    buffers = {name: _copy(b, dtype) for name, b in model.named_buffers()}
+    inputs, targets = _copy(inputs, dtype), _copy(targets, dtype)
 
     def loss(point: list[Tensor]) -> Tensor:
-        copies = {name: b.clone() for name, b in buffers.items()}
-        state = {**dict(zip(names, point, strict=True)), **frozen, **copies}
+        # Batch norm writes into its buffers, so each evaluation gets new ones.
+        fresh = {name: b.clone() for name, b in buffers.items()}
+        state = {**copies, **fresh, **dict(zip(names, point, strict=True))}
         return loss_fn(torch.func.functional_call(model, state, (inputs,)), targets)
 
-    return loss, start
+    return loss, [copies[name] for name in names]
 
 
-def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    kept = tensor.detach().clone()
-    return kept.to(dtype) if kept.is_floating_point() else kept
+def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    copy = tensor.detach().clone()
+    return copy.to(dtype) if copy.is_floating_point() else copy

@@ -1,4 +1,4 @@
-"""Points of one tensor or of a list of tensors as flat vectors, and a loss on them."""
+"""Convert points to flat vectors, and evaluate losses on them."""
 
 from __future__ import annotations
 
@@ -8,83 +8,88 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from corridor._tree import scalar_loss
+from corridor.geometry.graph import Graph
+
 Point: TypeAlias = Tensor | Sequence[Tensor]
 Loss: TypeAlias = Callable[[Any], Tensor]
 
 
+def flatten(point: Point) -> Tensor:
+    """Return all entries of a point as one vector."""
+    tensors = [point] if isinstance(point, Tensor) else point
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
 class Space:
-    """How a point lies in a flat vector, and back.
+    """Convert between flat vectors and points shaped like a start.
 
     Args:
         start: a tensor, or a non-empty list of tensors of one floating dtype on one device.
 
+    Attributes:
+        start: the start as a flat vector, detached.
+        shapes: shapes of the start's tensors.
+
     Raises:
-        ValueError: it is neither, or holds numbers that are not finite.
+        ValueError: `start` has another form, or an entry that is not finite.
     """
 
     def __init__(self, start: Point) -> None:
         self.single = isinstance(start, Tensor)
         tensors = [start] if isinstance(start, Tensor) else list(start)
-        if not tensors or not all(isinstance(t, Tensor) for t in tensors):
-            raise ValueError("start must be a tensor or a non-empty list of tensors")
-        kinds = {(t.dtype, t.device) for t in tensors}
+        if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise ValueError(f"start must be a tensor or a non-empty list of tensors, got {start}")
+        kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
         if len(kinds) > 1 or not tensors[0].is_floating_point():
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-            raise ValueError(f"start must have one floating dtype on one device, got {found}")
-        self.shapes = [t.shape for t in tensors]
-        self.sizes = [t.numel() for t in tensors]
-        self.start = torch.cat([t.detach().reshape(-1) for t in tensors])
+            raise ValueError(f"start must have one floating dtype and device, got {found}; cast it")
+        self.shapes = [tensor.shape for tensor in tensors]
+        self.sizes = [tensor.numel() for tensor in tensors]
+        self.start = flatten([tensor.detach() for tensor in tensors])
         if not torch.isfinite(self.start).all():
-            raise ValueError("start must be finite, got inf or NaN")
+            raise ValueError("start must be finite, got inf or NaN; choose another start")
 
     def unpack(self, flat: Tensor) -> Any:
-        """The point that a flat vector stands for, in the shape that start had."""
+        """Return the point of a flat vector, in the shape of the start."""
         if self.single:
             return flat.reshape(self.shapes[0])
         pieces = flat.split(self.sizes)
         return [p.reshape(shape) for p, shape in zip(pieces, self.shapes, strict=True)]
 
     def stack(self, flats: Sequence[Tensor]) -> Any:
-        """Points one after another: a tensor with time first, or a list of lists of tensors."""
-        if self.single:
-            return torch.stack([self.unpack(flat) for flat in flats])
-        return [self.unpack(flat) for flat in flats]
+        """Return the points of k flat vectors as a tensor [k, *shape], or as k lists of tensors."""
+        points = [self.unpack(flat) for flat in flats]
+        return torch.stack(points) if self.single else points
 
 
 class FlatLoss:
-    """A loss on flat vectors that counts the gradients taken of it.
+    """Evaluate a loss and its derivatives on flat vectors, and count the gradients.
 
     Args:
-        loss: of the point, a scalar.
-        space: where its points live.
+        loss: function of a point that returns a scalar tensor.
+        space: space of the points.
+
+    Attributes:
+        gradients: number of gradients computed so far; a product with the Hessian counts as two.
     """
 
     def __init__(self, loss: Loss, space: Space) -> None:
         self.loss, self.space = loss, space
         self.gradients = 0
-        domain = getattr(loss, "domain", None)
-        self._margin = getattr(domain, "margin", None)
-        self.words = getattr(domain, "words", "the loss's domain")
+        self.domain: Any = getattr(loss, "domain", None)
 
     def value(self, flat: Tensor) -> Tensor:
-        """The loss at a flat vector, 0-dim.
-
-        Raises:
-            ValueError: the loss is no scalar.
-        """
-        value = self.loss(self.space.unpack(flat))
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"the loss must be a scalar tensor, got {got}")
-        return value.reshape(())
+        """Return the loss at a flat vector as a 0-dim tensor."""
+        return scalar_loss(self.loss(self.space.unpack(flat)))
 
     def number(self, flat: Tensor) -> float:
-        """The loss as a number, without a graph."""
+        """Return the loss at a flat vector as a float."""
         with torch.no_grad():
             return float(self.value(flat))
 
     def slope(self, flat: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and gradient at a flat vector."""
+        """Return the loss and the gradient at a flat vector, both detached."""
         self.gradients += 1
         with torch.enable_grad():
             x = flat.detach().requires_grad_()
@@ -93,87 +98,75 @@ class FlatLoss:
         return value.detach(), g
 
     def gradient(self, flat: Tensor) -> Tensor:
-        """The gradient at a flat vector."""
+        """Return the gradient at a flat vector."""
         return self.slope(flat)[1]
 
     def product(self, flat: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Gradient at a flat vector, and the function v -> Hv there.
-
-        A product counts as two gradients, which it costs.
-        """
+        """Return the gradient at a flat vector and the function ``v -> H v`` there."""
         self.gradients += 1
         with torch.enable_grad():
             x = flat.detach().requires_grad_()
-            (g,) = torch.autograd.grad(self.value(x), x, create_graph=True, materialize_grads=True)
+            graph = Graph(self.value(x), [x])
 
         def times(v: Tensor) -> Tensor:
             self.gradients += 2
-            if not g.requires_grad:
-                return torch.zeros_like(v)
-            (Hv,) = torch.autograd.grad(g, x, v, retain_graph=True, materialize_grads=True)
-            return Hv
+            return graph.product([v])[0]
 
-        return g.detach(), times
+        return graph.gradient[0], times
 
     def margin(self, flat: Tensor) -> float | None:
-        """Room to the nearest kink or edge, where the loss knows its domain."""
-        if self._margin is None:
-            return None
-        return float(self._margin(self.space.unpack(flat)))
+        """Return the radius of a ball around a flat vector without kinks or edges.
 
-    def check_start(self) -> Tensor:
-        """The start, if a flow can begin there.
-
-        Raises:
-            ValueError: it lies outside the domain or on a kink, or the loss is not finite there.
+        It is None for a loss without a domain.
         """
-        start = self.space.start
-        room = self.margin(start)
-        if room is not None and not room > 0.0:
-            raise ValueError(
-                f"start lies outside the domain or on a kink; the domain is {self.words}"
-            )
-        value, g = self.slope(start)
-        if not (torch.isfinite(value) and torch.isfinite(g).all()):
-            raise ValueError(
-                f"loss and gradient must be finite at the start, got loss {float(value):g} and "
-                f"||g|| {float(g.norm()):g}; is it a kink, or outside the domain?"
-            )
-        self.gradients = 0
-        return start
+        if self.domain is None:
+            return None
+        return float(self.domain.margin(self.space.unpack(flat)))
 
 
 def starting_at(loss: Loss, start: Point) -> FlatLoss:
-    """The loss on flat vectors about a start that a flow can begin at.
+    """Return a loss on flat vectors, after testing that a flow can begin at the start.
 
     Raises:
-        ValueError: there is no beginning at this start.
+        ValueError: the start is outside the domain or on a kink, or the loss is not finite there.
     """
-    found = FlatLoss(loss, Space(start))
-    found.check_start()
-    return found
-
-
-def positive(name: str, value: float, *, zero: bool = False) -> float:
-    """A finite positive number.
-
-    Raises:
-        ValueError: it is none.
-    """
-    good = value >= 0.0 if zero else value > 0.0
-    if not good or value == float("inf"):
+    flat_loss = FlatLoss(loss, Space(start))
+    x = flat_loss.space.start
+    room = flat_loss.margin(x)
+    if room is not None and not room > 0.0:
         raise ValueError(
-            f"{name} must be a {'non-negative' if zero else 'positive'} number, got {value}"
+            f"start must be inside the loss's domain and off its kinks, got margin {room:g}; "
+            f"choose a start in the domain {flat_loss.domain.words}"
         )
+    value, g = flat_loss.slope(x)
+    if not (torch.isfinite(value) and torch.isfinite(g).all()):
+        raise ValueError(
+            f"loss and gradient must be finite at start, got loss {float(value):g} and ||g|| "
+            f"{float(g.norm()):g}; choose a start inside the domain and off kinks"
+        )
+    # The path pays only for its own gradients.
+    flat_loss.gradients = 0
+    return flat_loss
+
+
+def positive_number(name: str, value: float) -> float:
+    """Return the value of an argument, or raise a ValueError unless it is finite and above 0."""
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive number, got {value}; pass a finite one")
     return float(value)
 
 
-def count(name: str, value: int, least: int = 1) -> int:
-    """A whole number of at least so much.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+def whole_number(name: str, value: int, minimum: int = 1) -> int:
+    """Return the value of an argument, or raise a ValueError unless it is a large enough int."""
+    if not isinstance(value, int) or value < minimum:
+        raise ValueError(
+            f"{name} must be a whole number of at least {minimum}, got {value!r}; change it"
+        )
     return value
+
+
+def momentum_factor(momentum: float) -> float:
+    """Return a momentum factor, or raise a ValueError unless it is in [0, 1)."""
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}; try 0.9")
+    return momentum

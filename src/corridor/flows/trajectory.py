@@ -1,42 +1,46 @@
-"""What every flow and every method returns: a path with its times, losses and cost."""
+"""Store a path through parameter space with its times, losses and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from corridor.flows.space import Space
+from corridor.flows.space import Space, flatten
+
+Progress: TypeAlias = Callable[[float, int, float], object]
 
 
 class Event(NamedTuple):
-    """Something met on the way: ``kind`` is kink or exit, ``time`` when."""
+    """Name a kink or an edge of the domain that a path met."""
 
     time: float
-    kind: str
+    kind: str  # "kink", or "exit" for an edge
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A path through parameter space.
+    """Store a path through parameter space.
 
     Attributes:
-        times: [k], float64, the first one 0.
-        points: [k, *shape] for a start of one tensor, else k lists of tensors; the first is the
-            start.
+        times: [k], float64. The first time is 0.
+        points: [k, *shape] for a start of one tensor, else k lists of tensors. The first point is
+            the start.
         losses: [k], float64.
-        stopped: why it ended: "time" or "steps" (all that were asked for), "minimum" (a critical
-            point, or a kink from which no way leads down), "kink" (the flow would slide along it),
-            "left the domain", "not finite" or "budget".
-        method: what made it.
-        gradients: gradients of the loss that it cost; a product with the Hessian counts as two.
-        step_sizes: the time steps taken, float64.
-        events: kinks crossed and domains left, in order of time.
-        error: for methods that estimate it, the distance to the exact path at each time, [k].
+        stopped: reason for the end. "time" and "steps" mean that the path is complete. "minimum"
+            means a critical point, or a kink without a descent direction. "kink" means that the
+            exact flow would slide along a kink. The other reasons are "left the domain",
+            "not finite" and "budget".
+        method: name of the method.
+        gradients: number of gradients computed. A product with the Hessian counts as two.
+        step_sizes: time steps taken, float64.
+        events: kinks crossed and exits from the domain, in order of time.
+        error: estimated distance from the exact path at each time, [k]. None for methods without
+            an estimate.
     """
 
     times: Tensor
@@ -56,45 +60,47 @@ class Trajectory:
 
     @property
     def end(self) -> Any:
-        """The last point."""
+        """Return the last point."""
         return self.points[-1]
 
     @property
     def exit_time(self) -> float | None:
-        """When the path first met a kink or the domain's edge, None if it never did."""
+        """Return the time of the first event, None without events."""
         return self.events[0].time if self.events else None
 
     def at(self, time: float) -> Any:
-        """The point at a time.
+        """Return the point at a time.
 
-        Flows made with ``dense=True`` are read between their steps; other paths at the times they
-        hold only.
+        A flow made with ``dense=True`` has a point at every time up to its end. Other paths have
+        points at `times` only.
+
+        Args:
+            time: time between 0 and the end of the path.
 
         Raises:
-            ValueError: the path has no point there.
+            ValueError: the path has no point at this time.
         """
         end = float(self.times[-1])
+        # Times are sums of steps, so rounding moves them by a few units in the last place.
         slack = 1e-12 * max(1.0, end)
         if not -slack <= time <= end + slack:
             raise ValueError(
-                f"time must lie between 0 and {end:g}, where the path ended ({self.stopped}), "
-                f"got {time:g}"
+                f"time must be between 0 and {end:g}, got {time:g}; the path ended there "
+                f"({self.stopped}), follow it for longer"
             )
         near = int((self.times - time).abs().argmin())
         if abs(float(self.times[near]) - time) <= slack:
             return self.points[near]
         if self._dense is None or self._space is None:
             raise ValueError(
-                f"the path holds no point at time {time:g}; ask for it by at=[{time:g}], or for a "
-                "path that can be read anywhere by dense=True"
+                f"time must be one of the path's times, got {time:g}; make the path with "
+                f"at=[{time:g}] or dense=True"
             )
         return self._space.unpack(self._dense(time))
 
     def flat(self) -> Tensor:
-        """All points as rows, [k, n]."""
-        if isinstance(self.points, Tensor):
-            return self.points.reshape(len(self.times), -1)
-        return torch.stack([torch.cat([t.reshape(-1) for t in point]) for point in self.points])
+        """Return all points as rows, [k, n]."""
+        return torch.stack([flatten(point) for point in self.points])
 
 
 def assemble(
@@ -102,17 +108,32 @@ def assemble(
     times: Sequence[float],
     flats: Sequence[Tensor],
     losses: Sequence[float],
-    **rest: Any,
+    *,
+    stopped: str,
+    method: str,
+    gradients: int,
+    step_sizes: Sequence[float] | None = None,
+    events: Sequence[Event] = (),
+    error: Sequence[float] | None = None,
+    dense: Callable[[float], Tensor] | None = None,
 ) -> Trajectory:
-    """A trajectory from flat vectors."""
-    steps = rest.pop("step_sizes", None)
-    if steps is None:
-        steps = [b - a for a, b in pairwise(times)]
+    """Return the trajectory through flat vectors.
+
+    The arguments are the attributes of `Trajectory`. The default step sizes are the differences of
+    the times. The function `dense` returns the flat vector at any time.
+    """
+    if step_sizes is None:
+        step_sizes = [later - earlier for earlier, later in pairwise(times)]
     return Trajectory(
         times=torch.tensor(times, dtype=torch.float64),
         points=space.stack(flats),
         losses=torch.tensor(losses, dtype=torch.float64),
-        step_sizes=torch.tensor(steps, dtype=torch.float64),
+        stopped=stopped,
+        method=method,
+        gradients=gradients,
+        step_sizes=torch.tensor(step_sizes, dtype=torch.float64),
+        events=tuple(events),
+        error=None if error is None else torch.tensor(error, dtype=torch.float64),
         _space=space,
-        **rest,
+        _dense=dense,
     )

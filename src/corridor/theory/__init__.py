@@ -1,4 +1,4 @@
-"""The paper's statements as checks, and what follows beyond it."""
+"""Check the statements of the paper, and compute what follows beyond it."""
 
 from corridor.theory import beyond
 from corridor.theory.appendix import (

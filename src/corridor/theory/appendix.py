@@ -1,4 +1,4 @@
-"""Appendices A and C as checks: momentum, Runge-Kutta, SGD over shuffled batches, quadratics."""
+"""Check appendices A and C: momentum, Runge-Kutta, SGD over shuffled batches, quadratics."""
 
 from __future__ import annotations
 
@@ -19,11 +19,19 @@ from corridor.flows import (
 from corridor.flows.space import Loss, starting_at
 from corridor.theory.check import Check
 
+TINY = 1e-300  # keeps ratios finite for paths without length
 
-def momentum_velocity(n: int, step_size: float, momentum: float, aligned: float = 0.0) -> float:
-    """Factor c of the heavy ball's velocity ``v_n = -c g`` in a corridor (equation 7).
 
-    ``c = aligned beta^n + h (1 - beta^n) / (1 - beta)`` from a start with ``v_0 = -aligned g``.
+def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: float = 0.0) -> float:
+    """Return the factor c of the heavy ball's velocity ``v_n = -c g`` in a corridor (equation 7).
+
+    The factor is ``c = aligned beta^n + h (1 - beta^n) / (1 - beta)``.
+
+    Args:
+        n: number of steps.
+        step_size: h.
+        momentum: beta, in [0, 1).
+        aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
 
     Example:
         >>> momentum_velocity(1, 0.1, 0.9), round(momentum_velocity(2, 0.1, 0.5), 12)
@@ -33,11 +41,17 @@ def momentum_velocity(n: int, step_size: float, momentum: float, aligned: float 
     return aligned * grown + step_size * (1.0 - grown) / (1.0 - momentum)
 
 
-def momentum_distance(n: int, step_size: float, momentum: float, aligned: float = 0.0) -> float:
-    """Factor c of the heavy ball's place ``theta_n = theta_0 - c g`` in a corridor.
+def momentum_distance(n: int, step_size: float, momentum: float, *, aligned: float = 0.0) -> float:
+    """Return the factor c of the heavy ball's position ``theta_n = theta_0 - c g`` in a corridor.
 
-    ``c = h (n / (1 - beta) - beta (1 - beta^n) / (1 - beta)^2) + aligned beta (1 - beta^n) /
-    (1 - beta)``, the sum of the velocities.
+    The factor is the sum of the velocities: ``c = h (n / (1 - beta) - beta (1 - beta^n) /
+    (1 - beta)^2) + aligned beta (1 - beta^n) / (1 - beta)``.
+
+    Args:
+        n: number of steps.
+        step_size: h.
+        momentum: beta, in [0, 1).
+        aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
 
     Example:
         >>> round(momentum_distance(2, 0.1, 0.5), 12)
@@ -54,44 +68,50 @@ def lemma_a_1(
     step_size: float,
     momentum: float,
     steps: int,
+    *,
     aligned: float = 0.0,
 ) -> Check:
-    """In a corridor the heavy ball follows the flow's lines, at the speed of the closed form.
+    """Check that the heavy ball in a corridor follows the flow lines, at the speed of equation 7.
 
     Args:
-        loss: of a tensor; returns a scalar.
-        start: in the corridor, which must hold all the way.
-        step_size: h.
-        momentum: beta.
-        steps: n.
-        aligned: c of a start with the velocity ``-c g``.
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor. The whole path must stay inside the corridor.
+        step_size: h, positive.
+        momentum: beta, in [0, 1).
+        steps: number of steps.
+        aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
     """
     flat_loss = starting_at(loss, start)
     x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
-    path = heavy_ball(loss, start, step_size, steps, momentum, velocity=aligned)
-    rows = path.flat()
-    factors = [momentum_distance(n, step_size, momentum, aligned) for n in range(len(rows))]
+    rows = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=aligned).flat()
+    counts = range(len(rows))
+    factors = [momentum_distance(n, step_size, momentum, aligned=aligned) for n in counts]
+    speeds = [momentum_velocity(n, step_size, momentum, aligned=aligned) for n in counts[1:]]
     places = torch.stack([x - c * g for c in factors])
-    speeds = [momentum_velocity(n, step_size, momentum, aligned) for n in range(1, len(rows))]
     moves = torch.stack([-c * g for c in speeds])
-    length = max(float((places[-1] - x).norm()), 1e-300)
-    off = float((rows - places).norm(dim=1).max()) / length
-    wrong = float((rows[1:] - rows[:-1] - moves).norm(dim=1).max()) / length
-    return Check("lemma A.1, momentum's closed form", max(off, wrong), 1e-12)
+    off = float((rows - places).norm(dim=1).max())
+    wrong = float((rows[1:] - rows[:-1] - moves).norm(dim=1).max())
+    length = max(float((places[-1] - x).norm()), TINY)
+    return Check("lemma A.1, momentum's closed form", max(off, wrong) / length, 1e-12)
 
 
 def momentum_flow(
     loss: Loss, start: Tensor, step_size: float, momentum: float, steps: int
 ) -> Tensor:
-    """The flow (12), ``theta' = -(1 - beta^n) / (1 - beta) g`` on the n-th interval of length h.
+    """Return the flow of equation 12 at the times n h, as rows [steps + 1, numel].
 
-    A flow sped up by a factor is the flow for as much longer.
+    Its velocity is ``-(1 - beta^n) / (1 - beta) g`` on the n-th interval of length h.
 
-    Returns:
-        The places at the times n h as rows, [steps + 1, numel].
+    Args:
+        loss: function of a tensor that returns a scalar tensor.
+        start: the first point.
+        step_size: h, positive.
+        momentum: beta, in [0, 1).
+        steps: number of intervals.
     """
     rows = [start.reshape(-1)]
     for n in range(1, steps + 1):
+        # A flow at a multiple of the speed is the plain flow for a multiple of the time.
         speed = (1.0 - momentum**n) / (1.0 - momentum)
         path = gradient_flow(loss, rows[-1].reshape(start.shape), speed * step_size)
         rows.append(path.flat()[-1])
@@ -99,10 +119,18 @@ def momentum_flow(
 
 
 def remark_a_3(loss: Loss, start: Tensor, step_size: float, momentum: float, steps: int) -> Check:
-    """In a corridor the flow (12), sampled at n h, is the heavy ball from rest."""
-    ball = heavy_ball(loss, start, step_size, steps, momentum).flat()
+    """Check that the flow of equation 12 in a corridor equals the heavy ball from rest.
+
+    Args:
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor.
+        step_size: h, positive.
+        momentum: beta, in [0, 1).
+        steps: number of steps.
+    """
+    ball = heavy_ball(loss, start, step_size, steps, momentum=momentum).flat()
     flow = momentum_flow(loss, start, step_size, momentum, steps)
-    length = max(float((ball[-1] - ball[0]).norm()), 1e-300)
+    length = max(float((ball[-1] - ball[0]).norm()), TINY)
     distance = float((ball - flow).norm(dim=1).max()) / length
     return Check("remark A.3, momentum's piecewise flow", distance, 1e-12)
 
@@ -110,46 +138,61 @@ def remark_a_3(loss: Loss, start: Tensor, step_size: float, momentum: float, ste
 def misaligned_displacement(
     loss: Loss, start: Tensor, velocity: Tensor, step_size: float, momentum: float, steps: int
 ) -> float:
-    """How far a heavy ball that starts askew gets off the line of steepest descent (remark A.2)."""
+    """Return the largest distance of a heavy ball from the line of steepest descent (remark A.2).
+
+    Args:
+        loss: function of a tensor that returns a scalar tensor.
+        start: the first point.
+        velocity: initial velocity, shaped like `start`.
+        step_size: h, positive.
+        momentum: beta, in [0, 1).
+        steps: number of steps.
+    """
     flat_loss = starting_at(loss, start)
     g = flat_loss.gradient(flat_loss.space.start)
-    rows = heavy_ball(loss, start, step_size, steps, momentum, velocity).flat()
-    away = rows - rows[0]
+    path = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=velocity)
+    away = path.flat() - flat_loss.space.start
     across = away - torch.outer(away @ g, g) / g.square().sum()
     return float(across.norm(dim=1).max())
 
 
 def appendix_a_2(
-    loss: Loss, start: Tensor, step_size: float, steps: int = 1, method: str = "rk4"
+    loss: Loss, start: Tensor, step_size: float, steps: int = 1, *, method: str = "rk4"
 ) -> Check:
-    """In a corridor every Runge-Kutta method with ``sum b = 1`` steps on the flow.
+    """Check that a Runge-Kutta method in a corridor steps along the flow.
 
-    All elementary differentials past the first vanish there, so that the order does not matter and
-    implicit methods do it too; the paper shows it for RK4.
+    The paper proves it for RK4. It holds for every method with ``sum b = 1``, explicit or implicit,
+    because all elementary differentials after the first vanish in a corridor.
+
+    Args:
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor.
+        step_size: h, positive.
+        steps: number of steps (default: 1).
+        method: key of `corridor.flows.TABLES` (default: "rk4").
     """
     flat_loss = starting_at(loss, start)
     x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
-    end = runge_kutta(loss, start, step_size, steps, method).flat()[-1]
+    end = runge_kutta(loss, start, step_size, steps, method=method).flat()[-1]
     exact = x - step_size * steps * g
     scale = float(x.norm()) + float((exact - x).norm())
-    return Check(
-        f"appendix A.2, {method} steps on the flow", float((end - exact).norm()), 1e-14 * scale
-    )
+    distance = float((end - exact).norm())
+    return Check(f"appendix A.2, {method} steps on the flow", distance, 1e-14 * scale)
 
 
 def appendix_a_3(
     losses: Sequence[Loss], start: Tensor, step_sizes: Sequence[float] = (4e-2, 2e-2, 1e-2, 5e-3)
 ) -> Check:
-    """SGD's mean epoch over all orders follows the modified flow (20) to third order in h.
+    """Check that the mean epoch of SGD follows the modified flow (20) to third order in h.
 
     Args:
-        losses: of the m batches, at most 8.
-        start: where the epoch begins.
-        step_sizes: falling, each half of the one before.
+        losses: losses of at most 8 batches.
+        start: the first point.
+        step_sizes: falling step sizes, each half of the one before (default: 4e-2 to 5e-3).
 
     Returns:
-        The deviation of the order of convergence at the smallest steps from 3; the orders with
-        the modified and with the plain gradient flow in the detail.
+        The check that the order of convergence at the smallest steps is 3. Its detail contains
+        "order", and "order without" for the plain gradient flow.
 
     Reference:
         Smith, Dherin, Barrett and De (2021), "On the Origin of Implicit Regularization in
@@ -165,16 +208,17 @@ def appendix_a_3(
         plain.append(float((end - rest).norm()))
     order = math.log2(modified[-2] / modified[-1])
     without = math.log2(plain[-2] / plain[-1])
-    return Check(
-        "appendix A.3, SGD's modified flow",
-        abs(order - 3.0),
-        0.2,
-        {"order": order, "order without": without},
-    )
+    detail = {"order": order, "order without": without}
+    return Check("appendix A.3, SGD's modified flow", abs(order - 3.0), 0.2, detail)
 
 
 def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
-    """``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``: the two penalties of (20) in one."""
+    """Check that the penalties of (20) sum up: ``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``.
+
+    Args:
+        losses: losses of the batches.
+        point: point of the gradients.
+    """
     rows = torch.stack([starting_at(one, point).gradient(point.reshape(-1)) for one in losses])
     g = rows.mean(0)
     left = rows.square().sum(1).mean()
@@ -183,31 +227,38 @@ def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
 
 
 def kantorovich(condition: float) -> float:
-    """Largest parallel corridor number of quadratics of a condition number k, ``(k+1)^2 / (16 k)``.
+    """Return the largest parallel corridor number of quadratics, ``(k + 1)^2 / (16 k)``.
 
-    It exceeds 1, so that a CLR step may raise the loss, from ``7 + 4 sqrt(3)`` on.
+    It exceeds 1 for condition numbers above ``7 + 4 sqrt(3)``. A CLR step can then raise the loss.
+
+    Args:
+        condition: condition number k of the Hessian, 1 or more.
+
+    Raises:
+        ValueError: `condition` is below 1.
 
     Example:
         >>> kantorovich(1.0), round(kantorovich(7 + 4 * 3**0.5), 12)
         (0.25, 1.0)
     """
     if not condition >= 1.0:
-        raise ValueError(f"condition must be at least 1, got {condition}")
+        raise ValueError(f"condition must be at least 1, got {condition}; swap the eigenvalues")
     return (condition + 1.0) ** 2 / (16.0 * condition)
 
 
 def appendix_c(matrix: Tensor, slope: Tensor, points: Tensor) -> Check:
-    """A quadratic with ``M != 0`` has ``Hg = 0`` on a set of measure 0 only.
+    """Check that a quadratic with ``M != 0`` has ``Hg != 0`` at random points.
 
-    On an open set ``Hg = M (M theta + b) = 0`` could be differentiated: ``M^2 = 0``, so ``M = 0``.
+    On an open set ``Hg = M (M theta + b) = 0`` could be differentiated, and would give ``M^2 = 0``.
+    For a symmetric matrix this means ``M = 0``.
 
     Args:
         matrix: M, symmetric, [n, n].
         slope: b, [n].
-        points: [k, n], drawn at random.
+        points: random points, [k, n].
 
     Returns:
-        The fraction of points with ``||Hg|| < 1e-12``.
+        The check that no point has ``||Hg|| < 1e-12``. The number is the fraction of such points.
     """
     Hg = (points @ matrix + slope) @ matrix
     fraction = float((Hg.norm(dim=1) < 1e-12).double().mean())

@@ -1,4 +1,4 @@
-"""Formulas that go beyond the paper: pure functions of a few numbers, checked along flows."""
+"""Compute closed forms that go beyond the paper, from a few numbers each."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from corridor.geometry.estimates import rho_parallel_from_logs
+
 
 def riccati(H: Tensor, time: float) -> Tensor:
-    """The Hessian along a corridor's flow, ``H(t) = H_0 (I - t H_0)^-1``, of ``H' = H^2``.
+    """Return the Hessian along a corridor's flow, ``H(t) = H_0 (I - t H_0)^-1``.
+
+    It solves ``H' = H^2``.
 
     Args:
-        H: at the start, symmetric, [n, n].
-        time: t, before the horizon ``1 / lambda_max(H_0)``.
+        H: Hessian at the start, symmetric, [n, n].
+        time: t, below the horizon ``1 / lambda_max(H_0)``.
 
     Raises:
-        ValueError: the time lies at or beyond the horizon.
+        ValueError: `time` is not below the horizon.
 
     Example:
         >>> riccati(torch.diag(torch.tensor([0.5, 0.0])), 1.0).diagonal().tolist()
@@ -25,13 +29,16 @@ def riccati(H: Tensor, time: float) -> Tensor:
     """
     top = float(torch.linalg.eigvalsh(H)[-1])
     if top * time >= 1.0:
-        raise ValueError(f"time must lie before the horizon {1.0 / top:g}, got {time:g}")
+        raise ValueError(f"time must be below the horizon {1.0 / top:g}, got {time:g}; reduce it")
     eye = torch.eye(len(H), dtype=H.dtype, device=H.device)
     return torch.linalg.solve(eye - time * H, H)
 
 
 def power_rho(p: float) -> float:
-    """Corridor number of ``||theta||^p``, ``(p - 1) / (2 p)``; its degree is p.
+    """Return the corridor number of ``||theta||^p``, ``(p - 1) / (2 p)``.
+
+    Args:
+        p: power, 1 or more.
 
     Example:
         >>> power_rho(1.0), power_rho(2.0), power_rho(4.0)
@@ -41,7 +48,10 @@ def power_rho(p: float) -> float:
 
 
 def power_loss_ratio(p: float) -> float:
-    """``E_1 / E_0 = ((p - 1) / p)^p`` of one CLR step on ``||theta||^p``.
+    """Return ``E_1 / E_0 = ((p - 1) / p)^p`` for one CLR step on ``||theta||^p``.
+
+    Args:
+        p: power, 1 or more.
 
     Example:
         >>> power_loss_ratio(1.0), power_loss_ratio(2.0)
@@ -51,9 +61,13 @@ def power_loss_ratio(p: float) -> float:
 
 
 def logistic_rho(z: float) -> float:
-    """Corridor number of ``ln(1 + exp(-z))``: ``ln(1 + u) / (2 u)``, ``u = exp(-z)``.
+    """Return the corridor number of ``ln(1 + exp(-z))``: ``ln(1 + u) / (2 u)``, ``u = exp(-z)``.
 
-    0 far on the wrong side, where the loss is a corridor; 1/2 in the exponential tail.
+    It tends to 0 for z to -inf, where the loss is a corridor. It tends to 1/2 in the exponential
+    tail, for z to inf.
+
+    Args:
+        z: margin of the classification.
 
     Example:
         >>> round(logistic_rho(0.0), 6), logistic_rho(-700.0) < 1e-300
@@ -64,7 +78,11 @@ def logistic_rho(z: float) -> float:
 
 
 def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
-    """``h_1 / h_0`` of two CLR steps on a quadratic, ``rho_par / (1 - 4 rho_par + 4 rho^2)``.
+    """Return ``h_1 / h_0 = rho_par / (1 - 4 rho_par + 4 rho^2)`` for two CLR steps on a quadratic.
+
+    Args:
+        rho_parallel: parallel corridor number before the first step.
+        rho: corridor number before the first step.
 
     Example:
         >>> quadratic_next_clr(0.25, 0.25)
@@ -74,9 +92,15 @@ def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
 
 
 def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) -> float:
-    """``d_0^2 - d_1^2 = (4 m - m^2) E^2 / ||g||^2`` of a step of m CLR on a quadratic.
+    """Return ``d_0^2 - d_1^2 = (4 m - m^2) E^2 / ||g||^2`` for m times a CLR step on a quadratic.
 
-    d is the distance to the minimum, which is 0. Best at m = 2, positive up to m = 4.
+    Here d is the distance from the minimum, and the minimum of the loss is 0. The drop is largest
+    at m = 2 and positive for m < 4.
+
+    Args:
+        loss: E.
+        norm_sq: ``||g||^2``.
+        multiple: m (default: 1).
 
     Example:
         >>> quadratic_distance_drop(0.5, 1.0)  # theta = 1 to 1/2
@@ -86,7 +110,12 @@ def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) 
 
 
 def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
-    """``CLR / (1 - rho_par)``: Halley's step for the root of ``E(theta - s g)`` in s.
+    """Return the step size ``CLR / (1 - rho_par)``, Halley's step for the root of E along -g.
+
+    Args:
+        loss: E.
+        norm_sq: ``||g||^2``.
+        rho_parallel: parallel corridor number, below 1.
 
     Example:
         >>> halley_step(1.0, 2.0, 0.0)
@@ -96,42 +125,61 @@ def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
 
 
 def quadratic_model_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
-    """``CLR * 2 / (1 + sqrt(1 - 4 rho_par))``: the first root of the quadratic model along -g.
+    """Return the step size ``CLR * 2 / (1 + sqrt(1 - 4 rho_par))``.
 
-    Exact on quadratics, indefinite ones too.
+    It leads to the first root of the quadratic model along -g. It is exact on all quadratics,
+    indefinite ones included.
+
+    Args:
+        loss: E.
+        norm_sq: ``||g||^2``.
+        rho_parallel: parallel corridor number, at most 1/4.
 
     Raises:
-        ValueError: ``rho_par > 1/4``, where the model has no root.
+        ValueError: `rho_parallel` exceeds 1/4, where the model has no root.
 
     Example:
-        >>> quadratic_model_step(0.5, 1.0, 0.25)  # the whole way on x^2 / 2 from 1
+        >>> quadratic_model_step(0.5, 1.0, 0.25)  # from 1 to 0 on x^2 / 2
         1.0
     """
     if not rho_parallel <= 0.25:
-        raise ValueError(f"the quadratic model has no root for rho_parallel {rho_parallel:g} > 1/4")
+        raise ValueError(
+            f"rho_parallel must be at most 1/4, got {rho_parallel:g}; "
+            "take halley_step, because the quadratic model has no root"
+        )
     return loss / norm_sq * 2.0 / (1.0 + math.sqrt(1.0 - 4.0 * rho_parallel))
 
 
 def degree_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
-    """``CLR / (1 - 2 rho_par)``: CLR times the degree, exact on every power law.
+    """Return the step size ``CLR / (1 - 2 rho_par)``, which is exact on every power law.
+
+    The factor on CLR is the degree of the power law.
+
+    Args:
+        loss: E.
+        norm_sq: ``||g||^2``.
+        rho_parallel: parallel corridor number, below 1/2.
 
     Raises:
-        ValueError: ``rho_par >= 1/2``, where the loss falls slower than any power.
+        ValueError: `rho_parallel` is not below 1/2, so the loss falls slower than any power.
 
     Example:
-        >>> degree_step(1.0, 4.0, power_rho(2.0))  # the whole way on x^2 from 1
+        >>> degree_step(1.0, 4.0, power_rho(2.0))  # from 1 to 0 on x^2
         0.5
     """
     if not rho_parallel < 0.5:
-        raise ValueError(f"rho_parallel must be below 1/2, got {rho_parallel:g}")
+        raise ValueError(f"rho_parallel must be below 1/2, got {rho_parallel:g}; take halley_step")
     return loss / norm_sq / (1.0 - 2.0 * rho_parallel)
 
 
 def clr_rate(rho_parallel: float) -> float:
-    """``dh/dt = -1 + 4 rho_par`` of ``h = E / ||g||^2`` along gradient flow.
+    """Return the rate ``dh/dt = -1 + 4 rho_par`` of ``h = E / ||g||^2`` along the gradient flow.
 
-    CLR decays at slope -1 in a corridor, is constant on isotropic quadratics, and warms up exactly
+    CLR falls at the rate -1 in a corridor, is constant on isotropic quadratics, and rises exactly
     where ``rho_par > 1/4``.
+
+    Args:
+        rho_parallel: parallel corridor number.
 
     Example:
         >>> clr_rate(0.0), clr_rate(0.25), clr_rate(0.5)
@@ -141,39 +189,42 @@ def clr_rate(rho_parallel: float) -> float:
 
 
 def rho_from_logs(losses: Tensor, norm_sq: Tensor) -> Tensor:
-    """``rho_par = 1/4 d ln||g||^2 / d ln E`` between neighbours of a run, without any Hessian.
+    """Return ``rho_par = 1/4 d ln||g||^2 / d ln E`` between successive points of a path, [k - 1].
 
     Args:
-        losses: E above its lower bound, along a path, [k].
-        norm_sq: ``||g||^2`` there, [k].
-
-    Returns:
-        [k - 1].
+        losses: E minus its lower bound, [k].
+        norm_sq: ``||g||^2``, [k].
 
     Example:
         >>> E = torch.tensor([4.0, 1.0])
         >>> rho_from_logs(E, 2 * E)  # a quadratic
         tensor([0.2500])
     """
-    return 0.25 * norm_sq.log().diff() / losses.log().diff()
+    found = rho_parallel_from_logs(losses.tolist(), norm_sq.sqrt().tolist(), window=2)
+    return torch.tensor(found[1:]).to(losses)
 
 
 def mean_rho(clr_start: float, clr_end: float, time: float) -> float:
-    """Mean of rho_par over a time of gradient flow, ``1/4 (1 + (h_T - h_0) / T)``.
+    """Return the mean of rho_par over a gradient flow, ``1/4 (1 + (h_T - h_0) / T)``.
 
-    A bounded CLR makes it tend to 1/4.
+    For a bounded CLR it tends to 1/4.
+
+    Args:
+        clr_start: h_0, the CLR at the start.
+        clr_end: h_T, the CLR at the end.
+        time: T, positive.
     """
     return 0.25 * (1.0 + (clr_end - clr_start) / time)
 
 
 def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> float:
-    """``E_1 / E_0 = sum p_i exp(-s_i / mean s)`` of a CLR step on ``sum a_i exp(-s_i t)``.
+    """Return ``E_1 / E_0 = sum p_i exp(-s_i / mean s)`` for a CLR step on ``sum a_i exp(-s_i t)``.
 
-    The model of cross-entropy along -g: never below 1/e; above 1, a rise, only if some slope is
-    negative (gradient conflict).
+    The sum models cross-entropy along -g. The ratio is at least 1/e. It exceeds 1 only if a slope
+    is negative, which means that gradients conflict.
 
     Args:
-        weights: p_i, the terms' shares of the loss.
+        weights: p_i, the share of each term in the loss.
         slopes: s_i.
 
     Example:
@@ -185,16 +236,17 @@ def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> 
 
 
 def unaccounted_minimum(alpha: float, k: int, floor: float = 1.0, curvature: float = 1.0) -> float:
-    """CLR's k-th iterate on ``E* + 1/2 lambda x^2`` with f_star = 0: exact chaos.
+    """Return the k-th iterate of CLR on ``E* + 1/2 lambda x^2`` with f_star = 0.
 
-    ``x_k = sqrt(2 E* / lambda) cot(2^k alpha)``: the doubling map, whose losses have the median
-    2 E* and no mean. It is why CLR wants a cap and a lower bound.
+    The iterate is ``x_k = sqrt(2 E* / lambda) cot(2^k alpha)``, which follows the chaotic doubling
+    map. The losses have the median 2 E* and no mean. CLR therefore needs a maximum step size and a
+    good lower bound.
 
     Args:
-        alpha: of the start, ``x_0 = sqrt(2 E* / lambda) cot(alpha)``.
-        k: the iterate.
-        floor: E*, the part of the loss that f_star leaves out.
-        curvature: lambda.
+        alpha: angle of the start, ``x_0 = sqrt(2 E* / lambda) cot(alpha)``.
+        k: number of steps.
+        floor: E*, the minimum of the loss (default: 1).
+        curvature: lambda, positive (default: 1).
 
     Example:
         >>> round(unaccounted_minimum(math.pi / 4, 0), 12)
@@ -204,15 +256,16 @@ def unaccounted_minimum(alpha: float, k: int, floor: float = 1.0, curvature: flo
 
 
 def drift_bound(hg: float, step_size: float, time: float, least_curvature: float = 0.0) -> float:
-    """How far gradient descent can drift from the flow where ``||Hg|| <= hg`` all along.
+    """Return a bound of the distance between gradient descent and the gradient flow.
 
-    ``(h hg / 2) (e^(m T) - 1) / m`` with ``m = -lambda_min``; ``h hg T / 2`` for convex losses.
+    The bound is ``(h hg / 2) (e^(m T) - 1) / m`` with ``m = -lambda_min``. For convex losses it is
+    ``h hg T / 2``.
 
     Args:
-        hg: bound of ``||Hg||`` along both paths.
-        step_size: h.
-        time: T.
-        least_curvature: lambda_min, a lower bound of the Hessian's eigenvalues.
+        hg: upper bound of ``||Hg||`` along both paths.
+        step_size: h, positive.
+        time: T, positive.
+        least_curvature: lambda_min, a lower bound of the Hessian's eigenvalues (default: 0).
 
     Example:
         >>> round(drift_bound(0.1, 0.2, 3.0), 12)

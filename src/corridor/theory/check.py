@@ -1,4 +1,4 @@
-"""What a check of a statement says: what was measured, against which bound."""
+"""Report the result of a check of a statement."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Check:
-    """A statement put to the test; true if it holds.
+    """Compare a number with its bound; a check is true if its statement holds.
 
     Attributes:
-        statement: in a few words, with its number in the paper.
-        measured: the number that must not exceed the bound.
-        bound: the tolerance.
-        detail: other numbers on the way.
+        statement: short name of the statement, with its number in the paper.
+        measured: number that must not exceed the bound.
+        bound: the bound.
+        detail: further numbers by name (default: none).
     """
 
     statement: str
@@ -23,7 +23,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether what was measured lies within the bound."""
+        """Return True if the number does not exceed the bound."""
         return self.measured <= self.bound
 
     def __bool__(self) -> bool:

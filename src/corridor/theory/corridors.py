@@ -1,4 +1,4 @@
-"""Section 2 and theorem 3.1 as checks that can be run on any loss from any start."""
+"""Check section 2 and theorem 3.1 of the paper on any loss from any start."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from torch import Tensor
 
 from corridor.flows import gradient_descent, gradient_flow
 from corridor.flows.discrete import first_kink
-from corridor.flows.space import Loss, starting_at
+from corridor.flows.space import FlatLoss, Loss, starting_at
 from corridor.geometry.lanczos import top_curvature
 from corridor.theory.check import Check
 
+TINY = 1e-300  # keeps ratios finite for paths without length
+
 
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
-    """Along the flow ``d/dt g(theta(t)) = -Hg``: the difference quotient against the product.
+    """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
-    The relative error is of order delta, with a constant that is the loss's.
+    The check compares a difference quotient with the product. The relative error is proportional
+    to delta, with a constant that depends on the loss.
 
     Args:
-        loss: of a tensor; returns a scalar.
-        start: where ``Hg`` is not 0.
-        delta: time step of the quotient.
+        loss: function of a tensor that returns a scalar tensor.
+        start: point with ``Hg != 0``.
+        delta: time step of the difference quotient, positive (default: 1e-4).
 
     Raises:
-        ValueError: ``Hg = 0`` at the start, where there is nothing to compare.
+        ValueError: ``Hg = 0`` at `start`.
 
     Example:
         >>> from corridor.surfaces import LogSumExp
@@ -34,88 +37,92 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
         True
     """
     flat_loss = starting_at(loss, start)
-    x = flat_loss.space.start
-    g, product = flat_loss.product(x)
-    Hg = product(g)
-    if not Hg.norm() > 0.0:
-        raise ValueError("Hg is 0 at the start; the lemma is checked where it is not")
+    g, Hg = _bent(flat_loss)
     later = gradient_flow(loss, start, delta, tolerance=1e-13).flat()[-1]
     quotient = (flat_loss.gradient(later) - g) / delta
     error = float((quotient + Hg).norm() / Hg.norm())
     return Check("lemma 2.8, d/dt g = -Hg along the flow", error, 20.0 * delta)
 
 
+def _bent(flat_loss: FlatLoss) -> tuple[Tensor, Tensor]:
+    """Return g and Hg at the start, or raise a ValueError if Hg is 0."""
+    g, product = flat_loss.product(flat_loss.space.start)
+    Hg = product(g)
+    if not Hg.norm() > 0.0:
+        raise ValueError("start must have Hg != 0, got Hg = 0; choose a start outside corridors")
+    return g, Hg
+
+
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
-    """In a corridor ``theta(t) = theta_0 - t g(theta_0)``, with one gradient all along the line.
+    """Check that a flow in a corridor is ``theta_0 - t g(theta_0)``, with a constant gradient.
 
     Args:
-        loss: of a tensor; returns a scalar.
-        start: in the corridor.
-        time: how long the line is followed; it must stay a solution.
-        samples: points along it.
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor.
+        time: duration of the flow, positive. The line must stay inside the corridor.
+        samples: number of points on the flow, both ends included (default: 9).
+
+    Returns:
+        The check. Its detail contains "gradient change" and "distance from the line".
     """
     flat_loss = starting_at(loss, start)
     x = flat_loss.space.start
     g = flat_loss.gradient(x)
     times = torch.linspace(0.0, time, samples, dtype=torch.float64).tolist()
-    path = gradient_flow(loss, start, time, at=times)
-    rows = path.flat()
+    rows = gradient_flow(loss, start, time, at=times).flat()
     line = torch.stack([x - t * g for t in times])
-    turned = max(float((flat_loss.gradient(row) - g).norm()) for row in rows)
-    size = float(g.norm())
+    change = max(float((flat_loss.gradient(row) - g).norm()) for row in rows)
+    away = float((rows - line).norm(dim=1).max())
+    speed = float(g.norm())
     return Check(
         "lemma 2.9, straight flow lines with one gradient",
-        max(float((rows - line).norm(dim=1).max()) / max(size * time, 1e-300), turned / size),
+        max(away / max(speed * time, TINY), change / speed),
         1e-12,
-        {
-            "gradient drift": turned,
-            "distance from the line": float((rows - line).norm(dim=1).max()),
-        },
+        {"gradient change": change, "distance from the line": away},
     )
 
 
 def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) -> Check:
-    """In a corridor the loss falls linearly along the flow, ``E(t) = E_0 - t ||g||^2``.
+    """Check that the loss falls linearly along a flow in a corridor, ``E(t) = E_0 - t ||g||^2``.
 
     Args:
-        loss: of a tensor; returns a scalar.
-        start: in the corridor.
-        time: how long the flow is followed.
-        samples: points along it.
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor.
+        time: duration of the flow, positive.
+        samples: number of points on the flow, both ends included (default: 33).
 
     Returns:
-        The largest distance from the line over the fall; 1 - R^2 of a linear fit in the detail.
+        The check of the largest distance from the line, divided by the total fall. Its detail
+        contains "unexplained variance", which is 1 - R^2 of a linear fit.
     """
     flat_loss = starting_at(loss, start)
-    _, g = flat_loss.slope(flat_loss.space.start)
+    fall = float(flat_loss.gradient(flat_loss.space.start).square().sum())
     times = torch.linspace(0.0, time, samples, dtype=torch.float64)
-    path = gradient_flow(loss, start, time, at=times.tolist())
-    fall = float(g.square().sum())
-    line = path.losses[0] - times * fall
-    scale = max(fall * time, 1e-300)
-    centred = times - times.mean()
-    values = path.losses - path.losses.mean()
-    fit = centred * (centred @ values) / centred.square().sum()
-    unexplained = float((values - fit).square().sum() / values.square().sum().clamp(min=1e-300))
+    losses = gradient_flow(loss, start, time, at=times.tolist()).losses
+    away = float((losses - (losses[0] - times * fall)).abs().max())
+    centered, values = times - times.mean(), losses - losses.mean()
+    fit = centered * (centered @ values) / centered.square().sum()
+    unexplained = float((values - fit).square().sum() / values.square().sum().clamp(min=TINY))
     return Check(
         "proposition 2.10, the loss falls linearly",
-        float((path.losses - line).abs().max()) / scale,
+        away / max(fall * time, TINY),
         1e-12,
         {"unexplained variance": unexplained},
     )
 
 
 def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
-    """How long a corridor can last from a point: ``1 / lambda_max(H)``.
+    """Return the time after which a corridor must have ended, ``1 / lambda_max(H)``.
 
-    Inf where H has no positive eigenvalue. Along the flow of a corridor ``H' = H^2``, so that
-    ``H(t) = H_0 (I - t H_0)^-1`` blows up then: flow lines meet at a focal point. A step inside a
-    corridor has ``h lambda_max <= 1``, half the edge of stability.
+    The horizon is inf if H has no positive eigenvalue. Along the flow of a corridor ``H' = H^2``,
+    and therefore ``H(t) = H_0 (I - t H_0)^-1``. This matrix diverges at the horizon, where flow
+    lines meet. A step inside a corridor has ``h lambda_max <= 1``, half the edge of stability.
 
     Args:
-        loss: of a tensor; returns a scalar.
+        loss: function of a tensor that returns a scalar tensor.
         start: the point.
-        krylov: Hessian products at most; exact in as many dimensions.
+        krylov: maximum number of Hessian products (default: 40). The result is exact for at most
+            this number of dimensions.
 
     Example:
         >>> from corridor.surfaces import Cone
@@ -125,6 +132,7 @@ def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
     flat_loss = starting_at(loss, start)
     x = flat_loss.space.start
     g, product = flat_loss.product(x)
+    # In a corridor Hg = 0, so the gradient cannot be the first Krylov vector.
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
     top = top_curvature(product, probe, krylov)
@@ -133,20 +141,20 @@ def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
 
 
 def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Check:
-    """In a corridor gradient descent steps on the flow: ``theta_n = theta(n h)``.
+    """Check that gradient descent in a corridor steps along the flow, ``theta_n = theta(n h)``.
 
-    It holds up to the time when the flow first meets a kink or an edge; endpoints inside the
-    corridor do not suffice (subtlety S4), so that the segments are walked.
+    The statement holds until the flow first meets a kink or an edge. Iterates inside the corridor
+    are not sufficient (subtlety S4), so the check walks along the segments between them.
 
     Args:
-        loss: of a tensor; returns a scalar.
-        start: in the corridor.
-        step_size: h.
-        steps: n.
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor.
+        step_size: h, positive.
+        steps: n, 1 or more.
 
     Returns:
-        The largest distance at equal times over the path's length; in the detail "exit time", inf
-        if no segment meets a kink that the loss knows of.
+        The check of the largest distance at equal times, divided by the length of the path. Its
+        detail contains "exit time", which is inf if no segment meets a kink known to the loss.
 
     Example:
         >>> from corridor.surfaces import Cone
@@ -155,43 +163,40 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
         (True, {'exit time': 5.0})
     """
     descent = gradient_descent(loss, start, step_size, steps)
-    left = descent.exit_time
-    detail = {"exit time": math.inf if left is None else round(left, 6)}
-    if left is not None and left < step_size * steps * (1.0 - 1e-9):
-        return Check("theorem 3.1, gradient descent steps on the flow", math.inf, 1e-12, detail)
-    flow = gradient_flow(loss, start, step_size * steps, at=descent.times)
-    ours = descent.flat()[: len(flow)]
-    length = float((ours[1:] - ours[:-1]).norm(dim=1).sum())
-    distance = float((ours - flow.flat()).norm(dim=1).max())
-    measured = distance / max(length, 1e-300)
-    return Check("theorem 3.1, gradient descent steps on the flow", measured, 1e-12, detail)
+    left = math.inf if descent.exit_time is None else descent.exit_time
+    measured = math.inf
+    if left >= step_size * steps * (1.0 - 1e-9):
+        flow = gradient_flow(loss, start, step_size * steps, at=descent.times).flat()
+        ours = descent.flat()[: len(flow)]
+        length = float((ours[1:] - ours[:-1]).norm(dim=1).sum())
+        measured = float((ours - flow).norm(dim=1).max()) / max(length, TINY)
+    name = "theorem 3.1, gradient descent steps on the flow"
+    return Check(name, measured, 1e-12, {"exit time": round(left, 6)})
 
 
 def theorem_3_1_converse(
     loss: Loss, start: Tensor, step_sizes: Sequence[float] = (4e-3, 2e-3, 1e-3)
 ) -> Check:
-    """Off corridors one step leaves the flow by ``h^2/2 Hg``, to leading order.
+    """Check that one step leaves the flow by ``h^2/2 Hg`` outside corridors, to leading order.
 
     Args:
-        loss: of a tensor; returns a scalar.
-        start: where ``Hg`` is not 0.
-        step_sizes: at least two, falling; one alone proves nothing (subtlety S5).
+        loss: function of a tensor that returns a scalar tensor.
+        start: point with ``Hg != 0``.
+        step_sizes: at least two falling step sizes (default: 4e-3, 2e-3, 1e-3). A single step size
+            proves nothing (subtlety S5).
 
     Returns:
-        The deviation of the log-log slope from 2; slope and the ratio of the measured to the
-        predicted coefficient at the smallest step in the detail.
+        The check that the log-log slope is 2. Its detail contains "slope" and "coefficient over
+        prediction" at the smallest step.
 
     Raises:
-        ValueError: fewer than two step sizes, or ``Hg = 0`` at the start.
+        ValueError: `step_sizes` has fewer than two numbers, or ``Hg = 0`` at `start`.
     """
     if len(step_sizes) < 2:
-        raise ValueError("one step size is not enough; give at least two")
+        raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
     flat_loss = starting_at(loss, start)
     x = flat_loss.space.start
-    g, product = flat_loss.product(x)
-    Hg = product(g)
-    if not Hg.norm() > 0.0:
-        raise ValueError("Hg is 0 at the start; the converse is checked where it is not")
+    g, Hg = _bent(flat_loss)
     gaps = []
     for h in step_sizes:
         flow = gradient_flow(loss, start, h, tolerance=1e-13).flat()[-1]
@@ -207,10 +212,15 @@ def theorem_3_1_converse(
 
 
 def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
-    """Whether the segment of a gradient step keeps clear of kinks, by the domain the loss knows.
+    """Return True if the segment of a gradient step meets no kink.
 
-    For a loss without a domain the gradient is compared along the segment: in a corridor it is
-    constant there.
+    A loss with a domain knows its kinks. For other losses the function compares gradients along the
+    segment, because they are constant in a corridor.
+
+    Args:
+        loss: function of a tensor that returns a scalar tensor.
+        start: point in the corridor.
+        step_size: size of the gradient step, positive.
     """
     flat_loss = starting_at(loss, start)
     x = flat_loss.space.start
@@ -219,5 +229,5 @@ def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     if flat_loss.margin(x) is not None:
         return first_kink(flat_loss, x, end) is None
     parts = torch.linspace(0.0, 1.0, 17, dtype=torch.float64).tolist()[1:]
-    turned = max(float((flat_loss.gradient(x + p * (end - x)) - g).norm()) for p in parts)
-    return turned <= torch.finfo(x.dtype).eps ** 0.6 * float(g.norm())
+    change = max(float((flat_loss.gradient(x + p * (end - x)) - g).norm()) for p in parts)
+    return change <= torch.finfo(x.dtype).eps ** 0.6 * float(g.norm())

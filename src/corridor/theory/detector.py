@@ -1,4 +1,4 @@
-"""Is this a corridor? Decided by Hg and by steps of two sizes, at points and beside them."""
+"""Decide if a region is a corridor, from Hg and from steps of two sizes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ SCALES = (1e-2, 1e-3)
 
 @dataclass(frozen=True)
 class Detection:
-    """The verdict on a region, and its evidence; all numbers are scale-free and 0 in a corridor.
+    """Store the verdict on a region with its evidence; it is true for a corridor.
+
+    All numbers are scale-free, and 0 in a corridor.
 
     Attributes:
         verdict: corridor, weak corridor, not a corridor, or undecided.
         crooked: largest ``||Hg|| / (||H|| ||g||)``, at most 1.
-        bent: largest ``||(Hg)_perp|| / (||H|| ||g||)``: the part that turns the flow lines.
-        secant: the largest change of g over steps of two sizes, in the same unit.
-        points: how many were looked at, those beside the given ones included.
-        skipped: how many of them were critical, or their loss not finite.
+        bent: largest ``||(Hg)_perp|| / (||H|| ||g||)``. The perpendicular part bends flow lines.
+        secant: largest change of g over steps of two sizes, in the unit of `crooked`.
+        points: number of points, neighbors included.
+        skipped: number of points with a zero gradient or a non-finite loss.
     """
 
     verdict: Verdict
@@ -44,22 +46,23 @@ class Detection:
 def detect(
     loss: Loss, points: Tensor | Sequence[Tensor], *, beside: int = 2, seed: int = 0
 ) -> Detection:
-    """Whether a loss is a corridor about some points.
+    """Return the verdict on a loss around some points.
 
-    ``Hg = 0`` at single points proves nothing: it holds at critical points, which are skipped, and
-    on sets that are no neighbourhoods, so that points beside the given ones are tried too
-    (subtlety S6). Agreement of gradient descent with the flow for one step size proves nothing
-    either (S5): Hg itself is taken, and the change of g over steps of two sizes, which also sees
-    bends that lie in kinks, where second derivatives are blind.
+    ``Hg = 0`` at single points proves nothing (subtlety S6). It holds at critical points, which are
+    skipped. It can also hold on lines, so the function tests random neighbors of each point.
+
+    The agreement of gradient descent and flow for a single step size proves nothing either (S5).
+    The function therefore computes Hg itself, and the change of g over steps of two sizes. The
+    change of g also reveals kinks, which second derivatives miss.
 
     Args:
-        loss: of a tensor shaped like a point; returns a scalar.
-        points: [k, *shape] in float64 for sharp verdicts; float32 blurs them.
-        beside: random points to try near each.
-        seed: of these.
+        loss: function of a point that returns a scalar tensor.
+        points: points, [k, *shape]. Sharp verdicts need float64.
+        beside: number of random neighbors per point (default: 2).
+        seed: seed of the neighbors (default: 0).
 
     Raises:
-        ValueError: there are no points.
+        ValueError: `points` is empty.
 
     Example:
         >>> from corridor.surfaces import Cone, Saddle
@@ -69,31 +72,33 @@ def detect(
     """
     given = list(points)
     if not given:
-        raise ValueError("points must hold at least one point")
+        raise ValueError("points must hold at least one point, got none; add a point")
     generator = torch.Generator().manual_seed(seed)
-    spread = torch.stack([p.detach().reshape(-1) for p in given]).double()
-    size = float((spread - spread.mean(0)).norm(dim=1).mean()) if len(given) > 1 else 0.0
-    size = size or float(spread.norm(dim=1).mean()) or 1.0
-    numbers: list[tuple[float, float, float]] = []
-    looked = 0
+    size = _extent(given)
+    numbers = []
     for point in given:
         flat_loss = FlatLoss(loss, Space(point))
         x = flat_loss.space.start
-        for flat in [x, *_beside(flat_loss, x, size, beside, generator)]:
-            looked += 1
-            found = _numbers(flat_loss, flat, size)
-            if found is not None:
-                numbers.append(found)
-    eps = torch.finfo(given[0].dtype).eps
-    if not numbers:
-        return Detection(Verdict.UNDECIDED, math.nan, math.nan, math.nan, looked, looked)
-    crooked, bent, secant = (max(column) for column in zip(*numbers, strict=True))
-    verdict = _verdict(crooked, bent, secant, eps)
-    return Detection(verdict, crooked, bent, secant, looked, looked - len(numbers))
+        flats = [x, *_neighbors(flat_loss, x, size, beside, generator)]
+        numbers += [_numbers(flat_loss, flat, size) for flat in flats]
+    found = [row for row in numbers if row is not None]
+    skipped = len(numbers) - len(found)
+    if not found:
+        nan = math.nan
+        return Detection(Verdict.UNDECIDED, nan, nan, nan, len(numbers), skipped)
+    crooked, bent, secant = (max(column) for column in zip(*found, strict=True))
+    verdict = _verdict(crooked, bent, secant, torch.finfo(given[0].dtype).eps)
+    return Detection(verdict, crooked, bent, secant, len(numbers), skipped)
+
+
+def _extent(points: list[Tensor]) -> float:
+    rows = torch.stack([p.detach().reshape(-1) for p in points]).double()
+    spread = float((rows - rows.mean(0)).norm(dim=1).mean())
+    return spread or float(rows.norm(dim=1).mean()) or 1.0
 
 
 def _verdict(crooked: float, bent: float, secant: float, eps: float) -> Verdict:
-    """Rounding alone gives numbers below eps^0.6; a bend worth the name exceeds eps^0.25."""
+    # Rounding alone stays below eps^0.6, and a clear bend exceeds eps^0.25.
     low, high = eps**0.6, eps**0.25
     if max(crooked, secant) < low:
         return Verdict.CORRIDOR
@@ -102,7 +107,7 @@ def _verdict(crooked: float, bent: float, secant: float, eps: float) -> Verdict:
     return Verdict.WEAK if bent < low else Verdict.NEITHER
 
 
-def _beside(
+def _neighbors(
     flat_loss: FlatLoss, x: Tensor, size: float, number: int, generator: torch.Generator
 ) -> list[Tensor]:
     room = flat_loss.margin(x)
@@ -112,19 +117,18 @@ def _beside(
 
 
 def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float, float] | None:
-    """Crooked, bent and secant numbers at a point; None where they have no meaning."""
+    """Return crooked, bent and secant at a point, None where they are undefined."""
     g, product = flat_loss.product(x)
     speed = float(g.norm())
     if not (torch.isfinite(g).all() and speed > 0.0):
         return None
     Hg = product(g)
     _, T = lanczos(product, torch.ones_like(x) + 0.1 * g / speed, min(12, x.numel()))
-    curvature = float(torch.linalg.eigvalsh(T).abs().max())
-    curvature = max(curvature, float(Hg.norm()) / speed)
+    curvature = max(float(torch.linalg.eigvalsh(T).abs().max()), float(Hg.norm()) / speed)
     if not math.isfinite(curvature):
         return None
-    flat = torch.finfo(x.dtype).eps ** 0.25 * speed / size  # a bend not worth the name
-    unit = max(curvature, flat)
+    # A curvature below this unit bends the flow by less than `_verdict` counts as a bend.
+    unit = max(curvature, torch.finfo(x.dtype).eps ** 0.25 * speed / size)
     crooked = float(Hg.norm()) / (unit * speed)
     bent = float((Hg - g * (g @ Hg) / (g @ g)).norm()) / (unit * speed)
     length = min(speed / unit, size)
@@ -139,10 +143,10 @@ def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float,
 
 @dataclass(frozen=True)
 class Straightness:
-    """How straight a path is and how constant its speed.
+    """Store how straight a path is and how constant its speed is.
 
     Attributes:
-        deviation: largest distance of a point from the chord, over the chord's length.
+        deviation: largest distance of a point from the chord, divided by the chord's length.
         speed_variation: largest relative deviation of the speed from its mean.
     """
 
@@ -151,13 +155,13 @@ class Straightness:
 
 
 def straightness(path: Trajectory) -> Straightness:
-    """Distance from the line between a path's ends, and the spread of its speed.
+    """Return the deviation of a path from its chord, and the variation of its speed.
 
     Args:
-        path: of at least two points; its speed is taken between neighbours.
+        path: path of at least two points. The speed is computed between successive points.
 
     Raises:
-        ValueError: the path does not move.
+        ValueError: both ends of the path are equal.
 
     Example:
         >>> import torch
@@ -172,7 +176,7 @@ def straightness(path: Trajectory) -> Straightness:
     chord = x[-1] - x[0]
     length = float(chord.norm())
     if not length > 0.0:
-        raise ValueError("the path does not move, so that it has no direction")
+        raise ValueError("path must have two different ends, got a path of length 0; add steps")
     away = x - x[0]
     across = away - torch.outer(away @ chord, chord) / length**2
     times = path.times.to(x.device)

@@ -1,4 +1,4 @@
-"""``corridor flow``: a path down a surface, and its distance from the gradient flow, as text."""
+"""Follow a method down a named surface or a formula, and format its path as text or JSON."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ ROWS = 12  # of the printed table
 
 
 @dataclass(frozen=True)
-class Told:
-    """A surface, a path on it, and how far it got from the gradient flow."""
+class SurfacePath:
+    """Store a path on a surface, and its distance from the gradient flow.
 
+    Attributes:
+        name: name of the surface, or its formula.
+        loss: the surface.
+        path: the path.
+        drift: distance from the gradient flow. None for the flow itself and for a path at rest.
+    """
+
+    name: str
     loss: Surface
     path: Trajectory
     drift: Drift | None
@@ -47,45 +55,48 @@ def follow(
     steps: int = 10,
     momentum: float = 0.9,
     tolerance: float = 1e-9,
-) -> Told:
-    """Follow a method down a named surface or a formula.
+) -> SurfacePath:
+    """Return the path of a method on a named surface or a formula.
 
     Args:
-        name: of a surface, or an expression such as ``sqrt(x**2 + y**2)``.
-        start: coordinates; a matrix's row by row.
-        method: one of `METHODS`.
-        time: of the gradient flow.
-        step: step size of the others.
-        steps: how many.
-        momentum: of the heavy ball.
-        tolerance: of the gradient flow.
+        name: key of `corridor.surfaces.SURFACES`, or an expression such as ``sqrt(x**2 + y**2)``.
+        start: coordinates. The coordinates of a matrix are listed row by row.
+        method: one of `METHODS` (default: "gradient_flow").
+        time: duration of the gradient flow, positive (default: 1).
+        step: step size of the other methods, positive (default: 0.1).
+        steps: number of steps of the other methods (default: 10).
+        momentum: momentum of the heavy ball, in [0, 1) (default: 0.9).
+        tolerance: relative error allowed in each step of the gradient flow (default: 1e-9).
 
     Raises:
-        ValueError: there is no such surface or method, or the start does not fit.
+        ValueError: the surface or the method is unknown, or `start` does not fit the surface.
     """
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; choose one")
     loss = loss_of(name)
     x = _shaped(loss, torch.tensor(list(start), dtype=torch.float64))
     if method == "gradient_flow":
-        return Told(loss, gradient_flow(loss, x, time, tolerance), None)
+        return SurfacePath(name, loss, gradient_flow(loss, x, time, tolerance), None)
     if method == "gradient_descent":
         path = gradient_descent(loss, x, step, steps)
     elif method == "clr":
         path = clr_descent(loss, x, steps)
     elif method == "heavy_ball":
-        path = heavy_ball(loss, x, step, steps, momentum)
+        path = heavy_ball(loss, x, step, steps, momentum=momentum)
     else:
-        path = runge_kutta(loss, x, step, steps, method)
+        path = runge_kutta(loss, x, step, steps, method=method)
     moved = float(path.times[-1]) > 0.0
-    return Told(loss, path, drift(path, loss, tolerance=tolerance) if moved else None)
+    return SurfacePath(name, loss, path, drift(path, loss, tolerance=tolerance) if moved else None)
 
 
 def loss_of(name: str) -> Surface:
-    """The surface of a name, or the loss of a formula.
+    """Return the surface of a name, or the surface of a formula.
+
+    Args:
+        name: key of `corridor.surfaces.SURFACES`, or an expression.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: `name` is neither.
     """
     if name in SURFACES or name.replace("-", "").isidentifier():
         return surface(name)
@@ -97,53 +108,59 @@ def _shaped(loss: Surface, x: Tensor) -> Tensor:
         rows, columns = int(getattr(loss, "rows", 0)), int(getattr(loss, "columns", 0))
         if x.numel() != rows * columns:
             raise ValueError(
-                f"the start needs {rows * columns} numbers, a {rows} x {columns} matrix row by "
-                f"row, got {x.numel()}"
+                f"start must have {rows * columns} numbers, got {x.numel()}; "
+                f"give a {rows} x {columns} matrix row by row"
             )
         return x.reshape(rows, columns)
     if loss.dimension is not None and x.numel() != loss.dimension:
-        raise ValueError(f"the start needs {loss.dimension} numbers, got {x.numel()}")
+        raise ValueError(
+            f"start must have {loss.dimension} numbers, got {x.numel()}; give all coordinates"
+        )
     return x
 
 
-def lines(told: Told, name: str) -> list[str]:
-    """The table of a path, why it ended, and its distance from the gradient flow."""
-    loss, path = told.loss, told.path
+def as_text(found: SurfacePath) -> str:
+    """Return a table of the path, the reason for its end, and its distance from the flow."""
+    loss, path = found.loss, found.path
     speed = "" if loss.speed is None else f", speed {loss.speed:.6g}"
-    least = "" if math.isinf(loss.f_star) else f", f_star {loss.f_star:.6g}"
+    minimum = "" if math.isinf(loss.f_star) else f", f_star {loss.f_star:.6g}"
     verdict = "a formula" if loss.verdict is Verdict.UNDECIDED else loss.verdict.value
-    out = [f"{name}: {verdict}{speed}{least}; {path.method}"]
+    out = [f"{found.name}: {verdict}{speed}{minimum}; {path.method}"]
     out += [f"{'time':>12} {'loss':>13}  point"]
+    flats = path.flat().tolist()
     for i in _chosen(len(path)):
-        point = " ".join(f"{v:.6g}" for v in path.flat()[i].tolist())
+        point = " ".join(f"{v:.6g}" for v in flats[i])
         out.append(f"{float(path.times[i]):12.6g} {float(path.losses[i]):13.6g}  {point}")
     out.append(f"stopped: {path.stopped}; {path.gradients} gradients")
     out += [f"{event.kind} at time {event.time:.9g}" for event in path.events[:5]]
-    if told.drift is not None:
-        end = float(told.drift.times[-1])
-        distance, relative = float(told.drift.distance[-1]), float(told.drift.relative[-1])
-        out.append(
-            f"distance from the gradient flow at time {end:.6g}: {distance:.3g} "
-            f"({relative:.3g} of its length)"
-        )
-        if end < float(path.times[-1]):
-            out.append(f"the gradient flow ends before time {float(path.times[-1]):.6g}")
-    return out
+    return "\n".join(out + _drift_lines(found))
+
+
+def _drift_lines(found: SurfacePath) -> list[str]:
+    if found.drift is None:
+        return []
+    end, last = float(found.drift.times[-1]), float(found.path.times[-1])
+    distance, relative = float(found.drift.distance[-1]), float(found.drift.relative[-1])
+    out = [
+        f"distance from the gradient flow at time {end:.6g}: {distance:.3g} "
+        f"({relative:.3g} of its length)"
+    ]
+    return [*out, f"the gradient flow ends before time {last:.6g}"] if end < last else out
 
 
 def _chosen(length: int) -> list[int]:
-    """Up to ROWS indices spread over the path, both ends among them."""
+    """Return at most ROWS indices spread over the path, both ends included."""
     if length <= ROWS:
         return list(range(length))
     return sorted({round(i * (length - 1) / (ROWS - 1)) for i in range(ROWS)})
 
 
-def as_json(told: Told, name: str) -> str:
-    """All of a path as JSON."""
-    path = told.path
+def as_json(found: SurfacePath) -> str:
+    """Return the whole path as JSON."""
+    path = found.path
     values: dict[str, Any] = {
-        "surface": name,
-        "verdict": told.loss.verdict.value,
+        "surface": found.name,
+        "verdict": found.loss.verdict.value,
         "method": path.method,
         "stopped": path.stopped,
         "gradients": path.gradients,
@@ -152,9 +169,7 @@ def as_json(told: Told, name: str) -> str:
         "losses": path.losses.tolist(),
         "events": [{"time": event.time, "kind": event.kind} for event in path.events],
     }
-    if told.drift is not None:
-        values["drift"] = {
-            "times": told.drift.times.tolist(),
-            "distance": told.drift.distance.tolist(),
-        }
+    if found.drift is not None:
+        times, distance = found.drift.times.tolist(), found.drift.distance.tolist()
+        values["drift"] = {"times": times, "distance": distance}
     return json.dumps(values, indent=2)
