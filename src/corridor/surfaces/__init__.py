@@ -1,17 +1,16 @@
 """Losses with known answers: corridors, and surfaces that are none."""
 
+from corridor.proofs import Expression, Proof, prove
 from corridor.surfaces.base import Domain, Surface, Verdict
 from corridor.surfaces.blocks import BlockCone
 from corridor.surfaces.cones import Cone, PNorm, PowerNorm
 from corridor.surfaces.distance import DistanceTo
-from corridor.surfaces.expression import Expression
 from corridor.surfaces.fixed_step import FixedStep
 from corridor.surfaces.glued import Glued, flower, landscape
 from corridor.surfaces.grid import EikonalGrid
 from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear
 from corridor.surfaces.matrices import NuclearNorm, SpectralNorm
 from corridor.surfaces.named import SURFACES, surface
-from corridor.surfaces.prover import Proof, prove
 from corridor.surfaces.quadratic import Quadratic
 from corridor.surfaces.ruled import DevelopableHelicoid, Helicoid, Saddle, Trough
 from corridor.surfaces.shapes import Box, CircleInSpace, Curve, Points, Segment, Shape, Sphere

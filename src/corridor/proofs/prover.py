@@ -1,6 +1,6 @@
 """The symbolic verdict, by SymPy: run as a program of its own so that it can be stopped.
 
-It reads a request as JSON from stdin - trees of `corridor.surfaces.expression`, never code - and
+It reads a request as JSON from stdin - trees of `corridor.proofs.expression`, never code - and
 writes JSON lines to stdout: the numeric evidence first, then the proof. It imports nothing of
 corridor, so that it starts quickly.
 """

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corridor.proofs.expression import DEEPEST, parse, variables_of
 from corridor.surfaces import Expression
-from corridor.surfaces.expression import DEEPEST, parse, variables_of
 
 
 @pytest.mark.parametrize(

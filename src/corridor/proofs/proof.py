@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from corridor.surfaces import proof as program
+from corridor.proofs import prover as program
+from corridor.proofs.expression import Tree, named_variables, parse, parse_condition
 from corridor.surfaces.base import Verdict
-from corridor.surfaces.expression import Tree, named_variables, parse, parse_condition
 
 
 @dataclass(frozen=True)
