@@ -83,10 +83,10 @@ def test_undecided_is_a_status_of_its_own(command):
         (["flow", "nuclear-norm", "--start", "1"], "6 numbers, got 1; give a 3 x 2 matrix row"),
         (["flow", "cone", "--start", "1", "1", "--method", "magic"], "method must be one of"),
         (["flow", "cone", "--start", "1", "1", "--time", "-1"], "time must be a positive number"),
-        (["flow", "x.__class__", "--start", "1"], "a dot has no place"),
+        (["flow", "x.__class__", "--start", "1"], "got a dot"),
         (["prove", "sqrt(x"], "the expression cannot be read"),
         (["prove", "__import__('os')"], "unknown function '__import__'"),
-        (["prove", "x", "--domain", "x"], "no condition"),
+        (["prove", "x", "--domain", "x"], "must be a comparison such as x > 0"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(command, arguments, words):

@@ -21,7 +21,7 @@ WITH_FORMULA = [name for name in SURFACES if surface(name).expression]
 @pytest.mark.parametrize("name", WITH_FORMULA)
 def test_the_proof_agrees_with_the_surface(name: str):
     loss = surface(name)
-    found = prove(str(loss.expression))
+    found = prove(str(loss.expression), time_limit=200.0)  # a loaded machine is slow
     assert found.verdict is loss.verdict
     assert bool(found) is loss.is_corridor
     if loss.speed is not None:
@@ -127,13 +127,13 @@ def test_no_prover_outlives_its_limit():
         (lambda: prove("sqrt(x"), "the expression cannot be read: '\\(' was never closed"),
         (lambda: prove("__import__('os')"), "unknown function '__import__'"),
         (lambda: prove("sqrt(-x**2 - 1)"), "no real value with a gradient"),
-        (lambda: prove("x", domain="x"), "a name is no condition"),
+        (lambda: prove("x", domain="x"), "must be a comparison such as x > 0, got a name"),
         (lambda: prove("x", domain="y > 0"), "variables must be those"),
         (lambda: prove("x", time_limit=0.0), "time_limit must be positive"),
-        (lambda: prove(3), "an expression is text, got int"),  # pyright: ignore
+        (lambda: prove(3), "expression must be text, got int"),  # pyright: ignore
         (
             lambda: prove("max(" + ",".join(f"abs(x*{k} + y)" for k in range(9)) + ")"),
-            "more than 64",
+            "at most 64 pieces",
         ),
     ],
 )

@@ -1,6 +1,5 @@
-"""Verdicts on formulas by algebra."""
+"""Read formulas as data, and prove by algebra whether they are corridors."""
 
-from corridor.proofs.expression import Expression
-from corridor.proofs.proof import Proof, prove
+from corridor.proofs.proof import Proof, ProvedPiece, Verdict, prove
 
-__all__ = ["Expression", "Proof", "prove"]
+__all__ = ["Proof", "ProvedPiece", "Verdict", "prove"]

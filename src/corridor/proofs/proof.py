@@ -1,4 +1,4 @@
-"""``corridor.prove``: is a formula a corridor, by algebra, with a witness if it is not."""
+"""Decide by algebra whether a formula is a corridor: ``corridor.prove``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
+from enum import StrEnum
 from typing import Any
 
-from corridor.proofs import prover as program
+from corridor._extras import required
 from corridor.proofs.expression import Tree, named_variables, parse, parse_condition
-from corridor.surfaces.base import Verdict
+
+
+class Verdict(StrEnum):
+    """Describe what steepest descent does on a loss, away from its kinks.
+
+    The flow lines of a corridor are straight, at constant speed (``Hg = 0``). The flow lines of a
+    weak corridor are straight and change speed (``Hg`` is parallel to ``g``).
+    """
+
+    CORRIDOR = "corridor"
+    WEAK = "weak corridor"
+    NEITHER = "not a corridor"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
 class ProvedPiece:
-    """One smooth piece of the formula.
+    """Hold the result on one smooth piece of the formula.
 
     Attributes:
-        where: the condition that holds on it, as text.
-        hg: the components of Hg as SymPy expressions, None where they could not be had.
-        speed: the constant ``||g||`` on it, a SymPy number, or None.
+        where: condition that holds on the piece, as text.
+        hg: components of Hg as SymPy expressions, or None if they have no closed form here.
+        speed: constant ``||g||`` on the piece, a SymPy number, or None.
     """
 
     where: str
@@ -33,16 +44,16 @@ class ProvedPiece:
 
 @dataclass(frozen=True)
 class Proof:
-    """What could be shown of a formula; true if it is a corridor.
+    """Hold the verdict on a formula with its reasons; true if the formula is a corridor.
 
     Attributes:
         expression: the formula.
-        variables: in the order of `hg`.
+        variables: names of the variables, in the order of `hg`.
         verdict: corridor, weak corridor, not a corridor, or undecided.
-        pieces: of the formula; for one that is no corridor, the piece with the witness.
-        excluded: where the verdict says nothing: kinks, poles, the ends of the domain.
-        witness: a point with ``Hg != 0``, by variable, for a formula that is no corridor.
-        evidence: points looked at, the largest ``||Hg||`` there, and why it was left undecided.
+        pieces: smooth pieces of the formula; only the piece with the witness if there is one.
+        excluded: sets on which the verdict does not hold: kinks, poles and ends of the domain.
+        witness: a point with ``Hg != 0``, by variable, if the formula is not a corridor.
+        evidence: number of points evaluated, largest ``||Hg||`` there, and the reason if undecided.
     """
 
     expression: str
@@ -58,61 +69,59 @@ class Proof:
 
     @property
     def hg(self) -> tuple[Any, ...] | None:
-        """Hg as SymPy expressions: on the first piece, all zeros for a corridor."""
+        """Return Hg on the first piece as SymPy expressions, all 0 for a corridor."""
         return self.pieces[0].hg if self.pieces else None
 
     @property
     def speed(self) -> Any:
-        """The constant ``||g||``, a SymPy number; None if there is none, or not one for all."""
+        """Return the constant ``||g||`` as a SymPy number, None if pieces differ or have none."""
         speeds = {piece.speed for piece in self.pieces}
         return speeds.pop() if len(speeds) == 1 else None
 
     def __str__(self) -> str:
-        lines = [f"{self.expression}: {self.verdict.value}"]
-        if self:
-            lines += [self._speed_line()]
-        elif self.witness is not None:
-            point = ", ".join(f"{k} = {v}" for k, v in self.witness.items())
-            values = ", ".join(f"{v:.4g}" for v in self.evidence.get("hg_at_witness", ()))
-            lines += [f"Hg = ({values}) at {point}"]
-        else:
-            largest = self.evidence.get("largest", float("nan"))
-            looked = f"largest ||Hg|| {largest:.2g} at {self.evidence.get('points', 0)} points"
-            lines += [f"{self.evidence.get('reason', 'no proof found')}; {looked}"]
+        lines = [f"{self.expression}: {self.verdict.value}", self._reason()]
         if self.excluded:
             lines += ["excluded: " + "; ".join(self.excluded)]
         return "\n".join(lines)
 
-    def _speed_line(self) -> str:
-        if self.speed is not None:
+    def _reason(self) -> str:
+        if self and self.speed is not None:
             return f"Hg = 0, speed {self.speed}"
-        parts = [f"{piece.speed} where {piece.where}" for piece in self.pieces]
-        return "Hg = 0, speed " + "; ".join(parts)
+        if self:
+            speeds = "; ".join(f"{piece.speed} where {piece.where}" for piece in self.pieces)
+            return f"Hg = 0, speed {speeds}"
+        if self.witness is not None:
+            point = ", ".join(f"{k} = {v}" for k, v in self.witness.items())
+            values = ", ".join(f"{v:.4g}" for v in self.evidence.get("hg_at_witness", ()))
+            return f"Hg = ({values}) at {point}"
+        points, largest = self.evidence.get("points", 0), self.evidence.get("largest", float("nan"))
+        reason = self.evidence.get("reason", "no proof found")
+        return f"{reason}; largest ||Hg|| {largest:.2g} at {points} points"
 
 
 def prove(
     expression: str,
     variables: Sequence[str] | None = None,
-    domain: str | Sequence[str] | None = None,
     *,
+    domain: str | Sequence[str] | None = None,
     time_limit: float = 20.0,
 ) -> Proof:
-    """Whether a formula is a corridor, ``H grad f = 0`` on its domain off an excluded set.
+    """Decide whether a formula f is a corridor: ``H grad f = 0`` on its domain.
 
-    The formula is data: it is read by a grammar of numbers, variables and known functions, and
-    nothing of it is ever evaluated as code. SymPy works in a process of its own, which is stopped
-    at the time limit. As ``H g = grad ||g||^2 / 2`` the proof looks for one constant ``||g||``, on
-    every smooth piece; a formula that is no corridor is refuted by a rational point with
-    ``Hg != 0`` to 40 digits.
+    The formula is data, and none of it is evaluated as code. SymPy runs in a separate process,
+    which is stopped at the time limit. Since ``H g = grad ||g||^2 / 2``, the proof looks for a
+    constant ``||g||`` on every smooth piece. A rational point with ``Hg != 0`` to 40 digits
+    refutes a formula.
 
     Args:
-        expression: such as ``sqrt(x**2 + y**2)``, ``abs(x) + max(y, 0)``, ``x if x > 0 else -x``.
-        variables: all of them, in order; those that occur by default.
-        domain: conditions that hold, such as ``x > 0``.
-        time_limit: seconds.
+        expression: the formula: ``sqrt(x**2 + y**2)``, ``abs(x) + max(y, 0)``,
+            ``x if x > 0 else -x``.
+        variables: names of all variables, in order. Default: those that occur, alphabetically.
+        domain: one or more conditions that hold, such as ``x > 0``. Default: none.
+        time_limit: seconds until the verdict is undecided, positive. Default: 20.
 
     Returns:
-        The proof, undecided if neither algebra nor a witness was found in time.
+        The proof. The verdict is undecided if the time did not suffice for a proof or a witness.
 
     Raises:
         ImportError: SymPy is missing.
@@ -129,13 +138,13 @@ def prove(
     Reference:
         Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization", theorem 2.11.
     """
-    if find_spec("sympy") is None:
-        raise ImportError('proofs need sympy; pip install "corridor[proofs]"')
+    with required("sympy", extra="proofs"):
+        from corridor.proofs import prover
     if not time_limit > 0.0:
         raise ValueError(f"time_limit must be positive, got {time_limit}")
     tree = parse(expression)
     names = named_variables(tree, variables)
-    texts = [domain] if isinstance(domain, str) else list(domain or [])
+    texts = [domain] if isinstance(domain, str) else domain or ()
     conditions = [parse_condition(text) for text in texts]
     for condition in conditions:
         named_variables(condition, names)
@@ -146,55 +155,19 @@ def prove(
         "positive": [name for name in names if _positive(name, conditions)],
         "seed": 0,
     }
-    answer = _ask(request, time_limit)
-    if "failed" in answer and answer["failed"].startswith("ValueError: "):
-        raise ValueError(answer["failed"].removeprefix("ValueError: "))
-    return _read(expression, names, answer)
-
-
-def _positive(name: str, conditions: Sequence[Tree]) -> bool:
-    """Whether a condition says plainly that a variable is positive."""
-    zero = ["num", 0, 1]
-    plain = (["cmp", ">", ["sym", name], zero], ["cmp", "<", zero, ["sym", name]])
-    return any(condition in plain for condition in conditions)
-
-
-def _ask(request: dict[str, Any], time_limit: float) -> dict[str, Any]:
-    """Have the prover answer in a process of its own, killed when its time is up."""
-    command = [sys.executable, "-P", str(Path(program.__file__))]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=time_limit,
-            check=False,
-        )
-        said, reason = done.stdout, "the prover ran out of memory or failed"
-    except subprocess.TimeoutExpired as expired:
-        partial = expired.stdout or b""
-        said = partial.decode() if isinstance(partial, bytes) else partial
-        reason = f"the time limit of {time_limit:g} s was reached"
-    answers = [json.loads(line) for line in said.splitlines() if line.endswith("}")]
-    last: dict[str, Any] = answers[-1] if answers else {}
-    if "failed" in last:
-        return {**(answers[0] if len(answers) > 1 else {}), **last}
-    return last if "verdict" in last else {**last, "failed": reason}
-
-
-def _read(expression: str, names: list[str], answer: dict[str, Any]) -> Proof:
+    answer = _ask(str(prover.__file__), request, time_limit)
+    failed = str(answer.get("failed", ""))
+    if failed.startswith("ValueError: "):
+        raise ValueError(failed.removeprefix("ValueError: "))
     pieces = tuple(
         ProvedPiece(
             piece["where"],
-            None if piece["hg"] is None else program.revive(piece["hg"], names),
-            None if piece["speed"] is None else program.revive([piece["speed"]], names)[0],
+            None if piece["hg"] is None else prover.revive(piece["hg"], names),
+            None if piece["speed"] is None else prover.revive([piece["speed"]], names)[0],
         )
         for piece in answer.get("pieces", ())
     )
     evidence = {k: answer[k] for k in ("points", "largest", "hg_at_witness") if k in answer}
-    if "failed" in answer:
-        evidence["reason"] = answer["failed"]
     return Proof(
         expression,
         tuple(names),
@@ -202,5 +175,35 @@ def _read(expression: str, names: list[str], answer: dict[str, Any]) -> Proof:
         pieces,
         tuple(answer.get("excluded", ())),
         answer.get("witness"),
-        evidence,
+        {**evidence, "reason": failed} if failed else evidence,
     )
+
+
+def _positive(name: str, conditions: Sequence[Tree]) -> bool:
+    """Return True if one condition alone says that a variable is positive."""
+    zero, variable = ["Rational", 0, 1], ["Symbol", name]
+    plain = ["StrictGreaterThan", variable, zero], ["StrictLessThan", zero, variable]
+    return any(condition in plain for condition in conditions)
+
+
+def _ask(program: str, request: dict[str, Any], time_limit: float) -> dict[str, Any]:
+    """Return the answer of a prover process, which is killed at the time limit."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", program],  # -P: no file beside the program hides a library
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=time_limit,
+            check=False,
+        )
+        output, reason = done.stdout, "the prover ran out of memory or failed"
+    except subprocess.TimeoutExpired as expired:
+        partial = expired.stdout or b""
+        output = partial.decode() if isinstance(partial, bytes) else partial
+        reason = f"the time limit of {time_limit:g} s was reached"
+    # A killed process may leave an unfinished last line.
+    answer: dict[str, Any] = {}
+    for line in output.splitlines():
+        answer |= json.loads(line) if line.endswith("}") else {}
+    return answer if {"verdict", "failed"} & answer.keys() else {**answer, "failed": reason}

@@ -1,11 +1,12 @@
 """Losses with known answers: corridors, and surfaces that are none."""
 
-from corridor.proofs import Expression, Proof, prove
-from corridor.surfaces.base import Domain, Surface, Verdict
+from corridor.proofs import Proof, Verdict, prove
+from corridor.surfaces.base import Domain, Surface
 from corridor.surfaces.blocks import BlockCone
 from corridor.surfaces.cones import Cone, PNorm, PowerNorm
 from corridor.surfaces.distance import DistanceTo
 from corridor.surfaces.fixed_step import FixedStep
+from corridor.surfaces.formula import Expression
 from corridor.surfaces.glued import Glued, flower, landscape
 from corridor.surfaces.grid import EikonalGrid
 from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
-
-class Verdict(StrEnum):
-    """What steepest descent does on a surface, away from its kinks.
-
-    A corridor has straight flow lines travelled at constant speed (``Hg = 0``); a weak corridor
-    straight ones at a speed that changes (``Hg`` parallel to ``g``).
-    """
-
-    CORRIDOR = "corridor"
-    WEAK = "weak corridor"
-    NEITHER = "not a corridor"
-    UNDECIDED = "undecided"
+from corridor.proofs import Verdict
 
 
 def everywhere(x: Tensor) -> Tensor:
