@@ -92,8 +92,9 @@ def _atoms(expr: Any, *kinds: Any) -> list[Any]:
 def _choices(atom: Any) -> list[tuple[Any, Any]]:
     """Return what an atom equals on each side of its kinks, with the condition for it."""
     if isinstance(atom, sp.Piecewise):
-        before = [sp.Not(condition) for _, condition in atom.args]
-        return [(v, sp.And(*before[:i], c)) for i, (v, c) in enumerate(atom.args)]
+        pairs: list[Any] = [pair.args for pair in atom.args]
+        before = [sp.Not(condition) for _, condition in pairs]
+        return [(v, sp.And(*before[:i], c)) for i, (v, c) in enumerate(pairs)]
     if isinstance(atom, sp.Max | sp.Min):
         ahead = sp.Gt if isinstance(atom, sp.Max) else sp.Lt
         return [(a, sp.And(*(ahead(a, b) for b in atom.args if b is not a))) for a in atom.args]
