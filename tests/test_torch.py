@@ -84,3 +84,9 @@ def test_preserve_version_hides_a_change_from_autograd():
 def test_batch_norm_base():
     layers = (torch.nn.BatchNorm1d(2), torch.nn.BatchNorm3d(2), torch.nn.SyncBatchNorm(2))
     assert all(isinstance(layer, _torch.BatchNorm) for layer in layers)
+
+
+def test_forward_mode_is_seen():
+    assert not _torch.forward_mode_is_on()
+    with torch.autograd.forward_ad.dual_level():
+        assert _torch.forward_mode_is_on()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,3 +41,8 @@ preserve_version = _unsafe_preserve_version_counter
 
 # The common base class of all batch normalization layers.
 BatchNorm = _BatchNorm
+
+
+def forward_mode_is_on() -> bool:
+    """Return True inside forward-mode differentiation, which geometry's formulas do not support."""
+    return forward_ad._current_level >= 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from corridor.geometry.formulas import _attention
+from corridor.geometry.formulas import attention
 from corridor.geometry.formulas.gelu import gelu
 from corridor.geometry.formulas.layer_norm import layer_norm
 
@@ -58,7 +58,7 @@ def test_gelu():
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_attention(causal: bool, scale: float | None):
     leaves = [randn(2, 3, n, 4) for n in (5, 7, 7)]
-    found = twice(lambda q, k, v: _attention(q, k, v, None, 0.0, causal, scale), leaves)
+    found = twice(lambda q, k, v: attention(q, k, v, None, 0.0, causal, scale), leaves)
 
     def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
@@ -74,5 +74,5 @@ def test_other_cases_are_left_to_torch():
     assert layer_norm(x.half(), (6,), randn(6).half(), randn(6).half()) is NotImplemented
     assert gelu(x, approximate="tanh") is NotImplemented
     assert gelu(x.bfloat16()) is NotImplemented
-    assert _attention(q, k, v, mask) is NotImplemented
-    assert _attention(q, k, v, None, 0.1) is NotImplemented
+    assert attention(q, k, v, mask) is NotImplemented
+    assert attention(q, k, v, None, 0.1) is NotImplemented

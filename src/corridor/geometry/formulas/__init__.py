@@ -1,9 +1,9 @@
-"""Layers in a form that can be differentiated twice: rightly, at all, or at a fair price.
+"""Compute some layers by formulas whose second derivative is correct, exists or is cheap.
 
-Torch's kernel for weight normalisation has a wrong second derivative, its fused attention has
-none, and those of batch and layer normalisation and GELU take several times the passes over the
-activations that they need.
-Inside `twice_differentiable` these layers are computed by formulas of the same value.
+Torch's kernel for weight normalization has a wrong second derivative, and its fused attention has
+none. The second derivatives of batch normalization, layer normalization and GELU read the
+activations several times more often than needed. Inside `twice_differentiable` formulas of equal
+value replace these layers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import Parameter, functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from corridor import _torch
 from corridor.geometry.formulas.batch_norm import batch_norm
 from corridor.geometry.formulas.gelu import gelu
 from corridor.geometry.formulas.layer_norm import layer_norm
@@ -25,7 +26,10 @@ from corridor.geometry.formulas.layer_norm import layer_norm
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Inside, Python's calls of the layers above go to the formulas; C++'s attention to its own."""
+    """Inside the block, replace the layers above by their formulas.
+
+    Calls from Python use the formulas. Attention that is called from C++ uses torch's plain path.
+    """
     with sdpa_kernel(SDPBackend.MATH), _Formulas():
         yield
 
@@ -34,28 +38,34 @@ class _Formulas(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        formula = FORMULAS.get(func)
-        if formula is not None and all(map(_plain, args)):
+        formula = _formula(func)
+        if formula is not None and all(map(_is_plain, args)):
             found = formula(*args, **(kwargs or {}))
             if found is not NotImplemented:
                 return found
         return func(*args, **(kwargs or {}))
 
 
-def _plain(argument: Any) -> bool:
-    """Whether it is an ordinary tensor or none; others have rules of their own."""
+def _formula(func: Any) -> Any:
+    """Return the formula of a layer; in forward mode only one that torch composes."""
+    composed = COMPOSED.get(func)
+    return composed if composed or _torch.forward_mode_is_on() else BY_HAND.get(func)
+
+
+def _is_plain(argument: Any) -> bool:
+    """Return True except for tensors of other kinds, which have rules of their own."""
     if not isinstance(argument, Tensor):
         return True
     ordinary = type(argument) in (Tensor, Parameter) and argument.device.type in ("cpu", "cuda")
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(argument)  # pyright: ignore
-    return ordinary and not argument.is_nested and not wrapped
+    return ordinary and not argument.is_nested and not _torch.is_functorch_wrapped(argument)
 
 
-def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """Compute ``g v / ||v||`` with one norm per index of `dim`, as torch does."""
     return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
-def _attention(
+def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -65,7 +75,10 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """``softmax(scale q k^T) v``; with a mask or dropout, torch's own plain path serves."""
+    """Compute ``softmax(scale q k^T) v``, or return NotImplemented with a mask or dropout.
+
+    Arguments are those of ``torch.nn.functional.scaled_dot_product_attention``.
+    """
     if attn_mask is not None or dropout_p > 0.0 or enable_gqa or query.dim() < 3:
         return NotImplemented
     factor = query.shape[-1] ** -0.5 if scale is None else scale
@@ -76,9 +89,12 @@ def _attention(
     return scores.softmax(-1) @ value
 
 
-FORMULAS: dict[Any, Any] = {
-    torch._weight_norm: _weight_norm,  # pyright: ignore[reportPrivateImportUsage]
-    functional.scaled_dot_product_attention: _attention,
+COMPOSED: dict[Any, Any] = {
+    _torch.weight_norm: weight_norm,
+    functional.scaled_dot_product_attention: attention,
+}
+# These have derivatives written by hand, for two backward passes and no forward mode.
+BY_HAND: dict[Any, Any] = {
     functional.batch_norm: batch_norm,
     functional.layer_norm: layer_norm,
     functional.gelu: gelu,

@@ -1,19 +1,19 @@
-"""Batch normalisation whose second derivative takes few passes over the activations.
+"""Batch normalization whose second derivative reads the activations only a few times.
 
-With ``xhat = (x - mean) / s`` over each channel, N numbers in it, and the projection
-``P u = u - mean(u) - xhat mean(u xhat)``, the gradient of ``y = gamma xhat + beta`` is
+In each channel of N numbers let ``xhat = (x - mean) / s``, and let P be the projection
+``P u = u - mean(u) - xhat mean(u xhat)``. The gradient of ``y = gamma xhat + beta`` is
 
     dx = (gamma / s) P dy,    dgamma = sum(dy xhat),    dbeta = sum(dy).
 
-For cotangents v, a, b of these three, ``d = P dy / s`` and ``w = P v / s`` (both are torch's fused
-backward with gamma = 1) the second backward pass is
+Let v, a, b be the cotangents of these three, ``d = P dy / s`` and ``w = P v / s``. Torch's fused
+backward with gamma = 1 computes d and w. The second backward pass is
 
     of dy:     gamma w + a xhat + b
     of gamma:  sum(dy w)
     of x:      (a - gamma sum(v xhat) / (N s)) d - (gamma sum(dy xhat) / (N s)) w
                - (gamma sum(dy w) / (N s)) xhat
 
-where the last line adds how ``1 / s`` changes, ``d(1/s)/dx = -xhat / (N s^2)``, to how xhat does.
+The last line contains the change of ``1 / s``, which is ``d(1/s)/dx = -xhat / (N s^2)``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-SERVED = (torch.float32, torch.float64)
 
 
 def batch_norm(
@@ -38,16 +36,20 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """As torch.nn.functional.batch_norm; NotImplemented where that should serve itself."""
+    """Compute ``torch.nn.functional.batch_norm``, or return NotImplemented where torch must.
+
+    Arguments are those of the function in torch. Torch computes 16-bit and mixed dtypes, and
+    reports wrong input.
+    """
     same = all(t is None or t.dtype == input.dtype for t in (running_mean, weight, bias))
-    if input.dtype not in SERVED or not same or forward_ad._current_level >= 0:
+    if input.dtype not in (torch.float32, torch.float64) or not same:
         return NotImplemented
     if not training:
         if running_mean is None or running_var is None:
             return NotImplemented
         return _running(input, running_mean, running_var, weight, bias, eps)
-    if input.numel() <= input.shape[1]:
-        return NotImplemented  # torch says what is wrong with one value a channel
+    if input.numel() <= input.shape[1]:  # torch reports that one value per channel is too few
+        return NotImplemented
     gamma = input.new_ones(input.shape[1]) if weight is None else weight
     beta = input.new_zeros(input.shape[1]) if bias is None else bias
     return _Forward.apply(input, gamma, beta, running_mean, running_var, momentum, eps)
@@ -56,7 +58,7 @@ def batch_norm(
 def _running(
     x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """An affine map of each channel."""
+    """Compute the affine map of each channel by running statistics."""
     slope = (var + eps).rsqrt()
     slope = slope if weight is None else slope * weight
     offset = -mean * slope if bias is None else bias - mean * slope
@@ -68,7 +70,7 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
-    """Torch's fused dx, dgamma, dbeta."""
+    """Return dx, dgamma and dbeta by torch's fused kernel."""
     return torch.ops.aten.native_batch_norm_backward(
         dy, x, gamma, None, None, mean, rstd, True, 0.0, [True, True, True]
     )

@@ -7,14 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
 def gelu(input: Tensor, *, approximate: str = "none") -> Any:
-    """As torch.nn.functional.gelu; NotImplemented where that should serve itself."""
-    served = input.dtype in (torch.float32, torch.float64) and approximate == "none"
-    if not served or forward_ad._current_level >= 0:
+    """Compute ``torch.nn.functional.gelu``, or return NotImplemented where torch must.
+
+    Args:
+        input: x, of any shape. Only float32 and float64 are supported.
+        approximate: "none" (default). Torch computes the tanh approximation.
+    """
+    if input.dtype not in (torch.float32, torch.float64) or approximate != "none":
         return NotImplemented
     return _Forward.apply(input)
 

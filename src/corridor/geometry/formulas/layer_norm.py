@@ -1,18 +1,18 @@
-"""Layer normalisation whose second derivative takes few passes over the activations.
+"""Layer normalization whose second derivative reads the activations only a few times.
 
-With ``xhat = (x - mean) / s`` over each row of N numbers, and the projection
-``P u = u - mean(u) - xhat mean(u xhat)``, the gradient of ``y = gamma xhat + beta`` is
+In each row of N numbers let ``xhat = (x - mean) / s``, and let P be the projection
+``P u = u - mean(u) - xhat mean(u xhat)``. The gradient of ``y = gamma xhat + beta`` is
 
-    dx = P (gamma dy) / s,    dgamma = sum(dy xhat),    dbeta = sum(dy),
+    dx = P (gamma dy) / s,    dgamma = sum(dy xhat),    dbeta = sum(dy)
 
-sums over rows. For cotangents v, a, b of these three and ``w = P v / s``, torch's fused backward
-with gamma = 1, the second backward pass is
+with sums over rows. Let v, a, b be the cotangents of these three and ``w = P v / s``. Torch's fused
+backward with gamma = 1 computes w. The second backward pass is
 
     of dy:     gamma w + a xhat + b
     of gamma:  sum(dy w)
     of x:      P (a dy) / s - (sum(v xhat) dx + sum(gamma dy xhat) w + sum(gamma dy w) xhat) / (N s)
 
-with sums along each row in the last line; compare the batch's case.
+with sums along each row in the last line. Batch normalization has a similar formula.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
@@ -32,16 +32,20 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Any:
-    """As torch.nn.functional.layer_norm; NotImplemented where that should serve itself."""
+    """Compute ``torch.nn.functional.layer_norm``, or return NotImplemented where torch must.
+
+    Arguments are those of the function in torch. Torch computes layers without weight or bias,
+    16-bit and mixed dtypes, and empty input.
+    """
     if weight is None or bias is None or weight.dtype != input.dtype or not input.numel():
         return NotImplemented
-    if input.dtype not in (torch.float32, torch.float64) or forward_ad._current_level >= 0:
+    if input.dtype not in (torch.float32, torch.float64):
         return NotImplemented
     return _Forward.apply(input, weight, bias, list(normalized_shape), eps)
 
 
 def _backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
-    """Torch's fused dx, and dgamma and dbeta where gamma is given; x in rows."""
+    """Return dx by torch's fused kernel, and dgamma and dbeta if gamma is given; x has rows."""
     wanted = [True, gamma is not None, gamma is not None]
     return torch.ops.aten.native_layer_norm_backward(
         dy, x, [x.shape[-1]], mean, rstd, gamma, gamma, wanted
