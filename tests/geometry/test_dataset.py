@@ -78,14 +78,14 @@ def test_averaged_batch_products_are_hg_plus_the_gradient_of_half_the_variance()
     assert float(found.batch_hg_norm) == pytest.approx(float(sum_of_both.norm()), rel=1e-11)
 
 
-def test_regularisers_and_batch_sharpness_follow_their_definitions():
+def test_regularizers_and_batch_sharpness_follow_their_definitions():
     net, parts = model(), batches(10)
     found = measure_dataset(net, cross_entropy, parts)
     g_b = gradients(net, parts)
     spread = float((g_b - g_b.mean(0)).square().sum(1).mean())
-    assert float(found.batch_regulariser(0.2)) == pytest.approx(0.05 * spread, rel=1e-11)
+    assert float(found.batch_regularizer(0.2)) == pytest.approx(0.05 * spread, rel=1e-11)
     flow = 0.05 * float(g_b.mean(0).square().sum())
-    assert float(found.flow_regulariser(0.2)) == pytest.approx(flow, rel=1e-11)
+    assert float(found.flow_regularizer(0.2)) == pytest.approx(flow, rel=1e-11)
     each = [measure(lambda x=x, y=y: cross_entropy(net(x), y), net) for x, y in parts]
     bends = sum(float(m.ghg) for m in each) / sum(float(m.grad_norm**2) for m in each)
     assert float(found.batch_sharpness) == pytest.approx(bends, rel=1e-11)
@@ -191,15 +191,15 @@ class Restless(list):
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "an iterator": ({"batches": iter(batches())}, "an iterator only once"),
-    "nothing": ({"batches": []}, "no batch"),
+    "an iterator": ({"batches": iter(batches())}, "got an iterator"),
+    "nothing": ({"batches": []}, "at least one batch"),
     "not pairs": (
         {"batches": [torch.ones(4, 3).double()]},
-        r"expected batches \(inputs, targets\)",
+        r"pairs \(inputs, targets\)",
     ),
-    "no size": ({"batches": [(3.0, 1)]}, "cannot tell the size"),
-    "changing": ({"batches": Restless(batches())}, "saw different losses"),
-    "no loss": ({"loss_fn": None}, "either loss_fn or batch_loss"),
+    "no size": ({"batches": [(3.0, 1)]}, "tensors with a length"),
+    "changing": ({"batches": Restless(batches())}, "equal in every pass"),
+    "no loss": ({"loss_fn": None}, "loss_fn or batch_loss must be"),
     "infinite": (
         {"loss_fn": lambda a, b: cross_entropy(a, b) / 0.0},
         "loss must be finite, got inf",

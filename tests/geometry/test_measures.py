@@ -240,10 +240,10 @@ def test_as_dict_holds_every_number():
 
 
 def test_options_out_of_range_are_one_clear_line():
-    with pytest.raises(ValueError, match="f_star must be a finite"):
+    with pytest.raises(ValueError, match="f_star must be finite"):
         at(bumpy, torch.ones(3), f_star=float("-inf"))
     for step in (0.0, -1.0, float("nan"), lambda m: m.loss * 0):
-        with pytest.raises(ValueError, match="step must be a positive"):
+        with pytest.raises(ValueError, match="step must be positive"):
             at(bumpy, torch.ones(3), step=step)
 
 

@@ -156,7 +156,7 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path):
     x = nn.Parameter(torch.ones(2))
     with pytest.raises(ValueError, match="every must be"):
         Probe([x], every=0)
-    with pytest.raises(ValueError, match="as sink"):
+    with pytest.raises(ValueError, match="sink must be"):
         Probe([x], sink=3)
     with pytest.raises(ValueError, match=r"\.jsonl"):
         Probe([x], sink=tmp_path / "table.csv")

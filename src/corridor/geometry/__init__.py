@@ -1,4 +1,4 @@
-"""Numbers about a loss at a point: how close its landscape is to a corridor."""
+"""Compute numbers about a loss at a point: how close it is to a corridor."""
 
 from corridor.geometry.dataset import DatasetMeasures, measure_dataset
 from corridor.geometry.estimates import rho_parallel_from_logs, secant

@@ -1,4 +1,4 @@
-"""Goes through the batches of a data set, the same way every time."""
+"""Read the batches of a data set several times, each time with the same random numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from corridor import _torch
 from corridor.geometry._guard import Untouched
 
-SAME = 1e-5  # relative; what the order of floating-point sums on a GPU may change
+SAME = 1e-5  # relative; on a GPU the order of a sum, and so its rounding, may differ
 
 
-def widened(like: Tensor) -> Tensor:
-    """Zeros of the same shape, in double precision where the device has it."""
+def wide_zeros(like: Tensor) -> Tensor:
+    """Return zeros of the shape of a tensor, in double precision if the device has it."""
     if like.device.type == "mps":
         return torch.zeros_like(like, requires_grad=False)
     dtype = torch.complex128 if like.is_complex() else torch.float64
@@ -23,15 +24,18 @@ def widened(like: Tensor) -> Tensor:
 
 
 class Batches:
-    """Closures of all batches, with random numbers that depend on the batch alone.
+    """Make closures of all batches, with random numbers that depend only on the batch's index.
 
     Args:
-        guard: entered, over the model's parameters.
-        model: what is evaluated.
-        loss_fn: ``loss_fn(model(inputs), targets)``; None where batch_loss is given.
-        batches: gone through once for every `go`.
-        batch_loss: ``batch_loss(model, batch)``.
-        batch_size: weight of a batch.
+        guard: the entered guard over the model's parameters.
+        model: the model to evaluate.
+        loss_fn: ``loss_fn(model(inputs), targets)``, or None with batch_loss.
+        batches: the batches, read once per call of `go`.
+        batch_loss: ``batch_loss(model, batch)``, or None with loss_fn.
+        batch_size: function that returns the weight of a batch, or None for its length.
+
+    Raises:
+        ValueError: both or none of loss_fn and batch_loss are given, or batches is an iterator.
     """
 
     def __init__(
@@ -44,11 +48,11 @@ class Batches:
         batch_size: Callable[[Any], float] | None,
     ) -> None:
         if (loss_fn is None) == (batch_loss is None):
-            raise ValueError("expected either loss_fn or batch_loss, got both or none of them")
+            got = "neither" if loss_fn is None else "both"
+            raise ValueError(f"loss_fn or batch_loss must be given, got {got}; give one of them")
         if iter(batches) is batches:
             raise ValueError(
-                "batches are gone through twice, and an iterator only once; "
-                "give a list or a DataLoader"
+                "batches must be readable twice, got an iterator; give a list or a DataLoader"
             )
         self.guard, self.model, self.batches = guard, model, batches
         self.loss_fn, self.batch_loss, self.size_of = loss_fn, batch_loss, batch_size or size
@@ -56,19 +60,29 @@ class Batches:
         self.totals: list[float] = []
 
     def go(self, add: Callable[[Untouched, Callable[[], Tensor], float], Tensor]) -> None:
-        """Hand the closure and weight of every batch to `add`, which returns its loss."""
+        """Call `add` with the guard, the closure and the weight of every batch.
+
+        Args:
+            add: returns the loss of the batch.
+
+        Raises:
+            ValueError: there is no batch, or a batch has no positive size.
+        """
         self.guard.rewind()
-        torch.manual_seed(self.seed)  # a shuffling loader then shuffles alike
+        torch.manual_seed(self.seed)  # a loader that shuffles then repeats its order
         total, weight = 0.0, 0.0
         device = self.guard.params[0].device
         for index, batch in enumerate(self.batches):
             n = float(self.size_of(batch))
             if not 0.0 < n < math.inf:
-                raise ValueError(f"batch {index} has size {n}; expected a positive number")
+                raise ValueError(
+                    f"batch_size must be positive and finite, got {n} for batch {index}; "
+                    "return the number of its examples"
+                )
             total += n * float(add(self.guard, self._closure(index, moved(batch, device)), n))
             weight += n
         if weight == 0.0:
-            raise ValueError("there is no batch; expected at least one")
+            raise ValueError("batches must hold at least one batch, got none; give more data")
         self.totals.append(total / weight)
 
     def _closure(self, index: int, batch: Any) -> Callable[[], Tensor]:
@@ -81,7 +95,7 @@ class Batches:
                 inputs, targets = batch
             except (TypeError, ValueError):
                 raise ValueError(
-                    f"expected batches (inputs, targets), got {type(batch).__name__}; "
+                    f"batches must hold pairs (inputs, targets), got {type(batch).__name__}; "
                     "give batch_loss for other batches"
                 ) from None
             return self.loss_fn(self.model(inputs), targets)
@@ -89,30 +103,30 @@ class Batches:
         return closure
 
     def check_same(self) -> None:
-        """Raise a ValueError if the last two passes saw different losses."""
+        """Raise ValueError if the last two passes computed different losses."""
         first, second = self.totals[-2:]
         if abs(first - second) > SAME * max(abs(first), abs(second)):
             raise ValueError(
-                f"the passes over the batches saw different losses, {first:.8g} and {second:.8g}; "
-                "give batches that stay the same: no random augmentation, no generator of their own"
+                f"batches must be equal in every pass, got losses {first:.8g} and {second:.8g}; "
+                "remove random augmentation and generators with their own state"
             )
 
     def batch_norm(self) -> str:
-        """Which statistics batch normalisation used: "batch", "running", "mixed" or "none"."""
-        kinds = set()
-        for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                own = module.training or module.running_mean is None
-                kinds.add("batch" if own else "running")
+        """Return the statistics of batch normalization: "batch", "running", "mixed" or "none"."""
+        kinds = {
+            "batch" if module.training or module.running_mean is None else "running"
+            for module in self.model.modules()
+            if isinstance(module, _torch.BatchNorm)
+        }
         return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
 
 def size(batch: Any) -> float:
-    """Length of the first tensor in a batch."""
+    """Return the length of the first tensor in a batch, or raise ValueError without one."""
     first = _first_tensor(batch)
     if first is None or first.dim() == 0:
         raise ValueError(
-            f"cannot tell the size of a batch of type {type(batch).__name__}; give batch_size"
+            f"batches must hold tensors with a length, got {type(batch).__name__}; give batch_size"
         )
     return float(len(first))
 
@@ -127,7 +141,7 @@ def _first_tensor(batch: Any) -> Tensor | None:
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on the device; lists, tuples and mappings are gone through."""
+    """Return a batch with all tensors in its lists, tuples and dicts moved to a device."""
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, dict):

@@ -1,4 +1,4 @@
-"""The measures of the mean loss over many batches, exactly, and what batches add to them."""
+"""Measure the mean loss over many batches exactly, and the spread of the batches around it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from corridor import _reduce, _tree
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._batches import Batches, widened
+from corridor.geometry._batches import Batches, wide_zeros
 from corridor.geometry._gradient import Moved
 from corridor.geometry._guard import Untouched
 from corridor.geometry.graph import record
@@ -21,50 +21,55 @@ from corridor.geometry.measures import Measures, from_parts, wide, with_secant
 from corridor.geometry.point import Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetMeasures(Measures):
-    """Measures of the mean loss over a data set, and of how its batches differ from it.
+    """Hold measures of the mean loss over a data set, and the spread of its batches.
 
-    E, g and Hg are those of the whole set; g_b and H_b those of batch b, weighted by its size.
+    E, g and Hg belong to the whole set, g_b and H_b to batch b. Means over batches use the batch
+    sizes as weights.
 
     Attributes:
-        gradient: g of the whole set, shaped like the parameters.
+        gradient: g of the whole set, one tensor per parameter.
         hessian_gradient: Hg of the whole set.
-        batches: m, how many.
-        examples: N, how many in all.
-        batch_norm: what batch normalisation used, "batch" or "running" statistics, or "none".
+        batches: number m of batches.
+        examples: number N of examples.
+        batch_norm: the statistics of batch normalization: "batch", "running", "mixed" or "none".
         gradient_variance: ``mean_b ||g_b - g||^2``, [loss^2 / length^2].
-        trace: tr(Sigma) of the gradients of single examples, estimated from the variance between
-            batches of at least two (one-way analysis of variance); NaN of one batch.
+        trace: tr(Sigma) of the gradients of single examples. It is estimated from the variance
+            between batches (one-way analysis of variance), and NaN for one batch.
         batch_sharpness: ``mean_b g_b^T H_b g_b / mean_b ||g_b||^2``, [loss / length^2].
-        batch_hg_norm: ``||mean_b H_b g_b||``: not ``||Hg||``.
+        batch_hg_norm: ``||mean_b H_b g_b||``, which differs from ``||Hg||``.
         variance_hg_norm: ``||mean_b H_b g_b - Hg||``, the norm of the gradient of half the
-            gradient variance, by which the two differ.
+            gradient variance.
     """
 
-    gradient: list[Tensor] = field(kw_only=True, repr=False)
-    hessian_gradient: list[Tensor] = field(kw_only=True, repr=False)
-    batches: int = field(kw_only=True)
-    examples: float = field(kw_only=True)
-    batch_norm: str = field(kw_only=True)
-    gradient_variance: Tensor = field(kw_only=True)
-    trace: Tensor = field(kw_only=True)
-    batch_sharpness: Tensor = field(kw_only=True)
-    batch_hg_norm: Tensor = field(kw_only=True)
-    variance_hg_norm: Tensor = field(kw_only=True)
+    gradient: list[Tensor] = field(repr=False)
+    hessian_gradient: list[Tensor] = field(repr=False)
+    batches: int
+    examples: float
+    batch_norm: str
+    gradient_variance: Tensor
+    trace: Tensor
+    batch_sharpness: Tensor
+    batch_hg_norm: Tensor
+    variance_hg_norm: Tensor
 
     @property
     def noise_scale(self) -> Tensor:
-        """``B_n = tr(Sigma) / ||g||^2``, in examples: the batch size where noise equals signal."""
+        """``B_n = tr(Sigma) / ||g||^2``, the batch size at which noise equals signal."""
         return self.trace / self.grad_norm / self.grad_norm
 
-    def flow_regulariser(self, step: float) -> Tensor:
-        """``(h / 4) ||g||^2``, what full-batch descent adds to the loss; flat in a corridor."""
+    def flow_regularizer(self, step: float) -> Tensor:
+        """Return ``(h / 4) ||g||^2``, which full-batch descent of step size h adds to the loss."""
         return 0.25 * step * self.grad_norm * self.grad_norm
 
-    def batch_regulariser(self, step: float) -> Tensor:
-        """``(h / 4 m) sum_b ||g_b - g||^2``, what SGD over these batches adds beyond that."""
+    def batch_regularizer(self, step: float) -> Tensor:
+        """Return ``(h / 4 m) sum_b ||g_b - g||^2``, which SGD over these batches adds as well."""
         return 0.25 * step * self.gradient_variance
+
+    # The names in corridor 0.1.0.
+    flow_regulariser = flow_regularizer
+    batch_regulariser = batch_regularizer
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -83,31 +88,35 @@ def measure_dataset(
     batch_loss: Callable[[nn.Module, Any], Tensor] | None = None,
     batch_size: Callable[[Any], float] | None = None,
 ) -> DatasetMeasures:
-    """The measures of ``sum_b n_b E_b / N``, the mean loss over a data set, at constant memory.
+    """Measure ``sum_b n_b E_b / N``, the mean loss over a data set, at constant memory.
 
-    Two passes: g, then the sum of ``H_b g`` with the full g; averaging ``H_b g_b`` instead would
-    add the gradient of half the gradient variance, which late in training is a thousand times Hg.
-    Both are given. The cost is six gradients of the data set, or four without `batch_products`.
+    The first pass computes g, and the second the sum of ``H_b g`` with the full g. The mean of
+    ``H_b g_b`` would add the gradient of half the gradient variance, which late in training can be
+    a thousand times Hg. Both results are returned. The cost is six gradients of the data set, or
+    four without `batch_products`.
 
-    The mode of the model is kept: in training, batch normalisation uses each batch's statistics
-    and the result is that of the mean of batch losses, as training sees it; in evaluation it uses
-    the running ones. Dropout draws the same masks in both passes. With an initialised process
-    group each rank brings batches of its own and all get the result for all of them.
+    The model keeps its mode. In training mode batch normalization uses the statistics of each
+    batch, and the result belongs to the mean of the batch losses. In evaluation mode it uses
+    running statistics. Dropout draws equal masks in both passes. In a process group each rank
+    gives its own batches, and all ranks get the result for all batches.
 
     Args:
-        model: left as it was found.
-        loss_fn: ``loss_fn(model(inputs), targets)``, the mean loss of a batch.
-        batches: pairs (inputs, targets), gone through twice in the same order: a list or a
-            DataLoader. Tensors are brought to the model's device.
-        f_star: lower bound of the loss.
-        step: as for `corridor.measure`; one gradient of the data set more.
-        batch_products: also form every ``H_b g_b``; without, what needs them is NaN.
-        batch_loss: ``batch_loss(model, batch)``, in place of loss_fn, for other batches.
-        batch_size: weight of a batch; the length of its first tensor by default.
+        model: the model. It does not change.
+        loss_fn: ``loss_fn(model(inputs), targets)``, the mean loss of a batch. None with
+            `batch_loss`.
+        batches: pairs (inputs, targets) in a list or a DataLoader, read at least twice. Tensors
+            are moved to the device of the model.
+        f_star: lower bound of the loss (default: 0.0).
+        step: as for `corridor.measure` (default: None). It costs one more gradient of the data set.
+        batch_products: True computes each ``H_b g_b`` too (default: True). Without them
+            `batch_sharpness`, `batch_hg_norm` and `variance_hg_norm` are NaN.
+        batch_loss: ``batch_loss(model, batch)`` in place of loss_fn, for batches of other forms.
+        batch_size: function that returns the weight of a batch (default: the length of its first
+            tensor).
 
     Raises:
-        ValueError: batches cannot be gone through twice, are empty, or gave another loss in the
-            second pass; or as `corridor.measure`.
+        ValueError: batches cannot be read twice, are empty, or have another loss in the second
+            pass; or as for `corridor.measure`.
 
     Example:
         >>> import torch, corridor
@@ -123,23 +132,11 @@ def measure_dataset(
         Smith et al. (2021), "On the Origin of Implicit Regularization in SGD"; McCandlish et al.
         (2018), "An Empirical Model of Large-Batch Training", for the noise scale.
     """
-    if not math.isfinite(f_star):
-        raise ValueError(f"f_star must be a finite lower bound of the loss, got {f_star}")
+    _inputs.check_f_star(f_star)
     params = _inputs.parameters(model)
     with Untouched(params) as guard:
         source = Batches(guard, model, loss_fn, batches, batch_loss, batch_size)
-        first = _FirstPass(params, products=batch_products)
-        try:
-            source.go(first.add)
-        except RuntimeError as error:
-            if guard.closure_failed:
-                raise
-            reason = " ".join(str(error).split())[:160]
-            raise ValueError(
-                f"a batch's loss cannot be differentiated twice ({reason}); "
-                "corridor.measure can, by central differences"
-            ) from error
-        first.reduce()
+        first = _first_pass(source, params, batch_products)
         second = _SecondPass(params, first)
         source.go(second.add)
         source.check_same()
@@ -148,32 +145,46 @@ def measure_dataset(
         if step is None:
             return result
         size = step(result) if callable(step) else step
-        if not 0.0 < float(size) < math.inf:
-            raise ValueError(f"step must be a positive step size, got {float(size)}")
+        _inputs.check_step(size)
         after = _gradient_after(source, params, first, size)
     return with_secant(result, first.gradient, size, *after)
 
 
+def _first_pass(source: Batches, params: list[Tensor], products: bool) -> _FirstPass:
+    first = _FirstPass(params, products=products)
+    try:
+        source.go(first.add)
+    except RuntimeError as error:
+        if source.guard.closure_failed:
+            raise
+        raise ValueError(
+            f"a batch's loss cannot be differentiated twice ({_inputs.one_line(error)}); "
+            "call corridor.measure, which has central differences"
+        ) from error
+    first.reduce()
+    return first
+
+
 class _FirstPass:
-    """Sums over batches of the loss, the gradient, its variance and each batch's own product."""
+    """Sum the loss, the gradient, its variance and each batch's own product over batches."""
 
     def __init__(self, params: list[Tensor], *, products: bool) -> None:
         self.products = products
-        self.gradient = [widened(p) for p in params]  # the mean, at first of this rank's batches
-        self.own = [widened(p) for p in params] if products else []
+        self.gradient = [wide_zeros(p) for p in params]  # the mean over the batches so far
+        self.own = [wide_zeros(p) for p in params] if products else []
         like = self.gradient[0].real
         self.weight, self.loss, self.spread, self.square, self.bend, self.count = (
             torch.zeros((), dtype=like.dtype, device=like.device) for _ in range(6)
         )
 
     def add(self, guard: Untouched, closure: Callable[[], Tensor], size: float) -> Tensor:
+        """Add a batch and return its loss."""
         if self.products:
-            tape = record(guard, closure)
-            loss, gradient = tape.loss, tape.gradient
-            product = tape.product(gradient, last=True)
+            graph = record(guard, closure)
+            loss, gradient = graph.loss, graph.gradient
+            product = graph.product(gradient, last=True)
             self.bend += size * _tree.dot(product, gradient)
-            for total, h in zip(self.own, product, strict=True):
-                total.add_(h, alpha=size)
+            _add(self.own, product, size)
         else:
             loss, gradient = _gradient.evaluate(guard, closure)
         _inputs.check_finite(loss)
@@ -181,8 +192,8 @@ class _FirstPass:
         self.loss += size * loss
         self.square += size * _tree.squared_norm(gradient)
         self.weight += size
-        # Welford's update: no difference of large sums.
-        shift = [g - mean for g, mean in zip(gradient, self.gradient, strict=True)]
+        # Welford's update avoids the difference of two large sums.
+        shift = _minus(gradient, self.gradient)
         share = size / self.weight
         self.spread += size * (1.0 - share) * _tree.squared_norm(shift)
         for mean, s in zip(self.gradient, shift, strict=True):
@@ -190,7 +201,7 @@ class _FirstPass:
         return loss
 
     def reduce(self) -> None:
-        """From this rank's batches to all: one reduction."""
+        """Combine the batches of all ranks, in one reduction."""
         mean, weight = [g.clone() for g in self.gradient], self.weight.clone()
         for g in self.gradient:
             g.mul_(weight)
@@ -198,26 +209,25 @@ class _FirstPass:
         self.loss /= self.weight
         for g in self.gradient:
             g.div_(self.weight)
-        apart = [m - g for m, g in zip(mean, self.gradient, strict=True)]
-        self.spread += weight * _tree.squared_norm(apart)
+        self.spread += weight * _tree.squared_norm(_minus(mean, self.gradient))
 
 
 class _SecondPass:
-    """The sum of ``H_b g`` with the full g."""
+    """Sum ``H_b g`` over batches, with the full g."""
 
     def __init__(self, params: list[Tensor], first: _FirstPass) -> None:
         self.first = first
-        self.vector = [g.to(p.dtype) for g, p in zip(first.gradient, params, strict=True)]
-        self.product = [widened(p) for p in params]
+        self.vector = _cast(first.gradient, params)
+        self.product = [wide_zeros(p) for p in params]
 
     def add(self, guard: Untouched, closure: Callable[[], Tensor], size: float) -> Tensor:
-        tape = record(guard, closure)
-        for total, h in zip(self.product, tape.product(self.vector, last=True), strict=True):
-            total.add_(h, alpha=size)
-        return tape.loss
+        """Add a batch and return its loss."""
+        graph = record(guard, closure)
+        _add(self.product, graph.product(self.vector, last=True), size)
+        return graph.loss
 
     def reduce(self) -> None:
-        """From this rank's batches to all: one reduction."""
+        """Combine the batches of all ranks, in one reduction."""
         first = self.first
         sums = [first.spread, first.square, first.bend, first.count]
         vectors = [*self.product, *first.own]
@@ -226,18 +236,30 @@ class _SecondPass:
             total.div_(first.weight)
 
 
+def _add(totals: list[Tensor], terms: list[Tensor], weight: float) -> None:
+    for total, term in zip(totals, terms, strict=True):
+        total.add_(term, alpha=weight)
+
+
+def _minus(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
+    return [x - y for x, y in zip(xs, ys, strict=True)]
+
+
+def _cast(tensors: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    return [t.to(p.dtype) for t, p in zip(tensors, params, strict=True)]
+
+
 def _gathered(
     first: _FirstPass, second: _SecondPass, f_star: float, batch_norm: str
 ) -> DatasetMeasures:
-    engine = Engine("double_backward", "exact: the sum of every batch's product with the full g")
+    engine = Engine("double_backward", "exact: the sum of each batch's product with the full g")
     found = from_parts(first.loss, first.gradient, second.product, f_star=f_star, engine=engine)
     undefined = torch.full_like(found.loss, math.nan)
     sharpness, own, apart = undefined, undefined, undefined
     if first.products:
         sharpness = wide(first.bend / first.square)
         own = wide(_tree.squared_norm(first.own)).sqrt()
-        difference = [a - b for a, b in zip(first.own, second.product, strict=True)]
-        apart = wide(_tree.squared_norm(difference)).sqrt()
+        apart = wide(_tree.squared_norm(_minus(first.own, second.product))).sqrt()
     count = int(first.count)
     return DatasetMeasures(
         **{entry.name: getattr(found, entry.name) for entry in fields(Measures)},
@@ -257,10 +279,9 @@ def _gathered(
 def _gradient_after(
     source: Batches, params: list[Tensor], first: _FirstPass, step: float | Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradient of the whole set at ``theta - h g``."""
+    """Return loss and gradient of the whole set at ``theta - h g``."""
     after = _FirstPass(params, products=False)
-    direction = [g.to(p.dtype) for g, p in zip(first.gradient, params, strict=True)]
-    with Moved(params, direction) as moved:
+    with Moved(params, _cast(first.gradient, params)) as moved:
         moved.to(-step)
         source.go(after.add)
     after.reduce()

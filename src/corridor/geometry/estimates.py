@@ -1,4 +1,4 @@
-"""What a training run tells of the landscape without any Hessian: from its losses and gradients."""
+"""Estimate corridor numbers from losses and gradients of a run, without any Hessian."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from corridor._types import Tensors
 
 
 def secant(gradient: Tensors, next_gradient: Tensors, step: float) -> list[Tensor]:
-    """Hg over a gradient step from two gradients of one loss, ``(g(theta) - g(theta - h g)) / h``.
+    """Estimate Hg from two gradients of one loss, ``(g(theta) - g(theta - h g)) / h``.
 
-    It is the mean of ``H g`` along the step: exact for quadratics, ``O(h)`` from the pointwise Hg
-    on smooth losses, and what a step meets where there are kinks. Both gradients must be of the
-    same batch; in full-batch gradient descent they are there anyway.
+    This is the mean of ``H g`` along the step. It is exact on quadratics, and differs by ``O(h)``
+    from the pointwise Hg on smooth losses. It includes kinks on the way. Both gradients must use
+    one batch. Full-batch gradient descent computes them anyway.
 
     Args:
         gradient: g at theta.
@@ -39,24 +39,25 @@ def rho_parallel_from_logs(
     f_star: float = 0.0,
     window: int = 5,
 ) -> list[float]:
-    """``rho_parallel = (1/4) d ln ||g||^2 / d ln E`` along a run, from its own logs.
+    """Estimate ``rho_parallel = (1/4) d ln ||g||^2 / d ln E`` along a run from its logs.
 
-    Exact along gradient flow: the slope is 0 in a corridor, 1 on a quadratic, 2 on an exponential.
-    Each entry is half the least-squares slope of ``ln ||g||`` against ``ln E`` over a window
-    around it. Of mini-batches it is the slope of their noise, too: average them first.
+    The formula is exact along gradient flow. The slope ``d ln ||g||^2 / d ln E`` is 0 in a
+    corridor, 1 on a quadratic and 2 on an exponential. Each entry is half the least-squares slope
+    of ``ln ||g||`` against ``ln E`` over a window around it. With mini-batches the estimate
+    includes their noise, so average the logs first.
 
     Args:
-        losses: E at every step.
+        losses: the loss at every step.
         grad_norms: ``||g||`` at every step.
-        f_star: lower bound of the loss.
-        window: points of a slope, at least 2; fewer at the ends.
+        f_star: lower bound of the loss (default: 0.0).
+        window: number of points per slope, at least 2 (default: 5). It is smaller at the ends.
 
     Returns:
-        As many numbers as losses; NaN where a window holds fewer than two losses above `f_star`
-        that differ.
+        One number per loss. It is NaN if the window holds fewer than two different losses above
+        `f_star`.
 
     Raises:
-        ValueError: lengths differ, or the window is below 2.
+        ValueError: the lengths differ, or the window is below 2.
 
     Example:
         >>> losses = [1.0, 0.5, 0.25]  # of x^2 / 2, whose ||g||^2 is 2 E
@@ -66,16 +67,14 @@ def rho_parallel_from_logs(
     """
     if len(losses) != len(grad_norms):
         raise ValueError(
-            f"expected as many losses as gradient norms, got {len(losses)} and {len(grad_norms)}"
+            f"grad_norms must hold one entry per loss, got {len(grad_norms)} for {len(losses)} "
+            "losses; give both for the same steps"
         )
     if window < 2:
-        raise ValueError(f"window must be at least 2, got {window}")
+        raise ValueError(f"window must be at least 2, got {window}; give a larger number of steps")
     points = [_logs(loss - f_star, norm) for loss, norm in zip(losses, grad_norms, strict=True)]
-    half = window // 2
-    return [
-        _half_slope(points[max(i - half, 0) : max(i - half, 0) + window])
-        for i in range(len(points))
-    ]
+    starts = [max(i - window // 2, 0) for i in range(len(points))]
+    return [_half_slope(points[start : start + window]) for start in starts]
 
 
 def _logs(gap: float, norm: float) -> tuple[float, float] | None:

@@ -1,8 +1,7 @@
-"""The corridor measures of a closure at its parameters."""
+"""Measure how close the loss of a closure is to a corridor at its parameters."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from corridor._types import LossClosure, Params
 from corridor.geometry import _gradient, _inputs
 from corridor.geometry._gradient import Moved
 from corridor.geometry._guard import Untouched
-from corridor.geometry.hvp import Jet, guarded_jet
+from corridor.geometry.hvp import guarded_jet
 from corridor.geometry.measures import Measures, from_parts, with_secant
 
 Step = float | Tensor | Callable[[Measures], float | Tensor]
@@ -28,26 +27,28 @@ def measure(
     across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Measures:
-    """How close the landscape of a loss is to a corridor at the parameters.
+    """Measure how close a loss is to a corridor at the parameters.
 
-    The model is left as it was found. Without `step` it costs about three gradients (forward and
-    backward), with it one more.
+    The model does not change. The cost is about three gradients (forward and backward), and four
+    with `step`.
 
     Args:
         closure: computes the scalar loss, forward only.
-        params: what the loss is differentiated by: a list, groups, named pairs or a module.
-        f_star: lower bound of the loss.
-        step: h of a step ``theta - h g``, or what gives it from the measures
-            (``lambda m: min(m.clr, 1.0)``); then ``.secant`` holds the measures at its scale.
-            Trust them rather than the pointwise ones in networks with kinks (ReLU, max pooling)
-            and wherever ``.secant.smoothness`` is far from 1.
-        engine: as for `corridor.geometry.jet`.
-        check: as for `corridor.geometry.jet`.
-        across_ranks: as for `corridor.geometry.jet`.
-        allow_nonfinite: give NaN for an infinite or NaN loss instead of raising.
+        params: a list, parameter groups, named pairs or a module.
+        f_star: lower bound of the loss (default: 0.0).
+        step: size h of a step ``theta - h g``, or a function that returns it from the measures,
+            such as ``lambda m: min(m.clr, 1.0)`` (default: None). With a step, ``.secant`` holds
+            the measures over the step. Prefer them in networks with kinks (ReLU, max pooling), and
+            whenever ``.secant.smoothness`` is far from 1.
+        engine: "auto" (default), or an engine of `corridor.geometry.jet`.
+        check: True compares Hg with finite differences (default: False).
+        across_ranks: True if the loss is the mean over the ranks of the default process group
+            (default: False). Each rank then calls this with its own batch.
+        allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
 
     Raises:
-        ValueError: as `corridor.geometry.jet`; or f_star is not finite, or the step not positive.
+        ValueError: as for `corridor.geometry.jet`, or f_star is not finite, or the step is not
+            positive and finite.
 
     Example:
         >>> import torch
@@ -62,8 +63,7 @@ def measure(
     Reference:
         Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization".
     """
-    if not math.isfinite(f_star):
-        raise ValueError(f"f_star must be a finite lower bound of the loss, got {f_star}")
+    _inputs.check_f_star(f_star)
     with Untouched(_inputs.parameters(params), across_ranks=across_ranks) as guard:
         found = guarded_jet(guard, closure, engine, check=check, allow_nonfinite=allow_nonfinite)
         measures = from_parts(
@@ -71,16 +71,10 @@ def measure(
         )
         if step is None:
             return measures
-        size = step(measures) if callable(step) else step
-        if not allow_nonfinite and not 0.0 < float(size) < math.inf:
-            raise ValueError(f"step must be a positive step size, got {float(size)}")
-        return _with_step(guard, closure, found, measures, float(size))
-
-
-def _with_step(
-    guard: Untouched, closure: LossClosure, found: Jet, measures: Measures, step: float
-) -> Measures:
-    with Moved(guard.params, found.gradient) as moved:
-        moved.to(-step)
-        loss, gradient = _gradient.evaluate(guard, closure)
-    return with_secant(measures, found.gradient, step, loss, gradient)
+        size = float(step(measures) if callable(step) else step)
+        if not allow_nonfinite:
+            _inputs.check_step(size)
+        with Moved(guard.params, found.gradient) as moved:
+            moved.to(-size)
+            loss, gradient = _gradient.evaluate(guard, closure)
+    return with_secant(measures, found.gradient, size, loss, gradient)

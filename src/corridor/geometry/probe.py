@@ -1,4 +1,4 @@
-"""The measures every k steps of a training loop, which does not notice."""
+"""Measure every k steps of a training loop, without any effect on the training."""
 
 from __future__ import annotations
 
@@ -15,31 +15,37 @@ from corridor.geometry.sinks import as_sinks
 
 
 class Probe:
-    """Measures the landscape under a training run, every k steps, leaving no trace in the run.
+    """Measure how close the loss is to a corridor, every k steps of a training run.
 
-    Call it once a step, before the optimizer's, with the loss of the step's batch as a closure. On
-    a CPU the training is bit for bit what it is without: the model, its ``.grad``, the random
-    state and the data order are left as they were. A measurement costs three gradients, four with
-    `step`, and about 17 more with `curvature`: at the default cadence, 3 to 4 % of the training.
+    Call it once per step, before the optimizer's step, with a closure that computes the loss of
+    the current batch. On a CPU the training is bit for bit equal to the training without a probe:
+    the model, its ``.grad``, the random state and the data order do not change. One call costs
+    three gradients, four with `step`, and about 17 more with `curvature`. At the default of 100
+    steps this is 3 to 4 % of the training.
 
     Args:
-        params: what is trained: a list, groups, named pairs or the model.
-        every: k, steps between measurements; the first call is measured.
-        sink: where numbers go, as `corridor.geometry.sinks.as_sinks` reads it. They are in
-            ``history``, a dict of lists, in any case.
-        f_star: lower bound of the loss.
-        step: step size, or what gives it from the measures (``lambda m: min(m.clr, 1.0)``): then
-            the secant over such a step is measured, too.
-        curvature: also find the Hessian's largest eigenvalue, from where it was found before.
-        engine: as for `corridor.geometry.jet`.
-        across_ranks: as for `corridor.geometry.jet`; every rank then calls the probe alike.
+        params: the trained parameters: a list, parameter groups, named pairs or the model.
+        every: k, the number of steps from one measurement to the next, at least 1 (default: 100).
+            The first call measures.
+        sink: where the numbers go besides `history` (default: None). It is a dict, a ``.jsonl``
+            path, a TensorBoard writer, a callable or a list of these.
+        f_star: lower bound of the loss (default: 0.0).
+        step: step size, or a function that returns it from the measures, such as
+            ``lambda m: min(m.clr, 1.0)`` (default: None). With a step, the numbers include the
+            secant over it.
+        curvature: True also computes the largest eigenvalue of the Hessian (default: False). Each
+            search starts at the last eigenvector.
+        engine: "auto" (default), or an engine of `corridor.geometry.jet`.
+        across_ranks: True if the loss is the mean over the ranks of the default process group
+            (default: False). All ranks then call the probe.
 
     Attributes:
-        history: values by name, a list each, "step" among them.
-        measures: the last measurement, None before the first.
+        history: one list of values per name, "step" included.
+        measures: the last measures, None before the first.
 
     Raises:
-        ValueError: as `corridor.measure`; or every is below 1. A loss that is not finite gives NaN.
+        ValueError: every is below 1, sink has no known form, or as for `corridor.measure`. A loss
+            that is not finite gives NaN.
 
     Example:
         >>> import torch, corridor
@@ -70,7 +76,10 @@ class Probe:
         across_ranks: bool = False,
     ) -> None:
         if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
+            raise ValueError(
+                f"every must be a whole number of at least 1, got {every!r}; "
+                "give the steps from one measurement to the next"
+            )
         self.params = _inputs.parameters(params)
         self.every, self.f_star, self.step, self.engine = every, f_star, step, engine
         self.curvature, self.across_ranks = curvature, across_ranks
@@ -81,18 +90,23 @@ class Probe:
         self._top: list[Tensor] | None = None
 
     def __call__(self, closure: LossClosure, *, at: int | None = None) -> Measures | None:
-        """Measure if it is time; None else.
+        """Measure at every k-th step, and return None at all other steps.
 
         Args:
-            closure: computes the loss of this step's batch, forward only.
-            at: the number of the step, where it is not that of the call, as in a resumed run.
+            closure: computes the loss of the current batch, forward only.
+            at: number of the step (default: the number of calls so far). Give it in a resumed run.
         """
         number = self._count if at is None else at
         self._count = number + 1
         return self.now(closure, number) if number % self.every == 0 else None
 
     def now(self, closure: LossClosure, number: int) -> Measures:
-        """Measure, whether it is time or not, and hand the numbers to the sinks."""
+        """Measure at any step, and send the numbers to the sinks.
+
+        Args:
+            closure: computes the loss of the current batch, forward only.
+            number: number of the step.
+        """
         found = measure(
             closure,
             self.params,
@@ -125,11 +139,11 @@ class Probe:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to measure as an uninterrupted one: the last eigenvector."""
+        """Return the step count and the last eigenvector, which a resumed run needs."""
         return {"count": self._count, "top": self._top}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
+        """Load the result of `state_dict`."""
         self._count, top = state["count"], state["top"]
         pairs = zip(top or [], self.params, strict=False)
         self._top = [v.to(p.device) for v, p in pairs] if top else None

@@ -1,4 +1,4 @@
-"""Where a probe's numbers go: a dict, a jsonl file, TensorBoard, or any callable."""
+"""Send the numbers of a probe to a dict, a jsonl file, TensorBoard or any callable."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Sink = Callable[[Values], object]
 
 
 def as_sinks(given: Any) -> list[Sink]:
-    """The sinks of whatever names them.
+    """Return a list of functions, each of which takes the values of one step by name.
 
     Args:
-        given: None; a dict, to which lists of values by name are added; the path of a ``.jsonl``
-            file, to which a line is added; a TensorBoard writer (anything with ``add_scalar``); a
-            callable that takes the values; or a list of these. The values hold "step".
+        given: None; a dict, which gets one list of values per name; the path of a ``.jsonl`` file,
+            which gets one line per step; a TensorBoard writer (any object with ``add_scalar``); a
+            callable that takes the values; or a list of these. The values include "step".
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it has another form.
 
     Example:
         >>> history = {}
@@ -37,15 +37,15 @@ def as_sinks(given: Any) -> list[Sink]:
         return [lambda values: _append(given, values)]
     if isinstance(given, str | Path):
         if Path(given).suffix != ".jsonl":
-            raise ValueError(f"expected the path of a .jsonl file, got {given}")
+            raise ValueError(f"sink must be the path of a .jsonl file, got {given}; rename it")
         return [lambda values: _write_line(Path(given), values)]
     if hasattr(given, "add_scalar"):
         return [lambda values: _add_scalars(given, values)]
     if callable(given):
         return [given]
     raise ValueError(
-        f"expected a dict, a .jsonl path, a TensorBoard writer or a callable as sink, "
-        f"got {type(given).__name__}"
+        "sink must be a dict, a .jsonl path, a TensorBoard writer or a callable, "
+        f"got {type(given).__name__}; give one of these or a list"
     )
 
 
@@ -55,7 +55,7 @@ def _append(history: dict[str, list[float]], values: Values) -> None:
 
 
 def _write_line(path: Path, values: Values) -> None:
-    """A line of JSON; a number that is not finite is a string, as in run folders."""
+    """Append one line of JSON. A number that is not finite becomes a string, as in run folders."""
     plain = {k: v if math.isfinite(v) else str(v) for k, v in values.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
