@@ -153,5 +153,5 @@ def test_a_missing_library_is_one_line_that_names_the_extra(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
     monkeypatch.setitem(sys.modules, "transformers", None)
     for module in (for_lightning, for_transformers):
-        with pytest.raises(ValueError, match=r"pip install 'corridor\[trainers\]'"):
+        with pytest.raises(ImportError, match=r'pip install "corridor\[trainers\]"'):
             module.probe_callback()

@@ -1,1 +1,5 @@
-"""Corridor's probe in other people's trainers: a file each, the trainer imported inside."""
+"""Use a probe in other libraries' trainers. There is one file per trainer."""
+
+from corridor.integrations import lightning, transformers
+
+__all__ = ["lightning", "transformers"]

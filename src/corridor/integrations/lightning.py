@@ -1,4 +1,4 @@
-"""The probe as a callback of Lightning's Trainer."""
+"""Use a probe as a callback of Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -6,44 +6,56 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from corridor import _extras
 from corridor.geometry import Probe
-from corridor.integrations._missing import missing
+from corridor.geometry.point import Step
 
 
-def probe_callback(*, loss: Callable[[Any, Any], Any] | None = None, **options: Any) -> Any:
-    """A Lightning callback that measures the landscape every k training batches.
+def probe_callback(
+    *, loss: Callable[[Any, Any], Any] | None = None, every: int = 100, sink: Any = None,
+    f_star: float = 0.0, step: Step | None = None, curvature: bool = False, engine: str = "auto",
+    across_ranks: bool = False,
+) -> Any:  # fmt: skip
+    """Return a Lightning callback that measures every k training batches.
 
-    It measures before the batch is trained on, under the Trainer's precision. By default the loss
-    is what the module's `training_step` returns for the batch, its logging muted meanwhile; the
-    training is bit for bit what it is without.
+    It measures before the step on the batch, under the Trainer's precision. By default it calls the
+    module's `training_step` with logging switched off. The training is bit for bit equal to the
+    training without the callback.
 
     Args:
-        loss: ``loss(module, batch)``, in place of `training_step`; needed with manual optimization.
-        options: those of `corridor.Probe`, such as ``every`` and ``sink``.
+        loss: ``loss(module, batch)`` in place of `training_step` (default: None). It is required
+            with manual optimization.
+        every: k, number of batches from one measurement to the next, at least 1 (default: 100).
+        sink: a dict, ``.jsonl`` path, TensorBoard writer, callable or list of them (default: None).
+        f_star: lower bound of the loss (default: 0.0).
+        step: step size, or a function that returns it from the measures (default: None). With a
+            step, the numbers include the secant over it.
+        curvature: True also computes the largest eigenvalue of the Hessian (default: False).
+        engine: "auto" (default), or an engine of `corridor.geometry.jet`.
+        across_ranks: True averages loss and derivatives over ranks (default: False).
 
     Returns:
-        The callback; its ``probe`` is the `Probe`, from the start of the training on.
+        The callback. Its ``probe`` is the `corridor.Probe`, and None before the training starts.
 
     Raises:
-        ValueError: Lightning is missing.
+        ImportError: Lightning is missing.
 
     Example:
         >>> callback = probe_callback(every=100, sink="probe.jsonl")  # Trainer(callbacks=[...])
-        >>> callback.probe is None
-        True
     """
-    try:
+    with _extras.required("lightning", extra="trainers"):
         from lightning.pytorch import Callback
-    except ModuleNotFoundError:
-        raise missing("lightning") from None
 
     class ProbeCallback(Callback):
-        """Calls the probe at the start of every training batch."""
+        """Call the probe at the start of every training batch."""
 
         probe: Probe | None = None
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            self.probe = Probe(pl_module, **options)
+            self.probe = Probe(
+                pl_module, every=every, sink=sink, f_star=f_star, step=step,
+                curvature=curvature, engine=engine, across_ranks=across_ranks,
+            )  # fmt: skip
 
         def on_train_batch_start(
             self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
@@ -63,7 +75,7 @@ def probe_callback(*, loss: Callable[[Any, Any], Any] | None = None, **options: 
 
 @contextmanager
 def _muted(module: Any) -> Iterator[None]:
-    """Inside, the module's logging goes nowhere."""
+    """Ignore the module's calls of ``log`` and ``log_dict`` inside the block."""
     names = ("log", "log_dict")
     for name in names:
         object.__setattr__(module, name, lambda *_, **__: None)

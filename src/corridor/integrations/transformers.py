@@ -1,4 +1,4 @@
-"""The probe as a callback of the Hugging Face Trainer."""
+"""Use a probe as a callback of the Hugging Face Trainer."""
 
 from __future__ import annotations
 
@@ -7,46 +7,61 @@ from typing import Any
 
 import torch
 
+from corridor import _extras
 from corridor.geometry import Probe
-from corridor.integrations._missing import missing
+from corridor.geometry.point import Step
 
 
-def probe_callback(*, loss: Callable[[Any, dict], Any] | None = None, **options: Any) -> Any:
-    """A Hugging Face callback that measures the landscape every k optimizer steps.
+def probe_callback(
+    *, every: int = 100, step: Step | None = None, curvature: bool = False, sink: Any = None,
+    loss: Callable[[Any, dict], Any] | None = None, f_star: float = 0.0, engine: str = "auto",
+    across_ranks: bool = False,
+) -> Any:  # fmt: skip
+    """Return a Hugging Face callback that measures every k optimizer steps.
 
-    It measures just before the optimizer's step, on the inputs the model saw last: under gradient
-    accumulation on the last micro-batch. The training is bit for bit what it is without.
+    It measures just before the optimizer's step, on the last inputs of the model. Under gradient
+    accumulation these are the last micro-batch. The training is bit for bit equal to the training
+    without the callback.
 
     Args:
-        loss: ``loss(model, inputs)``, where the model's output holds none.
-        options: those of `corridor.Probe`, such as ``every`` and ``sink``.
+        every: k, number of optimizer steps from one measurement to the next (default: 100).
+        step: step size, or a function that returns it from the measures (default: None). It adds
+            the secant over the step to the numbers.
+        curvature: True adds the largest eigenvalue of the Hessian (default: False).
+        sink: where the numbers go, in any form that `corridor.Probe` takes (default: None): a dict,
+            a ``.jsonl`` path, a TensorBoard writer, a callable or a list of them.
+        loss: ``loss(model, inputs)``. It is required if the output of the model holds no loss
+            (default: None).
+        f_star: lower bound of the loss (default: 0.0).
+        engine: "auto" (default), or an engine of `corridor.geometry.jet`.
+        across_ranks: True averages loss and derivatives over ranks (default: False).
 
     Returns:
-        The callback; its ``probe`` is the `Probe`, from the start of the training on.
+        The callback. Its attribute ``probe`` is None until the training starts, then a
+        `corridor.Probe`.
 
     Raises:
-        ValueError: Transformers is missing.
+        ImportError: Transformers is missing.
 
     Example:
-        >>> callback = probe_callback(every=100, sink="probe.jsonl")  # Trainer(callbacks=[...])
-        >>> callback.probe is None
-        True
+        >>> trainer_options = {"callbacks": [probe_callback(every=100, sink="probe.jsonl")]}
     """
-    try:
+    with _extras.required("transformers", extra="trainers"):
         from transformers import TrainerCallback
-    except ModuleNotFoundError:
-        raise missing("transformers") from None
 
     class ProbeCallback(TrainerCallback):
-        """Remembers the model's inputs and calls the probe before the optimizer's step."""
+        """Keep the last inputs of the model, and call the probe before the optimizer's step."""
 
         probe: Probe | None = None
         inputs: dict[str, Any] | None = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.model = kwargs["model"]
-            self.probe = Probe(self.model, **options)
             self.hook = self.model.register_forward_pre_hook(self._see, with_kwargs=True)
+            self.probe = Probe(
+                self.model, every=every, sink=sink, f_star=f_star, step=step,
+                curvature=curvature, engine=engine, across_ranks=across_ranks,
+            )  # fmt: skip
 
         def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
             if module.training and torch.is_grad_enabled():
@@ -73,6 +88,6 @@ def _loss_of(output: Any) -> Any:
     found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if found is None:
         raise ValueError(
-            "the model's output holds no loss to measure; give probe_callback(loss=...)"
+            "the model's output must hold a loss, got none; give probe_callback(loss=...)"
         )
     return found

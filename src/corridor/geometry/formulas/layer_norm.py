@@ -74,9 +74,9 @@ class _Backward(Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dx, dgamma, dbeta = _backward(dy, x, gamma, mean, rstd)
-        ctx.save_for_backward(dy, x, gamma, mean, rstd, dx)
-        return dx, dgamma, dbeta
+        gradients = _backward(dy, x, gamma, mean, rstd)
+        ctx.save_for_backward(dy, x, gamma, mean, rstd, gradients[0])
+        return gradients
 
     @staticmethod
     @once_differentiable
