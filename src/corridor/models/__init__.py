@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from corridor.models import cnn, mlp, resnet, resnet8, vgg
+from corridor.models import cnn, mlp, resnet, vgg
 from corridor.models.custom import build_custom
 
 __all__ = ["NAMES", "build", "check_name"]
@@ -14,7 +14,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet.resnet50,
     "resnet14": resnet.resnet14,
     "vgg16": vgg.vgg16,
-    "resnet8": resnet8.resnet8,
+    "resnet8": resnet.resnet8,
     "mlp": mlp.mlp,
     "cnn": cnn.cnn,
 }
