@@ -32,11 +32,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from corridor import models
 from corridor.data import Data, Loader, StreamSplit
-from corridor.data.imagefolder import folder_source
-from corridor.data.images import random_crop
-from corridor.data.parquet import parquet_source
-from corridor.data.source import Rows
+from corridor.data.decode import random_crop
+from corridor.data.sources import find
 from corridor.data.stream import Batches, stream
+from corridor.data.types import Rows
 
 SIZE, BATCH, CLASSES = 224, 128, 4
 LARGE = (500, 375)
@@ -175,12 +174,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
-        os.environ["HF_DATASETS_CACHE"] = f"{place}/cache"
+        os.environ["CORRIDOR_CACHE"] = f"{place}/cache"
         folder = Path(place)
         size = make(folder, options.images)
-        folders = folder_source(folder / "folders", "made").read().train
-        large = folder_source(folder / "large", "made").read().train
-        table = parquet_source(folder / "parquet", "made").read().train
+        folders = find(f"imagefolder:{folder}/folders", None).read().train
+        large = find(f"imagefolder:{folder}/large", None).read().train
+        table = find(f"parquet:{folder}/parquet", None).read().train
         calls = {
             "bare PIL loop": lambda: bare(folders),
             "torch DataLoader, decode, 0 workers": lambda: torchs(Plain(folders), 0),

@@ -24,10 +24,10 @@ def _own_folders(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def pictures():
-    """Make n random images: uint8 [n, size, size, 3], or [n, size, size] if grey."""
+    """Make n random images: uint8 [n, size, size, 3], or [n, size, size] if gray."""
 
-    def make(n, size=8, *, seed=0, grey=False):
-        shape = (n, size, size) if grey else (n, size, size, 3)
+    def make(n, size=8, *, seed=0, gray=False):
+        shape = (n, size, size) if gray else (n, size, size, 3)
         return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
     return make

@@ -32,14 +32,14 @@ def test_files_that_are_no_images_and_hidden_ones_are_passed_over(image_folder):
 def test_no_folder_to_test_on(image_folder, failure):
     (image_folder / "val").rename(image_folder / "holdout")
     message = failure(FileNotFoundError, load, f"imagefolder:{image_folder}")
-    assert "expected a folder val or test beside train, found none" in message
+    assert "must have train/CLASS/* and val/CLASS/* (or test), found none" in message
 
 
 def test_no_images(image_folder, failure):
     for path in (image_folder / "val").rglob("*.png"):
         path.unlink()
     message = failure(FileNotFoundError, load, f"imagefolder:{image_folder}")
-    assert "val: expected image files" in message
+    assert "val must have images" in message
 
 
 def test_a_class_only_among_the_test_images(image_folder, failure):
@@ -53,7 +53,7 @@ def test_an_unreadable_image_is_named(image_folder, failure):
     for damaged in (b"", b"text", content[:60], content[:-40]):
         path.write_bytes(damaged)
         message = failure(OSError, load, f"imagefolder:{image_folder}")
-        assert f"{path}: expected an image" in message
+        assert f"{path} must be an image" in message
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "L"])
@@ -70,7 +70,7 @@ def test_other_modes_become_rgb(image_folder, pictures, mode):
 def test_imagenet_says_where_to_put_it(tmp_path, failure):
     for options in ({}, {"data_dir": tmp_path}):
         message = failure(FileNotFoundError, load, "imagenet", **options)
-        assert "expected DIR/imagenet/train and DIR/imagenet/val" in message
+        assert "imagenet must have train/CLASS/* and val/CLASS/*" in message
         assert "CORRIDOR_DATA" in message
 
 

@@ -30,7 +30,7 @@ def equal(a, b):
     )
 
 
-def test_a_batch_is_the_normalised_images_with_their_labels():
+def test_a_batch_is_the_normalized_images_with_their_labels():
     data = numbered()
     loader = Loader(data, batch_size=10, device="cpu")
     mean = torch.tensor(data.mean).double().view(3, 1, 1)
@@ -115,7 +115,7 @@ def test_channels_last_changes_the_layout_only(augment):
 
 @pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("batch_size", -2), ("workers", -1)])
 def test_wrong_numbers_are_refused(key, value):
-    with pytest.raises(ValueError, match=f"{key}: expected .* got {value}"):
+    with pytest.raises(ValueError, match=f"{key} must be at least .* got {value}"):
         Loader(numbered(), **{"batch_size": 5, "device": "cpu", key: value})
     with pytest.raises(ValueError, match="batch_size"):
         Loader(numbered(), batch_size=5, device="cpu").test(0)
@@ -186,3 +186,33 @@ def test_a_gpu_gets_the_same_batches():
     for (a, x), (b, y) in zip(here, there, strict=True):
         assert (a - b.cpu()).abs().max() < 1e-6
         assert torch.equal(x, y.cpu())
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_parts_of_all_ranks_are_the_batch_of_one_process(ranks, augment):
+    digits = load("digits", limit=500)
+
+    def loader(rank, ranks):
+        return Loader(
+            digits,
+            batch_size=48,
+            device="cpu",
+            augment=augment,
+            drop_last=False,
+            rank=rank,
+            ranks=ranks,
+        )
+
+    whole = loader(0, 1)
+    parts = zip(*(loader(rank, ranks).train(1, start=2) for rank in range(ranks)), strict=True)
+    for index, (one, part) in enumerate(zip(whole.train(1, start=2), parts, strict=True), 2):
+        for tensor, shares in zip(one, zip(*part, strict=True), strict=True):
+            assert torch.equal(torch.cat(shares), tensor)
+        sizes = [len(labels) for _, labels in part]
+        assert sum(sizes) == whole.size(index)
+        assert max(sizes) - min(sizes) <= 1
+    tests = [list(loader(rank, ranks).test(50)) for rank in range(ranks)]
+    assert len({len(batches) for batches in tests}) == 1
+    images = torch.cat([images for batches in tests for images, _ in batches])
+    assert torch.equal(images, torch.cat([images for images, _ in whole.test()]))

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from corridor.data import Data, Loader, StreamSplit, load, stream
-from corridor.data.source import ArrayRows
+from corridor.data.types import Rows
 
 SIZE = 8
 
 
-class Spied(ArrayRows):
+class Spied(Rows):
     """Rows that note which images were opened."""
 
     def open(self, i):
@@ -107,7 +107,7 @@ def test_augmentation_of_an_image_does_not_depend_on_its_batch(data):
 
 def test_half_of_the_augmented_images_are_mirrored_unless_that_changes_their_class():
     ramp = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8), (200, 64, 64))
-    rows = ArrayRows(ramp, torch.zeros(200, dtype=torch.int64), "ramp")
+    rows = Rows(ramp, torch.zeros(200, dtype=torch.int64), "ramp")
     split = StreamSplit(rows, torch.arange(200), 1, SIZE)
     for flip, low, high in ((True, 0.35, 0.65), (False, 0.0, 0.0)):
         data = Data("r", "r", split, split, ("a",), 1, SIZE, (0.0,), (1.0,), flip)
@@ -116,10 +116,10 @@ def test_half_of_the_augmented_images_are_mirrored_unless_that_changes_their_cla
         assert low <= float(mirrored) <= high
 
 
-def test_without_augmentation_the_centre_is_scaled_and_normalised(pictures):
+def test_without_augmentation_the_center_is_scaled_and_normalized(pictures):
     images = np.zeros((1, 64, 64, 3), np.uint8)
-    images[:, 4:60, 4:60] = 100  # the centre square of 7/8 of the side
-    rows = ArrayRows(images, torch.zeros(1, dtype=torch.int64), "frame")
+    images[:, 4:60, 4:60] = 100  # the center square of 7/8 of the side
+    rows = Rows(images, torch.zeros(1, dtype=torch.int64), "frame")
     split = StreamSplit(rows, torch.arange(1), 3, SIZE)
     data = Data("f", "f", split, split, ("a",), 3, SIZE, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
     loader = Loader(data, batch_size=1, device="cpu", channels_last=True)
@@ -158,7 +158,7 @@ def test_a_set_that_does_not_fit_streams(streamed, monkeypatch):
 
 def test_a_set_that_does_not_fit_needs_a_size(streamed, failure):
     message = failure(ValueError, load, streamed)
-    assert "give image_size (its first image is 8 pixels wide)" in message
+    assert "give it (the first image is 8 pixels wide)" in message
 
 
 def test_parquet_streams_too(parquet_folder, monkeypatch):
@@ -179,14 +179,14 @@ def test_an_unreadable_image_is_one_line_from_a_worker_too(
     loader = Loader(data, batch_size=2, device="cpu", workers=workers)
     before = set(multiprocessing.active_children())
     message = failure(OSError, lambda: list(loader.train(0)))
-    assert message.startswith(f"{path}: expected an image, got: ")
+    assert message.startswith(f"{path} must be an image, got: ")
     # Any that were left, this process would wait for at its end.
     assert set(multiprocessing.active_children()) <= before
     path.unlink()
     assert str(path) in failure(OSError, lambda: list(loader.train(0)))
 
 
-def test_grey_among_colour_is_read_as_colour(streamed, image_folder):
+def test_gray_among_color_is_read_as_color(streamed, image_folder):
     Image.new("L", (8, 8), 9).save(image_folder / "train" / "cat" / "0.png")
     data = load(streamed, image_size=8)
     ((images, _),) = Loader(data, batch_size=6, device="cpu").train(0)

@@ -1,117 +1,178 @@
-"""From a source to `Data`: decoded into memory if it fits, streaming if it does not."""
+"""Load a data set: decoded into memory if it fits, decoded on the fly if it does not."""
 
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import uuid
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
+from torch import Tensor
 
-from corridor.data import cache
-from corridor.data.decode import decode, mean_and_std
-from corridor.data.images import is_grey, open_image
-from corridor.data.source import Contents, Source, balanced, check_labels
+from corridor.data.decode import decode, first_line, is_gray, mean_and_std, open_image
+from corridor.data.sources import cache_folder, choose, find
 from corridor.data.stream import Batches
-from corridor.data.types import Data, StreamSplit, TensorSplit
+from corridor.data.types import Data, Rows, Source, StreamSplit, TensorSplit
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pixels, training and test images together
 SAMPLED = 512  # images that mean and std of a streaming data set are estimated from
+VERSION = 2  # version of the cached content; files of other versions are never read
+
+logger = logging.getLogger(__name__)
 
 
-def to_data(name: str, source: Source, size: int | None, limit: int | None) -> Data:
-    """Make `Data` of a source.
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+) -> Data:
+    """Load a data set by name.
+
+    Up to 2 GiB of pixels are decoded into memory. The decoded images are cached in the folder
+    CORRIDOR_CACHE, else in the user's cache folder. More pixels are decoded on the fly.
 
     Args:
-        name: what the user called it.
-        source: where it lies.
-        size: side to resize to, in pixels; None keeps that of the images.
-        limit: training images to keep; None keeps all.
+        name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
+        data_dir: Folder with local copies, which come before any download (default: the
+            environment variable CORRIDOR_DATA). It has one subfolder per data set:
+            `cifar10/*.parquet`, `fashion-mnist/*-ubyte.gz`, `imagenet/{train,val}/`, or
+            `NAME/*.parquet` for hf:NAME.
+        image_size: Side that images are resized to, in pixels (default: the images' own).
+        limit: Maximum number of training images, taken from the classes in turn (default: all).
+            All test images are kept.
 
     Raises:
-        OSError: an image cannot be decoded.
-        ValueError: labels out of range, or images that need a size given.
+        ValueError: The name is unknown, a number is below 1, a label is out of range, or images
+            have different sizes.
+        OSError: A file or folder is missing or damaged, or the hub cannot be reached.
+        ImportError: A library that reads the data set is not installed.
+
+    Example:
+        >>> data = load("digits", limit=100)
+        >>> len(data.train), len(data.test), data.train.images.shape
+        (100, 360, torch.Size([100, 1, 8, 8]))
     """
-    if size is not None and source.count * source.channels * size**2 > MEMORY_LIMIT:
-        return _streaming(name, source, size, limit)
-    return _in_memory(name, source, size, limit)
+    for key, number in (("image_size", image_size), ("limit", limit)):
+        if number is not None and number < 1:
+            raise ValueError(f"{key} must be at least 1, got {number}")
+    source = find(name, _data_folder(data_dir))
+    size = image_size or source.image_size
+    streams = size is not None and source.count * source.channels * size**2 > MEMORY_LIMIT
+    path = _cache_file(name, source, size) if source.files and not streams else None
+    data = _cached(path)
+    if data is None:
+        data = _opened(name, source, size, streams)
+        if path is not None:
+            _save(path, data)
+    if limit is None or limit >= len(data.train):
+        return data
+    return replace(data, train=_selected(data.train, choose(data.train.labels, limit)))
 
 
-def _in_memory(name: str, source: Source, size: int | None, limit: int | None) -> Data:
-    path = cache.cache_file(name, source.stamp(), size)
-    content = cache.load(path)
-    if content is None:
-        content = _decoded(name, source, size)
-        cache.save(path, content)
-    images, labels = content["train_images"], content["train_labels"]
-    if limit is not None and limit < len(labels):
-        kept = balanced(labels, limit)
-        images, labels = images[kept], labels[kept]
-    return Data(
-        name=name,
-        title=content["title"],
-        train=TensorSplit(images, labels),
-        test=TensorSplit(content["test_images"], content["test_labels"]),
-        classes=tuple(content["classes"]),
-        channels=images.shape[1],
-        image_size=images.shape[2],
-        mean=tuple(content["mean"]),
-        std=tuple(content["std"]),
-        flip=source.flip,
-    )
+def _data_folder(data_dir: str | Path | None) -> Path | None:
+    chosen = data_dir or os.environ.get("CORRIDOR_DATA")
+    folder = Path(chosen).expanduser() if chosen else None
+    if folder is not None and not folder.is_dir():
+        key = "data_dir" if data_dir else "CORRIDOR_DATA"
+        raise FileNotFoundError(f"{key} must be a folder, got {folder}; correct the path")
+    return folder
 
 
-def _decoded(name: str, source: Source, size: int | None) -> dict[str, Any]:
-    contents, channels = _opened(name, source)
+def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
+    contents = source.read()
+    for rows, part in ((contents.train, "train"), (contents.test, "test")):
+        _check_labels(rows.labels, len(contents.classes), f"{name} ({part})")
+    channels = 1 if source.statistics is None and is_gray(contents.train) else 3
     side = size or open_image(contents.train, 0).width
     if size is None and source.count * channels * side**2 > MEMORY_LIMIT:
         raise ValueError(
-            f"{name}: expected an image_size for a data set that does not fit into "
-            f"{MEMORY_LIMIT // 2**30} GiB, got none: give image_size (its first image is "
-            f"{side} pixels wide), and images are decoded as they are needed"
+            f"image_size must be given for {name}, which exceeds {MEMORY_LIMIT // 2**30} GiB "
+            f"when decoded, got None; give it (the first image is {side} pixels wide)"
         )
-    train = decode(contents.train, channels, side, resize=size is not None)
-    test = decode(contents.test, channels, side, resize=size is not None)
-    mean, std = _known(source) or mean_and_std(train)
-    return {
-        "title": contents.title,
-        "classes": list(contents.classes),
-        "mean": list(mean),
-        "std": list(std),
-        "train_images": train,
-        "train_labels": contents.train.labels,
-        "test_images": test,
-        "test_labels": contents.test.labels,
-    }
 
+    def split(rows: Rows) -> TensorSplit | StreamSplit:
+        if streams:
+            return StreamSplit(rows, torch.arange(len(rows)), channels, side)
+        return TensorSplit(decode(rows, channels, side, resize=size is not None), rows.labels)
 
-def _streaming(name: str, source: Source, size: int, limit: int | None) -> Data:
-    contents, channels = _opened(name, source)
-    count = len(contents.train)
-    kept = torch.arange(count) if limit is None else balanced(contents.train.labels, limit)
-    sample = torch.arange(0, count, max(1, count // SAMPLED))
-    seen = Batches(StreamSplit(contents.train, sample, channels, size), None, flip=False)
-    mean, std = _known(source) or mean_and_std(seen.read(range(len(sample)))[0])
+    train, test = split(contents.train), split(contents.test)
+    mean, std = source.statistics or _measured(train)
     return Data(
         name=name,
         title=contents.title,
-        train=StreamSplit(contents.train, kept, channels, size),
-        test=StreamSplit(contents.test, torch.arange(len(contents.test)), channels, size),
-        classes=contents.classes,
+        train=train,
+        test=test,
+        classes=tuple(contents.classes),
         channels=channels,
-        image_size=size,
+        image_size=side,
         mean=mean,
         std=std,
         flip=source.flip,
     )
 
 
-def _opened(name: str, source: Source) -> tuple[Contents, int]:
-    contents = source.read()
-    check_labels(contents.train.labels, len(contents.classes), f"{name} (train)")
-    check_labels(contents.test.labels, len(contents.classes), f"{name} (test)")
-    if source.mean is not None:
-        return contents, len(source.mean)
-    return contents, 1 if is_grey(contents.train) else 3
+def _measured(split: TensorSplit | StreamSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if isinstance(split, TensorSplit):
+        return mean_and_std(split.images)
+    sample = range(0, len(split), max(1, len(split) // SAMPLED))
+    return mean_and_std(Batches(split, None, flip=False).read(sample)[0])
 
 
-def _known(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    if source.mean is None or source.std is None:
+def _check_labels(labels: Tensor, classes: int, name: str) -> None:
+    wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"{name} must have labels from 0 to {classes - 1}, got {int(labels[wrong[0]])} in row "
+            f"{wrong[0]} ({len(wrong)} wrong in all); correct the labels"
+        )
+
+
+def _selected(split: TensorSplit | StreamSplit, kept: Tensor) -> TensorSplit | StreamSplit:
+    if isinstance(split, StreamSplit):
+        return replace(split, indices=split.indices[kept])
+    return TensorSplit(split.images[kept], split.labels[kept])
+
+
+def _cache_file(name: str, source: Source, size: int | None) -> Path:
+    """Return the path of the decoded images, named by a hash of all that they depend on."""
+    states = [(os.path.abspath(path), os.stat(path)) for path in source.files]
+    files = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    made_from = json.dumps([VERSION, PIL.__version__, name, files, size])
+    digest = hashlib.blake2b(made_from.encode(), digest_size=12).hexdigest()
+    readable = "".join(c if c.isalnum() else "-" for c in name)[:40].strip("-")
+    return cache_folder() / f"{readable}-{digest}.pt"
+
+
+def _cached(path: Path | None) -> Data | None:
+    if path is None or not path.is_file():
         return None
-    return source.mean, source.std
+    try:
+        # Processes on one machine share the memory of a mapped file.
+        fields: dict[str, Any] = torch.load(path, weights_only=True, mmap=True)
+        fields |= {key: TensorSplit(**fields[key]) for key in ("train", "test")}
+        return Data(**fields)
+    except Exception:  # damage raises errors of many classes
+        return None
+
+
+def _save(path: Path, data: Data) -> None:
+    """Write a cache file and rename it when it is whole. A failure is logged, not raised."""
+    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "xb") as file:
+            torch.save({**vars(data), "train": vars(data.train), "test": vars(data.test)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        logger.warning("decoded images are not cached in %s: %s", path.parent, first_line(error))

@@ -1,4 +1,4 @@
-"""Random crops and mirror images of a whole batch at once, on the device that holds it."""
+"""Random crops and mirror images of a whole batch, on the device that holds it."""
 
 import torch
 from torch import Tensor
@@ -9,20 +9,21 @@ WHOLE = slice(None)
 def crop_and_flip(
     images: Tensor, generator: torch.Generator, *, flip: bool, part: slice = WHOLE, of: int = 0
 ) -> Tensor:
-    """Shift each image by up to `size // 8` pixels either way, and mirror it with probability 1/2.
+    """Shift each image by up to `size // 8` pixels and mirror it with probability 1/2.
 
-    What a shift leaves open is filled by reflection at the border: the same as padding by
-    reflection and cropping at random (4 pixels for 32 x 32), without making the padded images.
+    The result equals padding by reflection and cropping at random (4 pixels for 32 x 32). The
+    padded images are never made.
 
     Args:
-        images: uint8 [b, c, size, size].
-        generator: on the CPU, so that every device draws the same numbers.
-        flip: whether to mirror at all.
-        part: which images of a larger batch these are, so that each is moved as it is there.
-        of: how many that batch has; by default these are all.
+        images: Pixels, uint8 [b, c, size, size].
+        generator: Generator on the CPU, which gives equal numbers for every device.
+        flip: True to mirror images; False only shifts them.
+        part: Positions of `images` in a larger batch (default: they are the whole batch). Each
+            image gets its random numbers by its position in the larger batch.
+        of: Number of images in the larger batch (default: number of `images`).
 
     Returns:
-        A new tensor like `images`.
+        A new tensor with the shape and dtype of `images`.
 
     Example:
         >>> images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
@@ -30,8 +31,7 @@ def crop_and_flip(
         torch.Size([1, 1, 8, 8])
     """
     b, c, size, _ = images.shape
-    pad = size // 8
-    n = of or b
+    pad, n = size // 8, of or b
     shifts = torch.randint(-pad, pad + 1, (2, n, 1), generator=generator)[:, part]
     mirrored = torch.randint(0, 2, (n, 1), generator=generator) if flip else torch.zeros(n, 1)
     shifts, mirrored = shifts.to(images.device), mirrored[part].to(images.device).bool()

@@ -1,73 +1,162 @@
-"""Whole splits at once: decoded into one tensor, and its mean and standard deviation."""
+"""Decode images: open one, bring it to a mode and size, decode a whole split, read its quality."""
 
-import os
+import io
+import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from corridor.data.images import fit, pixels, read_image
-from corridor.data.source import Rows
+from corridor.data.types import Rows
 
-THREADS_PAY_FROM = 128 * 128  # pixels; below, Python's own work per image outweighs the decoder's
+GRAY_MODES = ("1", "L", "LA")
+MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+SAMPLED = 64  # images whose modes decide between gray and color
+PART = 64  # images that a thread decodes at a time
+THREADS_PAY_FROM = 128  # pixels of width; below, threads wait for Python's lock
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def open_image(rows: Rows, i: int) -> Image.Image:
+    """Open and decode image `i`.
+
+    Raises:
+        OSError: The image cannot be decoded or has more than 8 bits per channel.
+    """
+    try:
+        image = rows.open(i)
+        image.load()
+    # Decoders raise errors of many classes for damaged input.
+    except Exception as error:
+        reason = first_line(error)
+        raise OSError(
+            f"{rows.where(i)} must be an image, got: {reason}; replace or remove it"
+        ) from error
+    if image.mode not in MODES:
+        raise OSError(
+            f"{rows.where(i)} must have 8 bits per channel, got mode {image.mode}; convert it"
+        )
+    return image
+
+
+def is_gray(rows: Rows) -> bool:
+    """Return True if a sample of images, spread evenly over `rows`, is stored as gray."""
+    step = max(1, len(rows) // SAMPLED)
+    return all(open_image(rows, i).mode in GRAY_MODES for i in range(0, len(rows), step))
+
+
+def read_image(rows: Rows, i: int, channels: int) -> Image.Image:
+    """Return image `i` in mode L (1 channel) or RGB (3 channels).
+
+    Raises:
+        OSError: The image cannot be decoded, or has color where `channels` is 1.
+    """
+    image = open_image(rows, i)
+    if channels == 1 and image.mode not in GRAY_MODES:
+        raise OSError(
+            f"{rows.where(i)} must be gray like the other images, got mode {image.mode}; convert it"
+        )
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # a palette may hold transparency
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def fit(image: Image.Image, size: int, keep: float = 1.0) -> Image.Image:
+    """Scale the centered square of `image` to `size` x `size` pixels.
+
+    A whole factor averages pixels (box filter). Any other factor is bilinear and antialiased.
+
+    Args:
+        image: Any image.
+        size: Side of the result, in pixels.
+        keep: Side of the square as a share of the shorter side (default: 1).
+    """
+    width, height = image.size
+    side = keep * min(width, height)
+    if width == height == side == size:
+        return image
+    left, top = (width - side) / 2, (height - side) / 2
+    whole = all(value == int(value) for value in (left, top, side)) and side % size == 0
+    resampling = Image.Resampling.BOX if whole else Image.Resampling.BILINEAR
+    return image.resize((size, size), resampling, box=(left, top, left + side, top + side))
+
+
+def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Image:
+    """Scale a random rectangle of `image` to `size` x `size` pixels.
+
+    Its area is 8% to 100% of the image. Its aspect ratio lies between 3/4 and 4/3, uniform in the
+    logarithm (Szegedy et al., 2015). After ten rectangles that do not fit, the centered square is
+    scaled.
+
+    Args:
+        image: Any image.
+        size: Side of the result, in pixels.
+        draw: Generator of the rectangle.
+    """
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * draw.uniform(0.08, 1.0)
+        aspect = (4 / 3) ** draw.uniform(-1.0, 1.0)
+        w, h = (area * aspect) ** 0.5, (area / aspect) ** 0.5
+        if w <= width and h <= height:
+            left, top = draw.uniform(0, width - w), draw.uniform(0, height - h)
+            box = (left, top, left + w, top + h)
+            return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return fit(image, size)
 
 
 def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
     """Decode every image.
 
     Args:
-        rows: the encoded images.
-        channels: 1 or 3.
-        size: side of the result, in pixels.
-        resize: bring other sizes to `size`; otherwise they are refused.
+        rows: The encoded images.
+        channels: 1 (gray) or 3 (RGB).
+        size: Side of the result, in pixels.
+        resize: True to scale images of other sizes; False refuses them.
 
     Returns:
-        uint8 [n, channels, size, size].
+        Pixels, uint8 [n, channels, size, size].
 
     Raises:
-        OSError: an image cannot be decoded.
-        ValueError: an image has another size and `resize` is false.
+        OSError: An image cannot be decoded.
+        ValueError: An image has another size and `resize` is False.
     """
-    images = torch.empty((len(rows), channels, size, size), dtype=torch.uint8)
-    target = images.numpy()
-    large = []
+    pixels = np.empty((len(rows), channels, size, size), np.uint8)
 
     def put(i: int) -> None:
         image = read_image(rows, i, channels)
-        large.append(image.width * image.height >= THREADS_PAY_FROM)
         if resize:
             image = fit(image, size)
         elif image.size != (size, size):
             raise ValueError(
-                f"{rows.where(i)}: expected {size} x {size} pixels like the first image, "
-                f"got {image.width} x {image.height}: give image_size to resize all"
+                f"{rows.where(i)} must have {size} x {size} pixels like the first image, "
+                f"got {image.width} x {image.height}; give image_size to resize all images"
             )
-        target[i] = pixels(image)
+        pixels[i] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
-    if len(rows):
-        put(0)
-    rest = range(1, len(rows))
-    if large and large[0]:
-        with ThreadPoolExecutor(_cores()) as pool:
-            for _ in pool.map(put, rest):
-                pass
-    else:
-        for i in rest:
-            put(i)
-    return images
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    parts = [range(i, min(i + PART, len(rows))) for i in range(0, len(rows), PART)]
+    small = open_image(rows, 0).width < THREADS_PAY_FROM
+    with ThreadPoolExecutor(1 if small else None) as pool:
+        for _ in pool.map(lambda part: [put(i) for i in part], parts):
+            pass
+    return torch.from_numpy(pixels)
 
 
 def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels / 255 by channel, from exact counts of the 256 levels.
+    """Return mean and standard deviation of pixels / 255 per channel.
+
+    They are computed from exact counts of the 256 levels. A constant channel has deviation 1.
 
     Args:
-        images: uint8 [n, channels, h, w].
+        images: Pixels, uint8 [n, channels, h, w].
 
     Example:
         >>> mean_and_std(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
@@ -80,7 +169,28 @@ def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         for part in images[:, channel].split(4096):
             counts += torch.bincount(part.flatten(), minlength=256)
         share = counts / counts.sum()
-        mean = float(share @ level)
-        means.append(mean)
-        deviations.append(float(share @ (level - mean).square()) ** 0.5 or 1.0)
+        means.append(float(share @ level))
+        deviations.append(float(share @ (level - means[-1]).square()) ** 0.5 or 1.0)
     return tuple(means), tuple(deviations)
+
+
+def jpeg_quality(image: Image.Image) -> int | None:
+    """Return the quality of an opened JPEG file, 1 to 100; None for other formats.
+
+    Pillow's table of this quality is nearest to the image's own quantization table, by the sum of
+    absolute differences. The answer is exact for files that libjpeg wrote.
+    """
+    if image.format != "JPEG":
+        return None
+    own, blank = _table(image), Image.new("L", (8, 8))
+
+    def distance(quality: int) -> int:
+        file = io.BytesIO()
+        blank.save(file, "JPEG", quality=quality)
+        return sum(abs(a - b) for a, b in zip(own, _table(Image.open(file)), strict=True))
+
+    return min(range(100, 0, -1), key=distance)
+
+
+def _table(image: Any) -> list[int]:
+    return image.quantization[min(image.quantization)]

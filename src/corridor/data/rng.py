@@ -1,4 +1,4 @@
-"""Random numbers that are functions of what they are for, not of what was drawn before."""
+"""Random numbers as functions of their purpose, not of the numbers drawn before."""
 
 import hashlib
 
@@ -6,7 +6,10 @@ import torch
 
 
 def derive(*numbers: int) -> int:
-    """A seed from several whole numbers: the first 63 bits of their hash.
+    """Return a seed made from whole numbers: the first 63 bits of their hash.
+
+    Args:
+        numbers: Whole numbers, for example seed, epoch and batch index; their order matters.
 
     Example:
         >>> derive(0, 1) == derive(0, 1), derive(0, 1) == derive(1, 0)
@@ -18,5 +21,9 @@ def derive(*numbers: int) -> int:
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by `derive`; being on the CPU it serves every device alike."""
+    """Return a generator on the CPU, seeded by `derive`. Every device gets its numbers.
+
+    Args:
+        numbers: Whole numbers that the seed is made from.
+    """
     return torch.Generator().manual_seed(derive(*numbers))

@@ -1,19 +1,88 @@
-"""Loaded data sets: images with labels, in memory or streaming, and what is known of them."""
+"""A data set before it is decoded (`Rows`, `Source`) and after it is loaded (`Data`)."""
 
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from PIL import Image
 from torch import Tensor
 
-from corridor.data.source import Rows
+
+@dataclass(frozen=True)
+class Rows:
+    """The encoded images of one split, in a fixed order.
+
+    Args:
+        cells: One entry per image: the path of a file (str), the bytes of a file, a mapping with
+            the keys `bytes` and `path`, or pixels (uint8 [h, w] or [h, w, 3]).
+        labels: Class numbers, int64 [n].
+        name: Name of the split in error messages.
+    """
+
+    cells: Any
+    labels: Tensor
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def open(self, i: int) -> Image.Image:
+        """Open image `i` without decoding it."""
+        cell = self.cells[i]
+        if isinstance(cell, dict):
+            cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
+        if isinstance(cell, bytes):
+            return Image.open(io.BytesIO(cell))
+        return Image.open(cell) if isinstance(cell, str) else Image.fromarray(cell)
+
+    def where(self, i: int) -> str:
+        """Return the file of image `i`, or its row, for an error message."""
+        cell = self.cells[i]
+        return cell if isinstance(cell, str) else f"{self.name}, row {i}"
+
+
+class Contents(NamedTuple):
+    """The splits of a source, its title for figures, and its class names in label order."""
+
+    title: str
+    classes: Sequence[str]
+    train: Rows
+    test: Rows
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that has been found but not yet opened.
+
+    Args:
+        count: Number of images in both splits.
+        files: Files whose decoded images are cached; empty for images that are never cached.
+        read: Function that opens the data set.
+        channels: Maximum number of channels (default: 3).
+        image_size: Side in pixels if the user gives none (default: the images' own).
+        flip: True if a mirrored image keeps its class (default: True).
+        statistics: Published mean and standard deviation of pixels / 255, each with one number
+            per channel (default: computed).
+    """
+
+    count: int
+    files: Sequence[str | Path]
+    read: Callable[[], Contents]
+    channels: int = 3
+    image_size: int | None = None
+    flip: bool = True
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Images in memory.
+    """Decoded images in memory.
 
-    Attributes:
-        images: uint8 [n, channels, image_size, image_size].
-        labels: int64 [n].
+    Args:
+        images: Pixels, uint8 [n, channels, image_size, image_size].
+        labels: Class numbers, int64 [n].
     """
 
     images: Tensor
@@ -25,13 +94,13 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class StreamSplit:
-    """Images that are decoded when they are needed.
+    """Images that are decoded each time they are needed.
 
-    Attributes:
-        rows: the encoded images.
-        indices: those of them that belong to the split, int64 [n].
-        channels: 1 or 3.
-        image_size: side after resizing, in pixels.
+    Args:
+        rows: The encoded images.
+        indices: Positions in `rows` of the images of this split, int64 [n].
+        channels: 1 (gray) or 3 (RGB).
+        image_size: Side after resizing, in pixels.
     """
 
     rows: Rows
@@ -52,18 +121,18 @@ class StreamSplit:
 class Data:
     """A loaded data set of square images.
 
-    Attributes:
-        name: what it was asked for by.
-        title: its name on figures, e.g. "CIFAR-10 (JPEG q75)".
-        train: the training images, `TensorSplit` or `StreamSplit`; `len` counts them.
-        test: the test images.
-        classes: class names, indexed by the labels.
-        channels: 1 (grey) or 3 (RGB).
-        image_size: side, in pixels.
-        mean: of pixels / 255 over all training images, by channel. Training images that a `limit`
-            leaves out count too, so that subsets of one data set are normalised alike.
-        std: standard deviation, likewise; 1 for a channel that never changes.
-        flip: whether a mirror image keeps its class, so that augmentation may use it.
+    Args:
+        name: Name given to `load`.
+        title: Name on figures, for example "CIFAR-10 (JPEG q75)".
+        train: Training images, in memory (`TensorSplit`) or streaming (`StreamSplit`).
+        test: Test images, in memory or streaming.
+        classes: Class names in label order.
+        channels: 1 (gray) or 3 (RGB).
+        image_size: Side in pixels.
+        mean: Mean of pixels / 255 per channel. It includes the training images that `limit` leaves
+            out. Subsets of one data set are therefore normalized alike.
+        std: Standard deviation of pixels / 255 per channel; 1 for a constant channel.
+        flip: True if a mirrored image keeps its class (default: True). Augmentation then mirrors.
     """
 
     name: str

@@ -1,0 +1,383 @@
+"""Find data sets by name: embedded digits, idx files, image folders, parquet files, the hub.
+
+Local copies come before any download. No code of a data set is ever run.
+"""
+
+import contextlib
+import gzip
+import math
+import os
+import random
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from corridor._extras import required
+from corridor.data.decode import first_line, jpeg_quality, open_image
+from corridor.data.types import Contents, Rows, Source
+
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("label", "fine_label")
+TEST_SPLITS = ("test", "validation", "valid", "val")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+FASHION = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+IDX_FILES = [
+    f"{split}-{kind}-ubyte"
+    for split in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+]
+
+
+def check_name(name: str) -> None:
+    """Raise a one-line ValueError unless `name` is in the table. Nothing is opened."""
+    _row(name)
+
+
+def find(name: str, data_dir: Path | None) -> Source:
+    """Find the data set called `name`, with local copies in the folder `data_dir` or None."""
+    return _row(name)(name.partition(":")[2], data_dir)
+
+
+def cache_folder() -> Path:
+    """Return the folder of decoded images and of Arrow copies of parquet files.
+
+    It is CORRIDOR_CACHE, else `corridor` in XDG_CACHE_HOME, else `corridor` in `~/.cache`.
+    """
+    user = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache")
+    return Path(os.environ.get("CORRIDOR_CACHE") or Path(user) / "corridor").expanduser()
+
+
+def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
+    """Return the positions of `count` images, ascending, taken from the classes in turn.
+
+    Args:
+        labels: Class numbers, int64 [n].
+        count: Number of images; all of them if it is n or more.
+        proportional: True to take from each class in proportion to its size (default: False).
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> choose(labels, 4).tolist(), choose(labels, 3, proportional=True).tolist()
+        ([0, 1, 4, 5], [0, 1, 4])
+    """
+    order = torch.argsort(labels, stable=True)
+    sizes = torch.bincount(labels)
+    rank = torch.cat([torch.arange(size, dtype=torch.float64) for size in sizes.tolist()])
+    if proportional:
+        rank = (rank + 0.5) / sizes[labels[order]]
+    return order[torch.argsort(rank, stable=True)][:count].sort().values
+
+
+def _digits(argument: str, data_dir: Path | None) -> Source:
+    # A mirrored digit is another sign or none.
+    return Source(1797, (), _read_digits, channels=1, flip=False)
+
+
+def _read_digits() -> Contents:
+    """Read scikit-learn's 1797 digits, and test on a fifth of each class after one shuffle."""
+    with required("scikit-learn", extra="lab"):
+        from sklearn.datasets import load_digits
+
+    levels, target = load_digits(return_X_y=True)  # levels are 0 .. 16
+    pixels = np.rint(np.asarray(levels) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+    labels = torch.from_numpy(np.asarray(target)).long()
+    order = list(range(len(labels)))
+    random.Random(0).shuffle(order)
+    shuffled = torch.tensor(order)
+    tested = torch.zeros(len(labels), dtype=torch.bool)
+    tested[shuffled[choose(labels[shuffled], 360, proportional=True)]] = True
+    train = Rows(pixels[~tested.numpy()], labels[~tested], "digits (train)")
+    test = Rows(pixels[tested.numpy()], labels[tested], "digits (test)")
+    return Contents("Digits", "0123456789", train, test)
+
+
+def _cifar10(argument: str, data_dir: Path | None) -> Source:
+    source = _local_or_hub("cifar10", "uoft-cs/cifar10", data_dir)
+    return _titled(source, "CIFAR-10", CIFAR10)
+
+
+def _titled(source: Source, title: str, classes: str) -> Source:
+    """Give a source its title and class names. The title tells the quality of JPEG copies."""
+
+    def read() -> Contents:
+        contents = source.read()
+        quality = jpeg_quality(open_image(contents.train, 0))
+        added = "" if quality is None else f" (JPEG q{quality})"
+        return contents._replace(title=f"{title}{added}", classes=classes.split(","))
+
+    return replace(source, read=read)
+
+
+def _fashion_mnist(argument: str, data_dir: Path | None) -> Source:
+    name, entries = "fashion-mnist", os.environ.get("XDG_DATA_DIRS")
+    # Debian's package dataset-fashion-mnist puts the files into a shared folder.
+    shared = [Path(p) for p in (entries or "/usr/local/share:/usr/share").split(os.pathsep) if p]
+    folders = [folder / "datasets" / name for folder in shared]
+    folder = next((f for f in folders if any(f.glob(f"{IDX_FILES[0]}*"))), None)
+    if data_dir is not None and (data_dir / name).is_dir():
+        folder = data_dir / name
+    if folder is None:
+        source = _local_or_hub(name, "zalando-datasets/fashion_mnist", None, "*-ubyte.gz")
+    else:
+        paths = [_idx_file(folder, file) for file in IDX_FILES]
+
+        def read() -> Contents:
+            return Contents("", (), _idx_rows(*paths[:2]), _idx_rows(*paths[2:]))
+
+        source = Source(70_000, paths, read, channels=1)
+    return _titled(source, "Fashion-MNIST", FASHION)
+
+
+def _idx_file(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise _missing(folder, f"{name} or {name}.gz", "copy the four idx files there")
+
+
+def _idx_rows(images_path: Path, labels_path: Path) -> Rows:
+    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    if len(images) != len(labels):
+        raise OSError(
+            f"{labels_path} must have {len(images)} labels, one per image of {images_path.name}, "
+            f"got {len(labels)}; copy or download both again"
+        )
+    return Rows(images, torch.from_numpy(labels.astype("int64")), str(images_path))
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read an idx file of unsigned bytes, gzipped if its name ends in .gz.
+
+    The file has the bytes 0, 0, 8, d, then d sizes as big-endian 32-bit integers, then the values.
+
+    Args:
+        path: The file.
+        dimensions: Required number d of dimensions: 1 for labels, 3 for images.
+
+    Raises:
+        OSError: The file cannot be read, has another format, or has the wrong length.
+    """
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, "gzip", error) from error
+    start = 4 + 4 * dimensions
+    shape = tuple(np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist())
+    if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) != start + math.prod(shape):
+        raise OSError(
+            f"{path} must be an idx file of unsigned bytes in {dimensions} dimensions, got "
+            f"{len(content)} bytes that begin with {content[:start].hex() or 'none'}; copy it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _imagenet(argument: str, data_dir: Path | None) -> Source:
+    folder = (data_dir or Path("DIR")) / "imagenet"
+    if data_dir is None or not folder.is_dir():
+        advice = "put the images there and give DIR by --data-dir or CORRIDOR_DATA"
+        raise _missing(folder, "train/CLASS/* and val/CLASS/*", advice)
+    source = _image_folder(str(folder), None)
+    statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    contents = source.read()._replace(title="ImageNet")
+    return replace(source, read=lambda: contents, image_size=224, statistics=statistics)
+
+
+def _image_folder(argument: str, data_dir: Path | None) -> Source:
+    # The datasets library needs 26 s to list 20,000 files (a directory scan: 0.01 s).
+    folder = Path(argument).expanduser()
+    test_name = next((name for name in TEST_SPLITS[::-1] if (folder / name).is_dir()), "val")
+    train, test = folder / "train", folder / test_name
+    if not (train.is_dir() and test.is_dir()):
+        raise _missing(folder, "train/CLASS/* and val/CLASS/* (or test)", "put the images there")
+    classes, tested = ([n for n in _visible(f) if (f / n).is_dir()] for f in (train, test))
+    if unknown := [name for name in tested if name not in classes]:
+        raise ValueError(
+            f"{test} must have the classes of {train}, got also {', '.join(unknown[:3])}; "
+            "remove or rename the folder"
+        )
+    splits = [_file_rows(path, classes) for path in (train, test)]
+    files = [path for rows in splits for path in rows.cells]
+    contents = Contents(folder.resolve().name, classes, *splits)
+    return Source(len(files), files, lambda: contents)
+
+
+def _visible(folder: Path) -> list[str]:
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _file_rows(folder: Path, classes: Sequence[str]) -> Rows:
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        files = [file for file in _visible(folder / name) if file.lower().endswith(SUFFIXES)]
+        paths += [f"{folder}{os.sep}{name}{os.sep}{file}" for file in files]
+        labels += [label] * len(files)
+    if not paths:
+        raise _missing(folder, f"images ({' '.join(SUFFIXES)}) in folders", "put them there")
+    return Rows(paths, torch.tensor(labels), str(folder))
+
+
+def _parquet(argument: str, data_dir: Path | None) -> Source:
+    folder = Path(argument).expanduser()
+    pair = _parquet_files(folder, "train"), _parquet_files(folder, *TEST_SPLITS)
+    files = [path for paths in pair for path in paths]
+
+    def read() -> Contents:
+        with _quiet_datasets() as datasets:
+            try:
+                options = {"cache_dir": str(cache_folder())}
+                opened = [datasets.Dataset.from_parquet(paths, **options) for paths in pair]
+            except datasets.exceptions.DatasetGenerationError as error:
+                raise _damaged(folder, "parquet", error.__cause__ or error) from error
+        return _contents(opened, folder.resolve().name, str(folder))
+
+    return Source(sum(map(_count, files)), files, read)
+
+
+def _parquet_files(folder: Path, *splits: str) -> list[str]:
+    for split in splits:
+        if found := sorted(folder.glob(f"{split}*.parquet")):
+            return [str(path) for path in found]
+    wanted = " or ".join(f"{split}*.parquet" for split in splits)
+    raise _missing(folder, wanted, "check the path or put the files there")
+
+
+def _count(path: str) -> int:
+    """Return the number of rows of a parquet file. Only its end is read."""
+    with required("pyarrow", extra="lab"):
+        import pyarrow
+        import pyarrow.parquet
+    try:
+        count = pyarrow.parquet.read_metadata(path).num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, "parquet", error) from error
+    if count == 0:
+        raise _missing(path, "rows", "remove the file")
+    return count
+
+
+def _hub(argument: str, data_dir: Path | None) -> Source:
+    return _local_or_hub(argument, argument, data_dir)
+
+
+def _local_or_hub(
+    name: str, repository: str, data_dir: Path | None, files: str = "*.parquet"
+) -> Source:
+    """Find parquet files in `data_dir/name`, else download from the hub or read its cache."""
+    if data_dir is not None and (data_dir / name).is_dir():
+        return _parquet(str(data_dir / name), None)
+    with _quiet_datasets() as datasets:
+        try:
+            tables = datasets.load_dataset(repository)
+        # Network, hub and library errors have no common base class.
+        except Exception as error:
+            raise ConnectionError(
+                f"{name} must be {repository} on the Hugging Face hub, got: {first_line(error)}; "
+                f"put copies at DIR/{name}/{files} and give DIR by --data-dir or CORRIDOR_DATA"
+            ) from error
+    test = next((split for split in TEST_SPLITS if split in tables), None)
+    if "train" not in tables or test is None:
+        raise ValueError(
+            f"{name} must have a split train and one of {', '.join(TEST_SPLITS)}, "
+            f"got {', '.join(tables)}; save it as parquet files and use parquet:PATH"
+        )
+    pair = tables["train"], tables[test]
+    stored = [entry["filename"] for table in pair for entry in table.cache_files]
+    return Source(sum(map(len, pair)), stored, lambda: _contents(pair, repository, name))
+
+
+def _contents(tables: Sequence[Any], title: str, name: str) -> Contents:
+    """Read two tables. Classes without names are called 0, 1, ..."""
+    train, test = (
+        _table_rows(table, f"{name} ({split})")
+        for table, split in zip(tables, ("train", "test"), strict=True)
+    )
+    feature = tables[0].features[_column(tables[0], LABEL_COLUMNS, name)]
+    classes = getattr(feature, "names", None) or range(int(train.labels.max()) + 1)
+    return Contents(title, [str(label) for label in classes], train, test)
+
+
+def _table_rows(table: Any, name: str) -> Rows:
+    image, label = _column(table, IMAGE_COLUMNS, name), _column(table, LABEL_COLUMNS, name)
+    if len(table) == 0:
+        raise _missing(name, "rows", "check the files")
+    column = table.data.column(label)
+    if "int" not in str(column.type) or column.null_count:
+        raise ValueError(
+            f"{name} must have whole numbers in column {label}, got {column.type} with "
+            f"{column.null_count} empty cells; number the classes from 0"
+        )
+    return Rows(_Cells(table, image), torch.tensor(column.to_numpy().astype("int64")), name)
+
+
+class _Cells:
+    """One column of a table, read from its Arrow file a cell at a time."""
+
+    def __init__(self, table: Any, column: str):
+        # The table pickles as the path of its file: new worker processes get no copy of it.
+        self.table, self.column = table, column
+
+    def __getitem__(self, i: int) -> Any:
+        return self.table.data.column(self.column)[i].as_py()
+
+
+def _column(table: Any, wanted: Iterable[str], name: str) -> str:
+    for column in wanted:
+        if column in table.column_names:
+            return column
+    raise ValueError(
+        f"{name} must have a column {' or '.join(wanted)}, "
+        f"got the columns {', '.join(table.column_names)}; rename the column"
+    )
+
+
+def _missing(place: str | Path, wanted: str, advice: str) -> FileNotFoundError:
+    return FileNotFoundError(f"{place} must have {wanted}, found none; {advice}")
+
+
+def _damaged(path: str | Path, form: str, error: BaseException) -> OSError:
+    return OSError(f"{path} must be whole {form} data, got: {first_line(error)}; copy it again")
+
+
+@contextlib.contextmanager
+def _quiet_datasets() -> Iterator[Any]:
+    """Import `datasets`, without progress bars and log lines until the block ends."""
+    with required("datasets", extra="lab"):
+        import datasets
+    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the caller reports failures
+    try:
+        yield datasets
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+_SOURCES: dict[str, Callable[[str, Path | None], Source]] = {
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "fashion-mnist": _fashion_mnist,
+    "imagenet": _imagenet,
+    "imagefolder:PATH": _image_folder,
+    "parquet:PATH": _parquet,
+    "hf:NAME": _hub,
+}
+NAMES = tuple(_SOURCES)
+
+
+def _row(name: str) -> Callable[[str, Path | None], Source]:
+    head, colon, argument = name.partition(":")
+    for key, source in _SOURCES.items():
+        if (argument and key.startswith(f"{head}:")) or (name == key and not colon):
+            return source
+    raise ValueError(f"data must be one of {', '.join(NAMES)}, got {name!r}")
