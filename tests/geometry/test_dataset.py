@@ -218,8 +218,9 @@ def test_wrong_input_is_one_clear_line(name: str):
     assert "\n" not in str(error.value)
 
 
-def test_what_cannot_be_differentiated_twice_is_one_clear_line():
+@pytest.mark.parametrize("products", [True, False])
+def test_what_cannot_be_differentiated_twice_is_one_clear_line(products: bool):
     bag = nn.EmbeddingBag(6, 3)
     parts = [(torch.tensor([[0, 1], [2, 3]]), torch.tensor([0, 1]))]
     with pytest.raises(ValueError, match="cannot be differentiated twice"):
-        measure_dataset(bag, cross_entropy, parts)
+        measure_dataset(bag, cross_entropy, parts, batch_products=products)

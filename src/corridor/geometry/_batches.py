@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from corridor import _torch
+from corridor._types import LossClosure
 from corridor.geometry._guard import Untouched
+from corridor.geometry._inputs import one_line
 
 SAME = 1e-5  # relative; on a GPU the order of a sum, and so its rounding, may differ
 
@@ -59,14 +61,15 @@ class Batches:
         self.seed = int(torch.randint(1 << 40, ()))
         self.totals: list[float] = []
 
-    def go(self, add: Callable[[Untouched, Callable[[], Tensor], float], Tensor]) -> None:
-        """Call `add` with the guard, the closure and the weight of every batch.
+    def go(self, add: Callable[[LossClosure, float], Tensor]) -> None:
+        """Call `add` with the closure and the weight of every batch.
 
         Args:
             add: returns the loss of the batch.
 
         Raises:
-            ValueError: there is no batch, or a batch has no positive size.
+            ValueError: there is no batch, a batch has no positive size, or its loss cannot be
+                differentiated twice.
         """
         self.guard.rewind()
         torch.manual_seed(self.seed)  # a loader that shuffles then repeats its order
@@ -79,13 +82,21 @@ class Batches:
                     f"batch_size must be positive and finite, got {n} for batch {index}; "
                     "return the number of its examples"
                 )
-            total += n * float(add(self.guard, self._closure(index, moved(batch, device)), n))
+            try:
+                total += n * float(add(self._closure(index, moved(batch, device)), n))
+            except RuntimeError as error:
+                if self.guard.closure_failed:
+                    raise
+                raise ValueError(
+                    f"a batch's loss cannot be differentiated twice ({one_line(error)}); "
+                    "call corridor.measure, which has central differences"
+                ) from error
             weight += n
         if weight == 0.0:
             raise ValueError("batches must hold at least one batch, got none; give more data")
         self.totals.append(total / weight)
 
-    def _closure(self, index: int, batch: Any) -> Callable[[], Tensor]:
+    def _closure(self, index: int, batch: Any) -> LossClosure:
         def closure() -> Tensor:
             torch.manual_seed(self.seed + index + 1)
             if self.batch_loss is not None:

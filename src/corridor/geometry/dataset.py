@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from corridor import _reduce, _tree
+from corridor._types import LossClosure, Tensors
 from corridor.geometry import _gradient, _inputs
 from corridor.geometry._batches import Batches, wide_zeros
 from corridor.geometry._gradient import Moved
@@ -56,7 +57,7 @@ class DatasetMeasures(Measures):
 
     @property
     def noise_scale(self) -> Tensor:
-        """``B_n = tr(Sigma) / ||g||^2``, the batch size at which noise equals signal."""
+        """Return ``B_n = tr(Sigma) / ||g||^2``, the batch size at which noise equals signal."""
         return self.trace / self.grad_norm / self.grad_norm
 
     def flow_regularizer(self, step: float) -> Tensor:
@@ -136,57 +137,44 @@ def measure_dataset(
     params = _inputs.parameters(model)
     with Untouched(params) as guard:
         source = Batches(guard, model, loss_fn, batches, batch_loss, batch_size)
-        first = _first_pass(source, params, batch_products)
-        second = _SecondPass(params, first)
-        source.go(second.add)
-        source.check_same()
-        second.reduce()
-        result = _gathered(first, second, f_star, source.batch_norm())
+        first = _Sums(source, products=batch_products)
+        product = _second_pass(source, first)
+        result = _gathered(first, product, f_star, source.batch_norm())
         if step is None:
             return result
         size = step(result) if callable(step) else step
         _inputs.check_step(size)
-        after = _gradient_after(source, params, first, size)
-    return with_secant(result, first.gradient, size, *after)
+        with Moved(params, _cast(first.gradient, params)) as moved:
+            moved.to(-size)
+            after = _Sums(source, products=False)
+    return with_secant(result, first.gradient, size, after.loss, after.gradient)
 
 
-def _first_pass(source: Batches, params: list[Tensor], products: bool) -> _FirstPass:
-    first = _FirstPass(params, products=products)
-    try:
-        source.go(first.add)
-    except RuntimeError as error:
-        if source.guard.closure_failed:
-            raise
-        raise ValueError(
-            f"a batch's loss cannot be differentiated twice ({_inputs.one_line(error)}); "
-            "call corridor.measure, which has central differences"
-        ) from error
-    first.reduce()
-    return first
+class _Sums:
+    """Sum the loss, the gradient, its variance and each batch's own product in one pass."""
 
-
-class _FirstPass:
-    """Sum the loss, the gradient, its variance and each batch's own product over batches."""
-
-    def __init__(self, params: list[Tensor], *, products: bool) -> None:
-        self.products = products
+    def __init__(self, source: Batches, *, products: bool) -> None:
+        self.guard, self.products = source.guard, products
+        params = source.guard.params
         self.gradient = [wide_zeros(p) for p in params]  # the mean over the batches so far
         self.own = [wide_zeros(p) for p in params] if products else []
         like = self.gradient[0].real
         self.weight, self.loss, self.spread, self.square, self.bend, self.count = (
             torch.zeros((), dtype=like.dtype, device=like.device) for _ in range(6)
         )
+        source.go(self.add)
+        self._reduce()
 
-    def add(self, guard: Untouched, closure: Callable[[], Tensor], size: float) -> Tensor:
+    def add(self, closure: LossClosure, size: float) -> Tensor:
         """Add a batch and return its loss."""
         if self.products:
-            graph = record(guard, closure)
+            graph = record(self.guard, closure)
             loss, gradient = graph.loss, graph.gradient
             product = graph.product(gradient, last=True)
             self.bend += size * _tree.dot(product, gradient)
             _add(self.own, product, size)
         else:
-            loss, gradient = _gradient.evaluate(guard, closure)
+            loss, gradient = _gradient.evaluate(self.guard, closure)
         _inputs.check_finite(loss)
         self.count += 1
         self.loss += size * loss
@@ -200,40 +188,35 @@ class _FirstPass:
             mean.add_(share * s)
         return loss
 
-    def reduce(self) -> None:
+    def _reduce(self) -> None:
         """Combine the batches of all ranks, in one reduction."""
         mean, weight = [g.clone() for g in self.gradient], self.weight.clone()
         for g in self.gradient:
             g.mul_(weight)
         _reduce.sum_over_ranks([self.weight, self.loss, *map(_tree.as_real, self.gradient)])
-        self.loss /= self.weight
-        for g in self.gradient:
-            g.div_(self.weight)
+        for total in (self.loss, *self.gradient):
+            total.div_(self.weight)
         self.spread += weight * _tree.squared_norm(_minus(mean, self.gradient))
 
 
-class _SecondPass:
-    """Sum ``H_b g`` over batches, with the full g."""
+def _second_pass(source: Batches, first: _Sums) -> list[Tensor]:
+    """Return the mean of ``H_b g`` with the full g, and combine the other sums of all ranks."""
+    params = source.guard.params
+    vector, product = _cast(first.gradient, params), [wide_zeros(p) for p in params]
 
-    def __init__(self, params: list[Tensor], first: _FirstPass) -> None:
-        self.first = first
-        self.vector = _cast(first.gradient, params)
-        self.product = [wide_zeros(p) for p in params]
-
-    def add(self, guard: Untouched, closure: Callable[[], Tensor], size: float) -> Tensor:
-        """Add a batch and return its loss."""
-        graph = record(guard, closure)
-        _add(self.product, graph.product(self.vector, last=True), size)
+    def add(closure: LossClosure, size: float) -> Tensor:
+        graph = record(source.guard, closure)
+        _add(product, graph.product(vector, last=True), size)
         return graph.loss
 
-    def reduce(self) -> None:
-        """Combine the batches of all ranks, in one reduction."""
-        first = self.first
-        sums = [first.spread, first.square, first.bend, first.count]
-        vectors = [*self.product, *first.own]
-        _reduce.sum_over_ranks([*sums, *map(_tree.as_real, vectors)])
-        for total in vectors:
-            total.div_(first.weight)
+    source.go(add)
+    source.check_same()
+    vectors = [*product, *first.own]
+    sums = [first.spread, first.square, first.bend, first.count]
+    _reduce.sum_over_ranks([*sums, *map(_tree.as_real, vectors)])
+    for total in vectors:
+        total.div_(first.weight)
+    return product
 
 
 def _add(totals: list[Tensor], terms: list[Tensor], weight: float) -> None:
@@ -245,26 +228,25 @@ def _minus(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
     return [x - y for x, y in zip(xs, ys, strict=True)]
 
 
-def _cast(tensors: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+def _cast(tensors: list[Tensor], params: Tensors) -> list[Tensor]:
     return [t.to(p.dtype) for t, p in zip(tensors, params, strict=True)]
 
 
 def _gathered(
-    first: _FirstPass, second: _SecondPass, f_star: float, batch_norm: str
+    first: _Sums, product: list[Tensor], f_star: float, batch_norm: str
 ) -> DatasetMeasures:
     engine = Engine("double_backward", "exact: the sum of each batch's product with the full g")
-    found = from_parts(first.loss, first.gradient, second.product, f_star=f_star, engine=engine)
-    undefined = torch.full_like(found.loss, math.nan)
-    sharpness, own, apart = undefined, undefined, undefined
+    found = from_parts(first.loss, first.gradient, product, f_star=f_star, engine=engine)
+    own = apart = sharpness = undefined = torch.full_like(found.loss, math.nan)
     if first.products:
         sharpness = wide(first.bend / first.square)
         own = wide(_tree.squared_norm(first.own)).sqrt()
-        apart = wide(_tree.squared_norm(_minus(first.own, second.product))).sqrt()
+        apart = wide(_tree.squared_norm(_minus(first.own, product))).sqrt()
     count = int(first.count)
     return DatasetMeasures(
         **{entry.name: getattr(found, entry.name) for entry in fields(Measures)},
         gradient=first.gradient,
-        hessian_gradient=second.product,
+        hessian_gradient=product,
         batches=count,
         examples=float(first.weight),
         batch_norm=batch_norm,
@@ -274,15 +256,3 @@ def _gathered(
         batch_hg_norm=own,
         variance_hg_norm=apart,
     )
-
-
-def _gradient_after(
-    source: Batches, params: list[Tensor], first: _FirstPass, step: float | Tensor
-) -> tuple[Tensor, list[Tensor]]:
-    """Return loss and gradient of the whole set at ``theta - h g``."""
-    after = _FirstPass(params, products=False)
-    with Moved(params, _cast(first.gradient, params)) as moved:
-        moved.to(-step)
-        source.go(after.add)
-    after.reduce()
-    return after.loss, after.gradient

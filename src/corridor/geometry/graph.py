@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from corridor import _reduce
 from corridor._types import LossClosure, Tensors
 from corridor.geometry._gradient import check_used, filled, holds
 from corridor.geometry._guard import Untouched
+from corridor.geometry._inputs import one_line
 
 USE_PLAIN_ATTENTION = "compute attention inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
 REMEDIES = {
@@ -83,18 +85,9 @@ def record(guard: Untouched, closure: LossClosure) -> Graph:
 
 
 class Product(NamedTuple):
-    """Hold the result of `from_graph`: four lists with one tensor per parameter in use.
+    """Hold a gradient g and a product H v, each as one tensor per parameter in use."""
 
-    Attributes:
-        params: the parameters that the loss uses.
-        gradient: g.
-        along: v.
-        product: H v.
-    """
-
-    params: list[Tensor]
     gradient: list[Tensor]
-    along: list[Tensor]
     product: list[Tensor]
 
 
@@ -108,10 +101,7 @@ def from_graph(
     Args:
         loss: 0-dim tensor with its graph.
         params: the tensors to differentiate by, on one device. Unused parameters are left out.
-        along: function of a parameter and its gradient that returns v (default: v = g).
-
-    Returns:
-        The parameters in use, with their gradients, vectors and products, all detached.
+        along: function of a parameter in use and its gradient that returns v (default: v = g).
 
     Raises:
         ValueError: the loss uses none of the parameters, a parameter is sharded, or torch cannot
@@ -127,24 +117,17 @@ def from_graph(
     _check_twice_differentiable(loss, live)
     try:
         graph = Graph(loss, live)
-        pairs = zip(live, graph.gradient, strict=True)
-        vectors = (
-            graph.gradient
-            if along is None
-            else [
-                along(p, g) if used else g for (p, g), used in zip(pairs, graph.used, strict=True)
-            ]
-        )
+        rows = list(zip(live, graph.gradient, graph.used, strict=True))
+        vectors = [along(p, g) if along and used else g for p, g, used in rows]
         products = graph.product(vectors)
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:160]
+        text = one_line(error)
         remedy = next((r for sign, r in REMEDIES.items() if sign in text), USE_PLAIN_ATTENTION)
         raise ValueError(
             f"the loss cannot be differentiated twice here ({text}); {remedy}"
         ) from error
-    rows = zip(graph.used, live, graph.gradient, vectors, products, strict=True)
-    columns = zip(*(row[1:] for row in rows if row[0]), strict=True)
-    return Product(*map(list, columns))
+    found = list(compress(zip(graph.gradient, products, strict=True), graph.used))
+    return Product([g for g, _ in found], [h for _, h in found])
 
 
 def _check_twice_differentiable(loss: Tensor, params: list[Tensor]) -> None:

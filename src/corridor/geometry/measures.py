@@ -19,21 +19,9 @@ from corridor import _reduce, _tree
 from corridor._types import Tensors
 
 NUMBERS = (
-    "loss",
-    "grad_norm",
-    "hg_norm",
-    "ghg",
-    "rho",
-    "rho_parallel",
-    "rho_perp",
-    "cosine",
-    "curvature",
-    "sharpness_along_grad",
-    "clr",
-    "dal",
-    "horizon",
-    "degree",
-)
+    "loss", "grad_norm", "hg_norm", "ghg", "rho", "rho_parallel", "rho_perp", "cosine",
+    "curvature", "sharpness_along_grad", "clr", "dal", "horizon", "degree",
+)  # fmt: skip
 SHARED = ("loss", "grad_norm", "clr")  # equal in a secant
 OF_STEP = ("step", "next_loss", "smoothness", "decrease", "loss_ratio", "gradient_change")
 TOGETHER = 1 << 18  # entries of tensors that are reduced together
@@ -65,12 +53,12 @@ class Measures:
 
     @property
     def gap(self) -> Tensor:
-        """``E = (loss - f_star)_+``, [loss], at least 0."""
+        """Return ``E = (loss - f_star)_+``, [loss], at least 0."""
         return (self.loss - self.f_star).clamp(min=0.0)
 
     @property
     def rho(self) -> Tensor:
-        """Corridor number ``E ||Hg|| / (2 ||g||^3)``, at least ``|rho_parallel|``. Invariant.
+        """Return the corridor number ``E ||Hg|| / (2 ||g||^3)``, at least 0. Invariant.
 
         To leading order it is the distance between gradient flow and one CLR step, divided by the
         length of the step. The relative change of g over the step is ``2 rho``. It is 0 in a
@@ -80,39 +68,34 @@ class Measures:
 
     @property
     def rho_parallel(self) -> Tensor:
-        """``E g^T H g / (2 ||g||^4)``, of any sign: the part of rho that changes speed. Invariant.
+        """Return ``E g^T H g / (2 ||g||^4)``, the signed part of rho that changes speed. Invariant.
 
         To second order it is the share of E that remains after a CLR step. It is 0 in a corridor,
-        1/4 on an isotropic quadratic and 1/2 on an exponential. At 1 the CLR step is at the edge of
-        stability along g.
+        1/4 on an isotropic quadratic, 1/2 on an exponential, and 1 at the edge of stability.
         """
         return 0.5 * self._scale * self.sharpness_along_grad / self.grad_norm
 
     @property
     def rho_perp(self) -> Tensor:
-        """``E ||(Hg)_perp|| / (2 ||g||^3)``, at least 0: the part of rho that turns. Invariant.
-
-        ``rho^2 = rho_parallel^2 + rho_perp^2``.
-        """
+        """Return ``sqrt(rho^2 - rho_parallel^2)``, the part of rho that turns g. Invariant."""
         return 0.5 * self._scale * self.curvature
 
     @property
     def cosine(self) -> Tensor:
-        """``cos(Hg, g)`` in [-1, 1], NaN if Hg = 0. Invariant. At 1, flow lines are straight."""
+        """Return ``cos(Hg, g)``, NaN if Hg = 0. Invariant. At 1 flow lines are straight."""
         return self.ghg / self.hg_norm / self.grad_norm
 
     @property
     def curvature(self) -> Tensor:
-        """Curvature of the flow line, ``||(Hg)_perp|| / ||g||^2``, [1 / length], at least 0.
+        """Return the curvature of the flow line, ``||(Hg)_perp|| / ||g||^2``, [1 / length].
 
-        It is invariant under ``a E`` and rotations. Scaling of lengths by s divides it by s. It is
-        0 on straight lines.
+        It is at least 0, invariant under ``a E`` and rotations, and scales by ``1 / s``.
         """
         return self.hg_perp_norm / self.grad_norm / self.grad_norm
 
     @property
     def sharpness_along_grad(self) -> Tensor:
-        """``g^T H g / ||g||^2``, [loss / length^2], between the extreme eigenvalues of H.
+        """Return ``g^T H g / ||g||^2``, [loss / length^2], between the eigenvalues of H.
 
         Along gradient flow, ``d ln||g|| / dt`` is minus this number. It scales by ``a / s^2``.
         """
@@ -120,29 +103,30 @@ class Measures:
 
     @property
     def clr(self) -> Tensor:
-        """Corridor learning rate ``E / ||g||^2``, [length^2 / loss], at least 0; 0 if g = 0."""
+        """Return the corridor learning rate ``E / ||g||^2``, [length^2 / loss], 0 if g = 0."""
         step = self.gap / self.grad_norm / self.grad_norm
         return torch.where(self.grad_norm > 0.0, step, torch.zeros_like(step))
 
     @property
     def dal(self) -> Tensor:
-        """Drift-adjusted rate ``2 ||g|| / ||Hg||``, [length^2 / loss], inf in a corridor.
+        """Return the drift-adjusted rate ``2 ||g|| / ||Hg||``, [length^2 / loss].
 
-        A step of this size has relative drift 1, and ``clr / dal = rho`` (Rosca et al., 2023).
+        A step of this size has relative drift 1, and ``clr / dal = rho`` (Rosca et al., 2023). It
+        is inf in a corridor.
         """
         return 2.0 * self.grad_norm / self.hg_norm
 
     @property
     def horizon(self) -> Tensor:
-        """``||g|| / ||Hg||``, [length^2 / loss]: the flow time in which g changes by its size.
+        """Return the flow time ``||g|| / ||Hg||``, [length^2 / loss], that changes g by its size.
 
-        It is inf in a corridor. It scales by ``s^2 / a``, like a step size.
+        It is inf in a corridor, and scales by ``s^2 / a``, like a step size.
         """
         return self.grad_norm / self.hg_norm
 
     @property
     def degree(self) -> Tensor:
-        """Effective homogeneity degree ``1 / (1 - 2 rho_parallel)``. Invariant.
+        """Return the effective degree of homogeneity, ``1 / (1 - 2 rho_parallel)``. Invariant.
 
         It is p for ``E = |x|^p``: 1 in a corridor, 2 on a quadratic. It is inf on an exponential,
         and negative beyond. ``E^q`` has q times the degree of E.
@@ -170,7 +154,7 @@ class Measures:
 
     @property
     def _scale(self) -> Tensor:
-        """``E / ||g||``, [length]: the distance to the end of the corridor."""
+        """Return ``E / ||g||``, [length], the distance to the end of the corridor."""
         return self.gap / self.grad_norm
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
@@ -224,7 +208,7 @@ class SecantMeasures(Measures):
 
     @property
     def decrease(self) -> Tensor:
-        """Actual over linear decrease of the loss, ``(E_0 - E_1) / (h ||g||^2)``. Invariant.
+        """Return actual over linear decrease of the loss, ``(E_0 - E_1) / (h ||g||^2)``. Invariant.
 
         It is 1 in a corridor, 1/2 for the best step on a quadratic, and negative if the loss rises.
         """
@@ -232,12 +216,12 @@ class SecantMeasures(Measures):
 
     @property
     def loss_ratio(self) -> Tensor:
-        """``E_1 / E_0``, which `next_loss_ratio` predicts. Invariant."""
+        """Return ``E_1 / E_0``, which `next_loss_ratio` predicts. Invariant."""
         return (self.next_loss - self.f_star) / self.gap
 
     @property
     def gradient_change(self) -> Tensor:
-        """``||g_1 - g_0|| / ||g_0||``, at least 0; ``2 rho`` for a CLR step. Invariant."""
+        """Return ``||g_1 - g_0|| / ||g_0||``, which is ``2 rho`` for a CLR step. Invariant."""
         return self.step * self.hg_norm / self.grad_norm
 
     @property

@@ -46,10 +46,9 @@ class Sharpness:
 
     @property
     def corridor_horizon(self) -> float:
-        """Flow time ``1 / lambda_max``, at which a corridor through this point must end.
+        """Return ``1 / lambda_max``, the flow time at which a corridor must end, or inf.
 
-        In a corridor ``dH/dt = H^2`` along the flow, and H grows without bound at that time
-        (Riccati). It is inf if lambda_max is not positive.
+        In a corridor ``dH/dt = H^2`` along the flow, so H is infinite at that time (Riccati).
         """
         return 1.0 / self.value if self.value > 0.0 else math.inf
 
