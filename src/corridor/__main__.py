@@ -1,4 +1,4 @@
-"""``python -m corridor`` is the command line."""
+"""Run the command line as ``python -m corridor``."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from corridor.train.processes.launch import launched
 
 if __name__ == "__main__":
     status = main()
-    if status and launched():  # the threads of a broken process group would abort or hang at exit
+    if status and launched():  # threads of a broken process group can hang the exit
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,8 +1,8 @@
-"""Sums and means over ranks: the core's one file that names torch.distributed.
+"""Sums and means over ranks. In the core, only this file names torch.distributed.
 
-A step size needs the loss averaged over all ranks and the sums over sharded tensors completed. Both
-travel in one all-reduce of a few numbers: a shard that several ranks hold alike is counted by each
-of them in part, so that the sum over the world counts it once, whatever the placements.
+A step size needs the mean of the loss over all ranks, and complete sums over sharded tensors.
+One all-reduce of a few numbers carries both. Several ranks may hold equal copies of a shard.
+Each of them counts a part of it, so that the sum over the world counts every shard once.
 """
 
 from __future__ import annotations
@@ -17,61 +17,62 @@ from torch import Tensor
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether the tensor is a DTensor, of which each rank may hold a part only."""
+    """Return True for a DTensor, of which each rank may hold only a part."""
     module = sys.modules.get("torch.distributed.tensor")  # no DTensor exists before its import
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def world_size() -> int:
-    """Number of ranks in the default process group, 1 without one."""
+    """Return the number of ranks in the default process group, or 1 without a group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a DTensor, sharing its memory; any other tensor as it is."""
+    """Return this rank's part of a DTensor, without a copy, and any other tensor unchanged."""
     return tensor.to_local() if is_sharded(tensor) else tensor  # pyright: ignore
 
 
 def placed_as(tensor: Tensor, like: Tensor) -> Tensor:
-    """A DTensor with the placements of another, so that their local parts belong together."""
+    """Return a DTensor with the placements of another, so that their local parts match."""
     if tensor.placements == like.placements:  # pyright: ignore[reportAttributeAccessIssue]
         return tensor
     return tensor.redistribute(like.device_mesh, like.placements)  # pyright: ignore
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The full value of a DTensor on every rank; any other tensor as it is."""
+    """Return the full value of a DTensor on every rank, and any other tensor unchanged."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore
 
 
 def share(tensor: Tensor) -> float:
-    """The part of a DTensor's local sums that this rank adds to a sum over the world.
+    """Return the factor of a DTensor's local sums in a sum over the world.
 
-    Ranks outside of the tensor's mesh are taken to hold copies of it, as under data parallelism
-    around tensor parallelism; under pipeline parallelism they hold other tensors, and it is wrong.
+    The function assumes that ranks outside the mesh of the tensor hold copies of it. This is so for
+    data parallelism around tensor parallelism. It is not so for pipeline parallelism, where those
+    ranks hold other tensors and the result would be wrong.
     """
     mesh = tensor.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
-    # _StridedShard.is_shard() is False: what is not replicated is sharded.
+    # is_shard() is False for _StridedShard, so ask for the opposite of a replica.
     placements = tensor.placements  # pyright: ignore[reportAttributeAccessIssue]
     shards = prod(mesh.size(i) for i, p in enumerate(placements) if not p.is_replicate())
     return shards / world_size()
 
 
 def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tensor, Tensor | None]:
-    """Means of values and totals of the shards' sums over the ranks of the default group.
+    """Compute the means of values, and the sums over all shards, over the default group.
 
-    Data-parallel training averages gradients over ranks; a step size that is to match them needs
-    the loss averaged alike, else every rank takes a step of its own and the parameters drift apart.
+    Data-parallel training averages gradients over ranks. The step size must use the mean of the
+    loss as well. Otherwise each rank takes a different step, and the parameters no longer agree.
 
     Args:
-        values: [m], this rank's loss and what else is averaged.
-        sums: sums over this rank's shards, each weighted by its `share`; None where nothing is
-            sharded.
-        average: False where the values are this rank's own business.
+        values: [m], the loss of this rank and other numbers to average.
+        sums: Sums over the shards of this rank, each weighted by its `share`. None if no tensor
+            is sharded.
+        average: False to leave the values of this rank as they are.
 
     Returns:
-        The values, and the sums over all ranks. Without an initialised group, alone in it, or with
-        nothing to share, there is no communication.
+        The values, and the sums over all ranks. There is no communication without an initialized
+        group, in a group of one rank, or if there is nothing to share.
     """
     world = world_size()
     if world > 1 and (average or sums is not None):
@@ -83,10 +84,10 @@ def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tens
 
 
 def sum_over_ranks(tensors: Sequence[Tensor]) -> int:
-    """Sum tensors in place over the ranks of the default process group, and return their number.
+    """Sum tensors in place over the ranks of the default group, and return the number of ranks.
 
-    One reduction serves all tensors of a dtype. Without an initialised group, or alone in it,
-    nothing happens.
+    One all-reduce carries all tensors of one dtype. Without an initialized group, or in a group of
+    one rank, the tensors do not change.
     """
     if world_size() == 1:
         return 1

@@ -1,4 +1,4 @@
-"""Type aliases shared by all rooms of the house."""
+"""Type aliases that all folders use."""
 
 from __future__ import annotations
 
