@@ -214,7 +214,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, number):
         arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     end = time.monotonic() + 60
-    while not list((out / "checkpoints").glob("*.pt")):
+    while not list((out / "checkpoints").glob("step-*")):
         assert time.monotonic() < end
         time.sleep(0.02)
     os.kill(process.pid, number)

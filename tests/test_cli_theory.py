@@ -79,13 +79,8 @@ def test_undecided_is_a_status_of_its_own(command):
             ["flow", "cone", "--start", "1", "2", "--stpe", "3"],
             "no such option or coordinate: --stpe",
         ),
-<<<<<<< HEAD
         (["flow", "linear", "--start", "1"], "start must have 2 numbers, got 1"),
         (["flow", "nuclear-norm", "--start", "1"], "6 numbers, got 1; give a 3 x 2 matrix row"),
-=======
-        (["flow", "linear", "--start", "1"], "the start needs 2 numbers, got 1"),
-        (["flow", "nuclear-norm", "--start", "1"], "needs 6 numbers, a 3 x 2 matrix row by row"),
->>>>>>> 7cfcc9a (Top-level files and changelog in plain sentences)
         (["flow", "cone", "--start", "1", "1", "--method", "magic"], "method must be one of"),
         (["flow", "cone", "--start", "1", "1", "--time", "-1"], "time must be a positive number"),
         (["flow", "x.__class__", "--start", "1"], "got a dot"),
