@@ -105,6 +105,7 @@ def _jump(solver: Solver, wait: float, begun: float) -> Met | None:
     if met >= solver.end:
         solver.restart(solver.end, x + (solver.end - solver.time) * v)
         return Met(met, "kink", "time")
+    # The mirror image of x behind the kink is as far from the kink as x is.
     kink, beyond = x + wait * v, x + 2.0 * wait * v
     room = solver.flat_loss.margin(beyond)
     if (room is not None and room < 0.0) or _torn(solver, x, beyond, float(v.norm())):
@@ -156,6 +157,7 @@ def _cross(
         return _finish(solver, met, kink, begun, "exit", "left the domain")
     if float(w.norm()) <= 1e-12 * float(v.norm()):
         return _finish(solver, met, kink, begun, "kink", "minimum")
+    # The gradient jumps along the normal of the kink, so v - w points along it.
     normal = v - w
     same = float(normal.norm()) <= 1e-9 * float(v.norm())
     if same or float((v @ normal) * (w @ normal)) > 0.0:

@@ -14,11 +14,7 @@ from corridor.flows.space import FlatLoss
 
 
 class SolverError(Exception):
-    """Report why the solver cannot continue, in a word of `Trajectory.stopped`."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    """Report why the solver cannot continue, in the words of `Trajectory.stopped`."""
 
 
 class Solver:
@@ -53,6 +49,7 @@ class Solver:
         self.flat_loss, self.field = flat_loss, field
         self.end, self.tolerance, self.budget = end, tolerance, budget
         start = flat_loss.space.start
+        # The absolute tolerance follows the size of the start; a zero start has no size.
         self.scale = float(start.double().square().mean().sqrt()) or 1.0
         self.last_step = 0.0
         self.grazing: float | None = None
@@ -83,6 +80,7 @@ class Solver:
         return value.detach().cpu().double().numpy()
 
     def _to_flat(self, y: Any) -> Tensor:
+        # from_numpy shares memory with scipy, and a loss could overwrite the solver's state.
         return torch.from_numpy(y).to(self.flat_loss.space.start, copy=True)
 
     @property
@@ -117,7 +115,6 @@ class Solver:
             raise SolverError("minimum")
         before = steps.t
         steps.max_step = longest
-        steps.h_abs = min(steps.h_abs, longest)
         steps.step()
         if steps.status == "failed":
             raise SolverError(self._why())
@@ -127,6 +124,7 @@ class Solver:
     def _why(self) -> str:
         if not self._finite:
             return "not finite"
+        # Near an edge where E tends to -inf the speed grows without bound.
         diverges = float(self.velocity().double().norm()) > 1e4 * self._fastest
         return "left the domain" if diverges else "kink"
 

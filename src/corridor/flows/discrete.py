@@ -20,7 +20,7 @@ from corridor.flows.space import (
     starting_at,
     whole_number,
 )
-from corridor.flows.trajectory import Event, Trajectory, assemble
+from corridor.flows.trajectory import Event, Path, Trajectory
 from corridor.optim import step_size as rules
 
 StepRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -36,33 +36,20 @@ def walk(
 
     The function `step` returns the next flat vector and the time that the step takes.
     """
-    flats, times = [flat_loss.space.start], [0.0]
-    losses = [flat_loss.number(flats[0])]
-    events: list[Event] = []
-    stopped = "steps"
+    path = Path(flat_loss, method)
     for _ in range(whole_number("steps", steps, 0)):
-        x, h = step(flats[-1])
+        before, now = path.flats[-1], path.times[-1]
+        x, h = step(before)
         value = flat_loss.number(x)
+        # A point outside the domain has no gradient, so the path cannot continue from it.
         if not (torch.isfinite(x).all() and math.isfinite(value)):
-            stopped = "not finite"
-            break
-        part = first_kink(flat_loss, flats[-1], x)
+            return path.trajectory("not finite")
+        part = first_kink(flat_loss, before, x)
         if part is not None:
             outside = (flat_loss.margin(x) or 0.0) < 0.0
-            events.append(Event(times[-1] + part * h, "exit" if outside else "kink"))
-        flats.append(x)
-        times.append(times[-1] + h)
-        losses.append(value)
-    return assemble(
-        flat_loss.space,
-        times,
-        flats,
-        losses,
-        stopped=stopped,
-        method=method,
-        gradients=flat_loss.gradients,
-        events=events,
-    )
+            path.events.append(Event(now + part * h, "exit" if outside else "kink"))
+        path.add(now + h, x, value)
+    return path.trajectory("steps")
 
 
 def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
@@ -75,6 +62,7 @@ def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
     length = float((y - x).norm())
     if room is None or length == 0.0:
         return None
+    # The strides shrink towards a kink and would never reach it.
     close = 1e-9 * length
     walked = 0.0
     while walked < length:
@@ -155,10 +143,9 @@ def clr_descent(
         >>> float(path.losses[-1]), float(path.times[-1])
         (0.0, 5.0)
     """
-    if f_star is None:
-        known = float(getattr(loss, "f_star", 0.0))
-        f_star = known if math.isfinite(known) else 0.0
-    aim = f_star
+    known = float(getattr(loss, "f_star", 0.0))
+    # A surface without a lower bound has f_star = -inf, which gives no step size.
+    aim = f_star if f_star is not None else known if math.isfinite(known) else 0.0
 
     def rule(value: Tensor, norm_sq: Tensor) -> Tensor:
         return rules.clr(value, norm_sq, aim, scale).clamp(max=max_lr)

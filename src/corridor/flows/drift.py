@@ -69,11 +69,13 @@ def drift(
         start = path.points[0]
         other = gradient_flow(other, start, end, tolerance, dense=True, max_gradients=max_gradients)
         spent = other.gradients
+        # The flow can end in a minimum or on a kink before the path does.
         times = times[times <= float(other.times[-1])]
     ours = path.flat()[: len(times)].double()
     theirs = torch.stack([flatten(other.at(float(t))) for t in times]).double()
     distance = (ours - theirs).norm(dim=1).cpu()
     steps = (theirs[1:] - theirs[:-1]).norm(dim=1).cpu()
     length = torch.cat([torch.zeros(1, dtype=torch.float64), steps.cumsum(0)])
+    # At time 0 both paths are at the start and the length is 0.
     relative = torch.where(length > 0.0, distance / length, torch.zeros_like(length))
     return Drift(times, distance, relative, spent)

@@ -1,4 +1,4 @@
-"""Define the velocities of the gradient flow and of the modified flows."""
+"""Define the velocities of the modified flows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from corridor.flows.methods import Field
 from corridor.flows.space import FlatLoss, momentum_factor, positive_number
 from corridor.geometry import jet
 from corridor.geometry.lanczos import function_times
-
-
-def gradient(flat_loss: FlatLoss) -> Field:
-    """Return the velocity of the gradient flow, ``-g``."""
-    return lambda x: -flat_loss.gradient(x)
 
 
 def regularized(flat_loss: FlatLoss, step_size: float) -> Field:
@@ -47,8 +42,13 @@ def heavy_ball(flat_loss: FlatLoss, step_size: float, momentum: float) -> Field:
 
 def _penalized(flat_loss: FlatLoss, weight: float, rate: float) -> Field:
     def field(x: Tensor) -> Tensor:
-        g, Hg = slope_and_product(flat_loss, x)
-        return -rate * (g + weight * Hg)
+        # The gradient costs one gradient and Hg costs two.
+        flat_loss.gradients += 3
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            # Stages of the solver may leave the domain; the solver then takes a shorter step.
+            found = jet(lambda: flat_loss.value(leaf), [leaf], allow_nonfinite=True)
+        return -rate * (found.gradient[0] + weight * found.hessian_gradient[0])
 
     return field
 
@@ -108,12 +108,3 @@ def _principal_factor(h: float, values: Tensor) -> Tensor:
     small = scaled.abs() < 1e-8
     safe = torch.where(small, torch.full_like(scaled, 0.5), scaled)
     return torch.where(small, 1.0 + scaled / 2.0, -torch.log1p(-safe) / safe)
-
-
-def slope_and_product(flat_loss: FlatLoss, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient g and the product Hg at a flat vector, at the cost of three gradients."""
-    flat_loss.gradients += 3
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        found = jet(lambda: flat_loss.value(leaf), [leaf], allow_nonfinite=True)
-    return found.gradient[0], found.hessian_gradient[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from corridor.flows import _kinks, fields
 from corridor.flows._solver import Solver, SolverError
 from corridor.flows.space import FlatLoss, Loss, Point, positive_number, starting_at
 from corridor.flows.stochastic import mean_loss
-from corridor.flows.trajectory import Event, Progress, Trajectory, assemble
+from corridor.flows.trajectory import Event, Path, Progress, Trajectory
 
 MODIFIED = ("igr", "heavy ball", "sgd", "principal")
 
@@ -70,9 +69,10 @@ def gradient_flow(
         Hairer, Norsett and Wanner (1993), "Solving Ordinary Differential Equations I", II.5.
     """
     flat_loss = starting_at(loss, start)
-    record = _Record(flat_loss, at, positive_number("time", time), dense)
-    solver = Solver(flat_loss, fields.gradient(flat_loss), time, tolerance, max_gradients)
-    return _integrate(solver, record, "gradient flow", progress)
+    path = Path(flat_loss, "gradient flow")
+    record = _Record(path, at, positive_number("time", time), dense)
+    solver = Solver(flat_loss, lambda x: -flat_loss.gradient(x), time, tolerance, max_gradients)
+    return _integrate(solver, record, progress)
 
 
 def modified_flow(
@@ -144,15 +144,13 @@ def modified_flow(
     else:
         parts = [FlatLoss(batch, flat_loss.space) for batch in batches]
         field = fields.shuffled(flat_loss, parts, step_size)
-    record = _Record(flat_loss, at, positive_number("time", time), dense)
+    path = Path(flat_loss, f"{kind} flow")
+    record = _Record(path, at, positive_number("time", time), dense)
     solver = Solver(flat_loss, field, time, tolerance, max_gradients)
-    return _integrate(solver, record, f"{kind} flow", progress)
+    return _integrate(solver, record, progress)
 
 
-def _integrate(
-    solver: Solver, record: _Record, method: str, progress: Progress | None
-) -> Trajectory:
-    stopped = "time"
+def _integrate(solver: Solver, record: _Record, progress: Progress | None) -> Trajectory:
     try:
         while solver.time < solver.end:
             met = _kinks.advance(solver)
@@ -160,32 +158,22 @@ def _integrate(
             if progress:
                 progress(solver.time, solver.flat_loss.gradients, solver.last_step)
             if met is not None and met.stopped:
-                stopped = met.stopped
-                break
+                return record.trajectory(solver, met.stopped)
+            # At rest nothing moves any more, so more steps would only cost gradients.
             if solver.at_rest:
-                stopped = "minimum"
-                break
+                return record.trajectory(solver, "minimum")
     except SolverError as failure:
-        stopped = failure.why
-    return record.trajectory(solver, method, stopped)
+        return record.trajectory(solver, str(failure))
+    return record.trajectory(solver, "time")
 
 
 class _Record:
     """Collect the points of a flow at the solver's times or at given times."""
 
-    def __init__(
-        self,
-        flat_loss: FlatLoss,
-        at: Sequence[float] | Tensor | None,
-        end: float,
-        dense: bool,
-    ) -> None:
-        self.flat_loss, self.dense = flat_loss, dense
-        self.times, self.flats = [0.0], [flat_loss.space.start]
+    def __init__(self, path: Path, at: Sequence[float] | Tensor | None, end: float, dense: bool):
+        self.path, self.dense, self.every_step = path, dense, at is None
         self.steps: list[float] = []
-        self.events: list[Event] = []
         self.pieces: list[tuple[float, Any]] = []
-        self.every_step = at is None
         self.left = [] if at is None else [t for t in _rising(at, end) if t > 0.0]
 
     def add(self, solver: Solver, met: _kinks.Met | None) -> None:
@@ -195,17 +183,13 @@ class _Record:
         if self.dense:
             self.pieces.append((solver.time, piece))
         while self.left and self.left[0] <= solver.time:
-            self._keep(self.left[0], solver.read(piece, self.left.pop(0)))
+            self.path.add(self.left[0], solver.read(piece, self.left.pop(0)))
         if met is not None:
-            self.events.append(Event(met.time, met.kind))
+            self.path.events.append(Event(met.time, met.kind))
         if self.every_step:
-            self._keep(solver.time, solver.point())
+            self.path.add(solver.time, solver.point())
 
-    def _keep(self, time: float, flat: Tensor) -> None:
-        self.times.append(time)
-        self.flats.append(flat)
-
-    def trajectory(self, solver: Solver, method: str, stopped: str) -> Trajectory:
+    def trajectory(self, solver: Solver, stopped: str) -> Trajectory:
         """Return the stored path."""
         end = solver.time
         if self.left and stopped != "time" and self.left[0] > end * (1.0 + 1e-12):
@@ -215,26 +199,17 @@ class _Record:
             )
         # Rounding can put the last wanted time just after the end.
         for time in self.left:
-            self._keep(time, solver.point())
-        return assemble(
-            self.flat_loss.space,
-            self.times,
-            self.flats,
-            [self.flat_loss.number(flat) for flat in self.flats],
-            stopped=stopped,
-            method=method,
-            gradients=self.flat_loss.gradients,
-            step_sizes=self.steps,
-            events=self.events,
-            dense=(lambda time: self._read(solver, time)) if self.dense else None,
-        )
+            self.path.add(time, solver.point())
+        dense = (lambda time: self._read(solver, time)) if self.dense else None
+        return self.path.trajectory(stopped, steps=self.steps, dense=dense)
 
     def _read(self, solver: Solver, time: float) -> Tensor:
         for end, piece in self.pieces:
             if time <= end:
                 return solver.read(piece, time)
+        # A jump over a kink at the end belongs to no step.
         last, piece = self.pieces[-1]
-        return solver.read(piece, min(time, math.nextafter(last, 0.0)))
+        return solver.read(piece, last)
 
 
 def _rising(at: Sequence[float] | Tensor, end: float) -> list[float]:

@@ -46,6 +46,7 @@ class Table:
 
     def __post_init__(self) -> None:
         for label, order, found, wanted in self._conditions():
+            # The sums have at most a few dozen terms of size 1, so rounding stays below 1e-14.
             if order <= self.order and abs(found - wanted) > 1e-14:
                 raise ValueError(
                     f"{self.name} must have {label} = {wanted:g} for order {order}, got {found:g}; "

@@ -55,6 +55,7 @@ def network_loss(
             "model must have a parameter that requires a gradient, got none; unfreeze one"
         )
     buffers = {name: _copy(b, dtype) for name, b in model.named_buffers()}
+    # The caller may overwrite the batch later, and the flow must not change with it.
     inputs, targets = _copy(inputs, dtype), _copy(targets, dtype)
 
     def loss(point: list[Tensor]) -> Tensor:

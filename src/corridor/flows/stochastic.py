@@ -56,6 +56,7 @@ def stochastic_descent(
 
     def step(x: Tensor) -> tuple[Tensor, float]:
         g = batches[next(turns)].gradient(x)
+        # The mean loss reports the cost, but only the batches compute gradients.
         flat_loss.gradients += 1
         return x - h * g, h
 
@@ -98,5 +99,6 @@ def mean_epoch(
         generator = torch.Generator().manual_seed(seed)
         number = whole_number("permutations", permutations)
         orders = [torch.randperm(m, generator=generator).tolist() for _ in range(number)]
+    # One epoch in each order: the modified flow of SGD describes this mean, not a single path.
     ends = [stochastic_descent(losses, start, step_size, order=o).flat()[-1] for o in orders]
     return torch.stack(ends).mean(0)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from corridor.flows.space import Space, flatten
+from corridor.flows.space import FlatLoss, Space, flatten
 
 Progress: TypeAlias = Callable[[float, int, float], object]
 
@@ -103,37 +103,46 @@ class Trajectory:
         return torch.stack([flatten(point) for point in self.points])
 
 
-def assemble(
-    space: Space,
-    times: Sequence[float],
-    flats: Sequence[Tensor],
-    losses: Sequence[float],
-    *,
-    stopped: str,
-    method: str,
-    gradients: int,
-    step_sizes: Sequence[float] | None = None,
-    events: Sequence[Event] = (),
-    error: Sequence[float] | None = None,
-    dense: Callable[[float], Tensor] | None = None,
-) -> Trajectory:
-    """Return the trajectory through flat vectors.
+class Path:
+    """Collect the points of a path, beginning with the start of a loss.
 
-    The arguments are the attributes of `Trajectory`. The default step sizes are the differences of
-    the times. The function `dense` returns the flat vector at any time.
+    Args:
+        flat_loss: the loss.
+        method: name of the method.
     """
-    if step_sizes is None:
-        step_sizes = [later - earlier for earlier, later in pairwise(times)]
-    return Trajectory(
-        times=torch.tensor(times, dtype=torch.float64),
-        points=space.stack(flats),
-        losses=torch.tensor(losses, dtype=torch.float64),
-        stopped=stopped,
-        method=method,
-        gradients=gradients,
-        step_sizes=torch.tensor(step_sizes, dtype=torch.float64),
-        events=tuple(events),
-        error=None if error is None else torch.tensor(error, dtype=torch.float64),
-        _space=space,
-        _dense=dense,
-    )
+
+    def __init__(self, flat_loss: FlatLoss, method: str) -> None:
+        self.flat_loss, self.method = flat_loss, method
+        self.times, self.flats, self.losses = [], [], []
+        self.events: list[Event] = []
+        self.add(0.0, flat_loss.space.start)
+
+    def add(self, time: float, flat: Tensor, loss: float | None = None) -> None:
+        """Append the flat vector at a time, and its loss unless given."""
+        self.times.append(time)
+        self.flats.append(flat)
+        self.losses.append(self.flat_loss.number(flat) if loss is None else loss)
+
+    def trajectory(
+        self,
+        stopped: str,
+        *,
+        steps: Sequence[float] | None = None,
+        error: Sequence[float] | None = None,
+        dense: Callable[[float], Tensor] | None = None,
+    ) -> Trajectory:
+        """Return the path so far; its step sizes are the differences of its times unless given."""
+        steps = [b - a for a, b in pairwise(self.times)] if steps is None else steps
+        return Trajectory(
+            times=torch.tensor(self.times, dtype=torch.float64),
+            points=self.flat_loss.space.stack(self.flats),
+            losses=torch.tensor(self.losses, dtype=torch.float64),
+            stopped=stopped,
+            method=self.method,
+            gradients=self.flat_loss.gradients,
+            step_sizes=torch.tensor(steps, dtype=torch.float64),
+            events=tuple(self.events),
+            error=None if error is None else torch.tensor(error, dtype=torch.float64),
+            _space=self.flat_loss.space,
+            _dense=dense,
+        )

@@ -201,6 +201,7 @@ def appendix_a_3(
     m = len(losses)
     modified, plain = [], []
     for h in step_sizes:
+        # An epoch of m batches takes the time m h.
         end = mean_epoch(losses, start, h)
         flow = modified_flow(losses, start, m * h, 1e-12, kind="sgd", step_size=h).flat()[-1]
         rest = gradient_flow(mean_loss(losses), start, m * h, 1e-12).flat()[-1]

@@ -35,10 +35,7 @@ def riccati(H: Tensor, time: float) -> Tensor:
 
 
 def power_rho(p: float) -> float:
-    """Return the corridor number of ``||theta||^p``, ``(p - 1) / (2 p)``.
-
-    Args:
-        p: power, 1 or more.
+    """Return the corridor number ``(p - 1) / (2 p)`` of ``||theta||^p``, for powers p >= 1.
 
     Example:
         >>> power_rho(1.0), power_rho(2.0), power_rho(4.0)
@@ -48,10 +45,7 @@ def power_rho(p: float) -> float:
 
 
 def power_loss_ratio(p: float) -> float:
-    """Return ``E_1 / E_0 = ((p - 1) / p)^p`` for one CLR step on ``||theta||^p``.
-
-    Args:
-        p: power, 1 or more.
+    """Return ``E_1 / E_0 = ((p - 1) / p)^p`` for a CLR step on ``||theta||^p``, p >= 1.
 
     Example:
         >>> power_loss_ratio(1.0), power_loss_ratio(2.0)
@@ -61,19 +55,17 @@ def power_loss_ratio(p: float) -> float:
 
 
 def logistic_rho(z: float) -> float:
-    """Return the corridor number of ``ln(1 + exp(-z))``: ``ln(1 + u) / (2 u)``, ``u = exp(-z)``.
+    """Return the corridor number of ``ln(1 + exp(-z))`` at the classification margin z.
 
-    It tends to 0 for z to -inf, where the loss is a corridor. It tends to 1/2 in the exponential
-    tail, for z to inf.
-
-    Args:
-        z: margin of the classification.
+    It is ``ln(1 + u) / (2 u)`` with ``u = exp(-z)``. It tends to 0 for z to -inf, where the loss
+    is a corridor. It tends to 1/2 in the exponential tail, for z to inf.
 
     Example:
         >>> round(logistic_rho(0.0), 6), logistic_rho(-700.0) < 1e-300
         (0.346574, True)
     """
     u = math.exp(-z)
+    # log1p keeps its digits for tiny u, where ln(1 + u) / u tends to 1.
     return 0.5 * math.log1p(u) / u
 
 
@@ -176,10 +168,7 @@ def clr_rate(rho_parallel: float) -> float:
     """Return the rate ``dh/dt = -1 + 4 rho_par`` of ``h = E / ||g||^2`` along the gradient flow.
 
     CLR falls at the rate -1 in a corridor, is constant on isotropic quadratics, and rises exactly
-    where ``rho_par > 1/4``.
-
-    Args:
-        rho_parallel: parallel corridor number.
+    where the parallel corridor number exceeds 1/4.
 
     Example:
         >>> clr_rate(0.0), clr_rate(0.25), clr_rate(0.5)
@@ -272,5 +261,6 @@ def drift_bound(hg: float, step_size: float, time: float, least_curvature: float
         0.03
     """
     rate = max(-least_curvature, 0.0)
+    # expm1 keeps its digits for a small rate; its limit for rate 0 is the time.
     growth = math.expm1(rate * time) / rate if rate else time
     return 0.5 * step_size * hg * growth

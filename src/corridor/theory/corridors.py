@@ -38,9 +38,11 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """
     flat_loss = starting_at(loss, start)
     g, Hg = _bent(flat_loss)
+    # The quotient divides the error of the flow by delta, so the flow must be accurate.
     later = gradient_flow(loss, start, delta, tolerance=1e-13).flat()[-1]
     quotient = (flat_loss.gradient(later) - g) / delta
     error = float((quotient + Hg).norm() / Hg.norm())
+    # The next term of the quotient is delta/2 times the second derivative of g along the flow.
     return Check("lemma 2.8, d/dt g = -Hg along the flow", error, 20.0 * delta)
 
 
@@ -136,6 +138,7 @@ def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
     top = top_curvature(product, probe, krylov)
+    # Rounding leaves a corridor of constant slope with a tiny curvature instead of 0.
     small = torch.finfo(x.dtype).eps ** 0.75 * float(g.norm())
     return 1.0 / top if top > small else math.inf
 
@@ -228,6 +231,7 @@ def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     end = x - step_size * g
     if flat_loss.margin(x) is not None:
         return first_kink(flat_loss, x, end) is None
+    # A kink leaves a different gradient behind it, so a few points of the segment reveal it.
     parts = torch.linspace(0.0, 1.0, 17, dtype=torch.float64).tolist()[1:]
     change = max(float((flat_loss.gradient(x + p * (end - x)) - g).norm()) for p in parts)
     return change <= torch.finfo(x.dtype).eps ** 0.6 * float(g.norm())

@@ -111,6 +111,7 @@ def _neighbors(
     flat_loss: FlatLoss, x: Tensor, size: float, number: int, generator: torch.Generator
 ) -> list[Tensor]:
     room = flat_loss.margin(x)
+    # Neighbors stay within the ball without kinks, because a kink says nothing about Hg.
     reach = 0.01 * size if room is None else min(0.01 * size, 0.5 * max(room, 0.0))
     draws = torch.randn(number, x.numel(), generator=generator, dtype=torch.float64).to(x)
     return [x + reach * d / d.norm() for d in draws]
@@ -123,6 +124,7 @@ def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float,
     if not (torch.isfinite(g).all() and speed > 0.0):
         return None
     Hg = product(g)
+    # In a corridor Hg = 0, so the Krylov space of g alone would contain no curvature.
     _, T = lanczos(product, torch.ones_like(x) + 0.1 * g / speed, min(12, x.numel()))
     curvature = max(float(torch.linalg.eigvalsh(T).abs().max()), float(Hg.norm()) / speed)
     if not math.isfinite(curvature):

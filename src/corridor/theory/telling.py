@@ -73,7 +73,8 @@ def follow(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; choose one")
-    loss = loss_of(name)
+    named = name in SURFACES or name.replace("-", "").isidentifier()
+    loss = surface(name) if named else Expression(name)
     x = _shaped(loss, torch.tensor(list(start), dtype=torch.float64))
     if method == "gradient_flow":
         return SurfacePath(name, loss, gradient_flow(loss, x, time, tolerance), None)
@@ -87,20 +88,6 @@ def follow(
         path = runge_kutta(loss, x, step, steps, method=method)
     moved = float(path.times[-1]) > 0.0
     return SurfacePath(name, loss, path, drift(path, loss, tolerance=tolerance) if moved else None)
-
-
-def loss_of(name: str) -> Surface:
-    """Return the surface of a name, or the surface of a formula.
-
-    Args:
-        name: key of `corridor.surfaces.SURFACES`, or an expression.
-
-    Raises:
-        ValueError: `name` is neither.
-    """
-    if name in SURFACES or name.replace("-", "").isidentifier():
-        return surface(name)
-    return Expression(name)
 
 
 def _shaped(loss: Surface, x: Tensor) -> Tensor:
