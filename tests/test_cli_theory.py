@@ -67,7 +67,7 @@ def test_undecided_is_a_status_of_its_own(command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["flow", "kone", "--start", "1"], "unknown surface 'kone'; known are linear"),
+        (["flow", "kone", "--start", "1"], "unknown surface 'kone'; use one of linear"),
         (["flow", "cone"], "--start"),
         (
             ["flow", "cone", "--start", "0", "0"],

@@ -13,7 +13,7 @@ import torch
 
 import corridor
 from corridor.surfaces import SURFACES, Expression, Verdict, prove, surface
-from corridor.surfaces.linear import variable_names
+from corridor.surfaces.base import variable_names
 
 WITH_FORMULA = [name for name in SURFACES if surface(name).expression]
 

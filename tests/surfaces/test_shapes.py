@@ -1,4 +1,4 @@
-"""Distances against brute force, curves by their nearest point, grids against closed forms."""
+"""Distances against brute force, curves by their nearest point, level sets against closed forms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from corridor.surfaces import (
     Box,
     Curve,
     DistanceTo,
-    EikonalGrid,
     FixedStep,
+    LevelSet,
     Segment,
     Sphere,
     flower,
@@ -53,44 +53,75 @@ def test_a_curves_depth_is_the_radius_of_its_largest_circle():
     assert DistanceTo(Sphere(radius=0.7), absolute=False, slope=2.0).f_star == -1.4
 
 
-def test_a_grid_of_a_circle_converges_to_its_distance():
-    """Third order in the gradient, second in Hg: the spline's."""
-    pytest.importorskip("skfmm")
-    x = 1.9 * (2.0 * torch.rand(500, 2, generator=torch.Generator().manual_seed(0)).double() - 1.0)
-    x = x[x.norm(dim=1) > 0.5].requires_grad_()
-    slopes, bends, misses = [], [], []
-    for cells in (50, 100, 200):
-        loss = EikonalGrid(lambda q: q.square().sum(-1) - 1.0, [(-2.0, 2.0)] * 2, cells=cells)
-        (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
-        (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
-        misses.append(float((loss(x) - (x.norm(dim=1) - 1.0)).detach().abs().max()))
-        slopes.append(float((g.detach().norm(dim=1) - 1.0).abs().max()))
-        bends.append(float(Hg.norm(dim=1).max()))
-    assert misses[1] < 1e-4
-    assert slopes[1] < 2e-5
-    assert slopes[0] / slopes[2] > 4**2.5
-    assert bends[0] / bends[2] > 4**1.6
+def petals(q):
+    angle = torch.atan2(q[..., 1], q[..., 0])
+    return 3.0 * (q.norm(dim=-1) - 1.0 - 0.18 * torch.cos(5 * angle))
 
 
-def test_a_grid_of_a_sphere_and_of_a_flower():
-    pytest.importorskip("skfmm")
-    ball = EikonalGrid(lambda q: q.norm(dim=-1) - 1.0, [(-1.6, 1.6)] * 3, cells=20, slope=2.0)
-    x = torch.tensor([0.9, 0.7, -0.6], dtype=torch.float64)
-    assert float(ball(x)) == pytest.approx(2.0 * (float(x.norm()) - 1.0), abs=1e-3)
+@pytest.mark.parametrize(
+    ("function", "bounds", "shape"),
+    [
+        (lambda q: q.square().sum(-1) - 1.0, [(-2.0, 2.0)] * 2, Sphere()),
+        (lambda q: 1.0 - q.norm(dim=-1) / 1.2, [(-1.6, 1.6)] * 3, Sphere([0.0] * 3, 1.2)),
+        (petals, [(-2.0, 2.0)] * 2, flower()),
+    ],
+)
+def test_a_level_set_has_the_distance_of_its_shape(function, bounds, shape):
+    """Values, gradients and Hessians, also off a convex set; the sign is the function's."""
+    level = LevelSet(function, bounds, cells=24 if len(bounds) == 3 else 100)
+    x = DistanceTo(shape).sample(20, spread=1.2, seed=4)
+    sign = float(torch.sign(function(x[0])) * torch.sign(shape(x[0])))
+    torch.testing.assert_close(level(x), sign * shape(x), rtol=0.0, atol=1e-9)
+    for point in x[:6]:
+        for of in (torch.autograd.functional.jacobian, torch.autograd.functional.hessian):
+            torch.testing.assert_close(of(level, point), sign * of(shape, point), rtol=0, atol=1e-7)
+    assert (level.focal(x) > 0.0).all()
 
-    def petals(q):
-        angle = torch.atan2(q[..., 1], q[..., 0])
-        return q.norm(dim=-1) - 1.0 - 0.18 * torch.cos(5 * angle)
 
-    grid = EikonalGrid(petals, [(-2.0, 2.0)] * 2, cells=120)
-    x = torch.tensor([[1.6, 0.4], [-1.0, 1.2], [0.3, -1.7]], dtype=torch.float64)
-    assert float((grid(x) - flower()(x)).abs().max()) < 1e-4
+def test_a_level_set_is_a_corridor_in_any_dtype_and_shape():
+    loss = DistanceTo(LevelSet(petals, [(-2.0, 2.0)] * 2), slope=2.0, absolute=False)
+    x = loss.sample(12, seed=1).requires_grad_()
+    (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
+    (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
+    assert float((g.detach().norm(dim=1) - 2.0).abs().max()) < 1e-12
+    assert float(Hg.norm(dim=1).max()) < 1e-10
+    x = x.detach().float().reshape(3, 4, 2)
+    assert (loss(x).dtype, loss(x).shape) == (torch.float32, (3, 4))
+    assert (loss.f_star, DistanceTo(loss.shape).f_star) == (-math.inf, 0.0)
 
 
-def test_a_grid_without_a_zero_set_is_one_line():
-    pytest.importorskip("skfmm")
-    with pytest.raises(ValueError, match="changes sign nowhere"):
-        EikonalGrid(lambda q: q.square().sum(-1) + 1.0, [(-1.0, 1.0)] * 2)
+def test_two_branches_bound_the_room_of_a_level_set():
+    """Of two circles the points between are equally near to both."""
+    circles = LevelSet(
+        lambda q: torch.minimum((q - 2.0).norm(dim=-1), (q + 2.0).norm(dim=-1)) - 1.0,
+        [(-4.0, 4.0)] * 2,
+    )
+    x = torch.tensor([[0.1, 0.1], [1.0, 0.0], [0.5, -0.5]], dtype=torch.float64)
+    room = x.sum(1).abs() / 2.0**0.5
+    assert (circles.focal(x) <= room + 0.05).all()
+    assert (circles.focal(x) >= 0.5 * room - 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LevelSet(lambda q: q.square().sum(-1) + 1.0, [(-1.0, 1.0)] * 2), "must be 0 some"),
+        (lambda: LevelSet(lambda q: q[..., 0], [(-1.0, 1.0)]), "2 or 3 pairs"),
+        (lambda: Curve(lambda t: torch.stack([t, t], -1)), "must be smooth"),
+        (lambda: Curve(lambda t: torch.stack([t.cos()] * 3, -1)), "must have dimension 2"),
+        (lambda: Box([1.0]), "two or more positive numbers"),
+        (lambda: Sphere(radius=0.0), "radius must be positive, got 0.0"),
+    ],
+)
+def test_shapes_that_cannot_be_are_one_line(make, words):
+    with pytest.raises(ValueError, match=words) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_the_grid_that_went_names_its_successor():
+    with pytest.raises(ImportError, match="use DistanceTo\\(LevelSet"):
+        from corridor.surfaces import EikonalGrid  # noqa: F401  # pyright: ignore
 
 
 def test_the_fixed_step_loss_has_the_derivatives_it_claims():

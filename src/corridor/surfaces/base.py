@@ -1,4 +1,4 @@
-"""What a surface knows of itself: its value, its infimum, where it is smooth, and the verdict."""
+"""Define a loss with known geometry: value, infimum, smooth domain and verdict."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from corridor.proofs import Verdict
 
 
 def everywhere(x: Tensor) -> Tensor:
-    """The margin of a surface that is smooth on all of R^n."""
+    """Return the margin of a surface that is smooth on all of R^n."""
     return torch.full(x.shape[:-1], torch.inf, dtype=x.dtype, device=x.device)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The open set on which a surface is smooth: no kinks, no edge.
+    """Describe the open set on which a surface is smooth: without kinks and edges.
 
     Attributes:
-        words: the set, for people.
-        margin: points [..., n] to [...], how far at least it is to the nearest kink or edge. It
-            never exceeds that distance and grows no faster than the point moves, so that a ball
-            of that radius is free of kinks; 0 on a kink, negative where the loss is undefined.
+        words: description of the set for people.
+        margin: function from points [..., n] to [...], a lower bound of the distance to the nearest
+            kink or edge. A ball of that radius contains no kink. It is 0 on a kink and negative
+            where the loss is undefined, and it grows no faster than the point moves.
     """
 
     words: str = "all of R^n"
@@ -35,18 +35,19 @@ class Domain:
 
 
 class Surface:
-    """A loss on R^n whose geometry is known, written in torch for any batch shape and device.
+    """A loss on R^n with known geometry, in differentiable torch for any batch shape and device.
 
-    Subclasses give `value`, and set in ``__init__`` what differs from the defaults here.
+    A subclass defines `value`, and sets in ``__init__`` the attributes that differ from the
+    defaults.
 
     Attributes:
-        f_star: infimum of the loss, -inf if it is unbounded.
+        f_star: infimum of the loss, or a lower bound of it; -inf if unbounded. Default: 0.
         verdict: corridor, weak corridor or neither, on `domain`.
-        speed: the constant ``||g||`` of a corridor; None where it differs from piece to piece.
-        domain: where the loss is smooth.
-        dimension: n, None where any n will do.
-        point_dims: dimensions of one point's tensor, 2 for losses of matrices.
-        expression: the loss as text in x, y, ... for `corridor.prove`, if it has a closed form.
+        speed: constant ``||g||`` of a corridor, or None if it differs between pieces.
+        domain: where the loss is smooth. Default: all of R^n.
+        dimension: n, or None for a loss of any dimension.
+        point_dims: number of tensor dimensions of one point: 1, or 2 for losses of matrices.
+        expression: the loss as text in x, y, ... for `corridor.prove`, or None.
     """
 
     f_star: float = 0.0
@@ -58,63 +59,66 @@ class Surface:
     expression: str | None = None
 
     def value(self, x: Tensor) -> Tensor:
-        """The loss of points [..., n], shape [...]."""
+        """Return the loss of points [..., n], shape [...], without checks."""
         raise NotImplementedError
 
     @property
     def steepest(self) -> float:
-        """Upper bound of ``||g||``, inf where none is known."""
+        """Return an upper bound of ``||g||``, inf if none is known."""
         return torch.inf if self.speed is None else self.speed
 
     @property
     def is_corridor(self) -> bool:
-        """Whether ``Hg = 0`` on the whole domain."""
+        """Return True if ``Hg = 0`` on the whole domain."""
         return self.verdict is Verdict.CORRIDOR
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The loss of points [..., n], shape [...].
+        """Return the loss of points [..., n], shape [...].
+
+        Args:
+            x: points of a floating dtype.
 
         Raises:
-            ValueError: the points have another dimension, or are not of a floating dtype.
+            ValueError: the points have another dimension, or another dtype.
         """
         return self.value(self.checked(x))
 
     def checked(self, x: Tensor) -> Tensor:
-        """The points themselves, if they are points of this surface's space.
+        """Return the points themselves, and one number as a point of dimension one.
 
         Raises:
-            ValueError: they are not.
+            ValueError: they are not points of this surface's space.
         """
         name = type(self).__name__
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"{name} takes a tensor of floating dtype, got {got}")
+            raise ValueError(f"points of {name} must be a tensor of floating dtype, got {got}")
         if x.dim() == 0 and self.dimension in (None, 1) and self.point_dims == 1:
             return x.reshape(1)
         if x.dim() < self.point_dims:
-            raise ValueError(f"{name} takes matrices [..., m, k], got shape {tuple(x.shape)}")
+            raise ValueError(f"points of {name} must be [..., m, k], got shape {tuple(x.shape)}")
         if self.dimension is not None and x.shape[-1] != self.dimension:
             raise ValueError(
-                f"{name} lives in dimension {self.dimension}, got points of dimension {x.shape[-1]}"
+                f"points of {name} must have dimension {self.dimension}, got {x.shape[-1]}"
             )
         return x
 
     def sample(
         self, count: int, *, dimension: int | None = None, spread: float = 2.0, seed: int = 0
     ) -> Tensor:
-        """Random points of the domain, normal about the origin, clear of kinks.
+        """Return random points of the domain, normal about the origin and clear of kinks.
 
         Args:
-            count: how many.
-            dimension: n, where the surface does not fix it; 2 by default.
-            spread: standard deviation.
-            seed: of the draw.
+            count: number of points.
+            dimension: n, for a surface of any dimension. Default: 2.
+            spread: standard deviation, positive. Default: 2.
+            seed: of the random numbers. Default: 0.
 
         Returns:
-            float64 tensor [count, n], every point at least a hundredth of `spread` inside.
+            float64 tensor [count, n]. Every point has a margin above ``spread / 100``.
 
         Raises:
-            ValueError: the domain is too thin to be met by chance.
+            ValueError: too few random points lie in the domain.
         """
         shape = self._point_shape(dimension)
         generator = torch.Generator().manual_seed(seed)
@@ -132,15 +136,20 @@ class Surface:
 
 
 def gap(x: Tensor, center: Tensor) -> Tensor:
-    """``x - center`` in the dtype and on the device of x."""
+    """Return ``x - center`` in the dtype and on the device of x."""
     return x - center.to(x)
 
 
+def norm(x: Tensor) -> Tensor:
+    """Return ``||x||`` over the last dimension, with the gradient 0 at the origin."""
+    return torch.linalg.vector_norm(x, dim=-1)
+
+
 def vector(values: object, name: str) -> Tensor:
-    """A float64 vector from numbers or a tensor.
+    """Return a float64 vector from numbers or a tensor.
 
     Raises:
-        ValueError: it is no vector of finite numbers.
+        ValueError: it is not a vector of finite numbers.
     """
     out = torch.as_tensor(values, dtype=torch.float64)
     if out.dim() != 1 or not torch.isfinite(out).all():
@@ -148,6 +157,20 @@ def vector(values: object, name: str) -> Tensor:
     return out
 
 
-def norm(x: Tensor) -> Tensor:
-    """``||x||_2`` over the last dimension, with a gradient of 0 rather than NaN at the origin."""
-    return torch.linalg.vector_norm(x, dim=-1)
+def positive(value: float, name: str) -> float:
+    """Return a positive number, or raise ValueError."""
+    if not value > 0.0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return value
+
+
+def nonzero(value: float, name: str) -> float:
+    """Return a number other than 0, or raise ValueError."""
+    if not value:
+        raise ValueError(f"{name} must not be 0, which makes the loss flat")
+    return value
+
+
+def variable_names(dimension: int) -> list[str]:
+    """Return x, y, z for up to three variables, otherwise x1, x2, ..."""
+    return list("xyz"[:dimension]) if dimension <= 3 else [f"x{i + 1}" for i in range(dimension)]

@@ -1,46 +1,45 @@
-"""Cones (examples 2.3 and 2.4) and the powers of norms, which are corridors at power one only."""
+"""Cones (examples 2.3 and 2.4), sums of cones, and norms that are corridors at one power only."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import Domain, Surface, Verdict, gap, norm, vector
-from corridor.surfaces.linear import variable_names
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Domain, Surface, gap, nonzero, norm, variable_names, vector
 
 
 class _Radial(Surface):
-    """A function of the distance to a centre, kinked or critical there."""
+    """A function of the distance to a center, with a kink or critical point there."""
 
     def __init__(self, center: object | None) -> None:
         self.center = torch.zeros(()) if center is None else vector(center, "center")
         self.dimension = None if center is None else len(self.center)
         where = "the origin" if center is None else f"{self.center.tolist()}"
-        self.domain = Domain(f"all of R^n but {where}", self._radius)
+        self.domain = Domain(f"all of R^n except {where}", self._radius)
 
     def _radius(self, x: Tensor) -> Tensor:
         return norm(gap(x, self.center))
 
     def _radius_squared(self) -> str:
-        """``||theta - center||^2`` as text, in two variables unless the centre says otherwise."""
+        """Return ``||theta - center||^2`` as text, in two variables unless there is a center."""
         center = self.center.tolist() if self.dimension else [0.0, 0.0]
-        names = variable_names(len(center))
-        parts = [
-            f"({n} - {c!r})**2" if c else f"{n}**2" for n, c in zip(names, center, strict=True)
-        ]
-        return " + ".join(parts)
+        pairs = zip(variable_names(len(center)), center, strict=True)
+        return " + ".join(f"({n} - {c!r})**2" if c else f"{n}**2" for n, c in pairs)
 
 
 class Cone(_Radial):
-    """``E = slope ||theta - center||``: convex for a positive slope, concave for a negative one.
+    """``E = slope ||theta - center||``: convex for a positive slope, concave for a negative slope.
 
-    ``g = slope u`` with u the unit vector from the centre, ``H = slope (I - u u^T) / r``, so
-    ``Hg = 0``. The flow lines of the convex cone are its generators, and end at the apex after
-    the time ``r / slope``.
+    ``g = slope u`` with the unit vector u from the center, and ``H = slope (I - u u^T) / r``, so
+    that ``Hg = 0``. The flow lines of the convex cone end at the center after the time
+    ``r / slope``.
 
     Args:
-        slope: of the generators, not 0.
-        center: the apex, numbers [n]; the origin of any R^n by default.
+        slope: slope of the cone, not 0. Default: 1.
+        center: the apex, numbers [n]. Default: the origin of any R^n.
 
     Example:
         >>> import torch
@@ -52,29 +51,27 @@ class Cone(_Radial):
     verdict = Verdict.CORRIDOR
 
     def __init__(self, slope: float = 1.0, center: object | None = None) -> None:
-        if not slope:
-            raise ValueError("slope must not be 0: that cone is a plain")
         super().__init__(center)
-        self.slope = slope
+        self.slope = nonzero(slope, "slope")
         self.speed = abs(slope)
         self.f_star = 0.0 if slope > 0 else -float("inf")
         scale = "" if slope == 1 else f"{slope!r}*"
         self.expression = f"{scale}sqrt({self._radius_squared()})"
 
     def value(self, x: Tensor) -> Tensor:
-        """``slope ||x - center||``."""
+        """Return ``slope ||x - center||``."""
         return self.slope * self._radius(x)
 
 
 class PowerNorm(_Radial):
-    """``E = ||theta||^p``: straight flow lines whose speed changes unless p = 1.
+    """``E = ||theta||^p``: straight flow lines, whose speed changes unless p = 1.
 
-    One CLR step multiplies the loss by ``((p - 1) / p)^p``; the corridor number is
-    ``(p - 1) / (2 p)``, and p is the multiple of CLR that reaches the minimum at once.
+    One CLR step multiplies the loss by ``((p - 1) / p)^p``. The corridor number is
+    ``(p - 1) / (2 p)``. A step of p times CLR's step size reaches the minimum.
 
     Args:
         power: p, at least 1.
-        center: where the loss is 0; the origin of any R^n by default.
+        center: the minimum, numbers [n]. Default: the origin of any R^n.
 
     Example:
         >>> import torch
@@ -94,17 +91,17 @@ class PowerNorm(_Radial):
         self.expression = f"({self._radius_squared()})**{power / 2.0!r}"
 
     def value(self, x: Tensor) -> Tensor:
-        """``||x - center||^p``."""
+        """Return ``||x - center||^p``."""
         if self.power == 2.0:
             return gap(x, self.center).square().sum(-1)
         return self._radius(x) ** self.power
 
 
 class PNorm(Surface):
-    """``E = ||theta||_p``: a corridor for p = 1, 2 and infinity only, in two or more dimensions.
+    """``E = ||theta||_p``: a corridor only for p = 1, 2 and infinity, in two or more dimensions.
 
-    ``||g||_q = 1`` in the dual norm, 1/p + 1/q = 1, which is the Euclidean speed of g only where
-    the two agree: ``||g||_2`` is constant on the cones over faces (p = 1, infinity) and for p = 2.
+    ``||g||_q = 1`` in the dual norm with 1/p + 1/q = 1. The Euclidean ``||g||`` is constant only
+    for p = 2 and on the cones over the faces of the ball (p = 1 and infinity).
 
     Args:
         p: at least 1; ``float("inf")`` for the maximum norm.
@@ -123,12 +120,11 @@ class PNorm(Surface):
         self.speed = 1.0 if p in (2.0, float("inf")) else None
         self.domain = Domain("away from the kinks of the norm", self._margin)
         inner = f"(abs(x)**{p!r} + abs(y)**{p!r})**{1.0 / p!r}"
-        self.expression = {1.0: "abs(x) + abs(y)", float("inf"): "max(abs(x), abs(y))"}.get(
-            p, inner
-        )
+        special = {1.0: "abs(x) + abs(y)", float("inf"): "max(abs(x), abs(y))"}
+        self.expression = special.get(p, inner)
 
     def value(self, x: Tensor) -> Tensor:
-        """``||x||_p``."""
+        """Return ``||x||_p``."""
         return torch.linalg.vector_norm(x, self.p, dim=-1)
 
     def _margin(self, x: Tensor) -> Tensor:
@@ -139,3 +135,46 @@ class PNorm(Surface):
             top = size.topk(2, dim=-1).values
             return (top[..., 0] - top[..., 1]) / 2.0**0.5
         return size.amin(-1)
+
+
+class BlockCone(Surface):
+    """``E = sum_j c_j ||theta_j||`` over consecutive blocks: the penalty of the group lasso.
+
+    It is a corridor of speed ``sqrt(sum_j c_j^2)``. The flow shortens each block at a constant
+    speed, and the corridor ends where the first block is 0. Blocks of size one give the weighted
+    1-norm.
+
+    Args:
+        sizes: sizes of the blocks, positive; their sum is the dimension.
+        weights: c_j, positive. Default: 1 for each block.
+
+    Example:
+        >>> import torch
+        >>> loss = BlockCone([2, 2], [2.0, 3.0])
+        >>> float(loss(torch.tensor([3.0, 4.0, 0.0, 1.0]))), round(loss.speed ** 2, 9)
+        (13.0, 13.0)
+    """
+
+    verdict = Verdict.CORRIDOR
+
+    def __init__(self, sizes: Sequence[int], weights: Sequence[float] | None = None) -> None:
+        self.sizes = list(sizes)
+        self.weights = [1.0] * len(self.sizes) if weights is None else list(weights)
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(f"sizes must be positive whole numbers, got {sizes}")
+        if len(self.weights) != len(self.sizes) or min(self.weights) <= 0.0:
+            raise ValueError(f"weights must be {len(self.sizes)} positive numbers, got {weights}")
+        self.dimension = sum(self.sizes)
+        self.speed = sum(w * w for w in self.weights) ** 0.5
+        self.domain = Domain("where no block is 0", lambda x: self._norms(x).amin(-1))
+        names = iter(variable_names(self.dimension))
+        squares = [" + ".join(f"{next(names)}**2" for _ in range(size)) for size in self.sizes]
+        pairs = zip(self.weights, squares, strict=True)
+        self.expression = " + ".join(f"{weight!r}*sqrt({square})" for weight, square in pairs)
+
+    def _norms(self, x: Tensor) -> Tensor:
+        return torch.stack([norm(block) for block in x.split(self.sizes, dim=-1)], dim=-1)
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return ``sum_j c_j ||x_j||``."""
+        return self._norms(x) @ torch.tensor(self.weights, dtype=x.dtype, device=x.device)

@@ -6,25 +6,26 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from corridor.surfaces.base import Domain, Surface, Verdict, everywhere
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Domain, Surface, everywhere, nonzero
 from corridor.surfaces.shapes import Shape
 
 
 class DistanceTo(Surface):
     """``E = slope * distance(theta) + level``: a corridor for every closed set and shape.
 
-    A corridor has one constant ``||g|| = slope`` (as ``grad ||g||^2 = 2 Hg = 0``), so that
-    ``E / slope`` solves the eikonal equation ``|grad d| = 1``, which distances do; conversely every
-    corridor is of this form near each of its points.
+    A corridor has one constant ``||g|| = slope``, because ``grad ||g||^2 = 2 Hg = 0``. Therefore
+    ``E / slope`` solves the eikonal equation ``|grad d| = 1``, as distances do. Conversely, every
+    corridor has this form near each of its points.
 
     Args:
         shape: a `Shape`, or any function from points [..., n] to their signed distances [...].
-        slope: ``||g||``, positive; negative for hills.
-        level: added to the loss.
-        absolute: the distance without its sign, with a kink on the shape's boundary and f_star
-            there. By default where the shape has an inside.
-        dimension: n, for a function; a shape knows its own.
-        margin: for a function, its distance to the cut locus; nowhere kinked by default.
+        slope: ``||g||``, not 0; negative for hills. Default: 1.
+        level: added to the loss. Default: 0.
+        absolute: True for the distance without its sign, which has a kink on the boundary of the
+            shape and its infimum there. Default: True for a shape with an inside.
+        dimension: n, for a function. A shape has its own dimension.
+        margin: for a function, its distance to the cut locus. Default: no kinks.
 
     Raises:
         ValueError: the slope is 0.
@@ -49,31 +50,27 @@ class DistanceTo(Surface):
         dimension: int | None = None,
         margin: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        if not slope:
-            raise ValueError("slope must not be 0: the loss would be flat")
         known = isinstance(shape, Shape)
-        self.shape, self.slope, self.level = shape, slope, level
+        self.shape, self.slope, self.level = shape, nonzero(slope, "slope"), level
         self.absolute = (known and shape.signed) if absolute is None else absolute
         self.dimension = shape.dimension if known else dimension
         self.speed = abs(slope)
-        self.f_star = self._lowest()
+        self.f_star = self._infimum()
         self._focal = shape.focal if known else (margin or everywhere)
         self.domain = Domain("where one point of the set is nearest", self._margin)
         self.expression = self._text(shape.expression) if known and shape.expression else None
 
     def value(self, x: Tensor) -> Tensor:
-        """``slope * distance + level``."""
+        """Return ``slope * distance + level``."""
         distance = self.shape(x)
         return self.slope * (distance.abs() if self.absolute else distance) + self.level
 
-    def _lowest(self) -> float:
-        if self.slope < 0.0:
-            return -float("inf")
-        if self.absolute:
+    def _infimum(self) -> float:
+        if self.slope > 0.0 and self.absolute:
             return self.level
-        if not isinstance(self.shape, Shape):
-            return -float("inf")
-        return self.level - self.slope * self.shape.depth
+        if self.slope > 0.0 and isinstance(self.shape, Shape):
+            return self.level - self.slope * self.shape.depth
+        return -float("inf")
 
     def _margin(self, x: Tensor) -> Tensor:
         focal = self._focal(x)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from corridor.surfaces.base import Domain, Surface, Verdict, vector
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Domain, Surface, nonzero, variable_names, vector
 
 
 class Linear(Surface):
-    """``E = a . theta + b``: g = a, H = 0, one corridor without end.
+    """``E = a . theta + b``: g = a and H = 0, one corridor without end.
 
     Args:
-        slope: a, numbers [n].
-        offset: b.
+        slope: a, numbers [n]. Default: (1, 0).
+        offset: b. Default: 0.
 
     Example:
         >>> import torch
@@ -29,22 +30,26 @@ class Linear(Surface):
         self.dimension = len(self.slope)
         self.speed = float(self.slope.norm())
         self.f_star = -float("inf") if self.speed else offset
-        self.expression = _affine(self.slope, offset)
+        self.expression = self._text()
 
     def value(self, x: Tensor) -> Tensor:
-        """``a . x + b``."""
+        """Return ``a . x + b``."""
         return x @ self.slope.to(x) + self.offset
+
+    def _text(self) -> str:
+        pairs = zip(self.slope.tolist(), variable_names(len(self.slope)), strict=True)
+        terms = [f"{a!r}*{name}" for a, name in pairs if a]
+        if self.offset or not terms:
+            terms.append(repr(float(self.offset)))
+        return " + ".join(terms)
 
 
 class _Bent(Linear):
-    """A linear function bent where it is zero."""
-
-    f_star = 0.0
+    """A linear function with a kink where it is zero."""
 
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)
-        if not self.speed:
-            raise ValueError("slope must not be zero: the loss would have no kink")
+        nonzero(float(self.slope.norm()), "slope")
         self.f_star = 0.0
         self.domain = Domain("where a . theta + b is not 0", self._distance)
 
@@ -53,9 +58,11 @@ class _Bent(Linear):
 
 
 class AbsoluteValue(_Bent):
-    """``E = |a . theta + b|``; with the defaults ``|theta|`` on the line.
+    """``E = |a . theta + b|``: two half-spaces of slope ``||a||``, which end at E = 0.
 
-    Two half-spaces of slope ``||a||``, corridors that end at E = 0.
+    Args:
+        slope: a, numbers [n], not all 0. Default: (1,), the line.
+        offset: b. Default: 0.
 
     Example:
         >>> import torch
@@ -65,17 +72,21 @@ class AbsoluteValue(_Bent):
 
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)
-        self.expression = f"abs({_affine(self.slope, offset)})"
+        self.expression = f"abs({self.expression})"
 
     def value(self, x: Tensor) -> Tensor:
-        """``|a . x + b|``."""
+        """Return ``|a . x + b|``."""
         return super().value(x).abs()
 
 
 class Hinge(_Bent):
     """``E = max(0, a . theta + b)``: a slope that ends in a plain, where g = 0.
 
-    On the plain every point is critical and the flow stands still, a corridor of speed 0.
+    Every point of the plain is critical, so that the plain is a corridor of speed 0.
+
+    Args:
+        slope: a, numbers [n], not all 0. Default: (1,), the line.
+        offset: b. Default: 0.
 
     Example:
         >>> import torch
@@ -86,24 +97,13 @@ class Hinge(_Bent):
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)
         self.speed = None
-        self.expression = f"max(0, {_affine(self.slope, offset)})"
+        self.expression = f"max(0, {self.expression})"
 
     @property
     def steepest(self) -> float:
-        """``||a||``."""
+        """Return ``||a||``."""
         return float(self.slope.norm())
 
     def value(self, x: Tensor) -> Tensor:
-        """``max(0, a . x + b)``."""
+        """Return ``max(0, a . x + b)``."""
         return super().value(x).relu()
-
-
-def variable_names(dimension: int) -> list[str]:
-    """x, y, z for up to three variables, else x1, x2, ..."""
-    return list("xyz"[:dimension]) if dimension <= 3 else [f"x{i + 1}" for i in range(dimension)]
-
-
-def _affine(slope: Tensor, offset: float) -> str:
-    names = variable_names(len(slope))
-    terms = [f"{a!r}*{n}" for a, n in zip(slope.tolist(), names, strict=True) if a]
-    return " + ".join([*terms, *([repr(float(offset))] if offset or not terms else [])])

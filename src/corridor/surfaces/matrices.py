@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import Domain, Surface, Verdict
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Domain, Surface
 
 
 class _Spectral(Surface):
@@ -21,12 +22,16 @@ class _Spectral(Surface):
         self.dimension = columns
 
     def checked(self, x: Tensor) -> Tensor:
-        """The matrices themselves, if their shape is right."""
+        """Return the matrices themselves.
+
+        Raises:
+            ValueError: they have another shape.
+        """
         x = super().checked(x)
         if x.shape[-2] != self.rows:
+            name, shape = type(self).__name__, tuple(x.shape)
             raise ValueError(
-                f"{type(self).__name__} takes {self.rows} x {self.columns} matrices, got shape "
-                f"{tuple(x.shape)}"
+                f"points of {name} must be {self.rows} x {self.columns} matrices, got shape {shape}"
             )
         return x
 
@@ -37,13 +42,12 @@ class _Spectral(Surface):
 class NuclearNorm(_Spectral):
     """``E = sum of singular values``: ``g = U V^T``, of norm ``sqrt(rank)``.
 
-    Along the flow every singular value falls at speed 1, until the smallest is 0.
-
-    Where two singular values agree the loss is smooth, but torch's second derivatives are 0/0.
+    Along the flow every singular value falls at speed 1, until the smallest is 0. Where two
+    singular values are equal the loss is smooth, but torch's second derivatives are 0/0.
 
     Args:
-        rows: m.
-        columns: k.
+        rows: m, at least 1. Default: 3.
+        columns: k, at least 1. Default: 2.
 
     Example:
         >>> import torch
@@ -60,16 +64,16 @@ class NuclearNorm(_Spectral):
         )
 
     def value(self, x: Tensor) -> Tensor:
-        """The sum of the singular values."""
+        """Return the sum of the singular values."""
         return torch.linalg.svdvals(x).sum(-1)
 
 
 class SpectralNorm(_Spectral):
-    """``E = largest singular value``: ``g = u v^T``, of norm 1, smooth while it is alone on top.
+    """``E = largest singular value``: ``g = u v^T``, of norm 1, where the largest is simple.
 
     Args:
-        rows: m.
-        columns: k.
+        rows: m, at least 1. Default: 3.
+        columns: k, at least 1. Default: 2.
 
     Example:
         >>> import torch
@@ -84,7 +88,7 @@ class SpectralNorm(_Spectral):
         self.domain = Domain("matrices whose largest singular value is simple", self._margin)
 
     def value(self, x: Tensor) -> Tensor:
-        """The largest singular value."""
+        """Return the largest singular value."""
         return torch.linalg.svdvals(x)[..., 0]
 
     def _margin(self, x: Tensor) -> Tensor:

@@ -1,26 +1,27 @@
-"""Quadratics (example 2.7, appendix C): no corridors unless linear."""
+"""Quadratics (example 2.7, appendix C): no corridors unless they are linear."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import Surface, Verdict, vector
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Surface, vector
 
 
 class Quadratic(Surface):
     """``E = 1/2 theta^T M theta + b^T theta + c``: no corridor unless ``M = 0``.
 
-    ``Hg = M (M theta + b)`` has the derivative ``M^2``, which is 0 only with M. With ``M = lambda
-    I`` the flow lines are straight and slow down (weak corridor).
+    ``Hg = M (M theta + b)`` has the derivative ``M^2``, which is 0 only if M is 0. With
+    ``M = lambda I`` the flow lines are straight and slow down (weak corridor).
 
     Args:
-        matrix: M, symmetric, [n, n]; the identity of any R^n by default.
-        slope: b, [n]; 0 by default.
-        offset: c.
+        matrix: M, symmetric, [n, n]. Default: the identity of any R^n.
+        slope: b, [n]. Default: 0.
+        offset: c. Default: 0.
 
     Raises:
-        ValueError: M is not symmetric, or the shapes differ.
+        ValueError: M is not symmetric, or the sizes differ.
 
     Example:
         >>> import torch
@@ -29,7 +30,7 @@ class Quadratic(Surface):
     """
 
     def __init__(
-        self, matrix: object | None = None, slope: object | None = None, offset: float = 0.0
+        self, matrix: object | None = None, slope: object | None = None, *, offset: float = 0.0
     ) -> None:
         self.matrix = None if matrix is None else _symmetric(matrix)
         self.slope = None if slope is None else vector(slope, "slope")
@@ -39,11 +40,11 @@ class Quadratic(Surface):
             raise ValueError(f"matrix and slope must have one size, got {sorted(sizes)}")
         self.dimension = sizes.pop() if sizes else None
         self.verdict, self.speed = self._verdict()
-        self.f_star = self._lowest()
+        self.f_star = self._infimum()
         self.expression = self._text()
 
     def value(self, x: Tensor) -> Tensor:
-        """``1/2 x^T M x + b^T x + c``."""
+        """Return ``1/2 x^T M x + b^T x + c``."""
         moved = x if self.matrix is None else x @ self.matrix.to(x)
         linear = 0.0 if self.slope is None else x @ self.slope.to(x)
         return 0.5 * (x * moved).sum(-1) + linear + self.offset
@@ -56,7 +57,7 @@ class Quadratic(Surface):
         scalar = torch.equal(self.matrix, self.matrix[0, 0] * torch.eye(len(self.matrix)).double())
         return (Verdict.WEAK if scalar else Verdict.NEITHER), None
 
-    def _lowest(self) -> float:
+    def _infimum(self) -> float:
         if self.matrix is None and self.slope is None:
             return self.offset
         matrix = torch.eye(self.dimension or 1).double() if self.matrix is None else self.matrix

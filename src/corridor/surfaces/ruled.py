@@ -1,7 +1,8 @@
-"""Ruled surfaces over the plane (example 2.5): which are corridors, and which are not.
+"""Ruled surfaces over the plane (example 2.5), some of which are corridors.
 
-``Hg = 0`` with g not 0 makes ``det H = 0``, so that a corridor over the plane is developable,
-with generators of one slope. Being ruled is not enough, nor is being developable.
+``Hg = 0`` with g other than 0 makes ``det H = 0``. A corridor over the plane is therefore
+developable, and its generators have one slope. Neither ruled nor developable surfaces need be
+corridors.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import Domain, Surface, Verdict, norm
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Domain, Surface, nonzero, norm, positive
+
+
+def _off_the_cut(x: Tensor) -> Tensor:
+    """Return the distance of points in the plane to the half-line at the angle pi."""
+    return torch.where(x[..., 0] < 0.0, x[..., 1].abs(), norm(x))
 
 
 class DevelopableHelicoid(Surface):
@@ -19,11 +26,11 @@ class DevelopableHelicoid(Surface):
 
         E = sqrt(r^2 - a^2) - a arccos(a / r) + a phi
 
-    has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``, so ``||g|| = 1``: the flow lines
-    are the tangents of the circle, the level sets its involutes. phi is cut at pi.
+    has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``, so that ``||g|| = 1``. The flow
+    lines are the tangents of the circle. phi jumps at the angle pi.
 
     Args:
-        radius: a, of the circle that the flow lines touch and end on.
+        radius: a, positive, of the circle that the flow lines touch and end on. Default: 1.
 
     Example:
         >>> import torch
@@ -36,28 +43,25 @@ class DevelopableHelicoid(Surface):
 
     verdict = Verdict.CORRIDOR
     speed = 1.0
-    f_star = -float("inf")
     dimension = 2
 
     def __init__(self, radius: float = 1.0) -> None:
-        if not radius > 0.0:
-            raise ValueError(f"radius must be positive, got {radius}")
-        self.radius = radius
+        self.radius = positive(radius, "radius")
         self.f_star = -torch.pi * radius
-        self.domain = Domain("outside the circle, off the cut at angle pi", self._margin)
+        self.domain = Domain(
+            "outside the circle, off the cut at angle pi",
+            lambda x: torch.minimum(norm(x) - self.radius, _off_the_cut(x)),
+        )
         a = repr(float(radius))
         root = f"sqrt(x**2 + y**2 - {a}**2)"
         self.expression = f"{root} - {a}*atan({root}/{a}) + {a}*atan2(y, x)"
 
     def value(self, x: Tensor) -> Tensor:
-        """``sqrt(r^2 - a^2) - a arctan(sqrt(r^2 - a^2) / a) + a phi``, NaN inside the circle."""
+        """Return the loss, NaN inside the circle."""
         a = self.radius
         root = (x.square().sum(-1) - a * a).sqrt()
+        # arccos(a / r) as an arctangent keeps its derivatives accurate near the circle.
         return root - a * torch.atan(root / a) + a * torch.atan2(x[..., 1], x[..., 0])
-
-    def _margin(self, x: Tensor) -> Tensor:
-        beside = torch.where(x[..., 0] < 0.0, x[..., 1].abs(), norm(x))
-        return torch.minimum(norm(x) - self.radius, beside)
 
 
 class Helicoid(Surface):
@@ -66,7 +70,7 @@ class Helicoid(Surface):
     Its flow lines are circles, and ``||g|| = pitch / r`` differs between them.
 
     Args:
-        pitch: rise for a radian.
+        pitch: rise per radian, not 0. Default: 1.
 
     Example:
         >>> import torch
@@ -77,23 +81,18 @@ class Helicoid(Surface):
     dimension = 2
 
     def __init__(self, pitch: float = 1.0) -> None:
-        if not pitch:
-            raise ValueError("pitch must not be 0: the loss would be flat")
-        self.pitch = pitch
+        self.pitch = nonzero(pitch, "pitch")
         self.f_star = -torch.pi * abs(pitch)
-        self.domain = Domain(
-            "off the cut at angle pi",
-            lambda x: torch.where(x[..., 0] < 0.0, x[..., 1].abs(), norm(x)),
-        )
+        self.domain = Domain("off the cut at angle pi", _off_the_cut)
         self.expression = f"{pitch!r}*atan2(y, x)"
 
     def value(self, x: Tensor) -> Tensor:
-        """``pitch * atan2(y, x)``."""
+        """Return ``pitch * atan2(y, x)``."""
         return self.pitch * torch.atan2(x[..., 1], x[..., 0])
 
 
 class Saddle(Surface):
-    """``E = x y``: ruled by two families of lines, none of them lines of steepest descent.
+    """``E = x y``: ruled by two families of lines, which are not lines of steepest descent.
 
     Example:
         >>> import torch
@@ -106,7 +105,7 @@ class Saddle(Surface):
     expression = "x*y"
 
     def value(self, x: Tensor) -> Tensor:
-        """``x y``."""
+        """Return ``x y``."""
         return x[..., 0] * x[..., 1]
 
 
@@ -116,7 +115,7 @@ class Trough(Surface):
     The flow lines are straight and slow down: a weak corridor.
 
     Args:
-        curvature: k.
+        curvature: k, positive. Default: 1.
 
     Example:
         >>> import torch
@@ -128,11 +127,9 @@ class Trough(Surface):
     verdict = Verdict.WEAK
 
     def __init__(self, curvature: float = 1.0) -> None:
-        if not curvature > 0.0:
-            raise ValueError(f"curvature must be positive, got {curvature}")
-        self.curvature = curvature
+        self.curvature = positive(curvature, "curvature")
         self.expression = f"{0.5 * curvature!r}*x**2"
 
     def value(self, x: Tensor) -> Tensor:
-        """``1/2 k x^2``."""
+        """Return ``1/2 k x^2``."""
         return 0.5 * self.curvature * x[..., 0].square()

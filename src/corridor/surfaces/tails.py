@@ -1,15 +1,16 @@
-"""Losses along a margin: exponential and logistic tails, and other shapes of one variable."""
+"""Smooth losses with known geometry: tails along a margin, and other standard shapes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import Domain, Surface, Verdict, norm
+from corridor.proofs import Verdict
+from corridor.surfaces.base import Domain, Surface, norm, positive
 
 
 class ExponentialTail(Surface):
-    """``E = exp(-x)``: corridor number 1/2 everywhere, one CLR step multiplies E by 1/e.
+    """``E = exp(-x)``: corridor number 1/2 everywhere; one CLR step multiplies E by 1/e.
 
     Example:
         >>> import torch
@@ -22,14 +23,14 @@ class ExponentialTail(Surface):
     expression = "exp(-x)"
 
     def value(self, x: Tensor) -> Tensor:
-        """``exp(-x)``."""
+        """Return ``exp(-x)``."""
         return torch.exp(-x[..., 0])
 
 
 class LogisticTail(Surface):
     """``E = ln(1 + exp(-x))``: a corridor in the limit x to -inf, an exponential tail at +inf.
 
-    With ``u = exp(-x)`` twice the corridor number is ``ln(1 + u) / u``.
+    With ``u = exp(-x)``, twice the corridor number is ``ln(1 + u) / u``.
 
     Example:
         >>> import torch
@@ -42,14 +43,14 @@ class LogisticTail(Surface):
     expression = "log(1 + exp(-x))"
 
     def value(self, x: Tensor) -> Tensor:
-        """``ln(1 + exp(-x))``."""
+        """Return ``ln(1 + exp(-x))``."""
         return torch.nn.functional.softplus(-x[..., 0], threshold=float("inf"))
 
 
 class LogDistance(Surface):
     """``E = ln(1 + ||theta||^2)``: the weak corridor of subtlety S1.
 
-    The level sets are parallel, so the flow lines are straight, at a speed that changes.
+    The level sets are parallel, so that the flow lines are straight. Their speed changes.
 
     Example:
         >>> import torch
@@ -61,18 +62,19 @@ class LogDistance(Surface):
     expression = "log(1 + x**2 + y**2)"
 
     def value(self, x: Tensor) -> Tensor:
-        """``ln(1 + ||x||^2)``."""
+        """Return ``ln(1 + ||x||^2)``."""
         return torch.log1p(x.square().sum(-1))
 
 
 class Huber(Surface):
-    """A cone of slope c whose tip is rounded off to curvature L (subtlety S10).
+    """A cone of slope c with a tip of curvature L instead of the kink (subtlety S10).
 
-    Its corridor ends at ``E = c^2 / (2 L)``, the least at which one of an L-smooth loss can end.
+    Its corridor ends at ``E = c^2 / (2 L)``, the smallest loss at which a corridor of an L-smooth
+    loss can end.
 
     Args:
-        slope: c.
-        smoothness: L.
+        slope: c, positive. Default: 1.
+        smoothness: L, positive. Default: 1.
 
     Example:
         >>> import torch
@@ -83,17 +85,15 @@ class Huber(Surface):
     verdict = Verdict.WEAK
 
     def __init__(self, slope: float = 1.0, smoothness: float = 1.0) -> None:
-        if not (slope > 0.0 and smoothness > 0.0):
-            raise ValueError(f"slope and smoothness must be positive, got {slope}, {smoothness}")
-        self.slope, self.smoothness = slope, smoothness
+        self.slope = positive(slope, "slope")
+        self.smoothness = positive(smoothness, "smoothness")
         self.radius = slope / smoothness
         self.domain = Domain(
-            "off the circle where the tip is rounded off",
-            lambda x: (norm(x) - self.radius).abs(),
+            "off the circle around the rounded tip", lambda x: (norm(x) - self.radius).abs()
         )
 
     def value(self, x: Tensor) -> Tensor:
-        """``1/2 L r^2`` for r below c / L, ``c r - c^2 / (2 L)`` above."""
+        """Return ``1/2 L r^2`` for r below c / L, and ``c r - c^2 / (2 L)`` above."""
         squared = x.square().sum(-1)
         inside = squared < self.radius**2
         r = torch.where(inside, torch.ones_like(squared), squared).sqrt()
@@ -114,7 +114,7 @@ class LogSumExp(Surface):
     expression = "log(exp(x) + exp(y))"
 
     def value(self, x: Tensor) -> Tensor:
-        """``ln sum_i exp(x_i)``."""
+        """Return ``ln sum_i exp(x_i)``."""
         return torch.logsumexp(x, dim=-1)
 
 
@@ -122,7 +122,7 @@ class Rosenbrock(Surface):
     """``E = (1 - x)^2 + b (y - x^2)^2``: a curved valley, no corridor.
 
     Args:
-        steepness: b.
+        steepness: b, positive. Default: 10.
 
     Example:
         >>> import torch
@@ -133,22 +133,19 @@ class Rosenbrock(Surface):
     dimension = 2
 
     def __init__(self, steepness: float = 10.0) -> None:
-        if not steepness > 0.0:
-            raise ValueError(f"steepness must be positive, got {steepness}")
-        self.steepness = steepness
+        self.steepness = positive(steepness, "steepness")
         self.expression = f"(1 - x)**2 + {steepness!r}*(y - x**2)**2"
 
     def value(self, x: Tensor) -> Tensor:
-        """``(1 - x)^2 + b (y - x^2)^2``."""
-        return (1.0 - x[..., 0]).square() + self.steepness * (
-            x[..., 1] - x[..., 0].square()
-        ).square()
+        """Return ``(1 - x)^2 + b (y - x^2)^2``."""
+        x, y = x.unbind(-1)
+        return (1.0 - x).square() + self.steepness * (y - x.square()).square()
 
 
 class RiverValley(Surface):
     """``E = y + 1/2 k(y) x^2``, ``k = 2 + tanh(y)``: a river in a valley (subtlety S6).
 
-    The river x = 0 is a corridor of one dimension inside a surface that is none.
+    The river x = 0 is a corridor of one dimension inside a surface that is not a corridor.
 
     Example:
         >>> import torch
@@ -161,5 +158,6 @@ class RiverValley(Surface):
     expression = "y + (2 + tanh(y))*x**2/2"
 
     def value(self, x: Tensor) -> Tensor:
-        """``y + (2 + tanh y) x^2 / 2``."""
-        return x[..., 1] + 0.5 * (2.0 + torch.tanh(x[..., 1])) * x[..., 0].square()
+        """Return ``y + (2 + tanh y) x^2 / 2``."""
+        x, y = x.unbind(-1)
+        return y + 0.5 * (2.0 + torch.tanh(y)) * x.square()

@@ -1,0 +1,279 @@
+"""Sets whose nearest point is found by Newton's method: closed curves and zero sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from corridor.surfaces.base import norm
+from corridor.surfaces.shapes import Shape
+
+
+class Curve(Shape):
+    """A closed smooth curve ``t -> point(t)``, t in [0, 2 pi).
+
+    The curve is sampled once at equal times, and stored as the trigonometric polynomial through
+    the samples. Newton's method improves the nearest sample. One more Newton step with derivatives
+    makes the Hessian of the distance exact.
+
+    Args:
+        point: function from times [m] to points [m, n], smooth and of period 2 pi.
+        samples: number of samples, enough to separate the branches of the curve. Default: 720.
+        signed: True for a distance that is negative inside. The curve must then be simple, lie in
+            the plane and run counter-clockwise. Default: True.
+
+    Raises:
+        ValueError: the samples do not resolve the curve, or it has no inside.
+
+    Example:
+        >>> import torch
+        >>> ring = Curve(lambda t: torch.stack([t.cos(), t.sin()], -1))
+        >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
+        >>> round(float(ring(x)), 12), round(float(ring(x / 10)), 12)
+        (4.0, -0.5)
+    """
+
+    def __init__(
+        self, point: Callable[[Tensor], Tensor], *, samples: int = 720, signed: bool = True
+    ) -> None:
+        self.signed = signed
+        self.times = torch.arange(samples, dtype=torch.float64) * (2.0 * torch.pi / samples)
+        with torch.no_grad():
+            self.places = point(self.times).double()
+        if self.places.dim() != 2 or not torch.isfinite(self.places).all():
+            raise ValueError("point must map times [m] to finite places [m, n]")
+        self.dimension = self.places.shape[-1]
+        if signed and self.dimension != 2:
+            raise ValueError(
+                f"a signed curve must have dimension 2, got {self.dimension}; pass signed=False"
+            )
+        self.waves, self.rows = self._series()
+
+    def _series(self) -> tuple[Tensor, Tensor]:
+        """Return the frequencies [k], and coefficients [2 k, n] of their cosines and sines."""
+        spectrum = torch.fft.rfft(self.places, dim=0) * (2.0 / len(self.times))
+        spectrum[0] *= 0.5
+        size = spectrum.abs().amax(1)
+        if size[-(len(size) // 8) :].max() > 1e-7 * size.max():
+            raise ValueError("point must be smooth at this number of samples; raise samples=")
+        kept = size > 1e-15 * size.max()
+        waves = torch.arange(len(size), dtype=torch.float64)[kept]
+        return waves, torch.cat([spectrum[kept].real, -spectrum[kept].imag])
+
+    def point(self, t: Tensor) -> Tensor:
+        """Return the places [..., n] at times [...]."""
+        return self._motion(t)[0]
+
+    @property
+    def depth(self) -> float:
+        """Return the radius of the largest circle inside, found by a search on finer grids."""
+        if not self.signed:
+            return 0.0
+        low, high = self.places.amin(0), self.places.amax(0)
+        center, width, best = (low + high) / 2.0, (high - low) / 2.0, 0.0
+        ticks = torch.linspace(-1.0, 1.0, 21, dtype=torch.float64)
+        with torch.no_grad():
+            while float(width.max()) > 1e-12 * float((high - low).max()):
+                around = torch.cartesian_prod(ticks, ticks) * width + center
+                inside = -self(around)
+                center, best = around[inside.argmax()], float(inside.max())
+                width = width / 4.0
+        return best
+
+    def _motion(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return place, velocity and acceleration at t."""
+        k, rows = self.waves.to(t), self.rows.to(t)
+        angle = t[..., None] * k
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        place = torch.cat([cos, sin], dim=-1) @ rows
+        first = torch.cat([-k * sin, k * cos], dim=-1) @ rows
+        second = torch.cat([-k * k * cos, -k * k * sin], dim=-1) @ rows
+        return place, first, second
+
+    def _newton(self, x: Tensor, t: Tensor) -> Tensor:
+        place, first, second = self._motion(t)
+        away = place - x
+        slope = (away * first).sum(-1)
+        bend = first.square().sum(-1) + (away * second).sum(-1)
+        return t - slope / torch.where(bend > 0.0, bend, first.square().sum(-1))
+
+    def foot(self, x: Tensor) -> Tensor:
+        """Return the time of the nearest point, with its first derivatives by x, shape [...]."""
+        with torch.no_grad():
+            distances = norm(x[..., None, :] - self.places.to(x))
+            t = self.times.to(x)[distances.argmin(-1)]
+            for _ in range(3):
+                t = self._newton(x, t)
+        return self._newton(x, t)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the distance to the nearest point of the curve."""
+        place, first, _ = self._motion(self.foot(x))
+        away = x - place
+        if not self.signed:
+            return norm(away)
+        normal = torch.stack([first[..., 1], -first[..., 0]], dim=-1)
+        return (away * normal).sum(-1) / norm(normal)
+
+    def focal(self, x: Tensor) -> Tensor:
+        """Estimate the distance to the center of curvature, or to a point with two nearest points.
+
+        Both estimates are of first order in that distance.
+        """
+        with torch.no_grad():
+            near, rival = self._branches(x)
+            place, first, second = self._motion(self.foot(x))
+            speed = first.square().sum(-1)
+            bent = second - ((second * first).sum(-1) / speed)[..., None] * first
+            curvature = norm(bent) / speed
+            slack = 1.0 - ((x - place) * second).sum(-1) / speed
+            room = torch.minimum((rival - near) / 2.0, slack / curvature)
+            return room if self.signed else torch.minimum(room, near)
+
+    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distances to the nearest sample and to the nearest other local minimum."""
+        distances = norm(x[..., None, :] - self.places.to(x))
+        near, where = distances.min(-1)
+        count = len(self.times)
+        apart = (torch.arange(count, device=x.device) - where[..., None]).abs()
+        apart = torch.minimum(apart, count - apart)
+        lowest = (distances <= distances.roll(1, -1)) & (distances <= distances.roll(-1, -1))
+        return near, torch.where(lowest & (apart > 1), distances, torch.inf).amin(-1)
+
+
+def flower(
+    petals: int = 5, depth: float = 0.18, *, radius: float = 1.0, center: Sequence[float] = (0, 0)
+) -> Curve:
+    """Return a wavy closed curve, ``r = radius (1 + depth cos(petals t))``.
+
+    Args:
+        petals: number of waves, at least 1. Default: 5.
+        depth: relative height of the waves, in [0, 1). Default: 0.18.
+        radius: mean radius, positive. Default: 1.
+        center: two numbers. Default: the origin.
+    """
+
+    def point(t: Tensor) -> Tensor:
+        r = radius * (1.0 + depth * torch.cos(petals * t))
+        return torch.stack([center[0] + r * torch.cos(t), center[1] + r * torch.sin(t)], dim=-1)
+
+    return Curve(point)
+
+
+class LevelSet(Shape):
+    """The zero set of a smooth function, with the sign of the function.
+
+    The set is sampled once on a grid. Newton's method improves the nearest sample. The distance is
+    exact to rounding, as are its gradient and Hessian; its third derivatives are 0.
+
+    Args:
+        function: from points [..., n] to numbers [...] in twice differentiable torch, of any scale.
+        bounds: pairs (low, high), one per coordinate, n = 2 or 3. Only the part of the set between
+            them counts.
+        cells: cells of the grid per side, enough to separate branches. Default: 100.
+
+    Raises:
+        ValueError: there is no zero between the bounds.
+
+    Example:
+        >>> import torch
+        >>> ring = LevelSet(lambda x: x.square().sum(-1) - 1.0, [(-2.0, 2.0)] * 2)
+        >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
+        >>> round(float(ring(x)), 12), round(float(ring(x / 10)), 12)
+        (4.0, -0.5)
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        bounds: Sequence[tuple[float, float]],
+        *,
+        cells: int = 100,
+    ) -> None:
+        if len(bounds) not in (2, 3) or any(not low < high for low, high in bounds):
+            raise ValueError(f"bounds must be 2 or 3 pairs (low, high), got {list(bounds)}")
+        self.function, self.dimension = function, len(bounds)
+        low, high = torch.tensor(bounds, dtype=torch.float64).unbind(-1)
+        self.cell = float((high - low).max()) / cells
+        axes = [torch.linspace(float(a), float(b), cells + 1).double() for a, b in bounds]
+        q = torch.cartesian_prod(*axes)
+        value, g, _ = self._derivatives(q, second=False)
+        q = q[value.abs() <= g.norm(dim=-1) * self.cell * self.dimension**0.5]
+        for _ in range(20):
+            value, g, _ = self._derivatives(q, second=False)
+            q = q - g * (value / g.square().sum(-1))[:, None]
+        value, g, _ = self._derivatives(q, second=False)
+        on_it = value.abs() <= 1e-9 * self.cell * g.norm(dim=-1)
+        kept = on_it & ((q >= low - self.cell) & (q <= high + self.cell)).all(-1)
+        if not kept.any():
+            raise ValueError(f"function must be 0 somewhere between the bounds, got {list(bounds)}")
+        self.samples, self.normals = q[kept], (g / g.norm(dim=-1, keepdim=True))[kept]
+
+    @property
+    def depth(self) -> float:
+        """Return inf: the largest distance inside is not computed."""
+        return float("inf")
+
+    def _derivatives(self, q: Tensor, *, second: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Return value [m], gradient [m, n] and Hessian [m, n, n] of the function."""
+        with torch.enable_grad():
+            q = q.detach().requires_grad_()
+            value = self.function(q)
+            (g,) = torch.autograd.grad(value.sum(), q, create_graph=second)
+            H = torch.zeros(*q.shape, self.dimension, dtype=q.dtype, device=q.device)
+            if second and g.requires_grad:
+                rows = [torch.autograd.grad(row, q, retain_graph=True)[0] for row in g.sum(0)]
+                H = torch.stack(rows, dim=-2)
+        return value.detach(), g.detach(), H
+
+    def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return nearest points, signed distances, normals and curvatures [m, n, n] at x [m, n].
+
+        Solved by Newton's method are ``q + s grad(q) = x`` and ``function(q) = 0``.
+        """
+        n = self.dimension
+        q = self.samples.to(x)[torch.cdist(x, self.samples.to(x)).argmin(-1)]
+        eye = torch.eye(n, dtype=x.dtype, device=x.device)
+        value, g, H = self._derivatives(q)
+        s = ((x - q) * g).sum(-1) / g.square().sum(-1)
+        for _ in range(8):
+            top = torch.cat([eye + s[:, None, None] * H, g[..., None]], dim=-1)
+            row = torch.cat([g, torch.zeros_like(s)[:, None]], dim=-1)[:, None]
+            residual = torch.cat([q + s[:, None] * g - x, value[:, None]], dim=-1)
+            change = torch.linalg.solve_ex(torch.cat([top, row], dim=-2), residual)[0].nan_to_num()
+            q, s = q - change[:, :n].clamp(-self.cell, self.cell), s - change[:, n]
+            value, g, H = self._derivatives(q)
+        size = g.norm(dim=-1)
+        normal = g / size[:, None]
+        across = eye - normal[:, :, None] * normal[:, None, :]
+        return q, s * size, normal, across @ H @ across / size[:, None, None]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the distance to the nearest point, with the sign of the function."""
+        at = x.detach().reshape(-1, self.dimension)
+        _, distance, normal, bend = self._nearest(at.double())
+        # The surface at the distance d has the curvature S (1 + d S)^-1.
+        eye = torch.eye(self.dimension, dtype=bend.dtype, device=bend.device)
+        H = torch.linalg.solve_ex(eye + distance[:, None, None] * bend, bend)[0].to(x)
+        # Constants in a quadratic form of 0: the values of the derivatives, for autograd.
+        step = x.reshape(-1, self.dimension) - at
+        moved = (step * normal.to(x)).sum(-1) + 0.5 * torch.einsum("mi,mij,mj->m", step, H, step)
+        return (distance.to(x) + moved).reshape(x.shape[:-1])
+
+    def focal(self, x: Tensor) -> Tensor:
+        """Estimate the distance to the center of curvature, or to a point with two nearest points.
+
+        Samples whose normal has about the direction of the nearest point's count as one branch.
+        """
+        at = x.detach().reshape(-1, self.dimension).double()
+        q, distance, normal, bend = self._nearest(at)
+        curvature = torch.linalg.eigvalsh(bend)
+        room = ((1.0 + distance[:, None] * curvature) / curvature).abs().nan_to_num(torch.inf)
+        samples = self.samples.to(at)
+        lead = torch.cdist(at, samples).square() - distance.square()[:, None]
+        bisector = lead / (2.0 * torch.cdist(q, samples))
+        other = normal @ self.normals.to(at).T < 0.5
+        rival = torch.where(other, bisector, torch.inf).amin(-1)
+        return torch.minimum(room.amin(-1), rival).to(x).reshape(x.shape[:-1])
