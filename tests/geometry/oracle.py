@@ -11,6 +11,23 @@ from torch import Tensor
 WEIGHTS = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
 
 
+def rounding(operations: float, dtype: torch.dtype = torch.float64) -> float:
+    """Return the relative error that a number of roundings can add up to.
+
+    A gradient of a network here is a chain of some hundred roundings per number, and its batch has
+    up to fifty examples. So 1e4 operations are generous for a gradient and 1e6 for ratios of norms.
+    """
+    return operations * torch.finfo(dtype).eps
+
+
+def differencing(dtype: torch.dtype = torch.float64) -> float:
+    """Return the relative error of central differences at their best length, ``eps^(2/3)``.
+
+    The factor allows for a third derivative that is 1000 times as large as the first.
+    """
+    return 1000.0 * torch.finfo(dtype).eps ** (2.0 / 3.0)
+
+
 def gradient(closure: Callable[[], Tensor], params: list[Tensor], seed: int = 0) -> list[Tensor]:
     """First derivatives, with random numbers always drawn from the same seed."""
     torch.manual_seed(seed)

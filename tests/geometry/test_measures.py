@@ -9,12 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.geometry import oracle
 from torch import Tensor, nn
 
 import corridor
 from corridor.geometry import Measures, measure
 
 Loss = Callable[[Tensor], Tensor]
+SAME = oracle.rounding(1e4)
+ROUGH = oracle.rounding(1e6)  # for differences of large numbers
 INVARIANT = ("rho", "rho_parallel", "rho_perp", "cosine", "degree")
 
 
@@ -23,7 +26,7 @@ def at(loss: Loss, x: Tensor, **options) -> Measures:
     return measure(lambda: loss(p), [p], **options)
 
 
-def close(found: Tensor, expected: float, tolerance: float = 1e-12) -> bool:
+def close(found: Tensor, expected: float, tolerance: float = SAME) -> bool:
     return float(found) == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
@@ -37,11 +40,11 @@ def points(n: int, count: int = 5) -> list[Tensor]:
 def test_a_cone_is_a_corridor(n: int, sign: int):
     for x in points(n):
         found = at(lambda p: sign * p.norm(), x, f_star=-100.0, step=0.01)
-        assert float(found.hg_norm) < 1e-13
+        assert float(found.hg_norm) < SAME
         assert close(found.grad_norm, 1.0)
-        assert close(found.degree, 1.0, 1e-10)
-        assert float(found.rho) < 1e-10
-        assert float(found.curvature) < 1e-13
+        assert close(found.degree, 1.0, ROUGH)
+        assert float(found.rho) < ROUGH
+        assert float(found.curvature) < SAME
         assert found.secant is not None
         assert close(found.secant.decrease, 1.0)
 
@@ -53,11 +56,11 @@ def test_powers_of_the_norm(p: float, n: int):
         found = at(lambda v: v.norm() ** p, x, step=lambda m: m.clr)
         assert close(found.rho, (p - 1) / (2 * p))
         assert close(found.rho_parallel, (p - 1) / (2 * p))
-        assert close(found.degree, p, 1e-11)
+        assert close(found.degree, p, ROUGH)
         assert close(found.clr, float(x.norm() ** (2 - p)) / p**2)
-        assert float(found.rho_perp) < 1e-7
+        assert float(found.rho_perp) < ROUGH
         assert found.secant is not None
-        assert close(found.secant.loss_ratio, ((p - 1) / p) ** p, 1e-9)
+        assert close(found.secant.loss_ratio, ((p - 1) / p) ** p, ROUGH)
 
 
 def test_half_the_square_is_a_weak_corridor():
@@ -66,7 +69,7 @@ def test_half_the_square_is_a_weak_corridor():
         assert close(found.rho, 0.25)
         assert close(found.rho_parallel, 0.25)
         assert close(found.cosine, 1.0)
-        assert float(found.curvature) < 1e-13  # straight lines
+        assert float(found.curvature) < SAME  # straight lines
         assert close(found.sharpness_along_grad, 1.0)
         assert close(found.dal, 2.0)
         assert close(found.horizon, 1.0)
@@ -75,7 +78,7 @@ def test_half_the_square_is_a_weak_corridor():
 def test_the_exponential():
     found = at(lambda v: torch.exp(-v).sum(), torch.tensor([1.3]))
     assert close(found.rho_parallel, 0.5)
-    assert float(found.degree) > 1e12 or float(found.degree) < -1e12  # 1 / 0 to rounding
+    assert float(found.degree) > 1 / SAME or float(found.degree) < -1 / SAME  # 1 / 0
 
 
 @pytest.mark.parametrize("z", [-5.0, -1.0, 0.0, 2.0, 6.0])
@@ -94,19 +97,19 @@ def quadratic(condition: float, n: int) -> Tensor:
 
 @pytest.mark.parametrize("condition", [1.0, 3.0, 13.0, 50.0, 1e4])
 def test_quadratics_lie_between_a_quarter_and_kantorovichs_bound(condition: float):
-    h = quadratic(condition, 5)
+    h, near = quadratic(condition, 5), oracle.rounding(1e6 * condition)
     for x in points(5, 20):
         found = at(lambda v: 0.5 * v @ h @ v, x, step=lambda m: m.clr)
         assert found.secant is not None
         ratio = float(found.rho_parallel)
-        assert 0.25 - 1e-12 <= ratio <= (condition + 1) ** 2 / (16 * condition) + 1e-12
-        assert close(found.secant.loss_ratio, ratio, 1e-9)  # the prediction is exact
-        assert close(found.next_loss_ratio(0.3), float(_after(found, h, x, 0.3)), 1e-9)
+        assert 0.25 - near <= ratio <= (condition + 1) ** 2 / (16 * condition) + near
+        assert close(found.secant.loss_ratio, ratio, near)  # the prediction is exact
+        assert close(found.next_loss_ratio(0.3), float(_after(found, h, x, 0.3)), near)
         g = h @ x
-        assert close(found.rho, float(0.25 * (x @ g) * (h @ g).norm() / g.norm() ** 3), 1e-11)
+        assert close(found.rho, float(0.25 * (x @ g) * (h @ g).norm() / g.norm() ** 3), near)
         following = at(lambda v: 0.5 * v @ h @ v, x - found.clr * g)
         growth = ratio / (1 - 4 * ratio + 4 * float(found.rho) ** 2)
-        assert close(following.clr / found.clr, growth, 1e-8)
+        assert close(following.clr / found.clr, growth, near)
 
 
 def _after(found: Measures, h: Tensor, x: Tensor, step: float) -> Tensor:
@@ -138,29 +141,32 @@ def test_invariances(a: float, s: float, q: float, seed: int):
     x = torch.randn(3, generator=generator, dtype=torch.float64)
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
     plain = at(bumpy, x)
+    near = oracle.rounding(1e10)  # scales are up to 1e7, and rho_perp may be a small difference
     # The loss a E seen from y, where x = s Q y.
     y = rotation.T @ x / s
     seen = at(lambda v: a * bumpy(s * (rotation @ v)), y)
     for name in INVARIANT:
-        assert close(getattr(seen, name), float(getattr(plain, name)), 1e-6), name
+        assert close(getattr(seen, name), float(getattr(plain, name)), near), name
     t = float(plain.clr)
-    assert close(seen.drift(t / (a * s * s)), float(plain.drift(t)), 1e-8)
-    assert close(seen.curvature, float(plain.curvature) * s, 1e-8)
-    assert close(seen.sharpness_along_grad / (a * s * s), float(plain.sharpness_along_grad), 1e-7)
+    assert close(seen.drift(t / (a * s * s)), float(plain.drift(t)), near)
+    assert close(seen.curvature, float(plain.curvature) * s, near)
+    assert close(seen.sharpness_along_grad / (a * s * s), float(plain.sharpness_along_grad), near)
     for name in ("clr", "dal", "horizon"):
-        assert float(getattr(seen, name)) * a * s * s == pytest.approx(float(getattr(plain, name)))
+        assert float(getattr(seen, name)) * a * s * s == pytest.approx(
+            float(getattr(plain, name)), rel=near
+        )
     power = at(lambda v: bumpy(v) ** q, x)
-    assert float(power.degree) == pytest.approx(q * float(plain.degree), rel=1e-6)
+    assert float(power.degree) == pytest.approx(q * float(plain.degree), rel=near)
 
 
 def test_identities():
     for x in points(3, 30):
         found = at(bumpy, x)
         parts = found.rho_parallel**2 + found.rho_perp**2
-        assert close(found.rho**2, float(parts), 1e-12)
-        assert close(found.clr / found.dal, float(found.rho), 1e-12)
-        assert close(found.drift(found.clr), float(found.rho), 1e-12)
-        assert abs(float(found.cosine)) <= 1 + 1e-12
+        assert close(found.rho**2, float(parts))
+        assert close(found.clr / found.dal, float(found.rho))
+        assert close(found.drift(found.clr), float(found.rho))
+        assert abs(float(found.cosine)) <= 1 + SAME
 
 
 def test_curvature_is_that_of_the_flow_line_and_the_drift_that_of_a_step():
@@ -200,15 +206,15 @@ def test_the_secant_is_the_mean_of_hg_over_the_step_and_sees_kinks():
     found = at(lambda v: 0.5 * v @ h @ v, x, step=0.37)
     assert found.secant is not None
     for name in ("hg_norm", "ghg", "rho", "rho_parallel", "curvature"):  # H is constant
-        assert close(getattr(found.secant, name), float(getattr(found, name)), 1e-9)
-    assert close(found.secant.smoothness, 1.0, 1e-9)
-    kink = at(lambda v: v.abs().sum(), torch.tensor([0.3, 2.0]), step=1.0)
+        assert close(getattr(found.secant, name), float(getattr(found, name)), ROUGH)
+    assert close(found.secant.smoothness, 1.0, ROUGH)
+    kink = at(lambda v: v.abs().sum(), torch.tensor([0.3, 2.0], dtype=torch.float64), step=1.0)
     assert kink.secant is not None
     assert float(kink.rho) == 0.0  # pointwise a corridor
     assert float(kink.secant.hg_norm) == 2.0  # the step crosses the kink of the first: 1 -> -1
     assert float(kink.secant.smoothness) == 0.0
     assert close(kink.secant.gradient_change, math.sqrt(2.0))
-    assert close(kink.secant.decrease, (2.3 - 1.7) / 2.0, 1e-6)
+    assert close(kink.secant.decrease, (2.3 - 1.7) / 2.0, ROUGH)
 
 
 def test_a_critical_point_is_undefined_and_takes_no_step():
@@ -227,7 +233,7 @@ def test_a_loss_below_its_bound_counts_as_reached():
 def test_tiny_gradients_do_not_vanish():
     x = nn.Parameter(torch.full((4,), 1e-12))  # ||g||^4 underflows float32
     found = measure(lambda: 0.5 * x.square().sum(), [x])
-    assert float(found.rho) == pytest.approx(0.25, rel=1e-5)
+    assert float(found.rho) == pytest.approx(0.25, rel=oracle.rounding(1e3, torch.float32))
 
 
 def test_as_dict_holds_every_number():

@@ -22,6 +22,7 @@ def test_it_is_the_largest_eigenvalue_of_the_dense_hessian(name: str):
     torch.manual_seed(0)
     found = sharpness(twin.closure, params, tolerance=1e-6)
     assert found.converged
+    # The error is at most residual^2 over the relative gap to the next eigenvalue.
     assert found.value == pytest.approx(float(values[-1]), rel=1e-9)
     assert abs(float(oracle.flat(found.vector) @ vectors[:, -1])) == pytest.approx(1.0, abs=1e-9)
     torch.manual_seed(0)
@@ -31,7 +32,9 @@ def test_it_is_the_largest_eigenvalue_of_the_dense_hessian(name: str):
     assert rough.products <= 42
     torch.manual_seed(0)
     narrow = case(name)
-    assert sharpness(narrow.closure, narrow.model).value == pytest.approx(found.value, rel=1e-3)
+    assert sharpness(narrow.closure, narrow.model).value == pytest.approx(
+        found.value, rel=oracle.rounding(1e4, torch.float32)
+    )
 
 
 def quadratic(scales: Tensor):

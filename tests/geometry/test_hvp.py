@@ -1,4 +1,4 @@
-"""Every engine against every other, who is chosen when, and what `check` finds."""
+"""Hg of all kinds of layers against differences, by every engine; the choice of an engine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import nn
 
 from corridor.geometry import jet, measure
 
+SINGLE = oracle.rounding(1e4, torch.float32)
+ROUGH, ROUGH_SINGLE = oracle.differencing(), oracle.differencing(torch.float32)
+
 
 def hg(small, engine: str, **options) -> torch.Tensor:
     torch.manual_seed(0)
@@ -23,15 +26,39 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
+# The differences must cross no kink, and stay where their order shows.
+LENGTHS = {"mlp relu": 2e-5, "batch norm, in-place relu": 2e-5, "max pool": 2e-5}
+LENGTHS |= {"instance norm": 5e-4}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_hg_agrees_with_differences_of_order_eight(name: str):
+    small, length = case(name), LENGTHS.get(name, 3e-3)
+    twin = small.double()
+    params, buffers = list(twin.model.parameters()), list(twin.model.buffers())
+    again = twin.copy()  # its buffers may move
+    g = oracle.gradient(again.closure, list(again.model.parameters()))
+    expected = oracle.flat(oracle.product(twin.closure, params, g, length=length, buffers=buffers))
+    torch.manual_seed(0)
+    wide = jet(twin.closure, params)
+    assert oracle.relative_error(wide.gradient, oracle.flat(g)) < oracle.rounding(1e4)
+    assert oracle.relative_error(wide.hessian_gradient, expected) < oracle.rounding(1e4) / length
+    torch.manual_seed(0)
+    narrow = jet(small.closure, small.model.parameters())
+    assert oracle.relative_error(narrow.hessian_gradient, expected) < SINGLE
+    assert [h.dtype for h in narrow.hessian_gradient] == [torch.float32] * len(params)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_engines_agree(name: str):
     small, twin = case(name), case(name).double()
     exact = hg(twin, "double_backward")
-    assert distance(hg(twin, "forward_over_reverse"), exact) < 1e-13
-    assert distance(hg(twin, "central_differences"), exact) < 1e-8
+    assert distance(hg(twin, "forward_over_reverse"), exact) < oracle.rounding(1e4)
+    assert distance(hg(twin, "central_differences"), exact) < ROUGH
     if name != "lstm":  # its float32 kernel has no forward derivative
-        assert distance(hg(small, "forward_over_reverse").double(), exact) < 1e-5
-    assert distance(hg(small, "central_differences").double(), exact) < 3e-4
+        assert distance(hg(small, "forward_over_reverse").double(), exact) < SINGLE
+    rough = distance(hg(small, "central_differences").double(), exact)
+    assert rough < ROUGH_SINGLE
 
 
 @pytest.mark.parametrize("name", ["batch norm", "dropout", "attention", "weight norm"])
@@ -87,7 +114,7 @@ def test_what_has_no_second_derivative_goes_to_differences_with_a_note(make):
     assert "forward_over_reverse cannot" in why
     params = list(model.parameters())
     expected = oracle.product(closure, params, found.gradient)
-    assert oracle.relative_error(found.hessian_gradient, oracle.flat(expected)) < 1e-8
+    assert oracle.relative_error(found.hessian_gradient, oracle.flat(expected)) < ROUGH
     with pytest.raises(ValueError, match=r"got double_backward \(.*engine='auto'"):
         jet(closure, model, engine="double_backward")
 
@@ -110,7 +137,9 @@ def test_attention_that_insists_on_the_fused_kernel_goes_to_differences():
     plain = jet(lambda: closure(SDPBackend.MATH), model)
     assert plain.engine.name == "double_backward"
     product = oracle.flat(plain.hessian_gradient)
-    assert distance(oracle.flat(found.hessian_gradient), product) < 1e-3
+    assert distance(oracle.flat(found.hessian_gradient), product) < oracle.differencing(
+        torch.float32
+    )
 
 
 @pytest.mark.slow
@@ -127,7 +156,7 @@ def test_a_compiled_module_runs_eagerly_meanwhile():
         warnings.simplefilter("error", UserWarning)
         found = jet(closure, compiled.parameters())
     assert found.engine.name == "double_backward"
-    assert distance(oracle.flat(found.hessian_gradient), exact) < 1e-6
+    assert distance(oracle.flat(found.hessian_gradient), exact) < SINGLE
     assert torch.equal(compiled(small.inputs), before)
 
 
@@ -170,7 +199,7 @@ def test_where_memory_ends_differences_serve():
     found = jet(lambda: Hungry.apply(x).sum(), [x])
     assert found.engine.name == "central_differences"
     assert "tried to allocate" in found.engine.why
-    assert torch.allclose(found.hessian_gradient[0], 18 * x.detach() ** 3, rtol=1e-7)
+    assert torch.allclose(found.hessian_gradient[0], 18 * x.detach() ** 3, rtol=ROUGH)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -186,7 +215,6 @@ def test_check_passes_what_is_right(name: str):
     found = jet(small.closure, small.model, check=True)
     assert found.checked is not None
     assert found.checked.verdict == "right"
-    assert found.checked.found == pytest.approx(found.checked.expected, rel=0.01)
 
 
 def test_check_says_that_kinks_stand_in_the_way():
