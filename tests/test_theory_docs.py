@@ -1,4 +1,4 @@
-"""The theory pages say what the code does: every example on them runs."""
+"""Test that every example on the theory pages runs and returns what the page shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discrete methods against hand-written loops and torch's own optimizers."""
+"""Compare discrete methods with hand-written loops and with torch's optimizers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from corridor.flows import (
     clr_descent,
     drift,
     gradient_descent,
-    gradient_flow,
     heavy_ball,
-    mean_epoch,
-    stochastic_descent,
 )
-from corridor.surfaces import Cone, PNorm, Quadratic, Rosenbrock
+from corridor.surfaces import Cone, PNorm, Rosenbrock
 
 START = torch.tensor([3.0, 4.0], dtype=torch.float64)
 ROSEN = Rosenbrock(1.0)
@@ -58,11 +55,12 @@ def test_clr_steps_as_the_optimizer():
 def test_an_aligned_start_is_a_multiple_of_the_gradient():
     given = heavy_ball(Cone(), START, 0.1, 5, momentum=0.5, velocity=-0.3 * START / 5.0)
     named = heavy_ball(Cone(), START, 0.1, 5, momentum=0.5, velocity=0.3)
-    torch.testing.assert_close(given.points, named.points, rtol=0, atol=1e-15)
+    # Five steps of a few operations on numbers below 5: a few dozen roundings of 1e-15.
+    torch.testing.assert_close(given.points, named.points, rtol=0, atol=1e-13)
 
 
 def test_the_segment_is_tested_and_not_its_ends():
-    """Subtlety S4: both iterates lie inside, the apex between them."""
+    """Subtlety S4: both iterates are inside the corridor, with the apex between them."""
     path = gradient_descent(Cone(), START, 7.0, 2)
     assert path.exit_time == pytest.approx(5.0, abs=1e-7)
     assert [Cone().domain.margin(x) > 0 for x in path.points] == [True] * 3
@@ -77,30 +75,6 @@ def test_a_step_that_blows_up_ends_the_path():
     assert torch.isfinite(path.points).all()
 
 
-def test_sgd_over_one_batch_is_gradient_descent_and_orders_matter():
-    one = stochastic_descent([ROSEN], START / 10, 0.01, epochs=3)
-    torch.testing.assert_close(one.points, gradient_descent(ROSEN, START / 10, 0.01, 3).points)
-    losses = [ROSEN, Quadratic()]
-    forth = stochastic_descent(losses, START / 10, 0.1).end
-    back = stochastic_descent(losses, START / 10, 0.1, order=[1, 0]).end
-    assert float((forth - back).norm()) > 1e-4
-    torch.testing.assert_close(mean_epoch(losses, START / 10, 0.1), (forth + back) / 2)
-    some = mean_epoch(losses, START / 10, 0.1, permutations=400, seed=1)
-    assert float((some - (forth + back) / 2).norm()) < float((forth - back).norm()) / 8
-
-
-def test_drift_is_the_distance_at_equal_times():
-    path = gradient_descent(Quadratic(), START, 0.1, 10)
-    found = drift(path, Quadratic())
-    n = torch.arange(11, dtype=torch.float64)
-    expected = 5.0 * (torch.exp(-0.1 * n) - 0.9**n)
-    torch.testing.assert_close(found.distance, expected, rtol=0, atol=1e-8)
-    assert found.gradients > 0
-    flow = gradient_flow(Quadratic(), START, 1.0, at=path.times)
-    torch.testing.assert_close(drift(path, flow).distance, expected, rtol=0, atol=1e-8)
-    assert float(drift(clr_descent(Cone(), START, 1), Cone()).distance[-1]) < 1e-12
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -112,9 +86,6 @@ def test_drift_is_the_distance_at_equal_times():
             lambda: heavy_ball(Cone(), START, velocity=torch.zeros(3)),
             "velocity must have the start",
         ),
-        (lambda: stochastic_descent([], START), "permutation of 0 batches"),
-        (lambda: stochastic_descent([ROSEN], START, order=[1]), "permutation of 1 batches"),
-        (lambda: mean_epoch([ROSEN] * 9, START), "permutations must be given for more than 8"),
         (
             lambda: drift(gradient_descent(Cone(), START, 0.1, 0), Cone()),
             "must have a length, got 1",

@@ -1,4 +1,4 @@
-"""Tables check themselves, and have the order they claim on a loss that is no corridor."""
+"""Test that tables verify their order, and that their error has this order."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_the_order_is_a_slope(name: str):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (((0.0, 0.0), (1.0, 0.0)), "liar must have sum b c = 0.5 for order 2, got 0.6"),
+        (((0.0, 0.0), (1.0, 0.0)), "wrong must have sum b c = 0.5 for order 2, got 0.6"),
         (((0.0,), (1.0,)), "a must have 2 rows of 2"),
     ],
 )
-def test_a_table_that_lies_is_refused(table, words):
+def test_a_table_with_a_wrong_order_is_refused(table, words):
     with pytest.raises(ValueError, match=words):
-        Table("liar", table, (0.4, 0.6), 2)
+        Table("wrong", table, (0.4, 0.6), 2)
 
 
 def test_an_implicit_step_too_large_to_solve_is_one_line():

@@ -1,4 +1,4 @@
-"""Corridors with a start inside each, shared by the theorems' tests."""
+"""Define corridors with a start inside each of them, for the tests of the theorems."""
 
 from __future__ import annotations
 

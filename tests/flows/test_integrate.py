@@ -1,4 +1,4 @@
-"""The adaptive flow: closed forms, kinks and exits found, times read, bad input in one line."""
+"""Test the adaptive flow: closed forms, kinks and exits, points at given times, bad input."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_tangent_kink_is_reached_in_few_steps():
     assert path.gradients < 1000
 
 
-def test_a_plain_and_a_crease_end_the_flow_by_name():
+def test_a_plane_and_a_crease_end_the_flow_by_name():
     slope = gradient_flow(Hinge([1.0, -2.0], 1.0), torch.tensor([3.0, 1.0]).double(), 10.0)
     assert (slope.stopped, float(slope.losses[-1])) == ("minimum", pytest.approx(0.0, abs=1e-12))
     crease = gradient_flow(PNorm(1.0), torch.tensor([3.0, 1.0]).double(), 10.0)
@@ -71,7 +71,7 @@ def test_a_plain_and_a_crease_end_the_flow_by_name():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_seam_is_crossed_and_the_flow_goes_on(known: bool):
-    """Down one plane at speed 1, over the seam at time 1, down the next at speed 2."""
+    """The flow has speed 1 before the seam at time 1, and speed 2 after it."""
     roof = Glued([Linear([1.0, 0.0]), Linear([2.0, 0.0])])  # the steeper one below for x < 0
     loss = roof if known else lambda x: roof(x)
     path = gradient_flow(loss, torch.tensor([1.0, 0.5]).double(), 3.0)
@@ -94,14 +94,14 @@ def test_leaving_the_domain_has_a_time():
 
 
 def test_a_cut_where_the_loss_jumps_ends_the_flow():
-    """The gradient is the same on both sides of the cut; the loss is not."""
+    """The gradients on both sides of the cut are equal, but the losses differ."""
     start = torch.tensor([-1.53, -2.1], dtype=torch.float64)
     path = gradient_flow(DevelopableHelicoid(0.6), start, 2.5)
     assert path.stopped == "left the domain"
     assert float(path.end[1].abs()) < 1e-9
 
 
-def test_paths_are_read_at_given_times_and_between():
+def test_paths_have_points_at_given_times_and_between():
     wanted = [0.0, 0.25, 1.0]
     path = gradient_flow(Quadratic(), START, 1.0, at=wanted)
     assert path.times.tolist() == wanted
@@ -125,7 +125,7 @@ def test_float32_starts_stay_float32():
     assert float((path.end - START.float() / math.e).norm()) < 1e-5
 
 
-def test_what_it_cost_is_what_it_called():
+def test_gradients_equals_the_number_of_calls():
     calls = 0
 
     def loss(x):
@@ -134,12 +134,12 @@ def test_what_it_cost_is_what_it_called():
         return LogDistance()(x)
 
     path = gradient_flow(loss, START, 1.0)
-    assert path.gradients == calls - 1  # the start is looked at before the count begins
+    assert path.gradients == calls - 1  # the first call tests the start
     assert len(path.step_sizes) == len(path) - 1
     assert float(path.step_sizes.sum()) == pytest.approx(1.0)
 
 
-def test_a_spent_budget_stops_and_says_so():
+def test_a_spent_budget_stops_the_flow():
     seen = []
     path = gradient_flow(
         Saddle(), START, 100.0, max_gradients=60, progress=lambda *now: seen.append(now)

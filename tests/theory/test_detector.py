@@ -1,0 +1,83 @@
+"""Test the detector of corridors, and the straightness of paths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from corridor import theory
+from corridor.flows import drift, gradient_descent, gradient_flow
+from corridor.surfaces import (
+    SURFACES,
+    Cone,
+    FixedStep,
+    LogDistance,
+    PowerNorm,
+    Quadratic,
+    RiverValley,
+    Verdict,
+    surface,
+)
+
+
+@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("knows_domain", [True, False])
+def test_the_detector_tells_corridors_from_the_rest(name: str, knows_domain: bool):
+    """Theorem 2.11 on 20 corridors and 15 other surfaces."""
+    loss = surface(name)
+    found = theory.detect(loss if knows_domain else lambda x: loss(x), loss.sample(6, seed=9))
+    assert found.verdict is loss.verdict
+    assert bool(found) is loss.is_corridor
+
+
+def test_enough_of_either_kind_is_told_apart():
+    kinds = [surface(name).is_corridor for name in SURFACES]
+    assert sum(kinds) >= 12
+    assert len(kinds) - sum(kinds) >= 12
+
+
+def test_points_of_a_river_do_not_make_a_corridor():
+    """Subtlety S6: Hg = 0 on a line or at critical points proves nothing."""
+    river = torch.tensor([[0.0, y] for y in (-1.0, 0.0, 2.0)], dtype=torch.float64)
+    assert theory.detect(RiverValley(), river, beside=0).verdict is Verdict.CORRIDOR
+    assert theory.detect(RiverValley(), river).verdict is Verdict.NEITHER
+    bottom = theory.detect(Quadratic(), torch.zeros(1, 2).double(), beside=0)
+    assert bottom.verdict is Verdict.UNDECIDED
+    assert bottom.skipped == bottom.points == 1
+
+
+def test_one_step_size_is_not_enough():
+    """Subtlety S5: for a single h gradient descent follows the flow, with Hg far from 0."""
+    loss = FixedStep(0.5)
+    for t in (0.02, 0.2, 0.4):
+        start = loss.at_time(torch.tensor([t], dtype=torch.float64))
+        once = drift(gradient_descent(loss, start, 0.5, 1), loss)
+        assert float(once.distance[-1]) < 1e-8
+        flow = loss.at_time(torch.tensor([t + 0.5], dtype=torch.float64))
+        assert float((gradient_descent(loss, start, 0.5, 1).end - flow).abs()) < 1e-12
+        half = loss.at_time(torch.tensor([t + 0.25], dtype=torch.float64))
+        assert float((gradient_descent(loss, start, 0.25, 1).end - half).abs()) > 1e-3
+    assert theory.detect(loss, loss.sample(6)).verdict is not Verdict.CORRIDOR
+    with pytest.raises(ValueError, match="step_sizes must hold at least two"):
+        theory.theorem_3_1_converse(loss, start, [0.5])
+
+
+def test_weak_corridors_are_straight_and_change_their_speed():
+    """Subtlety S1: gradient descent stays on the line, but at other times than the flow."""
+    start = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    for loss in (Quadratic(), LogDistance(), PowerNorm(1.5)):
+        flow = gradient_flow(loss, start, 0.5, at=torch.linspace(0.0, 0.5, 11))
+        straight = theory.straightness(flow)
+        assert straight.deviation < 1e-8
+        assert straight.speed_variation > 1e-2
+        descent = gradient_descent(loss, start, 0.25, 2)
+        assert theory.straightness(descent).deviation < 1e-12
+        assert float(drift(descent, loss).relative[-1]) > 1e-3
+
+
+def test_bad_input_is_one_line():
+    with pytest.raises(ValueError, match="points must hold at least one point"):
+        theory.detect(Cone(), [])
+    still = gradient_descent(Cone(), torch.tensor([3.0, 4.0], dtype=torch.float64), 1.0, 0)
+    with pytest.raises(ValueError, match="path must have two different ends"):
+        theory.straightness(still)
