@@ -15,9 +15,9 @@ SMALL_WIDTH = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 8, 33, 64])
+@pytest.mark.parametrize("size", [1, 33, 64])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_network_serves_small_images_of_any_channel_count(name, size):
+def test_every_network_maps_small_images_to_logits(name, size):
     for channels in (1, 3):
         model = build(
             name,
@@ -100,7 +100,7 @@ def test_weights_are_those_of_the_global_seed():
 
 @pytest.mark.parametrize("name", ["resnet9", "", "pkg.mod:", ":make", "a b:c", "a:b:c"])
 def test_unknown_name_is_one_line_that_lists_the_names(name):
-    with pytest.raises(ValueError, match="expected one of") as caught:
+    with pytest.raises(ValueError, match="must be one of") as caught:
         build(name, num_classes=10, in_channels=1, image_size=8)
     message = str(caught.value)
     assert "\n" not in message
@@ -111,5 +111,5 @@ def test_unknown_name_is_one_line_that_lists_the_names(name):
 @pytest.mark.parametrize("key", ["num_classes", "in_channels", "image_size", "width"])
 def test_numbers_below_one_are_refused(key):
     arguments = {"num_classes": 10, "in_channels": 1, "image_size": 8, "width": 16, key: 0}
-    with pytest.raises(ValueError, match=f"{key} of at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"{key} must be at least 1, got 0"):
         build("mlp", **arguments)

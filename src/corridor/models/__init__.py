@@ -1,30 +1,37 @@
-"""Networks by name, for images of any channel count and size."""
+"""Networks by name, for square images of any size and number of channels."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
-from corridor.models import cnn, mlp, resnet, vgg
+from corridor.models.cnn import cnn
 from corridor.models.custom import build_custom
+from corridor.models.mlp import mlp
+from corridor.models.resnet import resnet
+from corridor.models.vgg import vgg16
 
 __all__ = ["NAMES", "build", "check_name"]
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": resnet.resnet18,
-    "resnet50": resnet.resnet50,
-    "resnet14": resnet.resnet14,
-    "vgg16": vgg.vgg16,
-    "resnet8": resnet.resnet8,
-    "mlp": mlp.mlp,
-    "cnn": cnn.cnn,
+    "resnet18": partial(resnet, 18),
+    "resnet50": partial(resnet, 50),
+    "resnet14": partial(resnet, 14),
+    "vgg16": vgg16,
+    "resnet8": partial(resnet, 8),
+    "mlp": mlp,
+    "cnn": cnn,
 }
 NAMES = tuple(_BUILDERS)
 
 
 def check_name(name: str) -> None:
-    """Raise a one-line ValueError unless `name` is in the table or reads `package.module:callable`.
+    """Raise ValueError unless `name` is in `NAMES` or has the form `package.module:callable`.
 
-    A name of the second form is only checked for its shape; `build` imports it.
+    Nothing is imported.
+
+    Args:
+        name: Name of a network.
     """
     if name in _BUILDERS:
         return
@@ -32,7 +39,7 @@ def check_name(name: str) -> None:
     dotted = (*module.split("."), *attribute.split("."))
     if not colon or not all(part.isidentifier() for part in dotted):
         raise ValueError(
-            f"model: expected one of {', '.join(NAMES)}, or package.module:callable, got {name!r}"
+            f"model must be one of {', '.join(NAMES)}, or package.module:callable, got {name!r}"
         )
 
 
@@ -44,25 +51,26 @@ def build(
     image_size: int,
     width: int | None = None,
 ) -> nn.Module:
-    """Build the network called `name`, with fresh weights from torch's global generator.
+    """Build a network by name. New weights are drawn from torch's global generator.
 
-    ResNets and VGG-16 take their ImageNet form, with torchvision's parameter names and shapes, for
-    images wider than 64 pixels, and a form for small images otherwise.
+    For images of more than 64 pixels, ResNets and VGG-16 have their ImageNet form, with
+    torchvision's parameter names and shapes. Smaller images get a form of their own.
 
     Args:
-        name: one of `NAMES`, or `package.module:callable`, which is called with those of the
-            keyword arguments below that its signature accepts.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        image_size: side of the square images, in pixels.
-        width: planes of the first stage or units of a hidden layer; None for the network's own.
+        name: One of `NAMES`, or `package.module:callable`. The callable gets those of the
+            arguments below that its signature accepts.
+        num_classes: Number of logits.
+        in_channels: Number of image channels.
+        image_size: Side of the images, in pixels.
+        width: Number of planes of the first stage or units of a hidden layer (default: the
+            network's own).
 
     Returns:
         A module that maps float images [b, in_channels, image_size, image_size] to
         logits [b, num_classes].
 
     Raises:
-        ValueError: unknown name, a number below 1, or a callable that cannot serve.
+        ValueError: The name is unknown, a number is below 1, or the callable cannot be used.
 
     Example:
         >>> model = build("resnet8", num_classes=10, in_channels=3, image_size=32)
@@ -78,7 +86,7 @@ def build(
     }
     for key, value in arguments.items():
         if value is not None and value < 1:
-            raise ValueError(f"model {name!r}: expected {key} of at least 1, got {value}")
+            raise ValueError(f"{key} must be at least 1, got {value}")
     if name in _BUILDERS:
         return _BUILDERS[name](**arguments)
     return build_custom(name, arguments)

@@ -1,13 +1,16 @@
-"""Initial values of convolutions and batch norms, shared by the architectures."""
+"""Initialize convolutions and batch norms, in all architectures."""
 
 from torch import nn
 
 
 def he_init(model: nn.Module) -> None:
-    """He's normal initialisation of every convolution (fan out), 1 and 0 for every batch norm.
+    """Initialize every convolution by He's normal rule, and every batch norm by 1 and 0.
 
     A convolution weight is drawn from N(0, 2 / fan_out) with fan_out = out_channels * kernel area
-    (He, Zhang, Ren and Sun, 2015); convolution biases are 0. Linear layers keep torch's default.
+    (He, Zhang, Ren and Sun, 2015). Convolution biases are 0. Linear layers keep torch's default.
+
+    Args:
+        model: Network whose modules are initialized in place.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

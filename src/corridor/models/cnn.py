@@ -8,15 +8,16 @@ from corridor.models._init import he_init
 def cnn(
     num_classes: int, in_channels: int, image_size: int, width: int | None = None
 ) -> nn.Sequential:
-    """Three stages of 3x3 convolution, batch norm and ReLU, mean pooling, a linear head.
+    """Build a network of three convolutional stages, mean pooling and a linear head.
 
-    The stages have `width`, `2 * width` and `4 * width` planes, with 2x2 max pooling between them.
+    A stage is a 3x3 convolution, batch norm and ReLU. The stages have `width`, `2 * width` and
+    `4 * width` planes, with 2x2 max pooling between them.
 
     Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels; the weights do not depend on it.
-        width: planes of the first stage (default 32).
+        num_classes: Number of logits.
+        in_channels: Number of image channels.
+        image_size: Side of the images, in pixels. Weights do not depend on it.
+        width: Number of planes of the first stage (default: 32).
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The user's own network, named as `package.module:callable`."""
+"""Build a network of the user, named as `package.module:callable`."""
 
 import importlib
 import inspect
@@ -11,27 +11,27 @@ from torch import nn
 
 
 def build_custom(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Import the callable that `name` names and call it with the arguments it accepts.
+    """Import a callable and call it with the arguments that it accepts.
 
-    The current directory is importable, so a file `nets.py` in it serves as `nets:make`. An
-    argument whose value is None is left out, so that the callable's own default holds.
+    Modules in the current directory can be imported. An argument with the value None is left out:
+    the callable then uses its own default.
 
     Args:
-        name: `package.module:callable`.
-        arguments: keyword arguments on offer; those the signature does not name are dropped,
-            except `width`, which the user asked for by name.
+        name: The callable, as `package.module:callable`.
+        arguments: Keyword arguments. Those that the signature does not name are left out, except
+            `width`, which the user gave.
 
     Raises:
-        ValueError: the module or the callable cannot be imported, does not accept the arguments,
-            or does not return an `nn.Module`.
+        ValueError: The callable cannot be imported, does not accept the arguments, or does not
+            return an `nn.Module`.
     """
     module_name, _, attribute = name.partition(":")
     function = _find(name, module_name, attribute)
     model = function(**_accepted(name, function, arguments))
     if not isinstance(model, nn.Module):
         raise ValueError(
-            f"model {name!r}: expected a torch.nn.Module from the call, "
-            f"got {type(model).__name__}: return the network itself"
+            f"model {name} must return a torch.nn.Module, got {type(model).__name__}; "
+            "return the network itself"
         )
     return model
 
@@ -39,32 +39,36 @@ def build_custom(name: str, arguments: dict[str, Any]) -> nn.Module:
 def _find(name: str, module_name: str, attribute: str) -> Callable[..., Any]:
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # last, so that a file here cannot hide an installed package
+        sys.path.append(here)  # last: a file here must not hide an installed package
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(f"model {name!r}: importing {module_name} failed: {error}") from error
+            raise _not_importable(name, error) from error
         raise ValueError(
-            f"model {name!r}: module {error.name!r} not found: "
-            "install it, or run in the folder that holds it"
+            f"model {name} must name an installed module, got no module {error.name!r}; "
+            "install it or run in its folder"
         ) from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise ValueError(f"model {name!r}: importing {module_name} failed: {reason}") from error
+        raise _not_importable(name, error) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise ValueError(
-                f"model {name!r}: {module_name} has no attribute {attribute!r}: "
-                "name a function or class of it"
+                f"model {name} must name a function or class, got no {attribute!r} in "
+                f"{module_name}; correct the name"
             )
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(
-            f"model {name!r}: expected a function or class, got {type(found).__name__}: "
-            "name what builds the network"
+            f"model {name} must name a function or class, got {type(found).__name__}; "
+            "name the function that builds the network"
         )
     return found
+
+
+def _not_importable(name: str, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return ValueError(f"model {name} must be importable, got {reason}; correct the module")
 
 
 def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -76,14 +80,15 @@ def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]
         named |= offered.keys()
     if "width" in offered and "width" not in named:
         raise ValueError(
-            f"model {name!r}: a width was given, but its arguments are "
-            f"{', '.join(sorted(named)) or 'none'}: leave the width out"
+            f"width must be None for {name}, whose arguments are "
+            f"{', '.join(sorted(named)) or 'none'}, got {offered['width']}; leave it out"
         )
     accepted = {key: value for key, value in offered.items() if key in named}
     try:
         signature.bind(**accepted)
     except TypeError as error:
         raise ValueError(
-            f"model {name!r}: {error}: it may require no argument other than {', '.join(arguments)}"
+            f"model {name} must require only {', '.join(arguments)}, got: {error}; "
+            "give other arguments a default"
         ) from error
     return accepted

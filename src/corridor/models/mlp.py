@@ -6,15 +6,15 @@ from torch import nn
 def mlp(
     num_classes: int, in_channels: int, image_size: int, width: int | None = None
 ) -> nn.Sequential:
-    """Flatten, then two hidden ReLU layers of `width` units, then a linear head.
+    """Build a network of two hidden ReLU layers with `width` units and a linear head.
 
     Weights start at torch's default for linear layers.
 
     Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels.
-        width: units of each hidden layer (default 256).
+        num_classes: Number of logits.
+        in_channels: Number of image channels.
+        image_size: Side of the images, in pixels.
+        width: Number of units per hidden layer (default: 256).
 
     Example:
         >>> import torch

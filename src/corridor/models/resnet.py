@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-18, 50 and 14, and the pieces that smaller ones are built from."""
+"""Residual networks: ResNet-18 and ResNet-50, and the smaller ResNet-14 and ResNet-8."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,13 @@ def _shortcut(in_planes: int, planes: int, stride: int) -> nn.Sequential | None:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: relu(x + F(x)), the stride in the first convolution."""
+    """Apply two 3x3 convolutions and a shortcut: relu(x + F(x)).
+
+    Args:
+        in_planes: Number of input planes.
+        planes: Number of output planes.
+        stride: Stride of the first convolution (default: 1).
+    """
 
     expansion = 1
 
@@ -42,7 +48,13 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions and a shortcut, the stride in the 3x3 ("v1.5")."""
+    """Apply 1x1, 3x3 and 1x1 convolutions and a shortcut.
+
+    Args:
+        in_planes: Number of input planes.
+        planes: Number of inner planes; there are four times as many output planes.
+        stride: Stride of the 3x3 convolution, as in "v1.5" (default: 1).
+    """
 
     expansion = 4
 
@@ -66,17 +78,19 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem, stages of residual blocks that double width and halve size, mean pooling, a head.
+    """Apply a stem, stages of residual blocks, mean pooling and a linear head.
 
-    Parameter names are torchvision's (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`).
+    Each stage doubles the width and halves the image, except the first. Parameters have
+    torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`).
 
     Args:
-        block: the residual block.
-        depths: blocks in each stage.
-        width: planes of the first stage; stage k has `width * 2**k`.
-        num_classes: outputs of the head.
-        in_channels: channels of the images.
-        wide_stem: 7x7 convolution of stride 2 and max pooling (ImageNet) instead of a plain 3x3.
+        block: Class of the residual blocks.
+        depths: Number of blocks per stage.
+        width: Number of planes of the first stage; stage k has `width * 2**k`.
+        num_classes: Number of logits.
+        in_channels: Number of image channels.
+        wide_stem: True for a 7x7 convolution of stride 2 and max pooling (ImageNet); False for a
+            3x3 convolution of stride 1.
     """
 
     def __init__(
@@ -115,114 +129,43 @@ class ResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def resnet18(
-    num_classes: int, in_channels: int, image_size: int, width: int | None = None
-) -> ResNet:
-    """ResNet-18 (He, Zhang, Ren and Sun, 2016), the stem chosen by the image size.
+# (block, blocks per stage, default width) by the number of layers with weights on the main path
+FORMS = {
+    8: (BasicBlock, (1, 1, 1), 16),
+    14: (Bottleneck, (1, 1, 1, 1), 64),
+    18: (BasicBlock, (2, 2, 2, 2), 64),
+    50: (Bottleneck, (3, 4, 6, 3), 64),
+}
 
-    With 1000 classes, 3 channels, 224 pixels and the default width 64 it is torchvision's, with
-    11,689,512 parameters under the same names. Images of at most 64 pixels get the CIFAR stem.
+
+def resnet(
+    depth: int, num_classes: int, in_channels: int, image_size: int, width: int | None = None
+) -> ResNet:
+    """Build a residual network (He, Zhang, Ren and Sun, 2016), with the stem for the image size.
+
+    With 1000 classes, 3 channels, 224 pixels and the default width, ResNet-18 and ResNet-50
+    ("v1.5") equal torchvision's: 11,689,512 and 25,557,032 parameters with equal names. ResNet-14
+    is ResNet-50 with one block per stage. Images of at most 64 pixels get the CIFAR stem. ResNet-8
+    has three stages and always the CIFAR stem.
 
     Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels.
-        width: planes of the first stage (default 64).
+        depth: Number of layers with weights on the main path: 8, 14, 18 or 50.
+        num_classes: Number of logits.
+        in_channels: Number of image channels.
+        image_size: Side of the images, in pixels.
+        width: Number of (inner) planes of the first stage (default: 64; 16 for ResNet-8).
 
     Example:
         >>> import torch
-        >>> resnet18(10, 3, 32, width=8)(torch.zeros(2, 3, 32, 32)).shape
+        >>> resnet(18, 10, 3, 32, width=8)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    return _by_image_size(BasicBlock, (2, 2, 2, 2), num_classes, in_channels, image_size, width)
-
-
-def resnet50(
-    num_classes: int, in_channels: int, image_size: int, width: int | None = None
-) -> ResNet:
-    """ResNet-50 in the "v1.5" form, the stem chosen by the image size.
-
-    With 1000 classes, 3 channels, 224 pixels and the default width 64 it is torchvision's, with
-    25,557,032 parameters under the same names. Images of at most 64 pixels get the CIFAR stem.
-
-    Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels.
-        width: planes of the first stage before expansion (default 64).
-
-    Example:
-        >>> import torch
-        >>> resnet50(10, 1, 8, width=4)(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    return _by_image_size(Bottleneck, (3, 4, 6, 3), num_classes, in_channels, image_size, width)
-
-
-def resnet14(
-    num_classes: int, in_channels: int, image_size: int, width: int | None = None
-) -> ResNet:
-    """ResNet-50 with one block a stage in place of 3, 4, 6 and 3: its stand-in on small machines.
-
-    The same bottleneck blocks, stages, stem and head; 14 layers with weights on the main path, as
-    ResNet-50 counts its 50.
-
-    Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels.
-        width: planes of the first stage before expansion (default 64).
-
-    Example:
-        >>> import torch
-        >>> resnet14(10, 3, 16, width=8)(torch.zeros(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    return _by_image_size(Bottleneck, (1, 1, 1, 1), num_classes, in_channels, image_size, width)
-
-
-def resnet8(
-    num_classes: int, in_channels: int, image_size: int, width: int | None = None
-) -> ResNet:
-    """ResNet-8: a 3x3 stem, three stages of one basic block each, mean pooling, a linear head.
-
-    The stages have `width`, `2 * width` and `4 * width` planes; the second and third halve the
-    image. Parameter names follow ResNet-18's, up to `layer3`.
-
-    Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels; the weights do not depend on it.
-        width: planes of the first stage (default 16).
-
-    Example:
-        >>> import torch
-        >>> resnet8(10, 3, 16)(torch.zeros(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    return ResNet(
-        BasicBlock,
-        (1, 1, 1),
-        width=width or 16,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        wide_stem=False,
-    )
-
-
-def _by_image_size(
-    block: type[BasicBlock] | type[Bottleneck],
-    depths: Sequence[int],
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    width: int | None,
-) -> ResNet:
+    block, depths, default = FORMS[depth]
     return ResNet(
         block,
         depths,
-        width=width or 64,
+        width=width or default,
         num_classes=num_classes,
         in_channels=in_channels,
-        wide_stem=image_size > IMAGENET_STEM_ABOVE,
+        wide_stem=depth != 8 and image_size > IMAGENET_STEM_ABOVE,
     )

@@ -1,11 +1,11 @@
-"""VGG-16 in two forms: torchvision's for large images, batch norm and one linear head for small."""
+"""VGG-16: torchvision's form for large images, a form with batch norm for small images."""
 
 from torch import Tensor, nn
 
 from corridor.models._init import he_init
 from corridor.models.resnet import IMAGENET_STEM_ABOVE
 
-STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (multiple of the width, convolutions)
+STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (planes / width, number of convolutions)
 
 
 def _features(in_channels: int, width: int, batch_norm: bool) -> nn.Sequential:
@@ -18,13 +18,19 @@ def _features(in_channels: int, width: int, batch_norm: bool) -> nn.Sequential:
             if batch_norm:
                 layers.append(nn.BatchNorm2d(planes))
             layers.append(nn.ReLU(inplace=True))
-        # Rounding up lets an image that has already shrunk to one pixel pass the later poolings.
+        # Rounding up keeps one pixel of an image that earlier poolings shrank to one pixel.
         layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=batch_norm))
     return nn.Sequential(*layers)
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions with max pooling, then a pooled, flattened classifier."""
+    """Apply stages of 3x3 convolutions with max pooling, then a classifier.
+
+    Args:
+        features: The convolutional stages.
+        pooled: Side of the pooled image that the classifier gets, in pixels.
+        classifier: Map from the flattened pooled image to logits.
+    """
 
     def __init__(self, features: nn.Sequential, pooled: int, classifier: nn.Module):
         super().__init__()
@@ -56,17 +62,17 @@ def _wide_classifier(planes: int, num_classes: int) -> nn.Sequential:
 
 
 def vgg16(num_classes: int, in_channels: int, image_size: int, width: int | None = None) -> VGG:
-    """VGG-16 (Simonyan and Zisserman, 2015), the form chosen by the image size.
+    """Build VGG-16 (Simonyan and Zisserman, 2015), in the form for the image size.
 
-    Above 64 pixels it is torchvision's `vgg16`: no batch norm, three linear layers with dropout
-    (1000 classes, 3 channels, width 64: 138,357,544 parameters under the same names). Up to 64
-    pixels it has batch norm after each convolution and a single linear layer after mean pooling.
+    Above 64 pixels it equals torchvision's `vgg16`: no batch norm, three linear layers with
+    dropout. With 1000 classes, 3 channels and the default width it has 138,357,544 parameters with
+    equal names. Smaller images get batch norm after each convolution and one linear layer.
 
     Args:
-        num_classes: outputs.
-        in_channels: channels of the images.
-        image_size: side of the images, in pixels.
-        width: planes of the first stage (default 64).
+        num_classes: Number of logits.
+        in_channels: Number of image channels.
+        image_size: Side of the images, in pixels.
+        width: Number of planes of the first stage (default: 64).
 
     Example:
         >>> import torch
