@@ -5,7 +5,7 @@ import datasets
 import pytest
 import torch
 
-from corridor.data import load
+from corridor.data import load, sources
 
 
 def table(images, labels, image="img", label="label", names=("x", "y")):
@@ -60,12 +60,24 @@ def test_any_name_on_the_hub(on_the_hub, pictures):
     assert (data.title, data.classes, len(data.test)) == ("some/where", ("x", "y"), 2)
 
 
-def test_another_version_on_the_hub_is_not_read_from_the_old_cache(on_the_hub, pictures):
-    for seed in (0, 1):
-        rows = table(pictures(4, seed=seed), [0, 1, 1, 0])
-        on_the_hub["some/where"] = {"train": rows, "test": rows}
+def test_a_local_copy_comes_before_the_hub(on_the_hub, tmp_path, pictures, write_parquet):
+    for name in ("cifar10", "some/where"):
+        for split in ("train", "test"):
+            write_parquet(tmp_path / name / f"{split}-0.parquet", pictures(3), [0, 1, 2])
+    assert load("cifar10", data_dir=tmp_path).title == "CIFAR-10"
+    assert len(load("hf:some/where", data_dir=tmp_path).test) == 3
+    assert on_the_hub["asked"] == []
+
+
+def test_another_version_on_the_hub_is_not_read_from_the_old_cache(on_the_hub, pictures, tmp_path):
+    for seed in (0, 1, 1):
+        if not (tmp_path / str(seed)).exists():
+            table(pictures(4, seed=seed), [0, 1, 1, 0]).save_to_disk(tmp_path / str(seed))
+        stored = datasets.load_from_disk(tmp_path / str(seed))
+        on_the_hub["some/where"] = {"train": stored, "test": stored}
         data = load("hf:some/where")
         assert int(data.train.images[0, 0, 0, 0]) == pictures(4, seed=seed)[0, 0, 0, 0]
+    assert len(list(sources.cache_folder().glob("*.pt"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 # pyright: reportAttributeAccessIssue=false
+import os
+import pickle
+import socket
+
 import numpy as np
 import pytest
 import torch
 
 from corridor.data import load
+from corridor.data.sources import find
 
 
 def by_channel(images):
@@ -69,13 +74,40 @@ def test_nothing_is_printed(parquet_folder, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_users_own_settings_of_the_library_come_back(parquet_folder):
+def test_nothing_global_changes_and_no_host_is_asked(parquet_folder, monkeypatch):
     import datasets
 
-    before = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    def refuse(*arguments, **options):
+        raise AssertionError("a host was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    logs = datasets.logging.get_verbosity
+
+    def state():
+        return (
+            dict(os.environ),
+            datasets.are_progress_bars_disabled(),
+            logs(),
+            torch.get_rng_state(),
+        )
+
+    before = state()
     load(f"parquet:{parquet_folder}")
-    after = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    assert after == before
+    after = state()
+    assert after[:3] == before[:3]
+    assert torch.equal(after[3], before[3])
+
+
+def test_a_worker_that_starts_anew_gets_the_path_of_the_images_and_no_copy(
+    tmp_path, pictures, write_parquet
+):
+    for split in ("train", "test"):
+        write_parquet(tmp_path / f"{split}.parquet", pictures(40, size=64), [0, 1] * 20)
+    rows = find(f"parquet:{tmp_path}", None).read().train
+    content = pickle.dumps(rows)
+    assert len(content) < 40 * 64 * 64 / 4
+    assert np.array_equal(np.asarray(pickle.loads(content).open(7)), pictures(40, size=64)[7])
 
 
 def test_a_truncated_file(parquet_folder, failure):

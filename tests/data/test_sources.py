@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from corridor.data import Loader, load
-from corridor.data.sources import IDX_FILES, choose, read_idx
+from corridor.data.sources import IDX_FILES, choose, _read_idx
 
 REAL = os.environ.get("CORRIDOR_DATA")
 
@@ -215,7 +215,7 @@ def test_idx_round_trip(tmp_path, write_idx):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     for name in ("x", "x.gz"):
         write_idx(tmp_path / name, array)
-        assert np.array_equal(read_idx(tmp_path / name, 3), array)
+        assert np.array_equal(_read_idx(tmp_path / name, 3), array)
 
 
 @pytest.mark.parametrize("change", [-1, 1, 7])
@@ -224,7 +224,7 @@ def test_an_idx_file_of_the_wrong_length(tmp_path, write_idx, change, failure):
     write_idx(path, np.zeros((2, 3, 4)))
     content = path.read_bytes()
     path.write_bytes(content[:change] if change < 0 else content + bytes(change))
-    message = failure(OSError, read_idx, path, 3)
+    message = failure(OSError, _read_idx, path, 3)
     assert f"got {40 + change} bytes that begin with 00000803" in message
 
 
@@ -233,15 +233,15 @@ def test_an_idx_file_that_ends_in_its_head(tmp_path, write_idx, length, failure)
     path = tmp_path / "images"
     write_idx(path, np.zeros((2, 3, 4)))
     path.write_bytes(path.read_bytes()[:length])
-    assert str(path) in failure(OSError, read_idx, path, 3)
+    assert str(path) in failure(OSError, _read_idx, path, 3)
 
 
 def test_a_file_that_is_not_idx_or_has_other_dimensions(tmp_path, write_idx, failure):
     path = tmp_path / "file"
     path.write_bytes(b"PAR1 and so on")
-    assert "got 14 bytes that begin with 50415231" in failure(OSError, read_idx, path, 3)
+    assert "got 14 bytes that begin with 50415231" in failure(OSError, _read_idx, path, 3)
     write_idx(path, np.zeros(5))
-    assert "in 3 dimensions" in failure(OSError, read_idx, path, 3)
+    assert "in 3 dimensions" in failure(OSError, _read_idx, path, 3)
 
 
 def test_a_damaged_gzip_file(tmp_path, write_idx, failure):
@@ -252,6 +252,6 @@ def test_a_damaged_gzip_file(tmp_path, write_idx, failure):
     middle[len(whole) // 2] ^= 0xFF
     for content in (whole[:-9], whole[:20], b"plain text", bytes(middle)):
         path.write_bytes(content)
-        assert f"{path} must be whole gzip data" in failure(OSError, read_idx, path, 3)
+        assert f"{path} must be whole gzip data" in failure(OSError, _read_idx, path, 3)
     path.write_bytes(gzip.compress(b""))
-    assert "got 0 bytes that begin with none" in failure(OSError, read_idx, path, 3)
+    assert "got 0 bytes that begin with none" in failure(OSError, _read_idx, path, 3)

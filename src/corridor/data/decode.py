@@ -2,7 +2,6 @@
 
 import io
 import random
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ from corridor.data.types import Rows
 GRAY_MODES = ("1", "L", "LA")
 MODES = (*GRAY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 SAMPLED = 64  # images whose modes decide between gray and color
-PART = 64  # images that a thread decodes at a time
-THREADS_PAY_FROM = 128  # pixels of width; below, threads wait for Python's lock
 
 
 def first_line(error: BaseException) -> str:
@@ -131,7 +128,7 @@ def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
     """
     pixels = np.empty((len(rows), channels, size, size), np.uint8)
 
-    def put(i: int) -> None:
+    for i in range(len(rows)):
         image = read_image(rows, i, channels)
         if resize:
             image = fit(image, size)
@@ -141,12 +138,6 @@ def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
                 f"got {image.width} x {image.height}; give image_size to resize all images"
             )
         pixels[i] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
-
-    parts = [range(i, min(i + PART, len(rows))) for i in range(0, len(rows), PART)]
-    small = open_image(rows, 0).width < THREADS_PAY_FROM
-    with ThreadPoolExecutor(1 if small else None) as pool:
-        for _ in pool.map(lambda part: [put(i) for i in part], parts):
-            pass
     return torch.from_numpy(pixels)
 
 
@@ -163,15 +154,11 @@ def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         ((0.5,), (0.5,))
     """
     level = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.zeros(256, dtype=torch.float64)
-        for part in images[:, channel].split(4096):
-            counts += torch.bincount(part.flatten(), minlength=256)
-        share = counts / counts.sum()
-        means.append(float(share @ level))
-        deviations.append(float(share @ (level - means[-1]).square()) ** 0.5 or 1.0)
-    return tuple(means), tuple(deviations)
+    channels = [channel.flatten() for channel in images.unbind(1)]
+    shares = [torch.bincount(x, minlength=256).double() / len(x) for x in channels]
+    means = [float(share @ level) for share in shares]
+    variances = [share @ (level - mean) ** 2 for share, mean in zip(shares, means, strict=True)]
+    return tuple(means), tuple(float(variance) ** 0.5 or 1.0 for variance in variances)
 
 
 def jpeg_quality(image: Image.Image) -> int | None:

@@ -75,11 +75,6 @@ def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
     return order[torch.argsort(rank, stable=True)][:count].sort().values
 
 
-def _digits(argument: str, data_dir: Path | None) -> Source:
-    # A mirrored digit is another sign or none.
-    return Source(1797, (), _read_digits, channels=1, flip=False)
-
-
 def _read_digits() -> Contents:
     """Read scikit-learn's 1797 digits, and test on a fifth of each class after one shuffle."""
     with required("scikit-learn", extra="lab"):
@@ -96,11 +91,6 @@ def _read_digits() -> Contents:
     train = Rows(pixels[~tested.numpy()], labels[~tested], "digits (train)")
     test = Rows(pixels[tested.numpy()], labels[tested], "digits (test)")
     return Contents("Digits", "0123456789", train, test)
-
-
-def _cifar10(argument: str, data_dir: Path | None) -> Source:
-    source = _local_or_hub("cifar10", "uoft-cs/cifar10", data_dir)
-    return _titled(source, "CIFAR-10", CIFAR10)
 
 
 def _titled(source: Source, title: str, classes: str) -> Source:
@@ -143,27 +133,17 @@ def _idx_file(folder: Path, name: str) -> Path:
 
 
 def _idx_rows(images_path: Path, labels_path: Path) -> Rows:
-    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    images, labels = _read_idx(images_path, 3), _read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise OSError(
-            f"{labels_path} must have {len(images)} labels, one per image of {images_path.name}, "
-            f"got {len(labels)}; copy or download both again"
+            f"{labels_path} must have {len(images)} labels, one per image, got {len(labels)}; "
+            f"copy it and {images_path.name} again"
         )
     return Rows(images, torch.from_numpy(labels.astype("int64")), str(images_path))
 
 
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Read an idx file of unsigned bytes, gzipped if its name ends in .gz.
-
-    The file has the bytes 0, 0, 8, d, then d sizes as big-endian 32-bit integers, then the values.
-
-    Args:
-        path: The file.
-        dimensions: Required number d of dimensions: 1 for labels, 3 for images.
-
-    Raises:
-        OSError: The file cannot be read, has another format, or has the wrong length.
-    """
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read the bytes 0, 0, 8, d, then d sizes as big-endian 32-bit integers, then the values."""
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
@@ -184,13 +164,12 @@ def _imagenet(argument: str, data_dir: Path | None) -> Source:
     if data_dir is None or not folder.is_dir():
         advice = "put the images there and give DIR by --data-dir or CORRIDOR_DATA"
         raise _missing(folder, "train/CLASS/* and val/CLASS/*", advice)
-    source = _image_folder(str(folder), None)
-    statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    source, statistics = _image_folder(str(folder)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     contents = source.read()._replace(title="ImageNet")
     return replace(source, read=lambda: contents, image_size=224, statistics=statistics)
 
 
-def _image_folder(argument: str, data_dir: Path | None) -> Source:
+def _image_folder(argument: str, data_dir: Path | None = None) -> Source:
     # The datasets library needs 26 s to list 20,000 files (a directory scan: 0.01 s).
     folder = Path(argument).expanduser()
     test_name = next((name for name in TEST_SPLITS[::-1] if (folder / name).is_dir()), "val")
@@ -225,7 +204,7 @@ def _file_rows(folder: Path, classes: Sequence[str]) -> Rows:
     return Rows(paths, torch.tensor(labels), str(folder))
 
 
-def _parquet(argument: str, data_dir: Path | None) -> Source:
+def _parquet(argument: str, data_dir: Path | None = None) -> Source:
     folder = Path(argument).expanduser()
     pair = _parquet_files(folder, "train"), _parquet_files(folder, *TEST_SPLITS)
     files = [path for paths in pair for path in paths]
@@ -264,16 +243,12 @@ def _count(path: str) -> int:
     return count
 
 
-def _hub(argument: str, data_dir: Path | None) -> Source:
-    return _local_or_hub(argument, argument, data_dir)
-
-
 def _local_or_hub(
     name: str, repository: str, data_dir: Path | None, files: str = "*.parquet"
 ) -> Source:
     """Find parquet files in `data_dir/name`, else download from the hub or read its cache."""
     if data_dir is not None and (data_dir / name).is_dir():
-        return _parquet(str(data_dir / name), None)
+        return _parquet(str(data_dir / name))
     with _quiet_datasets() as datasets:
         try:
             tables = datasets.load_dataset(repository)
@@ -364,13 +339,16 @@ def _quiet_datasets() -> Iterator[Any]:
 
 
 _SOURCES: dict[str, Callable[[str, Path | None], Source]] = {
-    "digits": _digits,
-    "cifar10": _cifar10,
+    # A mirrored digit is another sign or none.
+    "digits": lambda _, folder: Source(1797, (), _read_digits, channels=1, flip=False),
+    "cifar10": lambda _, folder: _titled(
+        _local_or_hub("cifar10", "uoft-cs/cifar10", folder), "CIFAR-10", CIFAR10
+    ),
     "fashion-mnist": _fashion_mnist,
     "imagenet": _imagenet,
     "imagefolder:PATH": _image_folder,
     "parquet:PATH": _parquet,
-    "hf:NAME": _hub,
+    "hf:NAME": lambda name, folder: _local_or_hub(name, name, folder),
 }
 NAMES = tuple(_SOURCES)
 
