@@ -225,7 +225,7 @@ def test_color_among_gray_is_named(tmp_path, pictures, write_parquet, failure):
     write_parquet(tmp_path / "train.parquet", gray, [0, 1, 2])
     write_parquet(tmp_path / "test.parquet", [*gray[:2], pictures(1)[0]], [0, 1, 2])
     message = failure(OSError, load, f"parquet:{tmp_path}")
-    assert "row 2 must be gray like the other images" in message
+    assert "row 2 must be gray like other images" in message
 
 
 def test_sixteen_bit_images_are_refused(tmp_path, write_parquet, failure):

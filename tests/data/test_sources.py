@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from corridor.data import Loader, load
-from corridor.data.sources import IDX_FILES, choose, _read_idx
+from corridor.data.sources import IDX_FILES, _read_idx, choose
 
 REAL = os.environ.get("CORRIDOR_DATA")
 

@@ -64,7 +64,7 @@ def load(
             raise ValueError(f"{key} must be at least 1, got {number}")
     source = find(name, _data_folder(data_dir))
     size = image_size or source.image_size
-    streams = size is not None and source.count * source.channels * size**2 > MEMORY_LIMIT
+    streams = size is not None and 3 * source.count * size**2 > MEMORY_LIMIT
     path = _cache_file(name, source, size) if source.files and not streams else None
     data = _cached(path)
     if data is None:

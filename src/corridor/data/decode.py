@@ -32,15 +32,14 @@ def open_image(rows: Rows, i: int) -> Image.Image:
         image.load()
     # Decoders raise errors of many classes for damaged input.
     except Exception as error:
-        reason = first_line(error)
-        raise OSError(
-            f"{rows.where(i)} must be an image, got: {reason}; replace or remove it"
-        ) from error
+        raise _wrong(rows, i, f"be an image, got: {first_line(error)}; replace it") from error
     if image.mode not in MODES:
-        raise OSError(
-            f"{rows.where(i)} must have 8 bits per channel, got mode {image.mode}; convert it"
-        )
+        raise _wrong(rows, i, f"have 8 bits per channel, got mode {image.mode}; convert it")
     return image
+
+
+def _wrong(rows: Rows, i: int, what: str) -> OSError:
+    return OSError(f"{rows.where(i)} must {what}")
 
 
 def is_gray(rows: Rows) -> bool:
@@ -57,9 +56,7 @@ def read_image(rows: Rows, i: int, channels: int) -> Image.Image:
     """
     image = open_image(rows, i)
     if channels == 1 and image.mode not in GRAY_MODES:
-        raise OSError(
-            f"{rows.where(i)} must be gray like the other images, got mode {image.mode}; convert it"
-        )
+        raise _wrong(rows, i, f"be gray like other images, got mode {image.mode}; convert it")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # a palette may hold transparency
     mode = "L" if channels == 1 else "RGB"
@@ -111,7 +108,7 @@ def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Ima
 
 
 def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
-    """Decode every image.
+    """Decode every image and return the pixels, uint8 [n, channels, size, size].
 
     Args:
         rows: The encoded images.
@@ -119,15 +116,11 @@ def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
         size: Side of the result, in pixels.
         resize: True to scale images of other sizes; False refuses them.
 
-    Returns:
-        Pixels, uint8 [n, channels, size, size].
-
     Raises:
         OSError: An image cannot be decoded.
         ValueError: An image has another size and `resize` is False.
     """
     pixels = np.empty((len(rows), channels, size, size), np.uint8)
-
     for i in range(len(rows)):
         image = read_image(rows, i, channels)
         if resize:

@@ -117,11 +117,7 @@ def _fashion_mnist(argument: str, data_dir: Path | None) -> Source:
         source = _local_or_hub(name, "zalando-datasets/fashion_mnist", None, "*-ubyte.gz")
     else:
         paths = [_idx_file(folder, file) for file in IDX_FILES]
-
-        def read() -> Contents:
-            return Contents("", (), _idx_rows(*paths[:2]), _idx_rows(*paths[2:]))
-
-        source = Source(70_000, paths, read, channels=1)
+        source = Source(70_000, paths, lambda: _idx_contents(*paths))
     return _titled(source, "Fashion-MNIST", FASHION)
 
 
@@ -130,6 +126,10 @@ def _idx_file(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise _missing(folder, f"{name} or {name}.gz", "copy the four idx files there")
+
+
+def _idx_contents(*paths: Path) -> Contents:
+    return Contents("", (), _idx_rows(*paths[:2]), _idx_rows(*paths[2:]))
 
 
 def _idx_rows(images_path: Path, labels_path: Path) -> Rows:
@@ -340,7 +340,7 @@ def _quiet_datasets() -> Iterator[Any]:
 
 _SOURCES: dict[str, Callable[[str, Path | None], Source]] = {
     # A mirrored digit is another sign or none.
-    "digits": lambda _, folder: Source(1797, (), _read_digits, channels=1, flip=False),
+    "digits": lambda _, folder: Source(1797, (), _read_digits, flip=False),
     "cifar10": lambda _, folder: _titled(
         _local_or_hub("cifar10", "uoft-cs/cifar10", folder), "CIFAR-10", CIFAR10
     ),

@@ -43,9 +43,6 @@ class Batches(Dataset):
 
         Returns:
             Pixels, uint8 [b, c, size, size] with channels last in memory, and labels, int64 [b].
-
-        Raises:
-            OSError: An image cannot be decoded.
         """
         chosen = self.split.indices[torch.as_tensor(positions)]
         size = self.split.image_size

@@ -60,7 +60,6 @@ class Source:
         count: Number of images in both splits.
         files: Files whose decoded images are cached; empty for images that are never cached.
         read: Function that opens the data set.
-        channels: Maximum number of channels (default: 3).
         image_size: Side in pixels if the user gives none (default: the images' own).
         flip: True if a mirrored image keeps its class (default: True).
         statistics: Published mean and standard deviation of pixels / 255, each with one number
@@ -70,7 +69,6 @@ class Source:
     count: int
     files: Sequence[str | Path]
     read: Callable[[], Contents]
-    channels: int = 3
     image_size: int | None = None
     flip: bool = True
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
@@ -129,10 +127,10 @@ class Data:
         classes: Class names in label order.
         channels: 1 (gray) or 3 (RGB).
         image_size: Side in pixels.
-        mean: Mean of pixels / 255 per channel. It includes the training images that `limit` leaves
-            out. Subsets of one data set are therefore normalized alike.
+        mean: Mean of pixels / 255 per channel, over all training images. `limit` does not change
+            it.
         std: Standard deviation of pixels / 255 per channel; 1 for a constant channel.
-        flip: True if a mirrored image keeps its class (default: True). Augmentation then mirrors.
+        flip: True if augmentation may mirror images (default: True).
     """
 
     name: str
