@@ -209,14 +209,6 @@ def test_more_gpus_than_a_host_has_are_refused(wide, tmp_path, small):
         sweep([Run("a", small())], tmp_path, processes=on(wide, gpus_per_run=2))
 
 
-def test_hosts_without_a_common_folder_hand_runs_over_by_url(cluster, tmp_path, small):
-    workers = on(cluster, store=f"file://{tmp_path}/store")
-    (folder,) = sweep([Run("a", small())], tmp_path / "out", processes=workers, progress=False)
-    assert statuses([folder]) == ["finished"]
-    assert len(losses(folder)) == 10
-    assert losses(tmp_path / "store" / "a") == losses(folder)
-
-
 @pytest.mark.parametrize("listening", [False, True])
 def test_a_cluster_that_is_not_there_is_one_line_in_time(tmp_path, small, monkeypatch, listening):
     monkeypatch.setattr(module, "ANSWER_SECONDS", 3.0)

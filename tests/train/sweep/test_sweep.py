@@ -96,7 +96,7 @@ def elsewhere(disk):
 def test_a_run_that_left_nothing_here_has_failed(tmp_path, small, monkeypatch, capfd):
     monkeypatch.setattr(Workers, "start", lambda self: elsewhere(tmp_path / "other host"))
     (folder,) = sweep([Run("a", small(steps=1))], tmp_path / "out")
-    right = f"left no summary in {folder}; use a folder that all hosts share, or --store"
+    right = f"left no summary in {folder}; use a folder that all hosts share"
     assert read_run(folder).summary["status"] == "failed"
     assert read_run(folder).summary["message"] == right
     assert f"[1/1] a: failed: {right}" in capfd.readouterr().err

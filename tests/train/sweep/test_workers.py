@@ -29,11 +29,3 @@ def test_without_ray_one_line_names_the_extra(tmp_path, small, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"corridor\[sweeps\]"):
         sweep([Run("a", small())], tmp_path, processes=Workers(engine="ray"), progress=False)
-
-
-@pytest.mark.parametrize("url", ["nosuch://place", "file:///proc/nowhere"])
-def test_a_store_that_cannot_be_written_is_one_line_before_anything_runs(tmp_path, small, url):
-    with pytest.raises(OSError, match="cannot write to") as caught:
-        sweep([Run("a", small())], tmp_path, processes=Workers(store=url), progress=False)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "a").exists()

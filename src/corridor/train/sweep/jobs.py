@@ -41,13 +41,10 @@ class Job:
     Attributes:
         config: What to train and how.
         folder: The run folder, absolute.
-        store: URL that the folder is kept at while and after it is trained, where workers cannot
-            write to ``folder`` itself; None where they can.
     """
 
     config: Config
     folder: Path
-    store: str | None = None
 
 
 class Engine(Protocol):
@@ -67,15 +64,8 @@ def run_job(job: Job, report: Callable[[Any], None]) -> None:
     """
     from corridor.train.loop import train  # in the worker: the parent needs no torch
 
-    if job.store is None:
-        wait_until_free(job.folder, LEAVE_SECONDS)
-        train(job.config, job.folder, resume=True, progress=_Fraction(report))
-        return
-    from corridor.train.sweep import store
-
-    with store.borrowed(job.store, job.config) as kept:
-        show = _Fraction(report, also=kept.push_now_and_then)
-        train(job.config, kept.folder, resume=True, progress=show)
+    wait_until_free(job.folder, LEAVE_SECONDS)
+    train(job.config, job.folder, resume=True, progress=_Fraction(report))
 
 
 def reason(error: BaseException) -> str:
@@ -90,10 +80,8 @@ def reason(error: BaseException) -> str:
 class _Fraction(Silent):
     """Reports how much of a run is done."""
 
-    def __init__(
-        self, report: Callable[[Any], None], also: Callable[[], None] = lambda: None
-    ) -> None:
-        self._report, self._also, self._last, self._total = report, also, 0.0, 1
+    def __init__(self, report: Callable[[Any], None]) -> None:
+        self._report, self._last, self._total = report, 0.0, 1
 
     def start(self, title: str, done: int, total: int) -> None:
         """Remember how many steps there are."""
@@ -106,4 +94,3 @@ class _Fraction(Silent):
         if now - self._last > REPORT_SECONDS:
             self._last = now
             self._report(step / self._total)
-            self._also()

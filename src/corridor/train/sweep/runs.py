@@ -74,7 +74,7 @@ def sweep(
     folders = [out / name for name in _names(runs)]
     todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
     _make(out)
-    jobs = [Job(runs[i].config, folders[i].absolute(), _stored(workers, runs[i])) for i in todo]
+    jobs = [Job(runs[i].config, folders[i].absolute()) for i in todo]
     names = [runs[i].name for i in todo]
     telling = overview(names, len(runs) - len(todo), progress=progress)
     with locked(out), telling as show, terminable() as flag:
@@ -86,10 +86,6 @@ def sweep(
             number = flag.number or own
             raise Interrupted(f"stopped; the same sweep into {out} goes on", number) from None
     return folders
-
-
-def _stored(workers: Workers, run: Run) -> str | None:
-    return None if workers.store is None else f"{workers.store.rstrip('/')}/{run.name}"
 
 
 def _take(event: Event, job: Job, show: Overview) -> None:
@@ -106,19 +102,10 @@ def _take(event: Event, job: Job, show: Overview) -> None:
 
 def _not_here(job: Job) -> str:
     """Why what a worker has done does not lie in the run's folder; nothing if it does."""
-    if job.store is not None:
-        from corridor.train.sweep import store
-
-        try:
-            store.replace(job.folder, job.store, job.config)
-        except (ValueError, OSError) as error:
-            return str(error)
     summary = read_summary(job.folder)
     if summary is not None and summary.status != "failed":
         return ""
-    if job.store is not None:
-        return f"left no summary at {job.store}; use a --store that all hosts reach"
-    return f"left no summary in {job.folder}; use a folder that all hosts share, or --store"
+    return f"left no summary in {job.folder}; use a folder that all hosts share"
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

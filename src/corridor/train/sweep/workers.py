@@ -21,8 +21,6 @@ class Workers:
         gpus_per_run: GPUs of a run, or a fraction of one (ray); by default 1 where the cluster has
             any and the config may use it.
         retries: How often a run is tried again on another worker when its own was lost (ray).
-        store: URL for the run folders while they are trained, where workers cannot write to the
-            sweep's folder; they are copied there as they end.
 
     Raises:
         ValueError: A value is out of range, or belongs to another engine.
@@ -37,7 +35,6 @@ class Workers:
     address: str | None = None
     gpus_per_run: float | None = None
     retries: int | None = None
-    store: str | None = None
 
     def __post_init__(self) -> None:
         if self.engine == "batched":
@@ -68,14 +65,10 @@ class Workers:
         """The engine, after a look at whether it is there.
 
         Raises:
-            OSError: There is no such cluster, or the store cannot be written.
+            OSError: There is no such cluster.
             ImportError: A library is missing; the message names the extra.
             ValueError: The cluster has no node that could take a run.
         """
-        if self.store is not None:
-            from corridor.train.sweep import store
-
-            store.check(self.store)
         if self.engine == "ray":
             from corridor.train.sweep.cluster import connect
 
