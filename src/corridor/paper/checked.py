@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from corridor.train.folder.files import read_json, revive
+from corridor.train.folder.files import numbers, read_json
 
 
 def build(cls: type, values: Any, where: str = "") -> Any:
@@ -68,7 +68,7 @@ def figure(file: Path, number: int, version: int) -> Iterator[dict[str, Any]]:
     if not file.exists():
         raise FileNotFoundError(f"no {file}; make it with: corridor figure {number}")
     with reading(file, f"make it again with: corridor figure {number}"):
-        yield of_version(revive(read_json(file)), version)
+        yield of_version(numbers(read_json(file)), version)
 
 
 def of_version(values: dict[str, Any], version: int) -> dict[str, Any]:

@@ -79,5 +79,5 @@ def test_a_missing_file_has_no_lines(tmp_path):
 
 def test_a_json_file_that_holds_no_object_is_one_line(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2]")
-    with pytest.raises(ValueError, match="holds no JSON object, got list"):
+    with pytest.raises(ValueError, match="must hold a JSON object, got list"):
         read_json(tmp_path / "a.json")

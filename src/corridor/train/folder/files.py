@@ -1,74 +1,88 @@
-"""Files that are whole or absent, and JSON that carries infinities."""
+"""Write files that are complete or absent, lock folders, and carry infinities through JSON."""
 
+import errno
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows: there, nobody is kept out
-    fcntl = None
+from filelock import FileLock, Timeout
 
-# So long may what a killed process has forked keep a folder locked, in seconds.
+# The name begins with a dot: readers of a run folder skip such files.
+LOCK = ".lock"
+# Seconds that a process which was just killed may need to end and to release its lock.
 HELD_SECONDS = 5.0
+# What a file system without locks answers; NFS without a lock service answers ENOLCK.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder; the lock goes with the process, however it ends.
+def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Keep other processes from writing a folder while the block runs.
 
-    Processes that it forked, such as those that decode images, hold it until they have ended too.
+    The operating system holds the lock (``flock`` on Linux and macOS). It releases the lock when
+    the process ends, also after SIGKILL. The lock holds between all processes of one machine. On
+    NFS it holds between machines as well. A file system without locks gets a warning and no lock.
+
+    Args:
+        folder: An existing folder; the file ``.lock`` in it stays.
+        wait: Seconds to wait for another process (default: 0).
 
     Raises:
-        OSError: Another process holds it.
+        OSError: Another process holds the lock, or the folder cannot be written.
     """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    # filelock's replacement for missing locks is a file that outlives a killed process.
+    lock = FileLock(folder / LOCK, timeout=wait, fallback_to_soft=False)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(
-                f"another process is writing to {folder}; wait for it, or give a new folder"
-            ) from None
+        lock.acquire()
+    except Timeout:
+        raise OSError(
+            f"another process is writing to {folder}; wait for it, or give a new folder"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(
+            f"the file system of {folder} has no locks; start one process per folder", stacklevel=3
+        )
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def wait_until_free(folder: Path, seconds: float) -> bool:
-    """Wait, not longer than this, until no other process writes a folder; it may be absent.
+    """Wait until no other process writes a folder.
+
+    Args:
+        folder: The folder; an absent one is free.
+        seconds: Maximum time to wait.
 
     Returns:
-        Whether none does.
+        True if the folder is free.
     """
-    end = monotonic() + seconds
-    while folder.is_dir():
-        try:
-            with locked(folder):
-                return True
-        except OSError:
-            if monotonic() > end:
-                return False
-            sleep(0.05)
-    return True
+    if not folder.is_dir():
+        return True
+    try:
+        with locked(folder, wait=seconds):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of ``path`` in one move once it is on the disk.
+    """Open a binary file that replaces ``path`` in one move after it is on the disk.
 
     Args:
-        path: What to replace; the temporary file lies in the same folder.
+        path: File to replace. The temporary file lies in the same folder. It is removed if the
+            block raises.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -83,10 +97,14 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def save_tensors(path: Path, content: Any) -> None:
-    """Write what ``torch.save`` takes, atomically.
+    """Write ``content`` with ``torch.save``, atomically.
+
+    Args:
+        path: File to write.
+        content: Any value that ``torch.save`` takes.
 
     Raises:
-        OSError: If it cannot be written; torch itself hides that behind another error.
+        OSError: The file cannot be written. Torch itself reports a RuntimeError for a full disk.
     """
     import torch
 
@@ -101,7 +119,11 @@ def save_tensors(path: Path, content: Any) -> None:
 
 
 def disk_trouble(error: BaseException) -> OSError | None:
-    """The system's own error behind another one, if it is there."""
+    """Return the first OSError in a chain of exceptions, or None.
+
+    Args:
+        error: The last exception of the chain.
+    """
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
@@ -111,76 +133,84 @@ def disk_trouble(error: BaseException) -> OSError | None:
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """JSON text; numbers that JSON lacks are the strings ``"inf"``, ``"-inf"`` and ``"nan"``.
+    """Return JSON text; numbers that JSON lacks become ``"inf"``, ``"-inf"`` and ``"nan"``.
+
+    Args:
+        value: Numbers, strings, lists and mappings, nested to any depth.
+        indent: Spaces per level (default: None, all on one line).
 
     >>> dumps({"loss": float("inf")})
     '{"loss": "inf"}'
     """
     try:
         return json.dumps(value, allow_nan=False, indent=indent)
-    except ValueError:
+    except ValueError:  # a number is not finite
         return json.dumps(_spelled(value), allow_nan=False, indent=indent)
 
 
-def numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """The same mapping with the strings that stand for numbers turned into floats.
+def numbers(value: Any) -> Any:
+    """Return a value read from JSON with the strings of `dumps` turned back into floats.
 
-    >>> numbers({"loss": "inf", "step": 3})
-    {'loss': inf, 'step': 3}
-    """
-    return {
-        key: _WORDS.get(value, value) if isinstance(value, str) else value
-        for key, value in values.items()
-    }
+    Args:
+        value: Numbers, strings, lists and mappings, nested to any depth.
 
-
-def revive(value: Any) -> Any:
-    """The same value with strings that stand for numbers turned into floats, however nested.
-
-    >>> revive({"losses": [1.0, "inf"]})
-    {'losses': [1.0, inf]}
+    >>> numbers({"losses": [1.0, "inf"], "name": "a"})
+    {'losses': [1.0, inf], 'name': 'a'}
     """
     if isinstance(value, dict):
-        return {key: revive(item) for key, item in value.items()}
+        return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [revive(item) for item in value]
+        return [numbers(item) for item in value]
     return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, atomically."""
+    """Write indented JSON, atomically.
+
+    Args:
+        path: File to write.
+        value: Any value that `dumps` takes.
+    """
     with atomic(path) as file:
         file.write((dumps(value, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Return the object in a JSON file.
+
+    Args:
+        path: File to read.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no JSON object.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file does not hold a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON file ({error})") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object, got {type(value).__name__}")
+        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
     return value
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; an unfinished last line is dropped.
+    """Return the objects of a JSON-lines file without an unfinished last line.
+
+    Args:
+        path: File to read; an absent file has no lines.
 
     Raises:
-        ValueError: If another line is not a JSON object.
+        ValueError: A finished line is not a JSON object.
     """
-    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    del rest  # what follows the last newline was never finished
+    finished = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     try:
-        return [numbers(json.loads(line)) for line in lines]
-    except (ValueError, AttributeError) as error:
+        lines = [numbers(json.loads(line)) for line in finished]
+    except ValueError as error:
         raise ValueError(f"{path} has a line that is not a JSON object ({error})") from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f"{path} has a line that is not a JSON object")
+    return lines
 
 
 def _spelled(value: Any) -> Any:

@@ -1,14 +1,17 @@
-"""The run folder: config, environment, metrics, summary.
+"""Write and read a run folder: config, environment, metrics and summary.
 
-``metrics.jsonl`` holds one object a line: for every step ``step`` (how many were made),
-``epoch`` (from 0), ``loss`` (of the batch, before the step), ``effective_lr``, ``grad_norm``,
-``skipped`` (steps skipped so far) and ``seconds`` (of training; evaluations and checkpoints not
-counted), ``drift_limit`` (the largest step that drift allows) where there is one, and where the run
-is probed also the numbers of ``corridor.geometry.Measures`` for that batch before the step, the
-secant's as ``secant_...``; for every evaluation ``step``, ``epoch`` (how many are complete),
-``test_loss``, ``test_accuracy``, ``seconds``.
-In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`` or ``"nan"``;
-readers give floats.
+``metrics.jsonl`` holds one JSON object per line.
+
+- A line per step: ``step`` (steps made), ``epoch`` (from 0), ``loss`` (of the batch, before the
+  step), ``effective_lr``, ``grad_norm``, ``skipped`` (steps skipped so far) and ``seconds`` (of
+  training, without evaluations and checkpoints). ``drift_limit`` is the largest step that drift
+  allows. A probed step has the fields of ``corridor.geometry.Measures`` as well; the fields of its
+  secant begin with ``secant_``.
+- A line per evaluation: ``step``, ``epoch`` (complete epochs), ``test_loss``, ``test_accuracy`` and
+  ``seconds``.
+
+In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`` or ``"nan"``.
+Readers return floats.
 """
 
 import os
@@ -31,22 +34,25 @@ TRAINING = frozenset(
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
+    """Say how a run ended.
 
     Attributes:
         status: ``finished``, ``diverged`` or ``failed``.
-        steps: Optimizer steps made.
-        seconds: Training time, evaluations and checkpoints not counted.
-        images_per_second: Training images by training seconds.
-        final_loss: Mean of the batch losses of the last epoch's worth of steps.
-        best_test_accuracy: Best of all evaluations, between 0 and 1; None if there was none.
-        final_test_accuracy: Of the last evaluation; None if there was none.
-        skipped: Steps the optimizer skipped.
-        parameters: Trainable numbers of the network.
-        data: Title of the data set.
-        images: Training images.
-        classes: What they are told apart into; 0 in runs of older versions.
-        message: What went wrong, where something did.
+        steps: Number of optimizer steps (default: 0).
+        seconds: Training time without evaluations and checkpoints (default: 0).
+        images_per_second: Training images per second of training time (default: 0).
+        final_loss: Mean of the batch losses over the last steps, as many as an epoch has (default:
+            None, no step was made).
+        best_test_accuracy: Maximum over all evaluations, between 0 and 1 (default: None, no
+            evaluation).
+        final_test_accuracy: Accuracy of the last evaluation, between 0 and 1 (default: None, no
+            evaluation).
+        skipped: Number of steps that the optimizer skipped (default: 0).
+        parameters: Number of trainable values in the network (default: 0).
+        data: Title of the data set (default: empty).
+        images: Number of training images (default: 0).
+        classes: Number of classes (default: 0, as in runs of older versions).
+        message: Reason why the run diverged or failed (default: empty).
     """
 
     status: str
@@ -66,14 +72,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder holds.
+    """Hold the content of a run folder.
 
     Attributes:
-        config: What was asked for.
-        environment: Where it ran.
-        steps: The step lines of the metrics, in order.
-        evaluations: The evaluation lines of the metrics, in order.
-        summary: How it ended, as a mapping; None while it has not.
+        config: The config of the run.
+        environment: Versions, hardware and command, as in environment.json.
+        steps: Step lines of the metrics, in order.
+        evaluations: Evaluation lines of the metrics, in order.
+        summary: The fields of `Summary`; None if the run has not ended.
     """
 
     config: Config
@@ -84,19 +90,19 @@ class RunRecord:
 
 
 def read_run(path: str | Path) -> RunRecord:
-    """Read a run folder; an unfinished last line of the metrics is dropped.
+    """Read a run folder, without an unfinished last line of the metrics.
 
     Args:
-        path: The folder that ``train`` wrote.
+        path: Folder that ``train`` wrote.
 
     Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If a file in it is damaged.
+        FileNotFoundError: The folder holds no run.
+        ValueError: A file in the folder is damaged.
     """
     path = Path(path)
     config = read_config(path)
     if config is None:
-        raise FileNotFoundError(f"no run in {path}: it has no config.json")
+        raise FileNotFoundError(f"no run in {path}: config.json is missing")
     steps, evaluations = _split(read_lines(path / METRICS))
     summary, place = read_summary(path), path / "environment.json"
     return RunRecord(
@@ -109,35 +115,41 @@ def read_run(path: str | Path) -> RunRecord:
 
 
 def read_config(path: Path) -> Config | None:
-    """The config of a run folder; None if there is none."""
+    """Return the config of a run folder, or None if the folder holds no run."""
     file = path / "config.json"
     return Config.from_dict(read_json(file)) if file.exists() else None
 
 
 def read_summary(path: Path) -> Summary | None:
-    """The summary of a run folder; None if the run has not ended."""
+    """Return the summary of a run folder, or None if the run has not ended."""
     file = path / SUMMARY
     if not file.exists():
         return None
     try:
         return Summary(**numbers(read_json(file)))
     except TypeError as error:
-        raise ValueError(f"{file} is no summary of this version ({error}); remove it") from error
+        raise ValueError(f"{file} must fit this version ({error}); remove it") from error
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Write how a run ended."""
+    """Write summary.json."""
     write_json(path / SUMMARY, asdict(summary))
 
 
 def write_failure(path: Path, config: Config, message: str) -> None:
-    """Record a run that raised or was killed; it may be resumed."""
+    """Write a summary with status ``failed``, so that the run can be resumed.
+
+    Args:
+        path: The run folder; it is made if absent.
+        config: Config of the run, written if the folder has none.
+        message: One line that says why the run failed.
+    """
     path.mkdir(parents=True, exist_ok=True)
     if read_config(path) is None:
         write_json(path / "config.json", config.to_dict())
     try:
         steps, evaluations = _split(read_lines(path / METRICS))
-    except ValueError:  # damaged, which may be the failure
+    except ValueError:  # damaged metrics can be the reason of the failure
         steps, evaluations = [], []
     last = steps[-1] if steps else {"step": 0, "seconds": 0.0, "skipped": 0}
     accuracies = [line["test_accuracy"] for line in evaluations]
@@ -156,19 +168,19 @@ def write_failure(path: Path, config: Config, message: str) -> None:
 
 
 def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
-    """Make sure that a run may be written to a folder, before anything slow is done.
+    """Check that a run can be written to a folder, before anything slow starts.
 
     Args:
-        out: The folder.
-        config: What is to be run in it.
-        resume: Whether a run found there is to be continued.
+        out: The run folder; it is made if absent.
+        config: Config of the run to start.
+        resume: True to continue a run in the folder.
 
     Returns:
-        The summary found there, if that very run has ended.
+        The summary in the folder if the run of this config has ended, else None.
 
     Raises:
-        ValueError: If a run is there and may not be continued.
-        OSError: If the folder cannot be written.
+        ValueError: The folder holds a run that cannot be continued, or other files.
+        OSError: The folder cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -186,7 +198,7 @@ def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
         return None
     if not resume:
         raise ValueError(f"{out} holds a run; continue it with --resume, or give a new folder")
-    check_same(out, found, config)
+    check_same(out, found, config, other_length=True)
     summary = read_summary(out)
     if summary is None or summary.status == "failed":
         return None
@@ -195,40 +207,45 @@ def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
 
 
 def check_free(out: Path) -> None:
-    """Raise a ValueError if a path that holds no run holds anything else."""
+    """Raise ValueError if a path without a run is a file or a folder with other files."""
     if not out.exists():
         return
     if not out.is_dir():
         raise ValueError(f"{out} is a file; give a new folder")
-    # What begins with a dot is the temporary file of a process killed at the start.
+    # Names with a dot are locks, and temporary files of a process killed at the start.
     if not all(file.name.startswith(".") for file in out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no run; give a new folder")
 
 
-def check_same(out: Path | str, found: Config, config: Config) -> None:
-    """Raise a ValueError if a run cannot be continued with another config.
+def check_same(out: Path, found: Config, config: Config, *, other_length: bool) -> None:
+    """Raise ValueError if the config in a folder is not the config of the run.
 
-    Options that change no number may differ, and so may the length (epochs, steps) under a
-    constant schedule.
+    Options that change no number can differ.
+
+    Args:
+        out: Run folder, named in the message.
+        found: Config in the folder.
+        config: Config of the run to start.
+        other_length: True to allow another length (epochs, steps) under a constant schedule.
     """
     names = differences(found, config)
-    if config.schedule == "constant":
+    if other_length and config.schedule == "constant":
         names = [name for name in names if name not in LENGTH]
     if names:
         changes = ", ".join(f"{n} {getattr(found, n)} -> {getattr(config, n)}" for n in names)
         raise ValueError(
-            f"{out} holds a run with another config ({changes}); give its own options again, as in "
-            "its config.json, or give a new folder"
+            f"{out} holds a run with another config ({changes}); give the options of its "
+            "config.json, or give a new folder"
         )
 
 
 class Recorder:
-    """Writes a run folder while the run goes on.
+    """Write a run folder during the run.
 
     Args:
-        out: The folder, as ``open_folder`` left it.
-        config: Written to config.json.
-        step: Steps made before; metrics of later ones are removed.
+        out: The folder, after ``open_folder``.
+        config: Config to write to config.json.
+        step: Number of steps already made; metrics of later steps are removed.
     """
 
     def __init__(self, out: Path, config: Config, step: int) -> None:
@@ -252,12 +269,16 @@ class Recorder:
             yield
         except OSError as error:
             raise OSError(
-                f"cannot write {self._file.name} ({error.strerror}); make room, and go on with "
-                "--resume"
+                f"cannot write {self._file.name} ({error.strerror}); free disk space, and continue "
+                "with --resume"
             ) from error
 
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Add lines to the metrics."""
+        """Add lines to the metrics.
+
+        Args:
+            lines: Mappings with a ``step`` each, as in the module's description.
+        """
         lines = list(lines)
         with self._on_disk():
             self._file.write("".join(f"{dumps(line)}\n" for line in lines))
@@ -270,7 +291,7 @@ class Recorder:
                     self._board.add_scalar(f"{folder}/{key}", line[key], line["step"])
 
     def sync(self) -> None:
-        """Bring all that was written onto the disk."""
+        """Wait until all lines are on the disk."""
         with self._on_disk():
             os.fsync(self._file.fileno())
         if self._board is not None:
@@ -285,16 +306,16 @@ class Recorder:
 
 
 class Nobody:
-    """Writes nothing, as ranks other than the first."""
+    """Ignore all metrics; ranks other than the first use it in place of a `Recorder`."""
 
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def sync(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _split(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
