@@ -41,13 +41,13 @@ if __name__ == "__main__":
             train(run.config, out + "/" + run.name, progress=False)
     else:
         from corridor.train.sweep.runs import sweep
-        from corridor.train.sweep.workers import Workers
+        from corridor.train.sweep import Workers
         if way.startswith("pool"):
             workers = Workers(processes=int(way[5:]))
         elif way == "ray":
-            workers = Workers(engine="ray", address="local")
+            workers = Workers(pool="ray", address="local")
         else:
-            workers = Workers(engine=way)
+            workers = Workers(pool=way)
         sweep(runs, out, processes=workers, progress=False)
 """
 

@@ -14,9 +14,8 @@ import corridor
 from corridor import cli
 from corridor.train.config import Config
 from corridor.train.folder.record import read_run
-from corridor.train.sweep.jobs import Event
-from corridor.train.sweep.runs import Run
-from corridor.train.sweep.workers import Workers
+from corridor.train.sweep.pool import Ended
+from corridor.train.sweep.runs import Run, Workers
 
 LINEAR = "tests.train.small_networks:linear"
 QUICK = ["--model", LINEAR, "--batch-size", "256", "--epochs", "2", "--no-progress"]
@@ -163,10 +162,10 @@ def test_sweep_runs_a_grid(run, tmp_path):
 
 
 def test_a_sweep_whose_results_are_not_here_is_no_success(run, tmp_path, monkeypatch):
-    def engine(jobs):  # workers that write to disks of their own
-        yield from (Event("done", index, None) for index in range(len(jobs)))
+    def runner(jobs, report):  # workers that write to disks of their own
+        yield from (Ended(index, "") for index in range(len(jobs)))
 
-    monkeypatch.setattr(Workers, "start", lambda self: engine)
+    monkeypatch.setattr(Workers, "start", lambda self: runner)
     status, said, _ = run("sweep", "--out", tmp_path, "--seeds", 2, "--no-progress")
     assert status == 1
     assert "2 runs" in said

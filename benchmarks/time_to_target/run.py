@@ -107,15 +107,12 @@ def run_all(
         for p, o, s in product(names, which, SEEDS)
         if not path_of(out, p, o, s).exists()
     ]
-    begin, done = time.monotonic(), 0
-    for event in run_jobs(work, jobs, len(os.sched_getaffinity(0))):
-        if event.kind in ("done", "failed"):
-            done += 1
-            left = (time.monotonic() - begin) / done * (len(jobs) - done)
-            print(
-                f"{done} of {len(jobs)}, {left / 60:.0f} min left: {jobs[event.index][:3]}",
-                flush=True,
-            )
+    begin = time.monotonic()
+    ends = run_jobs(work, jobs, len(os.sched_getaffinity(0)))
+    for done, (index, error) in enumerate(ends, start=1):
+        left = (time.monotonic() - begin) / done * (len(jobs) - done)
+        told = f"{done} of {len(jobs)}, {left / 60:.0f} min left: {jobs[index][:3]}"
+        print(told, error, flush=True)
 
 
 def main() -> None:

@@ -1,5 +1,9 @@
 """What the training tests share."""
 
+import random
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from corridor.train.config import Config
@@ -14,3 +18,11 @@ def small():
         return Config(**{**few, **options})
 
     return make
+
+
+@pytest.fixture
+def dies_once():
+    """Options of a run whose process is killed in step 7 of the first try."""
+    width = random.SystemRandom().randrange(10**12)
+    yield {"model": "tests.train.small_networks:dies_once", "width": width, "checkpoint_every": 2}
+    (Path(tempfile.gettempdir()) / f"corridor-dies-once-{width}").unlink(missing_ok=True)

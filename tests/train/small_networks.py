@@ -49,6 +49,27 @@ def killed() -> nn.Module:
     raise AssertionError
 
 
+class _DiesOnce(nn.Linear):
+    """Killed in its seventh training step, unless the file is there."""
+
+    def __init__(self, marker, outputs):
+        super().__init__(64, outputs)
+        self.marker, self.count = marker, 0
+
+    def forward(self, input):
+        self.count += self.training
+        if self.count == 7 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(input)
+
+
+def dies_once(num_classes: int, width: int) -> nn.Module:
+    """`linear`, killed in its seventh step of the first try; the width is a number of the test."""
+    marker = Path(tempfile.gettempdir()) / f"corridor-dies-once-{width}"
+    return nn.Sequential(nn.Flatten(), _DiesOnce(marker, num_classes))
+
+
 def slow(num_classes: int) -> nn.Module:
     """Takes a few hundredths of a second a batch: time to be killed in."""
     return nn.Sequential(nn.Flatten(), _Waiting(64, num_classes))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from corridor.train.folder.files import locked
-from corridor.train.folder.progress import Silent
+from corridor.train.folder.progress import Reporter
 from corridor.train.folder.record import read_run
 from corridor.train.loop import Loop, Rhythm, train
 from corridor.train.processes.signals import Interrupted
@@ -221,7 +221,7 @@ def test_a_cosine_run_cannot_be_lengthened(tmp_path, small):
         train(small(epochs=2, **options), tmp_path, resume=True, progress=False)
 
 
-class SignalAt(Silent):
+class SignalAt(Reporter):
     """Sends this process a signal at the end of an epoch."""
 
     def __init__(self, number):

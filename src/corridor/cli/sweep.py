@@ -11,9 +11,8 @@ import click
 from corridor.cli.options import FOLDER, Command, Option, config_options, given
 from corridor.train.folder.record import Summary, read_summary
 from corridor.train.sweep.grid import grid, parse_axes, read_grid
-from corridor.train.sweep.runs import Run, sweep
+from corridor.train.sweep.runs import POOLS, Run, Workers, sweep
 from corridor.train.sweep.table import comparison
-from corridor.train.sweep.workers import ENGINES, Workers
 
 HEADING = "Where it runs"
 
@@ -26,10 +25,10 @@ def worker_options() -> list[click.Option]:
     )
     return [
         Option(
-            ["--engine"],
+            ["--engine", "pool"],
             default="local",
             show_default=True,
-            help=f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]}.",
+            help=f"{', '.join(POOLS[:-1])} or {POOLS[-1]}.",
             heading=HEADING,
         ),
         Option(

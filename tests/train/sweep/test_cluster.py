@@ -12,8 +12,7 @@ from tests.train.processes import environment
 
 from corridor.train.folder.record import read_run, read_summary
 from corridor.train.sweep import cluster as module
-from corridor.train.sweep.runs import Run, sweep
-from corridor.train.sweep.workers import Workers
+from corridor.train.sweep.runs import Run, Workers, sweep
 
 ray = pytest.importorskip("ray", reason='Ray is missing: pip install "corridor[sweeps]"')
 
@@ -23,7 +22,7 @@ SLOW = {"model": "tests.train.small_networks:slow", "epochs": 20, "checkpoint_ev
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A host with cores for two runs."""
+    """Start a host with cores for two runs."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -42,7 +41,7 @@ def statuses(folders):
 
 
 def on(cluster, **options):
-    return Workers(engine="ray", address=cluster.address, **options)
+    return Workers(pool="ray", address=cluster.address, **options)
 
 
 def wait_until(condition, seconds=60.0):
@@ -57,7 +56,7 @@ def saved(folder):
 
 
 def start_sweep(cluster, out, *arguments, **options):
-    """The command line, as a process of its own; without a cluster in the local pool."""
+    """Start the command line as a process; without a cluster it uses the local pool."""
     command = [sys.executable, "-m", "corridor", "sweep", "--out", str(out), *arguments]
     command += ["--engine", "ray", "--address", cluster.address] if cluster else []
     for name, value in {**SLOW, "batch_size": 256, **options}.items():
@@ -66,7 +65,7 @@ def start_sweep(cluster, out, *arguments, **options):
 
 
 def tasks():
-    """Process numbers of the workers that are at a run."""
+    """Return the process numbers of the workers that train a run."""
     import psutil
 
     return [
@@ -76,48 +75,34 @@ def tasks():
     ]
 
 
-def test_the_numbers_and_folders_are_those_of_the_local_pool(cluster, tmp_path, small, capfd):
+def test_the_numbers_and_folders_are_those_of_this_process(
+    cluster, tmp_path, small, dies_once, capfd
+):
     runs = [
         Run("clr", small(model="tests.train.small_networks:noisy", momentum=0.9)),
         Run("diverges", small(model="mlp", optimizer="sgd", lr=1e6, epochs=200)),
         Run("broken", small(model="tests.train.small_networks:broken")),
+        Run("killed-once", small(**dies_once)),
+        Run("killed", small(model="tests.train.small_networks:killed")),
     ]
-    here = sweep(runs, tmp_path / "here", processes=2, progress=False)
-    there = sweep(runs, tmp_path / "there", processes=on(cluster))
-    assert statuses(there) == statuses(here) == ["finished", "diverged", "failed"]
-    for one, other in zip(here[:2], there[:2], strict=True):
+    whole = [*runs[:3], Run("killed-once", small())]
+    serial = Workers(pool="serial")
+    here = sweep(whole, tmp_path / "here", processes=serial, progress=False)
+    there = sweep(runs, tmp_path / "there", processes=on(cluster, retries=1))
+    right = ["finished", "diverged", "failed", "finished"]
+    assert statuses(here) == right
+    assert statuses(there) == [*right, "failed"]
+    for one, other in zip(here, there[:4], strict=True):
         assert losses(one) == losses(other)
         assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
     assert read_summary(here[2]).message == read_summary(there[2]).message
-    assert "[3/3]" in capfd.readouterr().err
-
-
-def test_a_run_whose_worker_is_killed_goes_on_in_another(cluster, tmp_path, small):
-    sweep([Run("whole", small(**SLOW))], tmp_path, processes=1, progress=False)
-    process = start_sweep(cluster, tmp_path / "out", "--grid", "seed=0")
-    folder = tmp_path / "out" / "seed-0"
-    wait_until(lambda: saved(folder))
-    (worker,) = tasks()
-    os.kill(worker, signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert statuses([folder]) == ["finished"]
-    assert losses(folder) == losses(tmp_path / "whole")
-    assert (
-        read_run(folder).environment["started"]
-        > read_run(tmp_path / "whole").environment["started"]
-    )
-
-
-def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(cluster, tmp_path, small):
-    runs = [Run("killed", small(model="tests.train.small_networks:killed")), Run("good", small())]
-    folders = sweep(runs, tmp_path, processes=on(cluster, retries=1), progress=False)
-    assert statuses(folders) == ["failed", "finished"]
-    message = read_summary(folders[0]).message
+    message = read_summary(there[4]).message
     assert message.startswith("its worker was lost 2 times (WorkerCrashedError")
     assert "\n" not in message
+    assert "[5/5]" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_lost_host_takes_no_run_with_it(cluster, tmp_path):
     node = cluster.add_node(num_cpus=2)
     process = start_sweep(cluster, tmp_path / "out", "--seeds", "4")
@@ -130,6 +115,7 @@ def test_a_lost_host_takes_no_run_with_it(cluster, tmp_path):
     assert all(len(losses(folder)) == 100 for folder in folders)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_no_run_that_had_ended(cluster, tmp_path):
     process = start_sweep(cluster, tmp_path / "out", "--seeds", "4")
     folders = [tmp_path / "out" / f"seed-{seed}" for seed in range(4)]
@@ -188,28 +174,22 @@ def test_a_lost_head_ends_the_sweep_and_the_same_command_goes_on(tmp_path, monke
     assert [len(losses(folder)) for folder in folders] == [600] * 2
 
 
-@pytest.fixture
-def wide(cluster):
-    """One more host, with cores for four runs and one GPU of Ray's bookkeeping."""
-    node = cluster.add_node(num_cpus=4, num_gpus=1)
-    yield cluster
-    cluster.remove_node(node)
-
-
 @pytest.mark.slow
-def test_four_runs_share_a_gpu_by_quarters(wide, tmp_path, small):
+def test_four_runs_share_a_gpu_by_quarters(cluster, tmp_path, small):
+    node = cluster.add_node(num_cpus=4, num_gpus=1)  # one GPU of Ray's bookkeeping
     quarter = small(model="tests.train.small_networks:quarter_of_a_gpu", steps=1)
     runs = [Run(f"run{i}", quarter) for i in range(4)]
-    folders = sweep(runs, tmp_path, processes=on(wide, gpus_per_run=0.25), progress=False)
+    folders = sweep(runs, tmp_path, processes=on(cluster, gpus_per_run=0.25), progress=False)
+    cluster.remove_node(node)
     assert statuses(folders) == ["finished"] * 4, read_summary(folders[0]).message
 
 
-def test_more_gpus_than_a_host_has_are_refused(wide, tmp_path, small):
-    with pytest.raises(ValueError, match="asks for 2 GPUs, and the cluster's largest node has 1"):
-        sweep([Run("a", small())], tmp_path, processes=on(wide, gpus_per_run=2))
+def test_more_gpus_than_a_host_has_are_refused(cluster, tmp_path, small):
+    with pytest.raises(ValueError, match=r"at most 0, .* largest node, got 2"):
+        sweep([Run("a", small())], tmp_path, processes=on(cluster, gpus_per_run=2))
 
 
-@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("listening", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_cluster_that_is_not_there_is_one_line_in_time(tmp_path, small, monkeypatch, listening):
     monkeypatch.setattr(module, "ANSWER_SECONDS", 3.0)
     with socket.socket() as other:
@@ -217,7 +197,7 @@ def test_a_cluster_that_is_not_there_is_one_line_in_time(tmp_path, small, monkey
         if listening:
             other.listen()  # something that is no Ray, and says nothing
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        workers = Workers(engine="ray", address=address)
+        workers = Workers(pool="ray", address=address)
         with pytest.raises(ConnectionError, match=f"at {address} does not answer") as caught:
             sweep([Run("a", small())], tmp_path, processes=workers, progress=False)
     assert "\n" not in str(caught.value)

@@ -12,8 +12,9 @@ from corridor.train.sweep.pool import run_jobs
 
 
 def outcome(folder, *jobs, processes=1):
-    events = list(run_jobs(work, [(job, str(folder)) for job in jobs], processes))
-    return {e.index: (e.kind, e.value) for e in events if e.kind != "progress"}, events
+    told = {}
+    ended = run_jobs(work, [(job, str(folder)) for job in jobs], processes, told.__setitem__)
+    return dict(ended), told
 
 
 def pids(folder, job):
@@ -22,13 +23,13 @@ def pids(folder, job):
 
 def test_every_fate_is_told_and_the_others_go_on(tmp_path):
     jobs = ("a", "raise", "die", "die once", "b", "threads")
-    result, events = outcome(tmp_path, *jobs, processes=2)
-    assert result[0] == result[3] == result[4] == result[5] == ("done", None)
-    assert result[1] == ("failed", "RuntimeError: this job cannot be done")
-    assert result[2] == ("failed", "its process was killed by SIGKILL 2 times")
+    errors, told = outcome(tmp_path, *jobs, processes=2)
+    assert errors[0] == errors[3] == errors[4] == errors[5] == ""
+    assert errors[1] == "RuntimeError: this job cannot be done"
+    assert errors[2] == "its process was killed by SIGKILL 2 times"
     assert len(pids(tmp_path, "die")) == 2
     assert len(pids(tmp_path, "die once")) == 2
-    assert [e.value for e in events if e.kind == "progress"] == [(1, "1")]
+    assert told == {5: 11.0}  # one thread, and no more for other libraries
 
 
 def test_a_worker_lives_on_from_job_to_job(tmp_path):

@@ -12,9 +12,8 @@ from corridor.train.config import Config
 from corridor.train.folder.files import locked
 from corridor.train.folder.record import read_run, read_summary, write_failure
 from corridor.train.loop import train
-from corridor.train.sweep.jobs import Event
-from corridor.train.sweep.runs import Run, sweep
-from corridor.train.sweep.workers import Workers
+from corridor.train.sweep.pool import Ended
+from corridor.train.sweep.runs import Run, Workers, sweep
 
 
 def contents(out):
@@ -25,7 +24,7 @@ def losses(folder):
     return [line["loss"] for line in read_run(folder).steps]
 
 
-def test_a_sweep_from_beginning_to_end(tmp_path, small, capfd):
+def test_a_sweep_from_beginning_to_end(tmp_path, small, dies_once, capfd):
     noisy = {"model": "tests.train.small_networks:noisy", "momentum": 0.9}
     runs = [
         Run("clr", small(**noisy)),
@@ -33,6 +32,7 @@ def test_a_sweep_from_beginning_to_end(tmp_path, small, capfd):
         Run("diverges", small(model="mlp", optimizer="sgd", lr=1e6, epochs=200)),
         Run("broken", small(model="tests.train.small_networks:broken")),
         Run("killed", small(model="tests.train.small_networks:killed")),
+        Run("killed-once", small(**dies_once)),
     ]
     folders = sweep(runs, tmp_path / "out", processes=2)
     assert folders == [tmp_path / "out" / run.name for run in runs]
@@ -44,18 +44,20 @@ def test_a_sweep_from_beginning_to_end(tmp_path, small, capfd):
         "diverges": "diverged",
         "broken": "failed",
         "killed": "failed",
+        "killed-once": "finished",
     }
     assert "RuntimeError: this network cannot be built" in read_run(folders[3]).summary["message"]
     assert "SIGKILL" in read_run(folders[4]).summary["message"]
     assert read_run(folders[3]).config == runs[3].config
     said = capfd.readouterr().err
-    assert "[5/5]" in said
+    assert "[6/6]" in said
     assert "broken: failed: RuntimeError" in said
 
-    # The numbers are those of train, called directly under one thread.
-    direct = start_training(runs[0].config, tmp_path / "direct")
-    direct.join()
-    assert losses(folders[0]) == losses(tmp_path / "direct")
+    # The numbers are those of one process with one thread, also after a kill.
+    alone = [runs[0], Run("whole", small())]
+    direct = sweep(alone, tmp_path / "direct", processes=Workers(pool="serial"), progress=False)
+    assert losses(folders[0]) == losses(direct[0])
+    assert losses(folders[5]) == losses(direct[1])
 
     # What has ended is left alone, what failed is tried again.
     ended = [folder for folder in folders if states[folder.name] != "failed"]
@@ -83,14 +85,14 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path, small):
 
 
 def elsewhere(disk):
-    """An engine whose workers write to a disk of their own."""
+    """A runner whose workers write to a disk of their own."""
 
-    def engine(jobs):
+    def runner(jobs, report):
         for index, job in enumerate(jobs):
             train(job.config, disk / job.folder.name, resume=True, progress=False)
-            yield Event("done", index, None)
+            yield Ended(index, "")
 
-    return engine
+    return runner
 
 
 def test_a_run_that_left_nothing_here_has_failed(tmp_path, small, monkeypatch, capfd):
@@ -125,9 +127,27 @@ def test_names_are_checked(tmp_path, names, words):
         sweep([Run(name, Config()) for name in names], tmp_path, progress=False)
 
 
-def test_processes_must_be_a_number_of_processes(tmp_path):
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        sweep([], tmp_path, processes=0)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pool": "abacus"}, "one of serial, local, ray, got 'abacus'"),
+        ({"pool": "batched"}, "removed in 0.2.0"),
+        ({"processes": 0}, "at least 1, got 0"),
+        ({"pool": "ray", "processes": 2}, "processes must be None for ray, got 2; use pool local"),
+        ({"gpus_per_run": 0.5}, "gpus_per_run must be None for local"),
+        ({"pool": "ray", "gpus_per_run": 1.5}, "whole number or less than 1"),
+        ({"pool": "ray", "retries": -1}, "retries must be at least 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        Workers(**options)
+
+
+def test_without_ray_one_line_names_the_extra(tmp_path, small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"corridor\[sweeps\]"):
+        sweep([Run("a", small())], tmp_path, processes=Workers(pool="ray"), progress=False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -219,8 +239,11 @@ def test_a_second_sweep_into_a_folder_is_refused(tmp_path, small):
 
 def test_a_run_that_another_process_trains_is_not_stamped_as_failed(tmp_path, small, monkeypatch):
     monkeypatch.setattr("corridor.train.sweep.runs.HELD_SECONDS", 0.0)
-    failed = Event("failed", 0, "another process is writing")
-    monkeypatch.setattr(Workers, "start", lambda self: lambda jobs: iter([failed]))
+
+    def runner(jobs, report):
+        yield Ended(0, "another process is writing")
+
+    monkeypatch.setattr(Workers, "start", lambda self: runner)
     (tmp_path / "a").mkdir()
     with locked(tmp_path / "a"):
         sweep([Run("a", small())], tmp_path, progress=False)

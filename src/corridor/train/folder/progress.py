@@ -1,60 +1,80 @@
-"""How a run shows itself: a bar on a terminal, a line per epoch elsewhere, or not at all."""
+"""Show progress on stderr: bars on a terminal, else lines of text, at most one per ten seconds."""
 
 import sys
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from time import perf_counter
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-# Narrower terminals show no title and no speed.
+# A terminal of fewer columns has no room for the title and the speed.
 WIDE = 80
+# A sweep with more runs in progress shows no further bars.
+BARS = 8
+LINE_SECONDS = 10.0
+# The time left of a sweep follows from this many recent seconds: its runs differ in length.
+RECENT_SECONDS = 600.0
 
 
-class Reporter(Protocol):
-    """What the training loop tells while it runs."""
-
-    def start(self, title: str, done: int, total: int) -> None:
-        """The run begins, or goes on, at ``done`` of ``total`` steps."""
-
-    def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
-        """So many steps are made; ``speed`` in images per second."""
-
-    def epoch(self, epoch: int, accuracy: float | None) -> None:
-        """So many epochs are made; the test accuracy, if it was measured."""
-
-    def close(self) -> None:
-        """The run has ended, one way or another."""
-
-
-class Silent:
-    """Shows nothing."""
+class Reporter:
+    """Receive the progress of one run; this class shows nothing."""
 
     def start(self, title: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Begin to show a run.
+
+        Args:
+            title: Data, model and optimizer.
+            done: Number of steps already made.
+            total: Number of steps of the complete run.
+        """
 
     def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
-        """Nothing."""
+        """Show the newest numbers.
+
+        Args:
+            step: Number of steps made.
+            loss: Loss of the last batch.
+            effective_lr: Last step size.
+            speed: Training images per second.
+        """
 
     def epoch(self, epoch: int, accuracy: float | None) -> None:
-        """Nothing."""
+        """Show the end of an epoch.
+
+        Args:
+            epoch: Number of complete epochs.
+            accuracy: Test accuracy between 0 and 1; None if it was not measured.
+        """
 
     def close(self) -> None:
-        """Nothing."""
+        """End the display."""
 
 
-class Bar(Silent):
-    """A progress bar on a terminal."""
+class Bar(Reporter):
+    """Show one run as a progress bar.
+
+    Args:
+        console: Terminal to draw on.
+    """
 
     def __init__(self, console: Console) -> None:
-        title = [TextColumn("{task.description}")] if console.width >= WIDE else []
-        speed = [TextColumn("{task.fields[speed]}")] if console.width >= WIDE else []
+        wide = console.width >= WIDE
         self._bar = Progress(
-            *title,
+            *([TextColumn("{task.description}")] if wide else []),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("[dim]loss[/] {task.fields[loss]}"),
             TextColumn("[dim]step size[/] {task.fields[lr]}"),
-            *speed,
+            *([TextColumn("{task.fields[speed]}")] if wide else []),
             TimeRemainingColumn(compact=True),
             console=console,
             expand=True,
@@ -78,37 +98,159 @@ class Bar(Silent):
         )
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it is."""
         self._bar.stop()
 
 
-class Lines(Silent):
-    """A line per epoch, for logs."""
+class Lines(Reporter):
+    """Show one run as lines of text, each at the end of an epoch.
+
+    The line of an epoch is left out if the line before is less than ten seconds old. The last
+    epoch always has its line.
+    """
 
     def start(self, title: str, done: int, total: int) -> None:
-        """Say what is run."""
-        self._total, self._values = total, ""
+        """Write the title."""
+        self._total, self._values, self._waiting = total, "", ""
         begin = f", from step {done:,}" if done else ""
-        print(f"{title}: {total:,} steps{begin}", file=sys.stderr, flush=True)
+        self._write(f"{title}: {total:,} steps{begin}")
 
     def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
-        """Remember the numbers for the next line."""
+        """Keep the numbers for the next line."""
         self._values = (
             f"step {step}/{self._total}, loss {loss:.4g}, step size {effective_lr:.3g}, "
             f"{speed:,.0f} images/s"
         )
 
     def epoch(self, epoch: int, accuracy: float | None) -> None:
-        """Write the line."""
+        """Write the line if it is time."""
         test = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
-        print(f"epoch {epoch}: {self._values}{test}", file=sys.stderr, flush=True)
+        self._waiting = f"epoch {epoch}: {self._values}{test}"
+        if perf_counter() - self._last > LINE_SECONDS:
+            self._write(self._waiting)
+
+    def close(self) -> None:
+        """Write the line of the last epoch."""
+        if self._waiting:
+            self._write(self._waiting)
+
+    def _write(self, line: str) -> None:
+        self._waiting, self._last = "", perf_counter()
+        print(line, file=sys.stderr, flush=True)
 
 
 def reporter(progress: bool | Reporter) -> Reporter:
-    """The reporter for a yes or no, or the given one."""
+    """Return the reporter of a run.
+
+    Args:
+        progress: False for no display, True for a bar or lines, or a reporter to return.
+    """
     if not isinstance(progress, bool):
         return progress
     if not progress:
-        return Silent()
+        return Reporter()
     console = Console(stderr=True)
     return Bar(console) if console.is_terminal else Lines()
+
+
+class Overview:
+    """Show the runs of a sweep: a bar for all runs, and a bar for each run in progress.
+
+    Write a line when a run ends. Without a terminal, write a line about all runs as well if no
+    line was written for ten seconds. Use it as a context manager.
+
+    Args:
+        names: Names of the runs still to make, by index.
+        done: Number of runs that ended before.
+        console: Where to show the runs; a quiet one shows nothing.
+        clock: Returns seconds (default: ``time.perf_counter``).
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        done: int,
+        console: Console,
+        *,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._names, self._done, self._console, self._clock = names, done, console, clock
+        self._fractions: dict[int, float] = {}
+        self._each: dict[int, TaskID] = {}
+        self._over: set[int] = set()
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+            get_time=clock,
+            speed_estimate_period=RECENT_SECONDS,
+        )
+        total = done + len(names)
+        self._all = self.bars.add_task("all runs", total=total, completed=done, note="")
+        self._last = clock()
+        self._advance(0.0)  # the estimate of the speed begins here
+
+    def __enter__(self) -> Self:
+        """Draw the bars on a terminal."""
+        if self._console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the bars as they are."""
+        if self._console.is_terminal:
+            self.bars.stop()
+
+    def update(self, index: int, fraction: float) -> None:
+        """Show how much of a run is done.
+
+        Args:
+            index: Index of the run in ``names``.
+            fraction: Between 0 and 1.
+        """
+        if index in self._over:
+            return
+        if index not in self._fractions:
+            # A resumed run made this part before: it must not count as speed.
+            self.bars.tasks[0].completed += fraction
+            self._fractions[index] = fraction
+        self._advance(fraction - self._fractions[index])
+        self._fractions[index] = fraction
+        if index not in self._each and len(self._each) < BARS:
+            self._each[index] = self.bars.add_task(self._names[index], total=1.0, note="")
+        if index in self._each:
+            self.bars.update(self._each[index], completed=fraction, note=f"{fraction:.0%}")
+        if not self._console.is_terminal and self._clock() - self._last > LINE_SECONDS:
+            running = len(self._fractions) - len(self._over)
+            share = self.bars.tasks[0].percentage
+            self._write(f"{self._count()} ended, {running} running, {share:.0f}% done", ", ", "")
+
+    def ended(self, index: int, line: str) -> None:
+        """Show that a run has ended.
+
+        Args:
+            index: Index of the run in ``names``.
+            line: How the run ended.
+        """
+        self._advance(1.0 - self._fractions.get(index, 0.0))
+        self._fractions[index] = 1.0
+        self._over.add(index)
+        if index in self._each:
+            self.bars.remove_task(self._each.pop(index))
+        self.bars.update(self._all, note=self._count())
+        self._write(f"[{self._count()}] {line}", " (", ")")
+
+    def _advance(self, part: float) -> None:
+        self.bars.advance(self._all, part)
+
+    def _count(self) -> str:
+        return f"{self._done + len(self._over)}/{self._done + len(self._names)}"
+
+    def _write(self, line: str, opening: str, closing: str) -> None:
+        seconds = self.bars.tasks[0].time_remaining
+        left = f"{opening}{timedelta(seconds=seconds)} left{closing}" if seconds else ""
+        self._console.print(f"{line}{left}", markup=False, highlight=False, soft_wrap=True)
+        self._last = self._clock()

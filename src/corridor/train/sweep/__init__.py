@@ -1,5 +1,5 @@
 """Train many configs."""
 
-from corridor.train.sweep.runs import Run, sweep
+from corridor.train.sweep.runs import Run, Workers, sweep
 
-__all__ = ["Run", "sweep"]
+__all__ = ["Run", "Workers", "sweep"]

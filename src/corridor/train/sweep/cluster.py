@@ -1,104 +1,105 @@
-"""Runs of a sweep as tasks on a Ray cluster; the one file that names ray."""
+"""Run the runs of a sweep as tasks on a Ray cluster; no other file imports ray."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from corridor._extras import required
 from corridor.train.processes.launch import forget_launcher
 from corridor.train.processes.signals import Interrupted
-from corridor.train.sweep.jobs import Engine, Event, Job, reason, run_job
+from corridor.train.sweep.pool import Ended, Ends, Job, Report, Runner, reason, run_job
 
-# A run whose worker or host was lost is tried again this often.
+# A run whose worker or host was lost is tried again this many times.
 RETRIES = 3
-# A cluster that does not answer for so long is not there, in seconds.
+# Seconds in which a cluster must answer.
 ANSWER_SECONDS = 15.0
-# How long runs are given to save themselves when the sweep is interrupted, in seconds.
+# Seconds in which interrupted runs can save themselves.
 SAVE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 
 
 class StoppedError(RuntimeError):
-    """A worker was asked to stop, as when its host goes away; the saved run goes on elsewhere."""
+    """Report that a worker had to stop, as when its host shuts down; another one continues."""
 
 
-def connect(address: str | None, *, gpus_per_run: float | None, retries: int | None) -> Engine:
-    """Join a cluster, and see that it can take a run.
+def connect(address: str | None, *, gpus_per_run: float | None, retries: int | None) -> Runner:
+    """Join a cluster, and check that it can take a run.
 
     Args:
-        address: ``HOST:PORT`` of its head; None for the one this machine is a node of, ``local``
-            for one of its own.
-        gpus_per_run: GPUs of a task; None for 1 where there are any and the config may use it.
-        retries: How often a task is tried again; `RETRIES` if None.
+        address: ``HOST:PORT`` of the cluster's head. None means the cluster of this machine,
+            ``local`` a new one on this machine.
+        gpus_per_run: GPUs per task. None means 1 if the cluster has any and the config can use it.
+        retries: Number of further tries of a task whose worker was lost. None means 3.
+
+    Returns:
+        A `Runner` for these tasks.
 
     Raises:
         ImportError: Ray is not installed.
         ConnectionError: There is no such cluster.
-        ValueError: No node has so many GPUs.
+        ValueError: No node has enough GPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
+    with required("ray", extra="sweeps"):
         import ray
-    except ImportError as error:
-        raise ImportError(
-            'engine ray needs the ray library: pip install "corridor[sweeps]"'
-        ) from error
-    ours = not ray.is_initialized()
-    if ours:
+    joined_before = ray.is_initialized()
+    if not joined_before:
         _join(ray, address)
+    leave = (lambda: None) if joined_before else ray.shutdown
     try:
         gpus = _gpus(ray, gpus_per_run)
     except ValueError:
-        if ours:
-            ray.shutdown()
+        leave()
         raise
 
-    def engine(jobs: Sequence[Job]) -> Iterator[Event]:
+    def runner(jobs: Sequence[Job], report: Report) -> Ends:
         try:
-            yield from _events(ray, jobs, gpus, RETRIES if retries is None else retries)
+            yield from _run(ray, jobs, report, gpus, RETRIES if retries is None else retries)
         finally:
-            if ours:
-                ray.shutdown()
+            leave()
 
-    return engine
+    return runner
 
 
 def _join(ray: Any, address: str | None) -> None:
     if address != "local":
-        _ask(address)
+        _check_answer(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with _termination_kept():
-            ray.init(
-                address=address or "auto",
-                log_to_driver=False,
-                logging_level="ERROR",
-                include_dashboard=False if address == "local" else None,
-            )
+        ray.init(
+            address=address or "auto",
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=False if address == "local" else None,
+        )
     except Exception as error:
         raise ConnectionError(f"{_where(address)} cannot be joined: {reason(error)}") from error
+    finally:
+        with suppress(ValueError):  # not the main thread, in which Ray installs no handler either
+            signal.signal(signal.SIGTERM, on_sigterm)
 
 
-def _ask(address: str | None) -> None:
-    """Raise a ConnectionError unless the cluster's head answers in time.
+def _check_answer(address: str | None) -> None:
+    """Raise ConnectionError unless the cluster's head answers in time.
 
-    Asked from a process of its own: `ray.init` waits for minutes and then ends the process.
+    A separate process asks: `ray.init` waits for minutes and then ends its process.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += ["--address", address] if address else []
-    try:
+    with suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS, check=False)
-        there = done.returncode == 0
-    except subprocess.TimeoutExpired:
-        there = False
-    if not there:
-        raise ConnectionError(
-            f"{_where(address)} does not answer; start one by: ray start --head (and on other "
-            "hosts: ray start --address HOST:PORT), or give --address, or --engine local"
-        )
+        if done.returncode == 0:
+            return
+    raise ConnectionError(
+        f"{_where(address)} does not answer; start one with: ray start --head (and on other "
+        "hosts: ray start --address HOST:PORT), or give --address, or --engine local"
+    )
 
 
 def _where(address: str | None) -> str:
@@ -106,98 +107,83 @@ def _where(address: str | None) -> str:
     return f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
 
 
-@contextmanager
-def _termination_kept() -> Iterator[None]:
-    """Keep what SIGTERM does here: Ray puts a handler of its own in its place."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGTERM, before)
-
-
 def _gpus(ray: Any, wanted: float | None) -> float:
-    """GPUs of a run that may use one: what is wanted, else 1 where there are any."""
+    """Return the GPUs of a run whose config can use one."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
-    if wanted and wanted > most:
-        raise ValueError(
-            f"each run asks for {wanted:g} GPUs, and the cluster's largest node has {most:g}; "
-            "give a smaller --gpus-per-run"
-        )
+    largest = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
     if wanted is None:
-        return 1.0 if most else 0.0
+        return 1.0 if largest else 0.0
+    if wanted > largest:
+        raise ValueError(
+            f"gpus_per_run must be at most {largest:g}, the GPUs of the cluster's largest node, "
+            f"got {wanted:g}; give a smaller --gpus-per-run"
+        )
     return wanted
 
 
-def _events(ray: Any, jobs: Sequence[Job], gpus: float, retries: int) -> Iterator[Event]:
+def _run(ray: Any, jobs: Sequence[Job], report: Report, gpus: float, retries: int) -> Ends:
     here = ray.get_runtime_context().get_node_id()
     near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
-    board = (
-        ray.remote(_Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=near).remote()
-    )
+    kept = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": near}
+    board = ray.remote(**kept)(_Board).remote()
     task = ray.remote(max_retries=retries, retry_exceptions=[StoppedError], num_cpus=1)(_task)
     versions = _versions()
-    waiting = {
-        task.options(num_gpus=0 if job.config.device == "cpu" else gpus)
-        .remote(job, index, board, versions): index
-        for index, job in enumerate(jobs)
-    }  # fmt: skip
+    running = {}
+    for index, job in enumerate(jobs):
+        placed = task.options(num_gpus=0 if job.config.device == "cpu" else gpus)
+        running[placed.remote(job, index, board, versions)] = index
     try:
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)
+        while running:
+            ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            for index, part in _news(ray, board).items():
+                report(index, part)
             for ref in ready:
-                index = waiting.pop(ref)
-                yield _outcome(ray, ref, index, retries)
-            for index, value in _news(ray, board).items():
-                yield Event("progress", index, value)
+                yield Ended(running.pop(ref), _error(ray, ref, retries))
     finally:
-        _end(ray, list(waiting))
+        _stop(ray, list(running))
 
 
-def _outcome(ray: Any, ref: Any, index: int, retries: int) -> Event:
+def _error(ray: Any, ref: Any, retries: int) -> str:
+    """Return why a task failed, or nothing."""
     try:
         ray.get(ref)
-        return Event("done", index, None)
     except ray.exceptions.RayTaskError as error:
-        return Event("failed", index, reason(error.cause))
+        return reason(error.cause)
     except ray.exceptions.RayError as error:
-        why = str(error).strip().splitlines() or [""]
-        name = type(error).__name__
-        return Event("failed", index, f"its worker was lost {retries + 1} times ({name}: {why[0]})")
+        first, *_ = str(error).strip().splitlines() or [""]
+        return f"its worker was lost {retries + 1} times ({type(error).__name__}: {first})"
+    return ""
 
 
 def _news(ray: Any, board: Any) -> dict[int, float]:
     try:
         return ray.get(board.take.remote(), timeout=POLL_SECONDS)
-    except ray.exceptions.RayError:  # progress is not worth a sweep
+    except ray.exceptions.RayError:  # a sweep does not fail for its display
         return {}
 
 
-def _end(ray: Any, waiting: list[Any]) -> None:
-    """Have the tasks that are still there save and end."""
-    if not waiting or not ray.is_initialized():
-        return
-    for ref in waiting:
-        ray.cancel(ref, force=False)
-    with suppress(Exception):
-        ray.wait(waiting, num_returns=len(waiting), timeout=SAVE_SECONDS)
+def _stop(ray: Any, running: list[Any]) -> None:
+    """Let the remaining tasks save and end."""
+    if running and ray.is_initialized():
+        for ref in running:
+            ray.cancel(ref, force=False)
+        with suppress(Exception):
+            ray.wait(running, num_returns=len(running), timeout=SAVE_SECONDS)
 
 
 def _versions() -> dict[str, str]:
-    """What must be the same on all hosts for their numbers to be."""
+    """Return the versions that must agree on all hosts for equal numbers."""
     return {name: version(name) for name in ("corridor", "torch")}
 
 
 class _Board:
-    """How far the runs are, on one host for all of them."""
+    """Collect the progress of all runs in one actor."""
 
     def __init__(self) -> None:
         self._news: dict[int, float] = {}
 
-    def tell(self, index: int, fraction: float) -> None:
-        self._news[index] = fraction
+    def put(self, index: int, part: float) -> None:
+        self._news[index] = part
 
     def take(self) -> dict[int, float]:
         news, self._news = self._news, {}
@@ -205,7 +191,7 @@ class _Board:
 
 
 def _task(job: Job, index: int, board: Any, versions: dict[str, str]) -> None:
-    """The life of a task, in a worker."""
+    """Train one run in a worker of the cluster."""
     import torch
 
     if versions != _versions():
@@ -215,9 +201,8 @@ def _task(job: Job, index: int, board: Any, versions: dict[str, str]) -> None:
         )
     forget_launcher()
     torch.set_num_threads(1)
-    report: Callable[[Any], None] = lambda value: board.tell.remote(index, value)  # noqa: E731
     try:
-        run_job(job, report)
+        run_job(job, partial(board.put.remote, index))
     except Interrupted as stop:
         if stop.number == signal.SIGTERM:
             raise StoppedError(str(stop)) from None

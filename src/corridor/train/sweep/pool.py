@@ -1,144 +1,248 @@
-"""A pool of worker processes that survives the death of any of them."""
+"""Run jobs in this process, or in worker processes of this machine that may die."""
 
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing import active_children, connection, get_context, parent_process
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+from corridor.train.config import Config
+from corridor.train.folder.files import wait_until_free
+from corridor.train.folder.progress import Reporter
 from corridor.train.processes.launch import forget_launcher
-from corridor.train.sweep.jobs import Engine, Event, Job, Work, reason, run_job
 
-# A job whose worker was killed is tried again this often.
+# A job whose worker was killed is tried again this many times.
 RETRIES = 1
+# Seconds between two looks at the progress of the workers.
+POLL_SECONDS = 0.25
+# Seconds that a run waits for a dying worker of an earlier sweep to leave its folder.
+LEAVE_SECONDS = 30.0
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SPAWN = get_context("spawn")
+_parts: Any = None  # in a worker: the shared memory of `run_jobs`
+
+Work = Callable[[Any, Callable[[float], None]], None]
 
 
-@dataclass
-class _Worker:
-    process: Any
-    pipe: Connection
-    job: int | None = None
+@dataclass(frozen=True)
+class Job:
+    """Describe one run of a sweep to a worker.
+
+    Attributes:
+        config: What to train.
+        folder: The run folder, absolute.
+    """
+
+    config: Config
+    folder: Path
 
 
-def pool(processes: int) -> Engine:
-    """An engine: a pool of so many processes on this machine."""
+class Ended(NamedTuple):
+    """Say that a job has ended.
 
-    def engine(jobs: Sequence[Job]) -> Iterator[Event]:
-        return run_jobs(run_job, jobs, processes)
+    Attributes:
+        job: Index of the job.
+        error: One line that says why the job failed; empty if it did not.
+    """
 
-    return engine
+    job: int
+    error: str
 
 
-def run_jobs(work: Work, jobs: Sequence[Any], processes: int) -> Iterator[Event]:
-    """Do jobs in worker processes that live as long as there is work, one torch thread each.
+Report = Callable[[int, float], None]
+Ends = Generator[Ended, None, None]
 
-    A job that raises is ``failed`` and the others go on; one whose worker is killed by a signal
-    is tried once more. When the caller stops iterating, or is interrupted, the workers are sent
-    SIGTERM and waited for; when the caller is killed, they send it to themselves.
+
+class Runner(Protocol):
+    """Run jobs somewhere, and end the workers when the iterator is closed."""
+
+    def __call__(self, jobs: Sequence[Job], report: Report) -> Ends:
+        """Yield each job as it ends; call ``report`` with its index and the fraction done."""
+        ...
+
+
+def run_job(job: Job, report: Callable[[float], None]) -> None:
+    """Train one run in this process, from its newest checkpoint if it has one.
+
+    Args:
+        job: What to train, and where.
+        report: Called with the fraction that is done, between 0 and 1.
+    """
+    from corridor.train.loop import train  # the process that starts a sweep needs no torch
+
+    wait_until_free(job.folder, LEAVE_SECONDS)
+    train(job.config, job.folder, resume=True, progress=_Fraction(report))
+
+
+class _Fraction(Reporter):
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+
+    def start(self, title: str, done: int, total: int) -> None:
+        self._total = total
+        self._report(done / total)
+
+    def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
+        self._report(step / self._total)
+
+
+def reason(error: BaseException) -> str:
+    """Return an exception as one line.
+
+    Args:
+        error: The exception.
+
+    >>> reason(RuntimeError("it  cannot be done"))
+    'RuntimeError: it cannot be done'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def in_this_process(jobs: Sequence[Job], report: Report) -> Ends:
+    """Run jobs one after the other in this process, with one torch thread; a `Runner`.
+
+    Args:
+        jobs: Runs to train.
+        report: Called with a job's index and the fraction done.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for index, job in enumerate(jobs):
+            yield Ended(index, _attempt(run_job, job, lambda part, i=index: report(i, part)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_processes(processes: int) -> Runner:
+    """Return a `Runner` with worker processes on this machine.
+
+    Args:
+        processes: Maximum number of workers.
+    """
+    return lambda jobs, report: run_jobs(run_job, jobs, processes, report)
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Any],
+    processes: int,
+    report: Report = lambda index, part: None,
+) -> Ends:
+    """Do jobs in worker processes with one torch thread each.
+
+    Each worker is a `ProcessPoolExecutor` of one process. If a worker dies, its job alone is lost:
+    the job is tried once more in a new worker. A job that raises is not tried again. When the
+    iterator is closed, the workers receive SIGTERM, save and end. When this process is killed, the
+    workers save and end by themselves.
 
     Args:
         work: Called as ``work(job, report)`` in a worker; a function at the top of a module.
-        jobs: What is to be done; must pickle.
-        processes: Workers at most.
+        jobs: Values that pickle.
+        processes: Maximum number of workers.
+        report: Called here with a job's index and the fraction it reported (default: ignore it).
 
     Yields:
-        News, in the order it comes.
+        Each job as it ends.
     """
-    waiting = deque(range(len(jobs)))
-    deaths = [0] * len(jobs)
-    workers = [_start(work) for _ in range(min(processes, len(jobs)))]
+    waiting, deaths = deque(range(len(jobs))), Counter[int]()
+    # Shared memory without a lock: a worker killed while it writes cannot block the others.
+    parts = _SPAWN.RawArray("d", len(jobs))
+    shown = list(parts)
+    workers = [_Worker(parts) for _ in range(min(processes, len(jobs)))]
+    idle, running = list(workers), dict[Future[str], tuple[_Worker, int]]()
     try:
-        while workers:
-            for worker in [w for w in workers if w.job is None]:
-                _give(worker, workers, waiting, jobs)
-            for worker in _ready(workers):
-                job = worker.job
-                assert job is not None
-                event = _receive(worker)
-                if event is not None:
-                    yield Event(event[0], job, event[1])
+        while waiting or running:
+            while idle and waiting:
+                worker, index = idle.pop(), waiting.popleft()
+                running[worker.submit(work, jobs[index], index)] = worker, index
+            done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+            for index, (part, before) in enumerate(zip(parts, shown, strict=True)):
+                if part != before:
+                    report(index, part)
+            shown = list(parts)
+            for future in done:
+                worker, index = running.pop(future)
+                idle.append(worker)
+                error = future.exception()
+                if not isinstance(error, BrokenProcessPool):
+                    yield Ended(index, reason(error) if error else future.result())
                     continue
-                workers[workers.index(worker)] = _start(work)
-                deaths[job] += 1
-                if deaths[job] <= RETRIES:
-                    waiting.appendleft(job)
+                cause = worker.renew()
+                deaths[index] += 1
+                if deaths[index] <= RETRIES:
+                    waiting.appendleft(index)
                 else:
-                    yield Event("failed", job, _cause(worker.process.exitcode))
+                    yield Ended(index, f"{cause} {deaths[index]} times")
     finally:
         for worker in workers:
-            worker.process.terminate()
-            worker.pipe.close()  # one whose job ended all the same waits here for the next
+            worker.terminate()
         for worker in workers:
-            worker.process.join()
+            worker.close()
 
 
-def _start(work: Work) -> _Worker:
-    context = get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(work, there))
-    with _for_children():
-        process.start()
-    there.close()  # so that the worker's death closes the pipe
-    return _Worker(process, here)
+class _Worker:
+    """Keep one worker process, and replace it after its death."""
 
+    def __init__(self, parts: Any) -> None:
+        self._parts = parts
+        self._open()
 
-def _give(
-    worker: _Worker, workers: list[_Worker], waiting: deque[int], jobs: Sequence[Any]
-) -> None:
-    """Hand the next job to an idle worker, or send it home."""
-    if waiting:
-        worker.job = waiting.popleft()
-        with suppress(ConnectionError):  # it died while idle, which is noticed when waiting
-            worker.pipe.send(jobs[worker.job])
-    else:
-        workers.remove(worker)
-        worker.pipe.close()
-        worker.process.join()
+    def _open(self) -> None:
+        self._process: Any = None
+        self._executor = ProcessPoolExecutor(1, _SPAWN, _begin, (self._parts,))
 
+    def submit(self, work: Work, job: Any, index: int) -> Future[str]:
+        """Hand over a job; start the process if there is none."""
+        with _starting():
+            before = active_children()
+            try:
+                future = self._executor.submit(_do, work, job, index)
+            except BrokenProcessPool:  # the process died between two jobs
+                self.renew()
+                future = self._executor.submit(_do, work, job, index)
+            # The executor does not give its process away; a signal and an exit code need it.
+            started = [process for process in active_children() if process not in before]
+            self._process = started[0] if started else self._process
+        return future
 
-def _ready(workers: list[_Worker]) -> list[_Worker]:
-    """Workers that sent something or died; waits for the first."""
-    if not workers:
-        return []
-    ready = set(wait([w.pipe for w in workers] + [w.process.sentinel for w in workers]))
-    return [w for w in workers if w.pipe in ready or w.process.sentinel in ready]
+    def renew(self) -> str:
+        """Prepare a new process, and return what ended the old one."""
+        self._executor.shutdown()
+        code = self._process.exitcode if self._process else None
+        self._open()
+        if code is not None and code < 0:
+            return f"its process was killed by {signal.Signals(-code).name}"
+        return f"its process ended with status {code}"
 
+    def terminate(self) -> None:
+        """Send SIGTERM to the process."""
+        if self._process is not None:
+            self._process.terminate()
 
-def _receive(worker: _Worker) -> tuple[Any, Any] | None:
-    """What a worker sent; None if it died."""
-    try:
-        if worker.pipe.poll():
-            kind, value = worker.pipe.recv()
-            if kind != "progress":
-                worker.job = None
-            return kind, value
-    except (EOFError, ConnectionError):
-        pass
-    worker.process.join()
-    return None
-
-
-def _cause(exitcode: int) -> str:
-    times = RETRIES + 1
-    if exitcode < 0:
-        return f"its process was killed by {signal.Signals(-exitcode).name} {times} times"
-    return f"its process ended with status {exitcode} {times} times"
+    def close(self) -> None:
+        """Wait for the process to end."""
+        self._executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
-def _for_children() -> Iterator[None]:
-    """What new processes are to inherit: one thread, and deafness to Ctrl-C.
+def _starting() -> Iterator[None]:
+    """Let new processes have one thread, and hold back signals until they are recorded.
 
-    The terminal sends Ctrl-C to all; this process alone answers, and tells the workers.
+    Workers inherit the blocked signals, so that an early Ctrl-C does not reach them.
     """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     threads = os.environ.get("OMP_NUM_THREADS")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         yield
@@ -146,41 +250,44 @@ def _for_children() -> Iterator[None]:
         del os.environ["OMP_NUM_THREADS"]
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = threads
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _serve(work: Work, pipe: Connection) -> None:
-    """The life of a worker."""
+def _begin(parts: Any) -> None:
+    """Prepare a worker process."""
     import torch
 
+    # The terminal sends Ctrl-C to all processes. The one that started the sweep alone reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     forget_launcher()
     torch.set_num_threads(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-    def tell(kind: str, value: Any) -> None:
-        with suppress(ConnectionError):  # nobody listens any more; the job at hand is still saved
-            pipe.send((kind, value))
-
-    while True:
-        try:
-            job = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        try:
-            work(job, lambda value: tell("progress", value))
-            answer = ("done", None)
-        except Exception as error:
-            answer = ("failed", reason(error))
-        except KeyboardInterrupt:
-            return  # stopped and saved; the parent is not waiting any more
-        tell(*answer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    global _parts
+    _parts = parts
 
 
-def _follow_parent() -> None:
-    """When the parent is gone, end as if it had asked for it."""
+def _do(work: Work, job: Any, index: int) -> str:
+    """Do a job in a worker process."""
+    try:
+        return _attempt(work, job, lambda part: _parts.__setitem__(index, part))
+    except KeyboardInterrupt:
+        # The run is saved. An executor's process would go on and wait for jobs that never come.
+        os._exit(128 + signal.SIGTERM)
+
+
+def _attempt(work: Work, job: Any, report: Callable[[float], None]) -> str:
+    """Do a job; return why it failed, or nothing."""
+    try:
+        work(job, report)
+    except Exception as error:
+        return reason(error)
+    return ""
+
+
+def _end_with_parent() -> None:
+    """End this process as SIGTERM would when its parent is gone."""
     parent = parent_process()
     assert parent is not None
-    wait([parent.sentinel])
+    connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,36 +1,110 @@
-"""Many runs, each in a folder of its own; what is done is not done again."""
+"""Train many configs, each in its own run folder; skip runs that have ended."""
 
 import signal
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from corridor.train.config import Config, differences
+from rich.console import Console
+
+from corridor.train.config import Config
+from corridor.train.folder.environment import usable_cores
 from corridor.train.folder.files import HELD_SECONDS, locked, wait_until_free
+from corridor.train.folder.progress import Overview
 from corridor.train.folder.record import (
     Summary,
     check_free,
+    check_same,
     read_config,
     read_summary,
     write_failure,
 )
 from corridor.train.processes.signals import Interrupted, terminable
-from corridor.train.sweep.jobs import Event, Job
-from corridor.train.sweep.overview import Overview, overview
-from corridor.train.sweep.workers import Workers
+from corridor.train.sweep.pool import Job, Runner, in_processes, in_this_process
+
+POOLS = ("serial", "local", "ray")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep.
+    """Name one run of a sweep.
 
     Attributes:
-        name: Its folder inside the sweep's.
+        name: Name of its folder inside the folder of the sweep.
         config: What to train and how.
     """
 
     name: str
     config: Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Choose where the runs of a sweep are trained.
+
+    Attributes:
+        pool: ``serial`` trains one run after the other in this process. ``local`` uses worker
+            processes on this machine with one torch thread each. ``ray`` uses tasks on a Ray
+            cluster with one core each. (default: ``local``)
+        processes: Number of runs at a time, for ``local`` (default: the usable cores).
+        address: ``HOST:PORT`` of the cluster's head, for ``ray`` (default: the cluster that this
+            machine belongs to). The address ``local`` starts a cluster here for this sweep.
+        gpus_per_run: Number of GPUs per run, or a fraction of one, for ``ray`` (default: 1 if the
+            cluster has any and the config can use it).
+        retries: Number of further tries of a run whose worker was lost, for ``ray`` (default: 3).
+
+    Raises:
+        ValueError: A value is out of range, or belongs to another pool.
+
+    Example:
+        >>> Workers(pool="ray", gpus_per_run=0.25).gpus_per_run
+        0.25
+    """
+
+    pool: str = "local"
+    processes: int | None = None
+    address: str | None = None
+    gpus_per_run: float | None = None
+    retries: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.pool == "batched":
+            raise ValueError("pool 'batched' was removed in 0.2.0; use 'local'")
+        if self.pool not in POOLS:
+            raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {self.pool!r}")
+        self._check("processes", "local", 1)
+        self._check("retries", "ray", 0)
+        self._check("address", "ray")
+        self._check("gpus_per_run", "ray", 0)
+        gpus = self.gpus_per_run
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"gpus_per_run must be a whole number or less than 1, got {gpus}")
+
+    def _check(self, name: str, pool: str, least: float | None = None) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if self.pool != pool:
+            raise ValueError(f"{name} must be None for {self.pool}, got {value}; use pool {pool}")
+        if least is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+    def start(self) -> Runner:
+        """Return the runner, after a check that it is available.
+
+        Raises:
+            OSError: The cluster does not answer.
+            ImportError: Ray is not installed.
+            ValueError: No node of the cluster can take a run.
+        """
+        if self.pool == "ray":
+            from corridor.train.sweep.cluster import connect  # without ray, the others still work
+
+            return connect(self.address, gpus_per_run=self.gpus_per_run, retries=self.retries)
+        if self.pool == "serial":
+            return in_this_process
+        return in_processes(self.processes or usable_cores())
 
 
 def sweep(
@@ -42,32 +116,33 @@ def sweep(
 ) -> list[Path]:
     """Train many configs, several at a time.
 
-    A run that has ended (finished or diverged) with the same config is left alone; one that was
-    interrupted or failed goes on from its newest checkpoint. A run that raises, or whose worker
-    is lost too often, gets the status ``failed`` and its message in summary.json, and the others
-    go on. The calls, the folders and the numbers are the same on every engine; the numbers are
-    those of ``train`` under one thread.
+    A run that has ended (finished or diverged) with its config is skipped. An interrupted or
+    failed run continues from its newest checkpoint. A run that raises, or whose worker dies too
+    often, gets the status ``failed`` and a message in summary.json; the other runs continue. The
+    folders and the numbers are equal in all pools. The numbers are those of ``train`` with one
+    torch thread.
 
     Args:
         runs: Names and configs; the names must differ.
         out: Folder of the run folders.
-        processes: Runs at a time on this machine, the usable cores by default; or ``Workers``, for
-            another engine.
-        progress: Show progress on stderr.
+        processes: Number of runs at a time on this machine, or ``Workers`` for another pool
+            (default: the usable cores).
+        progress: Show progress on stderr (default: True).
 
     Returns:
         The run folders, in the order of ``runs``.
 
     Raises:
-        ValueError: If names repeat or are no folder names, a folder holds another config, or the
-            engine cannot take the runs; nothing has been run then.
-        OSError: If ``out`` cannot be written, or the engine is not there.
-        Interrupted: After Ctrl-C or SIGTERM, when the runs at hand are saved.
+        ValueError: A name is repeated or not a folder name, a folder holds another config, or the
+            workers cannot take the runs. No run was started.
+        OSError: The folder cannot be written, another sweep writes to it, or the workers are not
+            available.
+        Interrupted: Ctrl-C or SIGTERM came, and the current runs were saved.
 
     Example:
         ``sweep([Run("a", Config(seed=0)), Run("b", Config(seed=1))], "runs")`` returns
-        ``[Path("runs/a"), Path("runs/b")]``. The processes are spawned: in a script, call it under
-        ``if __name__ == "__main__":``.
+        ``[Path("runs/a"), Path("runs/b")]``. New processes import the main script: call ``sweep``
+        under ``if __name__ == "__main__":``.
     """
     out = Path(out)
     workers = processes if isinstance(processes, Workers) else Workers(processes=processes)
@@ -75,44 +150,43 @@ def sweep(
     todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
     _make(out)
     jobs = [Job(runs[i].config, folders[i].absolute()) for i in todo]
-    names = [runs[i].name for i in todo]
-    telling = overview(names, len(runs) - len(todo), progress=progress)
-    with locked(out), telling as show, terminable() as flag:
+    console = Console(stderr=True, quiet=not progress)
+    show = Overview([runs[i].name for i in todo], len(runs) - len(todo), console)
+    with locked(out), show, terminable() as flag:
         try:
-            for event in workers.start()(jobs) if jobs else ():
-                _take(event, jobs[event.index], show)
+            if jobs:
+                _train(jobs, workers.start(), show)
         except KeyboardInterrupt as stop:
             own = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-            number = flag.number or own
-            raise Interrupted(f"stopped; the same sweep into {out} goes on", number) from None
+            raise Interrupted(
+                f"stopped; the same sweep into {out} continues", flag.number or own
+            ) from None
     return folders
 
 
-def _take(event: Event, job: Job, show: Overview) -> None:
-    """Record and show one piece of news."""
-    if event.kind == "progress":
-        show.update(event.index, event.value)
-        return
-    trouble = _not_here(job)
-    failed = event.kind == "failed" or bool(trouble)
-    if failed and wait_until_free(job.folder, HELD_SECONDS):  # else somebody is still training it
-        write_failure(job.folder, job.config, event.value or trouble)
-    show.ended(event.index, f"{job.folder.name}: {_result(read_summary(job.folder))}")
+def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
+    with closing(runner(jobs, show.update)) as news:
+        for index, error in news:
+            folder = jobs[index].folder
+            error = error or _missing(folder)
+            if error and wait_until_free(folder, HELD_SECONDS):  # else another process trains it
+                write_failure(folder, jobs[index].config, error)
+            show.ended(index, f"{folder.name}: {_result(read_summary(folder))}")
 
 
-def _not_here(job: Job) -> str:
-    """Why what a worker has done does not lie in the run's folder; nothing if it does."""
-    summary = read_summary(job.folder)
+def _missing(folder: Path) -> str:
+    """Return why a run is not in its folder after its worker is done, or nothing."""
+    summary = read_summary(folder)
     if summary is not None and summary.status != "failed":
         return ""
-    return f"left no summary in {job.folder}; use a folder that all hosts share"
+    return f"left no summary in {folder}; use a folder that all hosts share"
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     for name in names:
         if not name or Path(name).name != name or name.startswith("."):
-            raise ValueError(f"a run's name must be a plain folder name, got {name!r}")
+            raise ValueError(f"name must be a plain folder name, got {name!r}; rename the run")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"names of runs must differ, got {', '.join(repeated)} more than once")
@@ -120,17 +194,12 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _ended(folder: Path, config: Config) -> bool:
-    """Whether a folder holds this very run, ended; a ValueError if it holds another."""
+    """Return True if the folder holds this run, ended; raise ValueError for other content."""
     found = read_config(folder)
     if found is None:
         check_free(folder)
         return False
-    names = differences(found, config)
-    if names:
-        raise ValueError(
-            f"{folder} holds a run with another config (it differs in {', '.join(names)}); "
-            "give a new folder"
-        )
+    check_same(folder, found, config, other_length=False)
     summary = read_summary(folder)
     return summary is not None and summary.status != "failed"
 
