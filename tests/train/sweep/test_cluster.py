@@ -52,7 +52,7 @@ def wait_until(condition, seconds=60.0):
 
 
 def saved(folder):
-    return list(folder.glob("checkpoints/*.pt"))
+    return list(folder.glob("checkpoints/step-*"))
 
 
 def start_sweep(cluster, out, *arguments, **options):
@@ -143,7 +143,7 @@ def test_an_interrupted_driver_has_its_runs_saved(cluster, tmp_path, number):
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
     assert said.splitlines()[-1].startswith("corridor: stopped; the same sweep into")
-    newest = max(int(path.stem[5:]) for path in saved(folder))
+    newest = max(int(path.name[5:]) for path in saved(folder))
     assert newest == len(losses(folder)) < 100
 
 

@@ -167,7 +167,7 @@ def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_pa
         start_new_session=True,
     )
     end = time.monotonic() + 60
-    while not list((tmp_path / "long").glob("checkpoints/*.pt")):
+    while not list((tmp_path / "long").glob("checkpoints/step-*")):
         assert time.monotonic() < end
         time.sleep(0.02)
     if number == signal.SIGINT:
@@ -178,9 +178,9 @@ def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_pa
     assert "Interrupted: stopped; the same sweep into" in said
     assert said.count("Traceback") == 1  # the parent's; workers end in silence
     run = read_run(tmp_path / "long")
-    newest = max((tmp_path / "long" / "checkpoints").glob("*.pt"))
+    newest = max((tmp_path / "long" / "checkpoints").glob("step-*"))
     assert run.summary is None
-    assert int(newest.stem[5:]) == run.steps[-1]["step"]
+    assert int(newest.name[5:]) == run.steps[-1]["step"]
 
 
 def test_a_killed_driver_loses_no_run_that_had_ended(tmp_path, small):
