@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
+import corridor
 from corridor.geometry import measure
 from corridor.integrations import lightning as for_lightning
 from corridor.integrations import transformers as for_transformers
@@ -147,6 +148,12 @@ def test_the_hugging_face_trainer_measures_the_last_inputs(tmp_path):
     assert ours.probe.history["rho"] == own.probe.history["rho"]
     with pytest.raises(ValueError, match=r"give probe_callback\(loss="):
         for_transformers._loss_of({"logits": torch.ones(2)})
+
+
+def test_the_documented_names_come_with_corridor():
+    assert "integrations" in corridor.__all__
+    assert corridor.integrations.lightning is for_lightning
+    assert corridor.integrations.transformers is for_transformers
 
 
 def test_a_missing_library_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch):

@@ -20,7 +20,7 @@ class Probe:
     Call it once per step, before the optimizer's step, with a closure that computes the loss of
     the current batch. On a CPU the training is bit for bit equal to the training without a probe:
     the model, its ``.grad``, the random state and the data order do not change. One call costs
-    three gradients, four with `step`, and about 17 more with `curvature`. At the default of 100
+    three gradients, four with `step`, and about 15 more with `curvature`. At the default of 100
     steps this is 3 to 4 % of the training.
 
     Args:
