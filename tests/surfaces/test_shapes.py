@@ -13,7 +13,9 @@ from corridor.surfaces import (
     DistanceTo,
     FixedStep,
     LevelSet,
+    Points,
     Segment,
+    Shape,
     Sphere,
     flower,
 )
@@ -36,6 +38,16 @@ def test_boxes_and_segments_agree_with_the_nearest_of_many_points():
     )
 
 
+def test_points_are_as_far_as_the_nearest_of_them():
+    rows = torch.randn(7, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    cloud = Points(rows.tolist())
+    near = torch.cdist(x, rows).sort(1).values
+    torch.testing.assert_close(cloud(x), near[:, 0])
+    room = torch.minimum(near[:, 0], (near[:, 1] - near[:, 0]) / 2.0)
+    torch.testing.assert_close(cloud.focal(x), room)
+
+
 def test_a_curves_distance_is_that_of_its_nearest_point():
     curve = flower()
     t = torch.linspace(0.0, 2.0 * math.pi, 200_001, dtype=torch.float64)
@@ -53,6 +65,21 @@ def test_a_curves_depth_is_the_radius_of_its_largest_circle():
     assert DistanceTo(Sphere(radius=0.7), absolute=False, slope=2.0).f_star == -1.4
 
 
+class Line(Shape):
+    """The axis y = 0, whose function has no second derivatives."""
+
+    dimension = 2
+
+    def __call__(self, x):
+        return x[..., 1]
+
+    def focal(self, x):
+        return torch.full_like(x[..., 1], torch.inf)
+
+
+LINE = Line()
+
+
 def petals(q):
     angle = torch.atan2(q[..., 1], q[..., 0])
     return 3.0 * (q.norm(dim=-1) - 1.0 - 0.18 * torch.cos(5 * angle))
@@ -64,6 +91,7 @@ def petals(q):
         (lambda q: q.square().sum(-1) - 1.0, [(-2.0, 2.0)] * 2, Sphere()),
         (lambda q: 1.0 - q.norm(dim=-1) / 1.2, [(-1.6, 1.6)] * 3, Sphere([0.0] * 3, 1.2)),
         (petals, [(-2.0, 2.0)] * 2, flower()),
+        (lambda q: q[..., 1], [(-2.0, 2.0)] * 2, LINE),
     ],
 )
 def test_a_level_set_has_the_distance_of_its_shape(function, bounds, shape):

@@ -180,7 +180,7 @@ def prove(
 
 
 def _positive(name: str, conditions: Sequence[Tree]) -> bool:
-    """Return True if one condition alone says that a variable is positive."""
+    """Return True if a condition states that a variable is positive."""
     zero, variable = ["Rational", 0, 1], ["Symbol", name]
     plain = ["StrictGreaterThan", variable, zero], ["StrictLessThan", zero, variable]
     return any(condition in plain for condition in conditions)

@@ -25,9 +25,6 @@ DIGITS = 40
 KINKED = (sp.Abs, sp.sign, sp.Max, sp.Min, sp.Piecewise)
 
 
-# --- trees ---------------------------------------------------------------------------------------
-
-
 def build(tree: list[Any], symbols: dict[str, Any]) -> Any:
     """Return the SymPy expression or condition of a tree."""
     head, *parts = tree
@@ -66,9 +63,6 @@ def to_tree(expr: Any) -> list[Any]:
     if not hasattr(sp, head):
         raise ValueError(f"no tree for {head}")
     return [head, *map(to_tree, expr.args)]
-
-
-# --- pieces --------------------------------------------------------------------------------------
 
 
 def pieces(expr: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -135,9 +129,6 @@ def _zeros(u: Any, sign: str) -> str:
     return f"{u} {sign} 0"
 
 
-# --- numbers -------------------------------------------------------------------------------------
-
-
 def sample(symbols: list[Any], seed: int) -> list[dict[Any, Any]]:
     """Return random rational points of several sizes."""
     draw = random.Random(seed)
@@ -146,6 +137,7 @@ def sample(symbols: list[Any], seed: int) -> list[dict[Any, Any]]:
         size = (2.0, 0.3, 8.0)[i % 3]
         values = [sp.Rational(round(draw.uniform(-size, size) * 64), 64) for _ in symbols]
         pairs = zip(symbols, values, strict=True)
+        # A positive variable must not be 0 either.
         points.append({s: abs(v) + sp.Rational(1, 64) if s.is_positive else v for s, v in pairs})
     return points
 
@@ -168,7 +160,7 @@ def values_at(expressions: list[Any], point: dict[Any, Any]) -> list[Any] | None
 
 
 class Piece:
-    """One smooth piece of the expression, with what numbers and algebra find on it."""
+    """Collect numeric and algebraic results on one smooth piece of the expression."""
 
     def __init__(self, expr: Any, where: tuple[Any, ...], symbols: list[Any]) -> None:
         self.where, self.symbols = sp.And(*where), symbols
@@ -194,7 +186,7 @@ class Piece:
             g, Hg = values[1 : n + 1], values[n + 1 :]
             size = max(map(abs, Hg))
             scale = max(*map(abs, g), size, 1e-30)
-            if size > 1e-20 * scale:
+            if size > 1e-20 * scale:  # 40 digits, of which cancellation may cost half
                 self.witness = self.witness or point
             cross = [abs(Hg[i] * g[j] - Hg[j] * g[i]) for i, j in combinations(range(n), 2)]
             self.largest = max(self.largest, float(size))
@@ -220,9 +212,6 @@ class Piece:
             trees = None
         zero = all(h == 0 for h in Hg)
         return {"where": str(self.where), "hg": trees, "speed": speed, "zero": zero}
-
-
-# --- the proof -----------------------------------------------------------------------------------
 
 
 def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -277,6 +266,7 @@ def _refuted(piece: Piece, found: list[Piece]) -> dict[str, Any]:
 def _proved(found: list[Piece]) -> dict[str, Any]:
     answers = [piece.solve() for piece in found]
     verdict = "corridor" if all(a["zero"] for a in answers) else "undecided"
+    # A piece that no point met may be empty; it must be proved, but it is not shown.
     met = [answer for answer, piece in zip(answers, found, strict=True) if piece.points]
     return {"verdict": verdict, "pieces": met}
 

@@ -35,10 +35,10 @@ class Domain:
 
 
 class Surface:
-    """A loss on R^n with known geometry, in differentiable torch for any batch shape and device.
+    """Define a loss on R^n with known geometry, in differentiable torch.
 
-    A subclass defines `value`, and sets in ``__init__`` the attributes that differ from the
-    defaults.
+    A surface accepts any batch shape and device. A subclass defines `value`, and sets in
+    ``__init__`` the attributes that differ from the defaults.
 
     Attributes:
         f_star: infimum of the loss, or a lower bound of it; -inf if unbounded. Default: 0.
@@ -123,9 +123,8 @@ class Surface:
         shape = self._point_shape(dimension)
         generator = torch.Generator().manual_seed(seed)
         kept: list[Tensor] = []
-        for _ in range(50):
-            draw = torch.randn(4 * count, *shape, generator=generator, dtype=torch.float64)
-            x = spread * draw
+        for _ in range(50):  # a domain too thin to be met must end in an error
+            x = torch.randn(4 * count, *shape, generator=generator, dtype=torch.float64) * spread
             kept.append(x[self.domain.margin(x) > 0.01 * spread])
             if sum(map(len, kept)) >= count:
                 return torch.cat(kept)[:count]

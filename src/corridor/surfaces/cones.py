@@ -12,9 +12,10 @@ from corridor.surfaces.base import Domain, Surface, gap, nonzero, norm, variable
 
 
 class _Radial(Surface):
-    """A function of the distance to a center, with a kink or critical point there."""
+    """Compute a function of the distance to a center, with a kink or critical point there."""
 
     def __init__(self, center: object | None) -> None:
+        # A zero without dimensions broadcasts to points of any dimension.
         self.center = torch.zeros(()) if center is None else vector(center, "center")
         self.dimension = None if center is None else len(self.center)
         where = "the origin" if center is None else f"{self.center.tolist()}"
@@ -31,10 +32,10 @@ class _Radial(Surface):
 
 
 class Cone(_Radial):
-    """``E = slope ||theta - center||``: convex for a positive slope, concave for a negative slope.
+    """Compute ``E = slope ||theta - center||``, a convex cone, or concave for a negative slope.
 
-    ``g = slope u`` with the unit vector u from the center, and ``H = slope (I - u u^T) / r``, so
-    that ``Hg = 0``. The flow lines of the convex cone end at the center after the time
+    With the unit vector u from the center, ``g = slope u`` and ``H = slope (I - u u^T) / r``.
+    Therefore ``Hg = 0``. The flow lines of the convex cone end at the center after the time
     ``r / slope``.
 
     Args:
@@ -64,7 +65,7 @@ class Cone(_Radial):
 
 
 class PowerNorm(_Radial):
-    """``E = ||theta||^p``: straight flow lines, whose speed changes unless p = 1.
+    """Compute ``E = ||theta||^p``: straight flow lines, whose speed changes unless p = 1.
 
     One CLR step multiplies the loss by ``((p - 1) / p)^p``. The corridor number is
     ``(p - 1) / (2 p)``. A step of p times CLR's step size reaches the minimum.
@@ -72,11 +73,6 @@ class PowerNorm(_Radial):
     Args:
         power: p, at least 1.
         center: the minimum, numbers [n]. Default: the origin of any R^n.
-
-    Example:
-        >>> import torch
-        >>> float(PowerNorm(2.0)(torch.tensor([3.0, 4.0])))
-        25.0
     """
 
     def __init__(self, power: float, center: object | None = None) -> None:
@@ -92,24 +88,20 @@ class PowerNorm(_Radial):
 
     def value(self, x: Tensor) -> Tensor:
         """Return ``||x - center||^p``."""
-        if self.power == 2.0:
+        if self.power == 2.0:  # without a root the Hessian is finite at the center
             return gap(x, self.center).square().sum(-1)
         return self._radius(x) ** self.power
 
 
 class PNorm(Surface):
-    """``E = ||theta||_p``: a corridor only for p = 1, 2 and infinity, in two or more dimensions.
+    """Compute ``E = ||theta||_p``, a corridor only for p = 1, 2 and infinity.
 
     ``||g||_q = 1`` in the dual norm with 1/p + 1/q = 1. The Euclidean ``||g||`` is constant only
-    for p = 2 and on the cones over the faces of the ball (p = 1 and infinity).
+    for p = 2 and on the cones over the faces of the ball (p = 1 and infinity). In dimension one
+    every p gives ``|theta|``.
 
     Args:
         p: at least 1; ``float("inf")`` for the maximum norm.
-
-    Example:
-        >>> import torch
-        >>> float(PNorm(1.0)(torch.tensor([3.0, -4.0])))
-        7.0
     """
 
     def __init__(self, p: float) -> None:
@@ -133,12 +125,13 @@ class PNorm(Surface):
         size = x.abs()
         if self.p == float("inf") and x.shape[-1] > 1:
             top = size.topk(2, dim=-1).values
+            # Two entries can approach each other by moving at 45 degrees.
             return (top[..., 0] - top[..., 1]) / 2.0**0.5
         return size.amin(-1)
 
 
 class BlockCone(Surface):
-    """``E = sum_j c_j ||theta_j||`` over consecutive blocks: the penalty of the group lasso.
+    """Compute ``E = sum_j c_j ||theta_j||`` over consecutive blocks, as the group lasso does.
 
     It is a corridor of speed ``sqrt(sum_j c_j^2)``. The flow shortens each block at a constant
     speed, and the corridor ends where the first block is 0. Blocks of size one give the weighted

@@ -1,4 +1,4 @@
-"""Sets whose nearest point is found by Newton's method: closed curves and zero sets."""
+"""Represent closed curves and zero sets, and find their nearest points by Newton's method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from corridor.surfaces.shapes import Shape
 
 
 class Curve(Shape):
-    """A closed smooth curve ``t -> point(t)``, t in [0, 2 pi).
+    """Represent a closed smooth curve ``t -> point(t)``, t in [0, 2 pi).
 
     The curve is sampled once at equal times, and stored as the trigonometric polynomial through
     the samples. Newton's method improves the nearest sample. One more Newton step with derivatives
@@ -56,9 +56,10 @@ class Curve(Shape):
         spectrum = torch.fft.rfft(self.places, dim=0) * (2.0 / len(self.times))
         spectrum[0] *= 0.5
         size = spectrum.abs().amax(1)
+        # The highest frequencies vanish if the samples resolve the curve.
         if size[-(len(size) // 8) :].max() > 1e-7 * size.max():
             raise ValueError("point must be smooth at this number of samples; raise samples=")
-        kept = size > 1e-15 * size.max()
+        kept = size > 1e-15 * size.max()  # the rest is rounding
         waves = torch.arange(len(size), dtype=torch.float64)[kept]
         return waves, torch.cat([spectrum[kept].real, -spectrum[kept].imag])
 
@@ -97,6 +98,7 @@ class Curve(Shape):
         away = place - x
         slope = (away * first).sum(-1)
         bend = first.square().sum(-1) + (away * second).sum(-1)
+        # Where the distance is not convex, Newton's method would find its maximum.
         return t - slope / torch.where(bend > 0.0, bend, first.square().sum(-1))
 
     def foot(self, x: Tensor) -> Tensor:
@@ -163,15 +165,15 @@ def flower(
 
 
 class LevelSet(Shape):
-    """The zero set of a smooth function, with the sign of the function.
+    """Represent the zero set of a smooth function, with the sign of the function.
 
     The set is sampled once on a grid. Newton's method improves the nearest sample. The distance is
     exact to rounding, as are its gradient and Hessian; its third derivatives are 0.
 
     Args:
         function: from points [..., n] to numbers [...] in twice differentiable torch, of any scale.
-        bounds: pairs (low, high), one per coordinate, n = 2 or 3. Only the part of the set between
-            them counts.
+        bounds: pairs (low, high), one per coordinate, n = 2 or 3. Branches of the set outside
+            these bounds are not found.
         cells: cells of the grid per side, enough to separate branches. Default: 100.
 
     Raises:
@@ -197,9 +199,10 @@ class LevelSet(Shape):
         self.function, self.dimension = function, len(bounds)
         low, high = torch.tensor(bounds, dtype=torch.float64).unbind(-1)
         self.cell = float((high - low).max()) / cells
-        axes = [torch.linspace(float(a), float(b), cells + 1).double() for a, b in bounds]
+        axes = [torch.linspace(a, b, cells + 1, dtype=torch.float64) for a, b in bounds]
         q = torch.cartesian_prod(*axes)
         value, g, _ = self._derivatives(q, second=False)
+        # Within the diagonal of a cell, to first order: every crossed cell has a sample.
         q = q[value.abs() <= g.norm(dim=-1) * self.cell * self.dimension**0.5]
         for _ in range(20):
             value, g, _ = self._derivatives(q, second=False)
@@ -224,8 +227,11 @@ class LevelSet(Shape):
             (g,) = torch.autograd.grad(value.sum(), q, create_graph=second)
             H = torch.zeros(*q.shape, self.dimension, dtype=q.dtype, device=q.device)
             if second and g.requires_grad:
-                rows = [torch.autograd.grad(row, q, retain_graph=True)[0] for row in g.sum(0)]
-                H = torch.stack(rows, dim=-2)
+                rows = (
+                    torch.autograd.grad(row, q, retain_graph=True, materialize_grads=True)[0]
+                    for row in g.sum(0)
+                )
+                H = torch.stack(list(rows), dim=-2)
         return value.detach(), g.detach(), H
 
     def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -238,11 +244,12 @@ class LevelSet(Shape):
         eye = torch.eye(n, dtype=x.dtype, device=x.device)
         value, g, H = self._derivatives(q)
         s = ((x - q) * g).sum(-1) / g.square().sum(-1)
-        for _ in range(8):
+        for _ in range(8):  # quadratic convergence: the number of right digits doubles
             top = torch.cat([eye + s[:, None, None] * H, g[..., None]], dim=-1)
             row = torch.cat([g, torch.zeros_like(s)[:, None]], dim=-1)[:, None]
             residual = torch.cat([q + s[:, None] * g - x, value[:, None]], dim=-1)
             change = torch.linalg.solve_ex(torch.cat([top, row], dim=-2), residual)[0].nan_to_num()
+            # A long step would leave the branch of the nearest sample.
             q, s = q - change[:, :n].clamp(-self.cell, self.cell), s - change[:, n]
             value, g, H = self._derivatives(q)
         size = g.norm(dim=-1)

@@ -1,4 +1,4 @@
-"""Distances to sets: every corridor is one, up to its slope (the eikonal equation)."""
+"""Make corridors from distances to sets (the eikonal equation)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from corridor.surfaces.shapes import Shape
 
 
 class DistanceTo(Surface):
-    """``E = slope * distance(theta) + level``: a corridor for every closed set and shape.
+    """Compute ``E = slope * distance(theta) + level``: a corridor for every closed set and shape.
 
     A corridor has one constant ``||g|| = slope``, because ``grad ||g||^2 = 2 Hg = 0``. Therefore
     ``E / slope`` solves the eikonal equation ``|grad d| = 1``, as distances do. Conversely, every
@@ -73,6 +73,7 @@ class DistanceTo(Surface):
         return -float("inf")
 
     def _margin(self, x: Tensor) -> Tensor:
+        # The absolute value adds a kink on the set itself.
         focal = self._focal(x)
         return focal.minimum(self.shape(x).detach().abs()) if self.absolute else focal
 

@@ -1,4 +1,4 @@
-"""A loss on which gradient descent follows the flow at one step size, although Hg is not 0."""
+"""Define a loss on which gradient descent follows the flow at one step size with Hg not 0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _polished(z: complex) -> complex:
 
 
 class FixedStep(Surface):
-    """A loss of one variable whose flow equals its Euler steps at one step size h (subtlety S5).
+    """Compute a loss of one variable whose flow equals its Euler steps of size h (subtlety S5).
 
     ``theta(t + h) = theta(t) - h g(theta(t))`` holds from every start, with Hg far from 0. With
     ``e^z = 1 + z``, the motion ``theta(t) = -b t + a Re e^(z t / h)`` equals its own Euler steps.

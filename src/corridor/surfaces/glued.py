@@ -1,4 +1,4 @@
-"""Surfaces glued from corridors (example 2.6, figure 1b): the lower or upper envelope."""
+"""Glue surfaces together (example 2.6, figure 1b) by their minimum or maximum."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from corridor.surfaces.shapes import Points, Segment
 
 
 class Glued(Surface):
-    """The minimum (or maximum) of surfaces: continuous, and on each piece one of the surfaces.
+    """Take the minimum (or maximum) of surfaces, which is continuous.
 
-    Glued corridors are a corridor off the seams, where two pieces are equal, with one speed per
-    piece. Glued surfaces can be pieces again.
+    On each piece the result equals one of the surfaces. The seams are the points where two pieces
+    are equal. Glued corridors are a corridor off the seams, with one speed per piece. Glued
+    surfaces can be pieces again.
 
     Args:
         pieces: two or more surfaces of one dimension.
@@ -69,6 +70,7 @@ class Glued(Surface):
 
     def value(self, x: Tensor) -> Tensor:
         """Return the lowest (or highest) piece's value, with that piece's derivatives."""
+        # min() would mix the gradients of pieces that are equal at a seam.
         values = self._values(x)
         return values.gather(-1, self.piece(x)[..., None])[..., 0]
 

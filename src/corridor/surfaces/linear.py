@@ -9,7 +9,7 @@ from corridor.surfaces.base import Domain, Surface, nonzero, variable_names, vec
 
 
 class Linear(Surface):
-    """``E = a . theta + b``: g = a and H = 0, one corridor without end.
+    """Compute ``E = a . theta + b``: g = a and H = 0, one unbounded corridor.
 
     Args:
         slope: a, numbers [n]. Default: (1, 0).
@@ -45,7 +45,7 @@ class Linear(Surface):
 
 
 class _Bent(Linear):
-    """A linear function with a kink where it is zero."""
+    """Compute a linear function with a kink where it is zero."""
 
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)
@@ -54,20 +54,16 @@ class _Bent(Linear):
         self.domain = Domain("where a . theta + b is not 0", self._distance)
 
     def _distance(self, x: Tensor) -> Tensor:
+        # self.value is bent already.
         return Linear.value(self, x).abs() / self.slope.norm().to(x)
 
 
 class AbsoluteValue(_Bent):
-    """``E = |a . theta + b|``: two half-spaces of slope ``||a||``, which end at E = 0.
+    """Compute ``E = |a . theta + b|``: two half-spaces of slope ``||a||``, which end at E = 0.
 
     Args:
         slope: a, numbers [n], not all 0. Default: (1,), the line.
         offset: b. Default: 0.
-
-    Example:
-        >>> import torch
-        >>> float(AbsoluteValue()(torch.tensor([-2.0])))
-        2.0
     """
 
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
@@ -80,18 +76,13 @@ class AbsoluteValue(_Bent):
 
 
 class Hinge(_Bent):
-    """``E = max(0, a . theta + b)``: a slope that ends in a plain, where g = 0.
+    """Compute ``E = max(0, a . theta + b)``: a slope that ends in a plain, where g = 0.
 
-    Every point of the plain is critical, so that the plain is a corridor of speed 0.
+    Every point of the plain is critical. The plain is a corridor of speed 0.
 
     Args:
         slope: a, numbers [n], not all 0. Default: (1,), the line.
         offset: b. Default: 0.
-
-    Example:
-        >>> import torch
-        >>> float(Hinge([1.0, 0.0], 1.0)(torch.tensor([2.0, 5.0])))
-        3.0
     """
 
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:

@@ -10,7 +10,7 @@ from corridor.surfaces.base import Domain, Surface
 
 
 class _Spectral(Surface):
-    """A function of the singular values of a matrix [..., m, k]."""
+    """Compute a function of the singular values of a matrix [..., m, k]."""
 
     verdict = Verdict.CORRIDOR
     point_dims = 2
@@ -40,7 +40,7 @@ class _Spectral(Surface):
 
 
 class NuclearNorm(_Spectral):
-    """``E = sum of singular values``: ``g = U V^T``, of norm ``sqrt(rank)``.
+    """Compute ``E = sum of singular values``: ``g = U V^T``, of norm ``sqrt(rank)``.
 
     Along the flow every singular value falls at speed 1, until the smallest is 0. Where two
     singular values are equal the loss is smooth, but torch's second derivatives are 0/0.
@@ -69,16 +69,13 @@ class NuclearNorm(_Spectral):
 
 
 class SpectralNorm(_Spectral):
-    """``E = largest singular value``: ``g = u v^T``, of norm 1, where the largest is simple.
+    """Compute ``E = largest singular value``: ``g = u v^T``, of norm 1.
+
+    The loss is smooth where the largest singular value is simple.
 
     Args:
         rows: m, at least 1. Default: 3.
         columns: k, at least 1. Default: 2.
-
-    Example:
-        >>> import torch
-        >>> float(SpectralNorm(2, 2)(torch.diag(torch.tensor([3.0, 4.0]))))
-        4.0
     """
 
     speed = 1.0
@@ -95,4 +92,5 @@ class SpectralNorm(_Spectral):
         values = torch.linalg.svdvals(x)
         if values.shape[-1] == 1:
             return values[..., 0].clone()
+        # A change of norm 1 can lower one value and raise the other by 1 / sqrt(2).
         return (values[..., 0] - values[..., 1]) / 2.0**0.5

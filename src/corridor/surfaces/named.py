@@ -74,7 +74,7 @@ def surface(name: str) -> Surface:
 
 
 class Expression(Surface):
-    """A loss given as a formula, whose verdict is unknown until `corridor.prove` finds it.
+    """Compute a formula. Its verdict is undecided; `corridor.prove` finds it.
 
     Args:
         text: the formula, as for `corridor.proofs.expression.parse`.

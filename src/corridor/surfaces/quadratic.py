@@ -10,7 +10,7 @@ from corridor.surfaces.base import Surface, vector
 
 
 class Quadratic(Surface):
-    """``E = 1/2 theta^T M theta + b^T theta + c``: no corridor unless ``M = 0``.
+    """Compute ``E = 1/2 theta^T M theta + b^T theta + c``: no corridor unless ``M = 0``.
 
     ``Hg = M (M theta + b)`` has the derivative ``M^2``, which is 0 only if M is 0. With
     ``M = lambda I`` the flow lines are straight and slow down (weak corridor).
@@ -54,6 +54,7 @@ class Quadratic(Surface):
             return Verdict.WEAK, None
         if not self.matrix.any():
             return Verdict.CORRIDOR, 0.0 if self.slope is None else float(self.slope.norm())
+        # Equal exactly: a nearly scalar matrix bends the flow lines, if slowly.
         scalar = torch.equal(self.matrix, self.matrix[0, 0] * torch.eye(len(self.matrix)).double())
         return (Verdict.WEAK if scalar else Verdict.NEITHER), None
 
@@ -63,6 +64,7 @@ class Quadratic(Surface):
         matrix = torch.eye(self.dimension or 1).double() if self.matrix is None else self.matrix
         slope = torch.zeros(len(matrix)).double() if self.slope is None else self.slope
         values, vectors = torch.linalg.eigh(matrix)
+        # Eigenvalues of 0 are found up to rounding.
         tiny = 1e-12 * max(float(values.abs().max()), 1e-300)
         along = vectors.T @ slope
         flat = values.abs() <= tiny

@@ -20,13 +20,13 @@ def _off_the_cut(x: Tensor) -> Tensor:
 
 
 class DevelopableHelicoid(Surface):
-    """The surface of the tangents to a helix, of slope 1: ruled, and a corridor.
+    """Compute the surface of the tangents to a helix, of slope 1: ruled, and a corridor.
 
     Over the plane outside a circle of radius a, in polar coordinates r and phi,
 
         E = sqrt(r^2 - a^2) - a arccos(a / r) + a phi
 
-    has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``, so that ``||g|| = 1``. The flow
+    has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``. Therefore ``||g|| = 1``. The flow
     lines are the tangents of the circle. phi jumps at the angle pi.
 
     Args:
@@ -65,17 +65,12 @@ class DevelopableHelicoid(Surface):
 
 
 class Helicoid(Surface):
-    """``E = pitch * phi``, phi the polar angle: ruled by horizontal lines, but no corridor.
+    """Compute ``E = pitch * phi``, phi the polar angle: ruled by horizontal lines, but no corridor.
 
     Its flow lines are circles, and ``||g|| = pitch / r`` differs between them.
 
     Args:
         pitch: rise per radian, not 0. Default: 1.
-
-    Example:
-        >>> import torch
-        >>> round(float(Helicoid()(torch.tensor([0.0, 2.0]))), 6)
-        1.570796
     """
 
     dimension = 2
@@ -92,13 +87,7 @@ class Helicoid(Surface):
 
 
 class Saddle(Surface):
-    """``E = x y``: ruled by two families of lines, which are not lines of steepest descent.
-
-    Example:
-        >>> import torch
-        >>> float(Saddle()(torch.tensor([2.0, 3.0])))
-        6.0
-    """
+    """Compute ``E = x y``: ruled by lines, which are not lines of steepest descent."""
 
     dimension = 2
     f_star = -float("inf")
@@ -110,17 +99,12 @@ class Saddle(Surface):
 
 
 class Trough(Surface):
-    """``E = 1/2 k x^2``, constant in y: developable, but its generators are level lines.
+    """Compute ``E = 1/2 k x^2``, constant in y: developable, but its generators are level lines.
 
     The flow lines are straight and slow down: a weak corridor.
 
     Args:
         curvature: k, positive. Default: 1.
-
-    Example:
-        >>> import torch
-        >>> float(Trough()(torch.tensor([2.0, 3.0])))
-        2.0
     """
 
     dimension = 2

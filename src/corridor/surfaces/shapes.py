@@ -11,10 +11,11 @@ from corridor.surfaces.base import gap, norm, positive, vector
 
 
 class Shape:
-    """A closed set: ``shape(x)`` is the distance, ``shape.focal(x)`` the room to the cut locus.
+    """Represent a closed set by its distance ``shape(x)`` and the room ``shape.focal(x)``.
 
-    The cut locus contains the points with two nearest points of the set. There, and where the
-    curvature of the distance jumps, the distance is not smooth.
+    The room is the distance to the cut locus, or a lower bound of it. The cut locus contains
+    all points with two nearest points of the set, and all points where the Hessian of the distance
+    jumps.
 
     Attributes:
         dimension: n.
@@ -41,7 +42,7 @@ class Shape:
 
 
 class Sphere(Shape):
-    """A sphere in R^n; in the plane a circle.
+    """Represent a sphere in R^n, which is a circle in the plane.
 
     Args:
         center: numbers [n]. Default: the origin of the plane.
@@ -75,15 +76,10 @@ class Sphere(Shape):
 
 
 class CircleInSpace(Shape):
-    """A circle in R^3, in the plane z = 0, whose tubes are tori.
+    """Represent a circle in R^3, in the plane z = 0, whose tubes are tori.
 
     Args:
         radius: positive. Default: 1.
-
-    Example:
-        >>> import torch
-        >>> CircleInSpace(1.0)(torch.tensor([4.0, 0.0, 4.0]))
-        tensor(5.)
     """
 
     dimension = 3
@@ -104,7 +100,7 @@ class CircleInSpace(Shape):
 
 
 class Box(Shape):
-    """An axis-parallel box about the origin, smooth inside up to the ridges.
+    """Represent an axis-parallel box about the origin, smooth inside up to the ridges.
 
     Args:
         half_widths: positive numbers [n], n at least 2. Default: (1, 1).
@@ -150,19 +146,15 @@ class Box(Shape):
         others = beyond.abs().scatter(-1, top.indices[..., :1], torch.inf).amin(-1)
         count = (beyond > 0.0).sum(-1)
         outer = torch.where(count == 1, others, beyond.abs().amin(-1))
+        # Ridges lie at 45 degrees to the faces.
         return torch.where(count == 0, ridge, outer) / 2.0**0.5
 
 
 class Points(Shape):
-    """A finite set of points, whose distance has kinks where two points are equally near.
+    """Represent a finite set of points, whose distance has kinks where two points are equally near.
 
     Args:
         points: one row per point, numbers [k, n].
-
-    Example:
-        >>> import torch
-        >>> Points([[0.0, 0.0], [10.0, 0.0]])(torch.tensor([3.0, 4.0]))
-        tensor(5.)
     """
 
     signed = False
@@ -189,16 +181,11 @@ class Points(Shape):
 
 
 class Segment(Shape):
-    """A straight segment in R^n, whose neighborhoods are capsules.
+    """Represent a straight segment in R^n, whose neighborhoods are capsules.
 
     Args:
         start: numbers [n]. Default: (-1, 0).
         end: numbers [n], other than the start. Default: (1, 0).
-
-    Example:
-        >>> import torch
-        >>> Segment([0.0, 0.0], [1.0, 0.0])(torch.tensor([4.0, 4.0]))
-        tensor(5.)
     """
 
     signed = False

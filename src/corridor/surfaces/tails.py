@@ -10,7 +10,7 @@ from corridor.surfaces.base import Domain, Surface, norm, positive
 
 
 class ExponentialTail(Surface):
-    """``E = exp(-x)``: corridor number 1/2 everywhere; one CLR step multiplies E by 1/e.
+    """Compute ``E = exp(-x)``: corridor number 1/2 everywhere; one CLR step multiplies E by 1/e.
 
     Example:
         >>> import torch
@@ -28,14 +28,10 @@ class ExponentialTail(Surface):
 
 
 class LogisticTail(Surface):
-    """``E = ln(1 + exp(-x))``: a corridor in the limit x to -inf, an exponential tail at +inf.
+    """Compute ``E = ln(1 + exp(-x))``: the loss of one example with the margin x.
 
-    With ``u = exp(-x)``, twice the corridor number is ``ln(1 + u) / u``.
-
-    Example:
-        >>> import torch
-        >>> round(float(LogisticTail()(torch.tensor([0.0]))), 6)
-        0.693147
+    It is a corridor in the limit x to -inf, and an exponential tail in the limit x to +inf. With
+    ``u = exp(-x)``, twice the corridor number is ``ln(1 + u) / u``.
     """
 
     dimension = 1
@@ -44,18 +40,14 @@ class LogisticTail(Surface):
 
     def value(self, x: Tensor) -> Tensor:
         """Return ``ln(1 + exp(-x))``."""
+        # torch is linear above its default threshold, where Hg would be 0.
         return torch.nn.functional.softplus(-x[..., 0], threshold=float("inf"))
 
 
 class LogDistance(Surface):
-    """``E = ln(1 + ||theta||^2)``: the weak corridor of subtlety S1.
+    """Compute ``E = ln(1 + ||theta||^2)``: the weak corridor of subtlety S1.
 
-    The level sets are parallel, so that the flow lines are straight. Their speed changes.
-
-    Example:
-        >>> import torch
-        >>> float(LogDistance()(torch.tensor([0.0, 0.0])))
-        0.0
+    The level sets are parallel. The flow lines are therefore straight, but their speed changes.
     """
 
     verdict = Verdict.WEAK
@@ -67,7 +59,7 @@ class LogDistance(Surface):
 
 
 class Huber(Surface):
-    """A cone of slope c with a tip of curvature L instead of the kink (subtlety S10).
+    """Compute a cone of slope c with a tip of curvature L instead of the kink (subtlety S10).
 
     Its corridor ends at ``E = c^2 / (2 L)``, the smallest loss at which a corridor of an L-smooth
     loss can end.
@@ -96,19 +88,14 @@ class Huber(Surface):
         """Return ``1/2 L r^2`` for r below c / L, and ``c r - c^2 / (2 L)`` above."""
         squared = x.square().sum(-1)
         inside = squared < self.radius**2
+        # The root of 0 has no derivative, which would spoil the other branch.
         r = torch.where(inside, torch.ones_like(squared), squared).sqrt()
         outer = self.slope * r - 0.5 * self.slope * self.radius
         return torch.where(inside, 0.5 * self.smoothness * squared, outer)
 
 
 class LogSumExp(Surface):
-    """``E = ln sum exp(theta_i)``: smooth, convex, no corridor.
-
-    Example:
-        >>> import torch
-        >>> round(float(LogSumExp()(torch.zeros(2))), 6)
-        0.693147
-    """
+    """Compute ``E = ln sum exp(theta_i)``: smooth, convex, no corridor."""
 
     f_star = -float("inf")
     expression = "log(exp(x) + exp(y))"
@@ -119,15 +106,10 @@ class LogSumExp(Surface):
 
 
 class Rosenbrock(Surface):
-    """``E = (1 - x)^2 + b (y - x^2)^2``: a curved valley, no corridor.
+    """Compute ``E = (1 - x)^2 + b (y - x^2)^2``: a curved valley, no corridor.
 
     Args:
         steepness: b, positive. Default: 10.
-
-    Example:
-        >>> import torch
-        >>> float(Rosenbrock()(torch.tensor([1.0, 1.0])))
-        0.0
     """
 
     dimension = 2
@@ -143,14 +125,9 @@ class Rosenbrock(Surface):
 
 
 class RiverValley(Surface):
-    """``E = y + 1/2 k(y) x^2``, ``k = 2 + tanh(y)``: a river in a valley (subtlety S6).
+    """Compute ``E = y + 1/2 k(y) x^2``, ``k = 2 + tanh(y)``: a river in a valley (subtlety S6).
 
     The river x = 0 is a corridor of one dimension inside a surface that is not a corridor.
-
-    Example:
-        >>> import torch
-        >>> float(RiverValley()(torch.tensor([0.0, 3.0])))
-        3.0
     """
 
     dimension = 2
