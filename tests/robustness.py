@@ -298,7 +298,8 @@ ROWS: dict[str, Row] = {
         _refused(lambda o: o.step(loss=torch.ones(2)), "one real number"), "one line of ValueError"
     ),
     "a loss given twice": Row(
-        _refused(lambda o: o.step(lambda: 1.0, loss=1.0), "came twice"), "one line of ValueError"
+        _refused(lambda o: o.step(lambda: 1.0, loss=1.0), "must come once"),
+        "one line of ValueError",
     ),
     "a closure that runs backward": Row(_closure, "called once, same step"),
     "watched micro-batches": Row(_watched, "the mean loss"),

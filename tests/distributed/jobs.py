@@ -164,7 +164,7 @@ def drift_adjusted(layout: Layout) -> tuple[list[float], float, dict[str, Tensor
         opt.zero_grad()
         loss = opt.watch((model(x) - y).square().mean())
         loss.backward()
-        own = own or float(opt._pending[0].measured)
+        own = own or float(opt._channel.pending[0].measured["hessian_ratio"])
         opt.step()
         sizes.append(float(opt.param_groups[0]["effective_lr"]))
     return sizes, own, weights(model)

@@ -40,7 +40,7 @@ def test_a_misspelt_argument_is_refused_with_the_nearest_name(kind):
     ("kind", "options", "message"),
     [
         (CLR, {"lr": 0.1}, "no option 'lr'; its cap is max_lr"),
-        (NGN, {"lr": 0.1}, "no option 'lr'; its bound is sigma"),
+        (NGN, {"lr": 0.1}, "no option 'lr'; its cap is sigma"),
         (CLRAdam, {"max_lr": 5.0, "lr": 1e-3}, "no option 'lr'; its cap is max_lr"),
         (CLRAdam, {"betas": (0.5, 0.5)}, r"did you mean 'beta2'\?"),
         (SPSMax, {"scale": 0.1}, "SPSMax has no option 'scale'"),

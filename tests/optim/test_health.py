@@ -6,7 +6,7 @@ import warnings
 
 from corridor import CLR
 from corridor.optim import DAL, NGN
-from corridor.optim._health import WINDOW
+from corridor.optim._limit import WINDOW
 
 
 def run(parameter, losses, **options) -> list[warnings.WarningMessage]:

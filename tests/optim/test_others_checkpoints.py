@@ -54,10 +54,10 @@ def test_the_rule_stays_its_own_and_goes_on(source: str, target: str):
     options, kept = fresh.param_groups[0], opt.param_groups[0]
     same = type(first) is type(opt)
     if not same:
-        assert all(kept[key] == options[key] for key in opt._shared())
+        assert all(kept[key] == options[key] for key in opt._owner().shared)
         assert all(torch.equal(kept[key], options[key]) for key in opt.MEMORY if key in options)
     assert kept["lr"] == first.param_groups[0]["lr"]
-    assert set(opt.state[p]) <= {*opt.MOMENTUM.buffers}
+    assert set(opt.state[p]) <= {*opt.MOTION.buffers}
     sizes = train(p, opt, 3)
     assert bool(p.isfinite().all())
     assert max(sizes) > 0.0
@@ -74,7 +74,7 @@ def test_without_averages_the_next_step_is_the_first_of_a_fresh_one(source: str,
         first = MAKERS[source]([p])
         train(p, first, 4)
         opt = MAKERS[target]([p])
-        goes_on = any(set(kept) & {*opt.MOMENTUM.buffers} for kept in first.state.values())
+        goes_on = any(set(kept) & {*opt.MOTION.buffers} for kept in first.state.values())
         if goes_on or type(opt) is type(first):
             return
         if through_checkpoint:

@@ -39,7 +39,7 @@ def test_clr_scales_as_a_step_size_must(loss: float, norm_sq: float, a: float, s
     [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (-1.0, 4.0, 0.0), (0.5, 4.0, 1.0), (0.0, 4.0, 0.0)],
 )
 def test_no_step_where_there_is_nothing_to_gain(loss: float, norm_sq: float, f_star: float):
-    assert float(step_size.clr(number(loss), number(norm_sq), f_star)) == 0.0
+    assert float(step_size.clr(number(loss), number(norm_sq), f_star=f_star)) == 0.0
 
 
 def test_a_quotient_that_overflows_is_the_largest_number():
@@ -58,6 +58,6 @@ def test_momentum_without_a_past_is_clr():
     loss, norm_sq = number(0.7), number(2.0)
     one, zero = number(1.0), number(0.0)
     assert torch.equal(
-        step_size.momentum(loss, zero, one, norm_sq, 0.1, 0.5),
-        step_size.clr(loss, norm_sq, 0.1, 0.5),
+        step_size.momentum(loss, zero, one, norm_sq, f_star=0.1, scale=0.5),
+        step_size.clr(loss, norm_sq, f_star=0.1, scale=0.5),
     )

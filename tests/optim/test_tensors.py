@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from corridor import CLR
-from corridor.optim import MoMoAdam, _average, _bucket
+from corridor.optim import MoMoAdam, _bucket
+from corridor.optim._metric import AVERAGE, LENGTH, Euclidean
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -170,10 +171,12 @@ def test_an_average_in_sixteen_bits_says_how_far_it_moved_where_the_kernel_would
     """As on a GPU, where torch's fused kernel takes 16 bits: here rounding swallows the step."""
     bucket = _bucket.Bucket(0, fused=True)
     p, g = torch.full((3,), 256.0, dtype=dtype), torch.ones(3, dtype=dtype)
-    bucket.add(p, g, {_average.AVERAGE: torch.zeros_like(p)}, fresh=True)
-    _, norm_sq = _average.measure(bucket, 0.5, False, torch.float32)
+    bucket.add(p, g, {AVERAGE: torch.zeros_like(p)}, fresh=True)
+    options = {"momentum": 0.5}
+    (norm_sq,) = Euclidean().measure(bucket, (LENGTH,), options, {}, torch.float32)
     assert float(norm_sq) == 0.75
-    seen = _average.move(bucket, torch.tensor(1e-3), torch.tensor(False), None, 0.5)
+    stride = _bucket.Stride(torch.tensor(1e-3), torch.tensor(False), None)
+    seen = Euclidean().move(bucket, stride, options, {})
     assert seen is not None
     assert float(seen) == 0.0
     assert p.tolist() == [256.0] * 3

@@ -148,7 +148,7 @@ def clr_descent(
     aim = f_star if f_star is not None else known if math.isfinite(known) else 0.0
 
     def rule(value: Tensor, norm_sq: Tensor) -> Tensor:
-        return rules.clr(value, norm_sq, aim, scale).clamp(max=max_lr)
+        return rules.clr(value, norm_sq, f_star=aim, scale=scale).clamp(max=max_lr)
 
     return _descend(loss, start, rule, steps, "CLR")
 

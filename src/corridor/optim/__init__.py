@@ -1,10 +1,9 @@
-"""Loss in, step out: optimizers whose step size follows from the loss."""
+"""Optimizers whose step size follows from the loss."""
 
 from corridor.optim.clr import CLR
 from corridor.optim.clr_adam import CLRAdam
-from corridor.optim.dal import DAL
-from corridor.optim.family import NGN, AdaSPS, DecSPS, HalfPolyak, Polyak, SPSMax, SPSSafe
-from corridor.optim.momo import MoMo, MoMoAdam
+from corridor.optim.family import DAL, NGN, HalfPolyak, MoMo, MoMoAdam, Polyak
+from corridor.optim.sps import AdaSPS, DecSPS, SPSMax, SPSSafe
 
 __all__ = [
     "CLR",

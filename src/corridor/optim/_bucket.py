@@ -1,37 +1,81 @@
-"""Sorting parameters into buckets: those of one group that share device, dtype and treatment.
+"""Sort parameters into buckets, and move the tensors of a bucket.
 
-Each bucket is measured and moved by a few calls on lists of tensors. A sharded parameter comes in
-as this rank's part of it; complex tensors are viewed as real ones.
+The parameters of a bucket share group, device, dtype and kernels, so that a few calls on lists of
+tensors measure and move all of them. A sharded parameter is replaced by the part on this rank, and
+a complex tensor by its real view. No function here reads a value back to the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from corridor import _reduce
+from corridor import _reduce, _torch, _tree
 
 PLAIN = {torch.nn.Parameter, Tensor}
 FUSED_ON_CPU = {torch.float32, torch.float64, torch.complex64, torch.complex128}
 FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
 
+NORM = "norm_sq"  # ||g||^2, always the first sum
+
+
+class Sums(NamedTuple):
+    """Hold sums over parameters, one row per group and one named column per sum.
+
+    Attributes:
+        names: names of the columns. The first is `NORM`.
+        values: [groups, columns], or [columns] for a single bucket.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+
+    def of(self, name: str) -> Tensor:
+        """Return a column. A length that was not measured is that of the gradient itself."""
+        return self.values.select(-1, self.names.index(name) if name in self.names else 0)
+
+    def total(self, name: str) -> Tensor:
+        """Return the sum of a column over all groups, 0-dim."""
+        return self.of(name).sum()
+
+
+class Stride(NamedTuple):
+    """Describe one step of a bucket, ``p = keep p - size direction``.
+
+    Attributes:
+        size: 0-dim step size on the bucket's device.
+        skip: 0-dim bool. If True nothing changes, even where gradients are not finite.
+        keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
+    """
+
+    size: Tensor
+    skip: Tensor
+    keep: Tensor | None
+
+    def moved(self, p: Tensor, direction: Tensor) -> Tensor:
+        """Return the moved parameter, computed in float32 or wider and rounded once."""
+        wide = wide_dtype(p.dtype, direction.dtype, self.size.dtype)
+        old = p.to(wide)
+        kept = old if self.keep is None else self.keep * old
+        return torch.where(self.skip, p, (kept - self.size * direction.to(wide)).to(p.dtype))
+
 
 @dataclass
 class Bucket:
-    """Active parameters of one group on one device and of one dtype, complex ones viewed real.
+    """Hold the parameters of one group that have a gradient and share device, dtype and kernels.
 
     Attributes:
         group: index of the parameter group.
-        fused: whether torch's fused kernels are right for these tensors.
-        share: None for whole parameters; for shards, what `corridor._reduce.share` says of them.
+        fused: True if torch's fused kernels are right for these tensors.
+        share: None for whole parameters, else the result of `corridor._reduce.share`.
         params: the parameters.
         grads: their gradients.
-        buffers: what the optimizer keeps of each, by name.
-        fresh: indices of those of which something is kept from now on.
+        buffers: further tensors per parameter, by name.
+        fresh: indices of the parameters whose buffers were made in this step.
     """
 
     group: int
@@ -44,27 +88,99 @@ class Bucket:
 
     def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor], fresh: bool) -> None:
         """Add a parameter with its gradient and buffers."""
-        real = torch.view_as_real if p.is_complex() else lambda t: t
         if fresh:
             self.fresh.append(len(self.params))
-        self.params.append(real(p))
-        self.grads.append(real(grad))
+        self.params.append(_tree.as_real(p))
+        self.grads.append(_tree.as_real(grad))
         for name, buffer in buffers.items():
-            self.buffers.setdefault(name, []).append(real(buffer))
+            self.buffers.setdefault(name, []).append(_tree.as_real(buffer))
 
     @property
     def rounds(self) -> bool:
-        """Whether the parameters have 16 bits, so that rounding may swallow part of a step."""
+        """True for 16-bit parameters, whose rounding can lose part of a step."""
         return self.params[0].dtype.itemsize == 2
 
     @property
     def device(self) -> torch.device:
-        """Where all tensors of the bucket lie."""
+        """The device of all tensors in the bucket."""
         return self.params[0].device
+
+    def rows(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """Yield each parameter with its gradient and its buffers by name."""
+        for index, (p, g) in enumerate(zip(self.params, self.grads, strict=True)):
+            yield p, g, {name: buffers[index] for name, buffers in self.buffers.items()}
+
+    def decay(self, keep: Tensor | None) -> None:
+        """Shrink the parameters by decoupled weight decay, ``p = keep p``."""
+        if keep is not None:
+            _torch.foreach_mul_(self.params, keep)
+
+    def descend(self, stride: Stride) -> None:
+        """Move the parameters along their gradients."""
+        if self.fused:
+            self.decay(stride.keep)
+            fused_sgd(self.params, self.grads, stride)
+            return
+        for p, g in zip(self.params, self.grads, strict=True):
+            _tree.assign([p], [stride.moved(p, g)])
+
+
+def fused_sgd(
+    params: list[Tensor],
+    grads: list[Tensor],
+    stride: Stride,
+    averages: list[Tensor] | None = None,
+    beta: float = 0.0,
+) -> None:
+    """Move along g, or with averages along ``d = beta d + (1 - beta) g``, in one pass.
+
+    The decay in `stride` is not applied here.
+    """
+    _torch.fused_sgd_(
+        params,
+        grads,
+        averages or [],
+        weight_decay=0.0,
+        momentum=beta,
+        lr=stride.size if stride.size.is_cpu else stride.size.float(),
+        dampening=beta,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+        found_inf=stride.skip.to(torch.float32),
+    )
+
+
+def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """Return the dtype that holds all of the given ones, at least float32."""
+    wide = torch.float32
+    for dtype in dtypes:
+        wide = torch.promote_types(wide, dtype)
+    return wide
+
+
+def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
+    """Divide the gradients by a GradScaler's scale in place.
+
+    Raises:
+        ValueError: a gradient is float16.
+    """
+    if any(bucket.grads[0].dtype == torch.float16 for bucket in found):
+        raise ValueError(
+            "gradients must be float32 under a GradScaler, got float16, too coarse to divide by "
+            "the scale; keep the parameters in float32 and use autocast"
+        )
+    for bucket in found:
+        _torch.foreach_mul_(bucket.grads, (1.0 / grad_scale).to(bucket.device))
 
 
 def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> list[Bucket]:
-    """The parameters that have a gradient, sorted; buffers of the given names made where missing.
+    """Return the parameters that have a gradient in buckets.
+
+    Args:
+        groups: parameter groups.
+        state: the optimizer's state. Missing buffers are made there, as zeros.
+        names: names of the buffers.
 
     Raises:
         ValueError: a gradient is sparse.
@@ -95,14 +211,14 @@ def _dense(p: Tensor) -> Tensor:
     assert grad is not None
     if grad.layout is not torch.strided:
         raise ValueError(
-            f"expected dense gradients, got a {grad.layout} one for a parameter of shape "
+            f"gradients must be dense, got {grad.layout} for a parameter of shape "
             f"{tuple(p.shape)}; build the layer with sparse=False"
         )
     return grad
 
 
 def _buffer(state: dict[str, Any], name: str, p: Tensor) -> Tensor:
-    """What is kept of a parameter: zeros where missing, moved after the parameter."""
+    """Return a buffer of a parameter, made where missing and moved to the parameter's device."""
     buffer = state.get(name)
     if buffer is None:
         buffer = torch.zeros_like(p, memory_format=torch.preserve_format)
@@ -113,11 +229,11 @@ def _buffer(state: dict[str, Any], name: str, p: Tensor) -> Tensor:
 
 
 def _fusable(p: Tensor, *others: Tensor) -> bool:
-    """Whether torch's fused kernels are right for a parameter, its gradient and its buffers.
+    """Return True if fused kernels are right for a parameter, its gradient and its buffers.
 
-    On the CPU they leave whole blocks of 16-bit parameters untouched (pytorch issue 191763); on a
+    On the CPU they leave whole blocks of 16-bit parameters untouched (pytorch issue 191763). On a
     GPU they read the step size as float32, too coarse for float64. They address memory linearly,
-    so layouts must agree and be dense, and they have no rule for subclasses.
+    so layouts must agree and be dense. They have no rule for subclasses.
     """
     tensors = (p, *others)
     if any(type(t) not in PLAIN or t.dtype is not p.dtype for t in tensors):
@@ -128,8 +244,5 @@ def _fusable(p: Tensor, *others: Tensor) -> bool:
             return True  # strides of dimensions of size 1 may differ
     else:
         right = p.is_cuda and p.dtype in FUSED_ON_CUDA
-    return right and _is_dense(p) and all(t.stride() == p.stride() for t in others)
-
-
-def _is_dense(p: Tensor) -> bool:
-    return torch._debug_has_internal_overlap(p) == 0  # pyright: ignore[reportPrivateImportUsage]
+    dense = _torch.has_internal_overlap(p) == 0
+    return right and dense and all(t.stride() == p.stride() for t in others)

@@ -1,152 +1,317 @@
-"""The averaged gradient in Adam's metric: steps along ``d / D``, ``D = sqrt(v / rho_2) + eps``.
+"""Measure gradients in a metric, and move along the direction that the metric gives them.
 
-As in `_average`, the norm of the new average in the new metric is measured before anything is
-changed, and one pass then forms average and squares and moves the parameters.
+A metric gives a gradient g a direction P g and the squared length ``<g, P g>``. The optimizer steps
+along P d, where d is the average of the gradients. The step size needs ``<d, P d>`` of the new d,
+and a gradient that is not finite must not reach d on any rank. So all lengths are measured first,
+and d and the parameters change together in a second pass.
+
+A new metric is a subclass of `Metric` that overrides `direction`. It may name what it keeps per
+parameter in `buffers` and its scalars in `memory`. A faster `measure` or `move` is optional.
+
+    >>> from corridor import CLR
+    >>> from corridor.optim._motion import Average
+    >>> class Maximum(Metric):  # steepest descent in the maximum norm
+    ...     def direction(self, d, g, kept, options, memory):
+    ...         return d.abs().sum() * d.sign(), {}
+    >>> class MaximumCLR(CLR):
+    ...     MOTION = Average(Maximum())
+    >>> x = torch.nn.Parameter(torch.tensor([3.0, -3.0]))
+    >>> opt = MaximumCLR([x], max_lr=float("inf"))
+    >>> opt.watch(x.abs().sum()).backward()
+    >>> opt.step()
+    >>> x.tolist()
+    [0.0, 0.0]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from corridor import _tree
-from corridor.optim import _update
-from corridor.optim._average import AVERAGE
-from corridor.optim._bucket import Bucket
+from corridor import _torch, _tree
+from corridor.optim import _options, step_size
+from corridor.optim._bucket import NORM, Bucket, Stride, fused_sgd, wide_dtype
+from corridor.optim._options import Memory, Options
 
+AVERAGE = "gradient_average"
 SQUARES = "square_average"
-BLOCK = 1 << 16
+LENGTH = "length_sq"  # <d, P d>
+SLOPE = "slope"  # <d, p>, needed with weight decay
+OWN_LENGTH = "gradient_length_sq"  # <g, P g>
+
+CANCELLED = 1e3  # units of rounding
+BLOCK = 1 << 16  # entries that a CPU's cache holds
 
 
-def begin(bucket: Bucket, square_weight: Tensor) -> None:
-    """Give parameters that join late the squares they would have had with this gradient all along.
+class Metric:
+    """Define a metric. `direction` must be overridden; the rest has defaults.
 
-    The sum of the weights is one for all parameters; from squares of 0 it would make steps of up to
-    ``(1 - beta1) / sqrt(1 - beta2)`` times the cap.
-
-    Args:
-        bucket: gradients g, squares v.
-        square_weight: 0-dim, the sum of the weights in v so far; 0 at the first step.
+    Attributes:
+        always: True if the metric also acts without momentum.
+        buffers: names of the tensors it keeps per parameter, zeros at first.
+        memory: names of the scalars it keeps, 0 at first.
+        OPTIONS: options of its own, each with its range.
     """
-    weight = square_weight.to(bucket.device)
-    for index in bucket.fresh:
-        g, v = bucket.grads[index], bucket.buffers[SQUARES][index]
-        squares = g.to(_update.wide_dtype(g.dtype)).square() * weight
-        _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])
+
+    always: bool = True
+    buffers: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()
+    OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
+
+    def direction(
+        self, d: Tensor, g: Tensor, kept: dict[str, Tensor], options: Options, memory: Memory
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``P d``, and new values for the buffers.
+
+        Args:
+            d: the vector.
+            g: the gradient of this step.
+            kept: the parameter's buffers by name.
+            options: the first parameter group.
+            memory: the scalars of this step.
+        """
+        raise NotImplementedError
+
+    def advance(self, options: Options, memory: Memory) -> Memory:
+        """Return the metric's scalars for the next step."""
+        return {}
+
+    def begin(self, bucket: Bucket, options: Options) -> None:
+        """Prepare the buffers of parameters that take part for the first time."""
+
+    def scaling(
+        self, g: Tensor, v: Mapping[str, Tensor], options: Options, dtype: torch.dtype
+    ) -> Tensor | None:
+        """Return the diagonal of P at the next step, or None where P = 1."""
+
+    def average(self, d: Tensor, g: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
+        """Return the new average, rounded as it will be stored."""
+        wide = wide_dtype(d.dtype, g.dtype, dtype)
+        return (beta * d.to(wide) + (1.0 - beta) * g.to(wide)).to(d.dtype)
+
+    def measure(
+        self,
+        bucket: Bucket,
+        names: tuple[str, ...],
+        options: Options,
+        memory: Memory,
+        dtype: torch.dtype,
+    ) -> list[Tensor]:
+        """Return the named sums over a bucket, each 0-dim.
+
+        Args:
+            bucket: gradients g and averages d.
+            names: some of `NORM`, `LENGTH`, `SLOPE` and `OWN_LENGTH`.
+            options: the first parameter group.
+            memory: the scalars of this step.
+            dtype: dtype of the sums.
+        """
+        sums: dict[str, list[Tensor]] = {name: [] for name in names}
+        for p, g, kept in bucket.rows():
+            d = self.average(kept[AVERAGE], g, options["momentum"], dtype)
+            along, _ = self.direction(d, g, kept, options, memory)
+            pairs = {NORM: (g, g), LENGTH: (d, along), SLOPE: (d, p)}
+            if OWN_LENGTH in names:
+                pairs[OWN_LENGTH] = (g, self.direction(g, g, kept, options, memory)[0])
+            for name in names:
+                sums[name].append(_tree.dot([pairs[name][0]], [pairs[name][1]], dtype))
+        return [torch.stack(sums[name]).sum() for name in names]
+
+    def move(
+        self, bucket: Bucket, stride: Stride, options: Options, memory: Memory
+    ) -> Tensor | None:
+        """Store the new averages and buffers, and move along ``P d``.
+
+        Returns:
+            ``<d, change of p>`` as it came out, 0-dim, where rounding to 16 bits can lose part of
+            it. Else None, because the step size determines it.
+        """
+        seen, dtype = [], stride.size.dtype
+        for p, g, kept in bucket.rows():
+            d = self.average(kept[AVERAGE], g, options["momentum"], dtype)
+            along, new = self.direction(d, g, kept, options, memory)
+            after = stride.moved(p, along)
+            if bucket.rounds and bucket.share is None:
+                seen.append((d.to(dtype) * (after.to(dtype) - p.to(dtype))).sum())
+            _tree.assign([p], [after])
+            for name, value in {AVERAGE: d, **new}.items():
+                old = kept[name]
+                _tree.assign([old], [torch.where(stride.skip, old, value.to(old.dtype))])
+        return torch.stack(seen).sum() if seen else None
 
 
-def measure(
-    bucket: Bucket,
-    betas: tuple[float, float],
-    eps: float,
-    square_weight: Tensor,
-    decayed: bool,
-    dtype: torch.dtype,
-    lengths: bool = False,
-) -> list[Tensor]:
-    """``||g||^2``, ``<d', d' / D'>`` and, where asked for, ``<d', p>`` and ``<g, g / D'>``, 0-dim.
+class Euclidean(Metric):
+    """Measure in the Euclidean metric, P = 1."""
 
-    Args:
-        bucket: gradients g, averages d, squares v.
-        betas: weights of the past in d and v.
-        eps: added to the root of v.
-        square_weight: 0-dim, the sum rho_2 of the weights in the new v.
-        decayed: whether ``<d', p>`` is wanted, for weight decay.
-        dtype: of the sums.
-        lengths: whether ``<g, g / D'>`` is wanted, the gradient's own length in the metric.
+    always = False
+
+    def direction(
+        self, d: Tensor, g: Tensor, kept: dict[str, Tensor], options: Options, memory: Memory
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return d."""
+        return d, {}
+
+    def measure(
+        self,
+        bucket: Bucket,
+        names: tuple[str, ...],
+        options: Options,
+        memory: Memory,
+        dtype: torch.dtype,
+    ) -> list[Tensor]:
+        """Return the sums, on the fast path from inner products of the old d and g.
+
+        Where d and g nearly cancel, rounding dominates ``||d||^2`` on that path. A lower bound of
+        the rounding replaces it then: the step is too short rather than too long.
+        """
+        ds, gs, ps = bucket.buffers[AVERAGE], bucket.grads, bucket.params
+        old, new = options["momentum"], 1.0 - options["momentum"]
+        if bucket.fused and not bucket.rounds:
+            gg, dg, dd = _tree.gram(ds, gs, dtype)
+            length = old * old * dd + 2.0 * old * new * dg + new * new * gg
+            least = CANCELLED * torch.finfo(dtype).eps * (old * old * dd + new * new * gg)
+            sums = {NORM: gg, LENGTH: torch.maximum(length, least), OWN_LENGTH: gg}
+            if SLOPE in names:
+                sums[SLOPE] = old * _tree.dot(ds, ps, dtype) + new * _tree.dot(gs, ps, dtype)
+        else:
+            formed = [self.average(d, g, old, dtype) for d, g in zip(ds, gs, strict=True)]
+            gg = _tree.squared_norm(gs, dtype)
+            sums = {NORM: gg, LENGTH: _tree.squared_norm(formed, dtype), OWN_LENGTH: gg}
+            if SLOPE in names:
+                sums[SLOPE] = _tree.dot(formed, ps, dtype)
+        return [sums[name] for name in names]
+
+    def move(
+        self, bucket: Bucket, stride: Stride, options: Options, memory: Memory
+    ) -> Tensor | None:
+        """Move along d, by the fused kernel where it is right."""
+        beta = options["momentum"]
+        # The kernel stores no average where beta is 0, and hides how far 16 bits have moved.
+        if not bucket.fused or beta == 0.0 or bucket.rounds:
+            return super().move(bucket, stride, options, memory)
+        bucket.decay(stride.keep)
+        fused_sgd(bucket.params, bucket.grads, stride, bucket.buffers[AVERAGE], beta)
+        return None
+
+
+class Adam(Metric):
+    """Measure in Adam's metric, ``P = 1 / (sqrt(v / rho) + eps)``.
+
+    v is the average of the squared gradients, and rho is the sum of the weights in it.
     """
-    root = square_weight.to(bucket.device, dtype).sqrt()
-    parts: list[Tensor] = []
-    for p, g, d, v in _blocks(bucket):
-        formed, squares = _formed(g, d, v, betas, dtype)
-        # d / (sqrt(v / rho_2) + eps), up to the factor sqrt(rho_2) that all entries share
-        divisor = squares.sqrt_().add_(eps * root)
-        parts += [_dot(g, g, dtype), root * _dot(formed, formed / divisor, dtype)]
-        if decayed:
-            parts.append(_dot(formed, p, dtype))
-        if lengths:
-            parts.append(root * _dot(g, g / divisor, dtype))
-    return list(torch.stack(parts).view(-1, 2 + decayed + lengths).sum(0).unbind())
 
+    buffers = (SQUARES,)
+    memory = ("square_weight", "averaged_steps")
+    OPTIONS: ClassVar = {"beta2": _options.FRACTION, "eps": _options.POSITIVE}
 
-def move(
-    bucket: Bucket,
-    step: Tensor,
-    skip: Tensor,
-    keep: Tensor | None,
-    betas: tuple[float, float],
-    eps: float,
-    square_weight: Tensor,
-    count: Tensor,
-) -> None:
-    """Form averages and squares and move, ``p = keep p - step d' / D'``.
+    def advance(self, options: Options, memory: Memory) -> Memory:
+        """Return the sum of the weights in the new v, and the number of steps."""
+        old = memory["square_weight"]
+        weight = step_size.average(old, torch.ones_like(old), options["beta2"])
+        return {"square_weight": weight, "averaged_steps": memory["averaged_steps"] + 1.0}
 
-    Args:
-        bucket: parameters p, gradients g, averages d, squares v.
-        step: 0-dim step size on the bucket's device, for the average as it is (not over rho).
-        skip: 0-dim bool; where true nothing changes, even if gradients are not finite.
-        keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
-        betas: weights of the past in d and v.
-        eps: added to the root of v.
-        square_weight: 0-dim, the sum rho_2 of the weights in the new v.
-        count: 0-dim float32, the averaged steps, this one included, as Adam's kernel counts them.
-    """
-    ds, vs = bucket.buffers[AVERAGE], bucket.buffers[SQUARES]
-    if bucket.fused:
-        _update.decay(bucket.params, keep)
-        count = count.to(bucket.device)
+    def begin(self, bucket: Bucket, options: Options) -> None:
+        """Give new parameters the squares of a gradient that was always this one.
+
+        The sum of the weights is one number for all parameters. With squares of 0, a step could
+        exceed the cap by the factor ``(1 - beta1) / sqrt(1 - beta2)``.
+        """
+        weight = options["square_weight"].to(bucket.device)
+        for index in bucket.fresh:
+            g, v = bucket.grads[index], bucket.buffers[SQUARES][index]
+            squares = g.to(wide_dtype(g.dtype)).square() * weight
+            _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])
+
+    def average(self, d: Tensor, g: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
+        """Return the new average, at least float32."""
+        wide = wide_dtype(d.dtype, g.dtype, dtype)
+        return torch.lerp(d.to(wide), g.to(wide), 1.0 - beta)
+
+    def direction(
+        self, d: Tensor, g: Tensor, kept: dict[str, Tensor], options: Options, memory: Memory
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``d / (sqrt(v / rho) + eps)`` and the new v."""
+        squares = _squares(kept[SQUARES], g, options["beta2"], d.dtype)
+        root = (squares / memory["square_weight"].to(g.device)).sqrt()
+        return d / root.add(options["eps"]), {SQUARES: squares}
+
+    def scaling(
+        self, g: Tensor, v: Mapping[str, Tensor], options: Options, dtype: torch.dtype
+    ) -> Tensor | None:
+        """Return P with the gradient g included in v."""
+        g = _tree.as_real(g)
+        if SQUARES not in v:  # the parameter will take part for the first time
+            wide = wide_dtype(g.dtype, dtype)
+            return g.to(wide).abs().add_(options["eps"]).reciprocal_()
+        old = options["square_weight"].to(g.device)
+        weight = step_size.average(old, torch.ones_like(old), options["beta2"])
+        squares = _squares(_tree.as_real(v[SQUARES]), g, options["beta2"], dtype)
+        return (squares / weight).sqrt_().add_(options["eps"]).reciprocal_()
+
+    def measure(
+        self,
+        bucket: Bucket,
+        names: tuple[str, ...],
+        options: Options,
+        memory: Memory,
+        dtype: torch.dtype,
+    ) -> list[Tensor]:
+        """Return the sums, block by block so that each tensor is read from memory once."""
+        root = memory["square_weight"].to(bucket.device, dtype).sqrt()
+        parts: list[Tensor] = []
+        for p, g, d, v in _blocks(bucket):
+            formed = self.average(d, g, options["momentum"], dtype)
+            # d / (sqrt(v / rho) + eps), up to the factor sqrt(rho) that all entries share
+            divisor = _squares(v, g, options["beta2"], dtype).sqrt_().add_(options["eps"] * root)
+            pairs = {NORM: (g, g), LENGTH: (formed, formed / divisor), SLOPE: (formed, p)}
+            if OWN_LENGTH in names:
+                pairs[OWN_LENGTH] = (g, g / divisor)
+            parts += [_dot(*pairs[name], dtype) for name in names]
+        sums = torch.stack(parts).view(-1, len(names)).sum(0).unbind()
+        lengths = (LENGTH, OWN_LENGTH)
+        return [root * s if name in lengths else s for name, s in zip(names, sums, strict=True)]
+
+    def move(
+        self, bucket: Bucket, stride: Stride, options: Options, memory: Memory
+    ) -> Tensor | None:
+        """Move along ``d / (sqrt(v / rho) + eps)``, by the fused kernel where it is right."""
+        if not bucket.fused:
+            return super().move(bucket, stride, options, memory)
+        bucket.decay(stride.keep)
+        count = memory["averaged_steps"].float().to(bucket.device)
+        ds = bucket.buffers[AVERAGE]
         # The kernel divides by its own bias correction of d.
-        rate = step * (1.0 - betas[0] ** count.to(step.dtype))
-        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+        rate = stride.size * (1.0 - options["momentum"] ** count.to(stride.size.dtype))
+        _torch.fused_adam_(
             bucket.params,
             bucket.grads,
             ds,
-            vs,
+            bucket.buffers[SQUARES],
             [],
             [count.clone() for _ in ds],  # one counter each: a skipped step counts them back
             lr=rate if rate.is_cpu else rate.float(),
-            beta1=betas[0],
-            beta2=betas[1],
+            beta1=options["momentum"],
+            beta2=options["beta2"],
             weight_decay=0.0,
-            eps=eps,
+            eps=options["eps"],
             amsgrad=False,
             maximize=False,
-            found_inf=skip.to(torch.float32),
+            found_inf=stride.skip.to(torch.float32),
         )
-        return
-    for p, g, d, v in zip(bucket.params, bucket.grads, ds, vs, strict=True):
-        formed, squares = _formed(g, d, v, betas, step.dtype)
-        along = formed / (squares / square_weight.to(p.device)).sqrt().add(eps)
-        _tree.assign([p], [_update.moved(p, along, step, skip, keep)])
-        _tree.assign([d], [torch.where(skip, d, formed.to(d.dtype))])
-        _tree.assign([v], [torch.where(skip, v, squares.to(v.dtype))])
+        return None
 
 
-def inverse(
-    g: Tensor, v: Tensor | None, beta2: float, eps: float, square_weight: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """``1 / D'`` of one parameter, complex ones viewed real, with its gradient counted in.
-
-    Args:
-        g: gradient.
-        v: squares so far; None for none, as of a parameter that is about to join.
-        beta2: weight of the past in v.
-        eps: added to the root of v.
-        square_weight: 0-dim, the sum rho_2 of the weights in the new v.
-        dtype: computed in.
-    """
-    g = _tree.as_real(g)
-    if v is None:
-        return g.to(_update.wide_dtype(g.dtype, dtype)).abs().add_(eps).reciprocal_()
-    old = _tree.as_real(v)
-    _, squares = _formed(g, old, old, (0.0, beta2), dtype)
-    return (squares / square_weight.to(g.device)).sqrt_().add_(eps).reciprocal_()
+def _squares(v: Tensor, g: Tensor, beta2: float, dtype: torch.dtype) -> Tensor:
+    """Return the new average of the squared gradients, at least float32."""
+    wide = wide_dtype(v.dtype, g.dtype, dtype)
+    return (v.to(wide) * beta2).addcmul_(g.to(wide), g.to(wide), value=1.0 - beta2)
 
 
 def _blocks(bucket: Bucket) -> Iterator[tuple[Tensor, ...]]:
-    """The bucket's tensors as vectors: small ones joined, on a CPU large ones cut to its cache."""
+    """Yield vectors p, g, d, v. Small tensors are joined; on a CPU, large ones are cut."""
     lists = (bucket.params, bucket.grads, bucket.buffers[AVERAGE], bucket.buffers[SQUARES])
     joined: list[list[Tensor]] = []
     size = 0
@@ -168,15 +333,6 @@ def _blocks(bucket: Bucket) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(map(torch.cat, zip(*joined, strict=True)))
 
 
-def _formed(
-    g: Tensor, d: Tensor, v: Tensor, betas: tuple[float, float], dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The new average and the new squares, at least float32."""
-    wide = _update.wide_dtype(d.dtype, g.dtype, dtype)
-    g, d, v = g.to(wide), d.to(wide), v.to(wide)
-    return torch.lerp(d, g, 1.0 - betas[0]), (v * betas[1]).addcmul_(g, g, value=1.0 - betas[1])
-
-
 def _dot(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-    wide = torch.promote_types(x.dtype, torch.promote_types(y.dtype, torch.float32))
+    wide = wide_dtype(x.dtype, y.dtype)
     return torch.dot(x.to(wide), y.to(wide)).to(dtype)

@@ -1,119 +1,199 @@
-"""What a step moves along: the gradient, a heavy ball, an average, an average in Adam's metric.
+"""Choose what a step moves along: the gradient, a heavy ball, or an average of gradients.
 
-A motion measures the gradients bucket by bucket, asks for the size of the step once the sums are
-complete, and moves. It holds no state: buffers lie in the optimizer's ``state``, scalars (the
-memory) in its first group, and come and go as arguments.
+A motion measures the gradients of each bucket, computes the step size from the complete sums, and
+moves the parameters. It has no state. Its buffers live in the optimizer's ``state``, and its
+scalars (the memory) in the first parameter group. Both are passed to every method.
+
+A new averaging is a subclass of `Descent`. It names its buffers and its memory. `plan` may shift
+the loss to another point than the one it was taken at. `move` writes the parameters.
+
+    >>> from corridor import CLR
+    >>> class Trailing(Descent):  # keeps the mean of all points beside the parameters
+    ...     always, buffers, memory = True, ("mean_point",), ("points",)
+    ...     def advance(self, options, memory):
+    ...         return {"points": memory["points"] + 1.0}
+    ...     def move(self, bucket, sums, stride, options, memory):
+    ...         super().move(bucket, sums, stride, options, memory)
+    ...         for p, mean in zip(bucket.params, bucket.buffers["mean_point"], strict=True):
+    ...             mean.lerp_(p, 1.0 / memory["points"])
+    >>> class TrailingCLR(CLR):
+    ...     MOTION = Trailing()
+    >>> x = torch.nn.Parameter(torch.tensor([4.0]))
+    >>> opt = TrailingCLR([x])
+    >>> for _ in range(2):  # to 3, then to 2
+    ...     opt.zero_grad()
+    ...     opt.watch(x.sum()).backward()
+    ...     opt.step()
+    >>> opt.state[x]["mean_point"]
+    tensor([2.5000])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from corridor import _tree
-from corridor.optim import _average, _metric, _update, step_size
-from corridor.optim._bucket import Bucket
+from corridor import _torch, _tree
+from corridor.optim import step_size
+from corridor.optim._bucket import NORM, Bucket, Stride, Sums, fused_sgd, wide_dtype
+from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric
+from corridor.optim._options import Memory, Options
 
-Memory = dict[str, Tensor]
-Options = Mapping[str, Any]
+VELOCITY = "velocity"
 Rule = Callable[[Tensor, Tensor, Memory], tuple[Tensor, Memory]]
 
 
 class Descent:
-    """Along the gradient.
+    """Move along the gradient.
 
     Attributes:
-        always: Whether it is at work without momentum, too.
-        buffers: What it keeps of each parameter.
-        memory: The scalars it keeps.
+        always: True if the motion also acts without momentum.
+        metric: the metric that lengths are measured in.
+        buffers: names of the tensors it keeps per parameter, zeros at first.
+        memory: names of the scalars it keeps, 0 at first.
     """
 
     always: bool = False
+    metric: Metric = Euclidean()
     buffers: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
 
-    def columns(self, decayed: bool) -> int:
-        """How many sums `measure` gives."""
-        return 1
+    def advance(self, options: Options, memory: Memory) -> Memory:
+        """Return the scalars that change before anything is measured.
+
+        Args:
+            options: the first parameter group.
+            memory: the scalars before this step.
+        """
+        return {}
+
+    def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the sums that `measure` returns, `NORM` first.
+
+        Args:
+            decayed: True if a group has weight decay.
+            wanted: names of sums that the optimizer's limits use.
+        """
+        return (NORM,)
 
     def measure(
-        self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
+        self,
+        bucket: Bucket,
+        names: tuple[str, ...],
+        options: Options,
+        memory: Memory,
+        dtype: torch.dtype,
     ) -> list[Tensor]:
-        """Sums over the bucket, 0-dim, ``||g||^2`` first."""
+        """Return the named sums over a bucket, each 0-dim."""
         return [_tree.squared_norm(bucket.grads, dtype)]
 
     def plan(
-        self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule
+        self, loss: Tensor, sums: Sums, options: Options, memory: Memory, rule: Rule
     ) -> tuple[Tensor, Memory]:
-        """The uncapped step size from the loss and the sums, a row a group, and new memory."""
-        return rule(loss, sums.select(1, 0).sum(), memory)
+        """Return the step size before any limit, and the new memory.
+
+        Args:
+            loss: 0-dim.
+            sums: one row per group, complete over all ranks.
+            options: the first parameter group.
+            memory: the scalars of this step.
+            rule: the optimizer's `step_size_rule`.
+        """
+        return rule(loss, sums.total(NORM), memory)
 
     def move(
-        self,
-        bucket: Bucket,
-        sums: Tensor,
-        step: Tensor,
-        skip: Tensor,
-        keep: Tensor | None,
-        options: Options,
-        memory: Memory,
+        self, bucket: Bucket, sums: Sums, stride: Stride, options: Options, memory: Memory
     ) -> Tensor | None:
-        """Move the bucket's parameters, ``p = keep p - step direction``, or not where ``skip``.
+        """Move a bucket's parameters.
 
         Returns:
-            By how much ``<d, change of p>`` differs from what `settle` took it to be, or None.
+            The difference between ``<d, change of p>`` and the value that `settle` assumes, or
+            None for no difference.
         """
-        _update.move(bucket, step, skip, keep)
+        bucket.descend(stride)
 
     def settle(
-        self, sums: Tensor, steps: Tensor, keeps: Tensor, options: Options, memory: Memory
+        self, sums: Sums, sizes: Tensor, keeps: Tensor, options: Options, memory: Memory
     ) -> Memory:
-        """Memory once the steps are known: sums and steps have a row a group."""
+        """Return the memory after the step sizes are known.
+
+        Args:
+            sums: one row per group.
+            sizes: [groups], the step sizes.
+            keeps: [groups], the factors of weight decay.
+            options: the first parameter group.
+            memory: as `plan` returned it.
+        """
         return memory
 
 
 class HeavyBall(Descent):
-    """Along a velocity that remembers; in the long run each gradient moves by its step size."""
+    """Move by a velocity, ``v = beta v - (1 - beta) h g``, ``p = p + v``."""
 
-    buffers = (_update.VELOCITY,)
+    buffers = (VELOCITY,)
 
     def move(
-        self,
-        bucket: Bucket,
-        sums: Tensor,
-        step: Tensor,
-        skip: Tensor,
-        keep: Tensor | None,
-        options: Options,
-        memory: Memory,
+        self, bucket: Bucket, sums: Sums, stride: Stride, options: Options, memory: Memory
     ) -> Tensor | None:
-        """Move by the velocity."""
-        _update.move_heavy_ball(bucket, step, skip, keep, options["momentum"])
+        """Update the velocities and move by them."""
+        beta, velocities, size = options["momentum"], bucket.buffers[VELOCITY], stride.size
+        part = stride._replace(size=(1.0 - beta) * size)
+        forward = stride._replace(size=-torch.ones_like(size))
+        if bucket.fused:
+            fading = torch.where(stride.skip, torch.ones_like(size), torch.full_like(size, beta))
+            _torch.foreach_mul_(velocities, fading)
+            fused_sgd(velocities, bucket.grads, part)
+            bucket.decay(stride.keep)
+            fused_sgd(bucket.params, velocities, forward)
+            return None
+        for p, g, v in zip(bucket.params, bucket.grads, velocities, strict=True):
+            wide = wide_dtype(p.dtype, g.dtype, size.dtype)
+            faster = beta * v.to(wide) - part.size * g.to(wide)
+            _tree.assign([v], [torch.where(stride.skip, v, faster.to(v.dtype))])
+            _tree.assign([p], [forward.moved(p, v)])
+        return None
 
 
 class Average(Descent):
-    """Along the average of gradients, to where the average of their linear models meets f_star."""
+    """Move along the average of the gradients, to where their averaged linear models meet f_star.
 
-    buffers = (_average.AVERAGE,)
-    memory = ("loss_average", "linear_term", "average_weight", "average_shift")
+    Args:
+        metric: the metric of the step.
+    """
 
-    def columns(self, decayed: bool) -> int:
-        """Three with weight decay, else two."""
-        return 3 if decayed else 2
+    def __init__(self, metric: Metric) -> None:
+        scalars = ("loss_average", "linear_term", "average_weight", "average_shift")
+        self.metric, self.always = metric, metric.always
+        self.buffers = (AVERAGE, *metric.buffers)
+        self.memory = (*scalars, *metric.memory)
+
+    def advance(self, options: Options, memory: Memory) -> Memory:
+        """Return the scalars of the metric."""
+        return self.metric.advance(options, memory)
+
+    def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """Return ``||g||^2``, ``<d, P d>``, with decay ``<d, p>``, and what the limits use."""
+        named = (NORM, LENGTH, SLOPE) if decayed else (NORM, LENGTH)
+        return (*named, *(name for name in wanted if name not in named))
 
     def measure(
-        self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
+        self,
+        bucket: Bucket,
+        names: tuple[str, ...],
+        options: Options,
+        memory: Memory,
+        dtype: torch.dtype,
     ) -> list[Tensor]:
-        """``||g||^2, ||d||^2`` and, where weight decay asks for it, ``<d, p>``."""
-        return _average.measure(bucket, options["momentum"], decayed, dtype)
+        """Return the sums in the metric."""
+        self.metric.begin(bucket, options)
+        return self.metric.measure(bucket, names, options, memory, dtype)
 
     def plan(
-        self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule
+        self, loss: Tensor, sums: Sums, options: Options, memory: Memory, rule: Rule
     ) -> tuple[Tensor, Memory]:
-        """The step at which the averaged model meets the aim."""
+        """Return the step at which the averaged model meets f_star or its estimate."""
         beta, new = options["momentum"], dict(memory)
         new["loss_average"] = step_size.average(memory["loss_average"], loss, beta)
         new["linear_term"] = beta * (memory["linear_term"] + memory["average_shift"])
@@ -128,134 +208,43 @@ class Average(Descent):
             new["loss_average"],
             new["linear_term"],
             weight,
-            sums.select(1, 1).sum(),
-            aim,
-            options.get("scale", 1.0),
+            sums.total(LENGTH),
+            f_star=aim,
+            scale=options.get("scale", 1.0),
         )
         return raw, new
 
     def move(
-        self,
-        bucket: Bucket,
-        sums: Tensor,
-        step: Tensor,
-        skip: Tensor,
-        keep: Tensor | None,
-        options: Options,
-        memory: Memory,
+        self, bucket: Bucket, sums: Sums, stride: Stride, options: Options, memory: Memory
     ) -> Tensor | None:
-        """Move along ``d / rho``; in 16 bits, rounding may swallow part of the step."""
-        along = step / memory["average_weight"].to(step)
-        seen = _average.move(bucket, along, skip, keep, options["momentum"])
+        """Move along ``P d / rho``, where rho is the sum of the weights in d."""
+        along = stride._replace(size=stride.size / memory["average_weight"].to(stride.size))
+        seen = self.metric.move(bucket, along, options, memory)
         if seen is None:
             return None
-        return seen - _shifts(sums, along, torch.ones_like(step) if keep is None else keep)
+        keep = torch.ones_like(stride.size) if stride.keep is None else stride.keep
+        return seen - _shifts(sums, along.size, keep)
 
     def settle(
-        self, sums: Tensor, steps: Tensor, keeps: Tensor, options: Options, memory: Memory
+        self, sums: Sums, sizes: Tensor, keeps: Tensor, options: Options, memory: Memory
     ) -> Memory:
-        """What the steps are about to change along d, and the new estimate of the least loss."""
-        along = steps / memory["average_weight"]
-        shift = _shifts(sums, along, keeps).sum()
-        new = {**memory, "average_shift": shift}
+        """Return the change along d that the steps make, and the new estimate of f_star."""
+        along = sizes / memory["average_weight"]
+        new = {**memory, "average_shift": _shifts(sums, along, keeps).sum()}
         if "lower_bound" in memory and options["estimate_f_star"]:
-            model = memory["loss_average"] + memory["linear_term"]
             new["lower_bound"] = step_size.estimated_bound(
-                model,
+                memory["loss_average"] + memory["linear_term"],
                 memory["average_weight"],
-                sums.select(1, 1).sum(),
+                sums.total(LENGTH),
                 along.max(),
                 options["f_star"],
             )
         return new
 
 
-class MetricAverage(Average):
-    """The same in Adam's metric, along ``d / D``."""
-
-    always = True
-    buffers = (_average.AVERAGE, _metric.SQUARES)
-    memory = (*Average.memory, "square_weight", "averaged_steps")
-    lengths = False  # whether <g, g / D> is measured, too
-
-    def measure(
-        self, bucket: Bucket, options: Options, memory: Memory, decayed: bool, dtype: torch.dtype
-    ) -> list[Tensor]:
-        """``||g||^2, <d, d / D>`` and, where weight decay asks for it, ``<d, p>``."""
-        _metric.begin(bucket, memory["square_weight"])
-        weight = self._square_weight(options, memory)
-        betas = (options["momentum"], options["beta2"])
-        return _metric.measure(bucket, betas, options["eps"], weight, decayed, dtype, self.lengths)
-
-    def plan(
-        self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule
-    ) -> tuple[Tensor, Memory]:
-        """As of `Average`; the squares' weight and count advance, too."""
-        raw, new = super().plan(loss, sums, options, memory, rule)
-        new["square_weight"] = self._square_weight(options, memory)
-        new["averaged_steps"] = memory["averaged_steps"] + 1.0
-        return raw, new
-
-    def move(
-        self,
-        bucket: Bucket,
-        sums: Tensor,
-        step: Tensor,
-        skip: Tensor,
-        keep: Tensor | None,
-        options: Options,
-        memory: Memory,
-    ) -> Tensor | None:
-        """Move along ``d / (rho D)``."""
-        _metric.move(
-            bucket,
-            step / memory["average_weight"].to(step),
-            skip,
-            keep,
-            (options["momentum"], options["beta2"]),
-            options["eps"],
-            memory["square_weight"],
-            memory["averaged_steps"].float(),
-        )
-
-    @staticmethod
-    def _square_weight(options: Options, memory: Memory) -> Tensor:
-        old = memory["square_weight"]
-        return step_size.average(old, torch.ones_like(old), options["beta2"])
-
-
-class CoherentMetricAverage(MetricAverage):
-    """The same, and how well the gradients agree: lengths of theirs and of their average's."""
-
-    memory = (*MetricAverage.memory, "gradient_length_sq", "average_length_sq")
-    lengths = True
-    past = 0.95  # weight of the past in the two lengths
-
-    def columns(self, decayed: bool) -> int:
-        """One more, the gradient's length in the metric, the last."""
-        return super().columns(decayed) + 1
-
-    def plan(
-        self, loss: Tensor, sums: Tensor, options: Options, memory: Memory, rule: Rule
-    ) -> tuple[Tensor, Memory]:
-        """As of `MetricAverage`; the averages of both squared lengths advance, too."""
-        raw, new = super().plan(loss, sums, options, memory, rule)
-        squares = {
-            "gradient_length_sq": sums.select(1, -1).sum(),
-            "average_length_sq": sums.select(1, 1).sum() / new["average_weight"] ** 2,
-        }
-        for key, square in squares.items():
-            new[key] = step_size.average(memory[key], square, self.past)
-        return raw, new
-
-    def settle(
-        self, sums: Tensor, steps: Tensor, keeps: Tensor, options: Options, memory: Memory
-    ) -> Memory:
-        """As of `MetricAverage`."""
-        return super().settle(sums.narrow(1, 0, sums.shape[1] - 1), steps, keeps, options, memory)
-
-
-def _shifts(sums: Tensor, along: Tensor, keeps: Tensor) -> Tensor:
-    """``<d, change of p>`` of the steps to come, from rows ``||g||^2, ||d||^2[, <d, p>]``."""
-    expected = -along * sums.select(-1, 1)
-    return expected if sums.shape[-1] == 2 else expected - (1.0 - keeps) * sums.select(-1, 2)
+def _shifts(sums: Sums, along: Tensor, keeps: Tensor) -> Tensor:
+    """Return ``<d, change of p>`` of the coming steps, one value per row."""
+    expected = -along * sums.of(LENGTH)
+    if SLOPE not in sums.names:
+        return expected
+    return expected - (1.0 - keeps) * sums.of(SLOPE)

@@ -1,4 +1,4 @@
-"""A group's options: which there are, what range they have, which all groups must share."""
+"""Check the options and keys of parameter groups, and keep the scalars in them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+Groups = list[dict[str, Any]]
+Options = Mapping[str, Any]
+Memory = dict[str, Tensor]
+Init = TypeVar("Init", bound=Callable[..., None])
+
 
 class Rule(NamedTuple):
-    """What an option must be, in words and as a predicate on a real number."""
+    """Say what an option must be, in words and as a predicate on a real number."""
 
     wanted: str
     right: Callable[[Any], bool]
@@ -26,29 +31,42 @@ FRACTION = Rule("a number in [0, 1)", lambda v: 0.0 <= v < 1.0)
 STEPS = Rule("a whole number of steps, at least 1", lambda v: v >= 1 and v == int(v))
 SWITCH = Rule("True or False", lambda v: v in (True, False))
 
-
-def optional(rule: Rule) -> Rule:
-    """The same rule, None being right too."""
-    return Rule(f"None or {rule.wanted}", lambda v: v is None or (is_number(v) and rule.right(v)))
-
-
-# Options of the one step size, the same in every group; cap and weight decay are a group's own.
+# Options of the one step size, equal in all groups.
 SHARED: dict[str, Rule] = {
     "f_star": Rule("a finite number", lambda v: math.isfinite(v)),
     "momentum": FRACTION,
     "average_loss": SWITCH,
 }
+# Options that each group may set for itself.
 OWN = ("lr", "weight_decay")
 
-# Keys of a group that hold no option: torch's, and a name that users give.
-TORCHS = frozenset({"params", "param_names", "name"})
-# Keys that learning-rate schedulers write or read; "max_lr" among them only after "initial_lr".
-SCHEDULERS = frozenset(
-    {"initial_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr", "lr_scale"}
-)
+# Keys that are not options: torch's, and the name that users give a group.
+NEUTRAL = frozenset({"params", "param_names", "name", "initial_lr", "lr_scale"})
+# Keys that schedulers write. OneCycleLR also writes a max_lr of its own.
+SCHEDULERS = frozenset({"min_lr", "max_momentum", "base_momentum", "swa_lr"})
 
-Groups = list[dict[str, Any]]
-Init = TypeVar("Init", bound=Callable[..., None])
+
+class Owner(NamedTuple):
+    """Describe the optimizer that a group belongs to.
+
+    Attributes:
+        name: name of its class.
+        names: names of its options.
+        cap: the one of them that is the cap.
+        shared: the options that all groups share, each with its range.
+        left: keys that its steps leave in a group.
+    """
+
+    name: str
+    names: list[str]
+    cap: str
+    shared: Mapping[str, Rule]
+    left: set[str]
+
+
+def optional(rule: Rule) -> Rule:
+    """Return the rule with None allowed, too."""
+    return Rule(f"None or {rule.wanted}", lambda v: v is None or (is_number(v) and rule.right(v)))
 
 
 def arguments(init: Callable[..., Any]) -> tuple[str, ...] | None:
@@ -60,9 +78,9 @@ def arguments(init: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def naming(init: Init) -> Init:
-    """Return the constructor, with unknown keywords refused by `unknown`.
+    """Return a constructor that refuses unknown keywords with advice, see `unknown`.
 
-    The signature stays that of the constructor. One with ``**kwargs`` is returned as it is.
+    Its signature is that of the given constructor. One with ``**kwargs`` is returned unchanged.
     """
     names = arguments(init)
     if names is None:
@@ -82,91 +100,87 @@ def unknown(what: str, name: str, owner: str, names: Collection[str]) -> TypeErr
     """Return the TypeError for a name that an optimizer does not have.
 
     Args:
-        what: what the name stands for, "option" or "group key".
+        what: kind of the name, "option" or "group key".
         name: the unknown name.
         owner: name of the optimizer's class.
         names: the names that it has.
     """
-    if name == "lr" and "max_lr" in names:
-        advice = "its cap is max_lr, kept in param_groups[i]['lr'] for schedulers; give max_lr"
-    elif name == "lr" and "sigma" in names:
-        advice = "its bound is sigma, kept in param_groups[i]['lr'] for schedulers; give sigma"
+    cap = next((cap for cap in ("max_lr", "sigma") if cap in names), None)
+    close = difflib.get_close_matches(name, names, n=1)
+    if name == "lr" and cap:
+        advice = f"its cap is {cap}, kept in param_groups[i]['lr'] for schedulers; give {cap}"
+    elif close:
+        advice = f"did you mean {close[0]!r}?"
     else:
-        close = difflib.get_close_matches(name, names, n=1)
-        advice = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+        advice = f"choose from {', '.join(names)}"
     return TypeError(f"{owner} has no {what} {name!r}; {advice}")
 
 
-def check_given(groups: Groups, shared: Iterable[str], owner: str) -> None:
-    """Raise ValueError for an option of the one step size that only some of the groups give."""
-    for key in shared:
+def check_given(groups: Groups, owner: Owner) -> None:
+    """Raise ValueError for a shared option that only some of the groups give."""
+    for key in owner.shared:
         given = [group[key] for group in groups if key in group]
         if 0 < len(given) < len(groups):
             raise ValueError(
                 f"{key} must be given by all parameter groups or by none (they share one step "
                 f"size), got it in {len(given)} of {len(groups)}; "
-                f"give it to {owner} as {key}={given[0]!r}"
+                f"give it to {owner.name} as {key}={given[0]!r}"
             )
 
 
-def admitted(
-    group: dict[str, Any],
-    groups: Groups,
-    defaults: dict[str, Any],
-    shared: Mapping[str, Rule],
-    names: Collection[str],
-    cap: str,
-    left_by_a_step: Iterable[str],
-    owner: str,
-) -> dict[str, Any]:
+def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Owner) -> dict:
     """Return a copy of a new group with its options complete and checked.
 
     Args:
-        group: the new group.
-        groups: the groups that are there already.
-        defaults: the values that were given to the constructor.
-        shared: options of the one step size. A group without one takes its current value.
-        names: the options of the optimizer.
-        cap: the name of the cap among them.
-        left_by_a_step: keys that a step leaves in its groups. They are dropped, and where they
-            show that the group was another optimizer's, that one's options are dropped too.
-        owner: name of the optimizer's class, for errors.
+        group: the new group. Keys that a step leaves are dropped. If there are any, the group was
+            another optimizer's, and that optimizer's options are dropped, too.
+        groups: the existing groups. A shared option that the new group lacks comes from them.
+        defaults: the options that the constructor received.
+        owner: the optimizer.
 
     Raises:
         TypeError: a key is not an option.
-        ValueError: the cap was given twice, or an option is out of range or differs from the
-            other groups'.
+        ValueError: the cap was given twice, an option is out of range, or a shared option differs.
     """
-    left = set(left_by_a_step)
-    caps = {"max_lr", cap}
-    own = {*names, *OWN, *caps}
-    admitted = {key: value for key, value in group.items() if key not in left}
-    used = len(admitted) < len(group)
-    scheduled = used or "initial_lr" in group
-    if scheduled and "lr" in admitted:  # OneCycleLR writes its own max_lr into the group
-        admitted.pop("max_lr", None)
-    for key in [key for key in admitted if key not in own | TORCHS]:
-        if used and key not in SCHEDULERS:
-            del admitted[key]
-        elif key not in ("initial_lr", "lr_scale") and not (scheduled and key in SCHEDULERS):
-            raise unknown("group key", key, owner, ["lr", *sorted(own - {"lr"})])
-    given = [admitted.pop(key) for key in sorted(caps) if key in admitted]
-    if len(given) + ("lr" in admitted) > 1:
-        raise ValueError(f"{cap} and lr name the same cap of a parameter group; give only one")
-    if given:
-        admitted["lr"] = given[0]
-    first = groups[0] if groups else {**defaults, **admitted}
-    for key in shared:
-        admitted.setdefault(key, first[key])
+    new = {key: value for key, value in group.items() if key not in owner.left}
+    new = _known(new, owner, used=len(new) < len(group))
+    caps = [new.pop(key) for key in sorted({"max_lr", owner.cap}) if key in new]
+    if len(caps) + ("lr" in new) > 1:
+        raise ValueError(
+            f"the cap of a parameter group must be given once, got {owner.cap} and lr; drop one"
+        )
+    if caps:
+        new["lr"] = caps[0]
+    first = groups[0] if groups else {**defaults, **new}
+    for key in owner.shared:
+        new.setdefault(key, first[key])
     for key in OWN:
-        admitted.setdefault(key, defaults[key])
-    check_cap(admitted["lr"], cap)
-    check([*groups, admitted], shared)
-    return admitted
+        new.setdefault(key, defaults[key])
+    check_cap(new["lr"], owner.cap)
+    check([*groups, new], owner.shared)
+    return new
+
+
+def _known(group: dict[str, Any], owner: Owner, used: bool) -> dict[str, Any]:
+    """Return a group without the keys of schedulers and of a former optimizer.
+
+    Raises:
+        TypeError: a key is unknown.
+    """
+    options = {*owner.names, *OWN, "max_lr"}
+    scheduled = used or "initial_lr" in group
+    known = options | NEUTRAL | (SCHEDULERS if scheduled else set())
+    new = {key: value for key, value in group.items() if key in known}
+    if scheduled and "lr" in group:
+        new.pop("max_lr", None)
+    strange = [key for key in group if key not in known]
+    if strange and not used:
+        raise unknown("group key", strange[0], owner.name, ["lr", *sorted(options - {"lr"})])
+    return new
 
 
 def check_cap(cap: Any, name: str) -> None:
-    """Raise ValueError unless a cap is a positive number."""
+    """Raise ValueError unless the cap is a positive number."""
     if isinstance(cap, Tensor) and cap.dim() == 0 and not cap.is_complex():
         cap = float(cap)
     if not (is_number(cap) and cap > 0.0):
@@ -174,7 +188,7 @@ def check_cap(cap: Any, name: str) -> None:
 
 
 def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
-    """One line of ValueError for options out of range, or shared ones that differ."""
+    """Raise ValueError for an option out of range, or a shared one that differs."""
     first = groups[0]
     for key, rule in shared.items():
         value = first[key]
@@ -185,7 +199,7 @@ def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
         if not (is_number(rate) and 0.0 <= rate < math.inf):
             raise ValueError(f"weight_decay must be non-negative and finite, got {rate!r}")
         if group.get("maximize"):
-            raise ValueError("maximize is not for step sizes that follow from a loss to minimise")
+            raise ValueError("maximize must be False, got True; negate the loss instead")
         for key in shared:
             if group[key] != first[key]:
                 raise ValueError(
@@ -197,17 +211,17 @@ def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
 def _holds(rule: Rule, value: Any) -> bool:
     try:
         return bool(rule.right(value))
-    except (TypeError, OverflowError, ValueError):  # None or NaN where a number is wanted
+    except (TypeError, OverflowError, ValueError):  # None or NaN where a number is expected
         return False
 
 
 def is_number(value: Any) -> bool:
-    """Whether the value is a real number, not a tensor."""
+    """Return True if the value is a real number, not a tensor."""
     return isinstance(value, numbers.Real)
 
 
 def check_no_nan(groups: Groups) -> None:
-    """Refuse a NaN cap where it can be read without waiting for a device."""
+    """Raise ValueError for a NaN cap, where it can be read without waiting for a device."""
     if torch.compiler.is_compiling():
         return
     for index, group in enumerate(groups):
@@ -215,6 +229,40 @@ def check_no_nan(groups: Groups) -> None:
         on_host = not isinstance(cap, Tensor) or cap.device.type == "cpu"
         if on_host and math.isnan(float(cap)):
             raise ValueError(
-                f"param_groups[{index}]['lr'] is NaN, as a scheduler makes of an infinite cap; "
-                "give a finite max_lr to a scheduler"
+                f"param_groups[{index}]['lr'] must be a number, got NaN, which a scheduler makes "
+                "of an infinite cap; give a finite max_lr to a scheduler"
             )
+
+
+def settle(
+    group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
+) -> None:
+    """Create a scalar of a group if it is missing, else move it to a device and dtype."""
+    value = group.get(key)
+    if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
+        group[key] = torch.full((), float(start), device=device, dtype=dtype)
+    elif value.device != device or value.dtype != dtype:
+        group[key] = value.to(device=device, dtype=dtype)
+
+
+def understood(
+    state_dict: dict[str, Any], groups: Groups, scalars: Iterable[str], buffers: Iterable[str]
+) -> dict[str, Any]:
+    """Return the entries of another optimizer's checkpoint that mean the same here.
+
+    Args:
+        state_dict: the checkpoint.
+        groups: the current groups. They provide everything else.
+        scalars: names of the scalars to keep. Caps and weight decay are always kept.
+        buffers: names of the tensors per parameter to keep.
+    """
+    taken = {"params", "initial_lr", *OWN, *scalars}
+    merged = [
+        {**mine, **{key: value for key, value in group.items() if key in taken}}
+        for mine, group in zip(groups, state_dict["param_groups"], strict=True)
+    ]
+    state = {
+        index: {name: kept[name] for name in buffers if name in kept}
+        for index, kept in state_dict["state"].items()
+    }
+    return {**state_dict, "param_groups": merged, "state": state}

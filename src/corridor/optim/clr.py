@@ -1,75 +1,77 @@
-"""CLR: the optimizer of the paper, safe by default."""
+"""CLR, the optimizer of the paper, with a default cap that is safe."""
 
 from __future__ import annotations
 
 import math
 from typing import ClassVar
 
-from torch import Tensor
-
 from corridor._types import Params
 from corridor.optim import _options
-from corridor.optim._measuring import LIMIT, MeasuringOptimizer
-from corridor.optim._motion import Average, Memory
+from corridor.optim._curvature import Drift
+from corridor.optim._metric import Euclidean
+from corridor.optim._motion import Average
+from corridor.optim.base import PolyakOptimizer
 
 DEFAULT_MAX_LR = 1.0
 
 
-class CLR(MeasuringOptimizer):
-    """Gradient descent whose step size is the Corridor Learning Rate: nothing to tune.
+class CLR(PolyakOptimizer):
+    """Descend along the gradient by the Corridor Learning Rate: there is nothing to tune.
 
-    In a corridor the loss falls linearly along the gradient; the step that brings it to `f_star` is
+    In a corridor the loss falls linearly along the gradient. The step that brings it to `f_star` is
 
         h = min(scale * (loss - f_star)_+ / ||g||^2, max_lr),    theta <- theta - h g
 
-    with ``||g||^2`` taken over all parameters. ``CLR(params, max_lr=float("inf"))`` is the paper's
-    rule to the letter, ``max_lr=10`` its ImageNet form.
+    with ``||g||^2`` over all parameters. ``CLR(params, max_lr=float("inf"))`` is exactly the
+    paper's rule, and ``max_lr=10`` is its ImageNet form.
 
-    The loss reaches the optimizer in one of three ways: ``step(loss=loss)``; ``step(closure)``;
-    ``watch(loss)`` before backward, or ``attach(model)`` once, followed by a bare ``step()``. What
-    was watched wins over a closure's return value.
+    The loss comes in one of three ways: ``step(loss=loss)``; ``step(closure)``; or ``watch(loss)``
+    before backward, or ``attach(model)`` once, with a bare ``step()``. A watched loss replaces a
+    closure's return value.
 
-    A loss or gradient that is not finite skips the step: parameters and averages stay as they are.
-    A loss below `f_star`, or a zero gradient, gives no step. ``||g||^2`` is that of the gradients
-    in ``.grad``: clipping them shortens g and not the loss, so that the step grows; lower `max_lr`
-    instead.
+    A loss or gradient that is not finite skips the step: parameters and averages do not change.
+    With a loss below `f_star`, or a zero gradient, the step size is 0. ``||g||^2`` is taken from
+    ``.grad``. Clipping shortens g and not the loss, so the step grows; lower `max_lr` instead.
 
-    With ``momentum > 0`` the step goes along the average of past gradients and its size solves the
-    average of their linear models (MoMo), which stays exact in corridors; it costs one buffer. The
-    model takes the parameters to move by these steps alone.
+    With ``momentum > 0`` the step goes along the average of past gradients, to where the average of
+    their linear models meets `f_star` (MoMo). This is exact in corridors and costs one buffer. The
+    model assumes that only these steps move the parameters.
 
-    With ``drift=tau`` the step is limited by the landscape instead of a cap,
+    With ``drift=tau`` the curvature of the loss limits the step instead of a cap,
 
         h = min(loss / ||g||^2, 2 tau ||g|| / ||Hg||)
 
-    the largest step whose drift from gradient flow is, to leading order, tau times the step. The
-    product Hg is taken in one of `every` steps from the graph of the watched loss, about three
-    gradients' work; the loss must come by `watch` or `attach`, in a closure too.
+    which is the largest step whose drift from gradient flow is, to leading order, tau times the
+    step. The product Hg comes from the graph of the watched loss in one of `every` steps, and costs
+    about three gradients. The loss must then come by `watch` or `attach`, in a closure too.
 
     Args:
         params: parameters, groups, or named parameters, as for any torch optimizer.
-        max_lr: the cap, a positive number or inf; by default 1, or inf with `drift`. It is kept in
-            ``param_groups[i]["lr"]``, where a scheduler scales it; a group may have its own.
-        f_star: the loss aimed at, a lower bound. 0 is right for losses that can reach zero, such
-            as cross-entropy with hard labels.
-        scale: factor on the uncapped step.
-        momentum: weight of the past in the gradient average, in [0, 1).
-        weight_decay: decoupled, ``theta <- (1 - h weight_decay) theta`` before the step; it is
-            not part of the loss, so `f_star` keeps its meaning. A group may have its own.
-        average_loss: the loss is averaged over all ranks of the default process group, as
-            data-parallel training averages gradients; False where each rank trains a model of its
-            own.
-        drift: tau, the largest relative drift of a step; None for no such limit.
-        every: steps from one measurement of the drift to the next.
+        max_lr: the cap, positive or inf (default: 1, or inf with `drift`). It is stored in
+            ``param_groups[i]["lr"]``, where a scheduler scales it. A group may have its own.
+        f_star: lower bound of the loss, the value that the step aims at (default: 0). The default
+            is right for losses that can reach zero, such as cross-entropy with hard labels.
+        scale: factor on the step before any limit, positive (default: 1).
+        momentum: weight of the past in the gradient average, in [0, 1) (default: 0).
+        weight_decay: decoupled, ``theta <- (1 - h weight_decay) theta`` before the step,
+            non-negative (default: 0). It is not part of the loss, so `f_star` keeps its meaning.
+            A group may have its own.
+        average_loss: average the loss over all ranks of the default process group, as
+            data-parallel training averages gradients (default: True). Use False if each rank
+            trains its own model.
+        drift: tau, the largest relative drift of a step, positive; None for no limit
+            (default: None).
+        every: number of steps from one measurement of the drift to the next (default: 10).
 
-    ``param_groups[i]["effective_lr"]`` holds the step size last used, 0 on a skipped step;
-    ``param_groups[0]["skipped"]`` the number of skipped steps, and ``["grad_norm"]`` the last
-    ``||g||``: 0-dim tensors beside the parameters, so that reading them is the caller's choice.
-    With `drift`, ``["hessian_ratio"]`` holds ``||Hg|| / ||g||``.
+    ``param_groups[0]`` holds 0-dim tensors on the parameters' device; only their readers wait for
+    it. ``["effective_lr"]``, in every group, is the last step size, 0 on a skipped step.
+    ``["skipped"]`` is the number of skipped steps, and ``["grad_norm"]`` is the last ``||g||``.
+    With `drift`, ``["hessian_ratio"]`` is ``||Hg|| / ||g||``.
 
     Raises:
-        ValueError: an option is out of range, or groups disagree on an option of the one step size;
-            with `drift`, the loss cannot be differentiated twice, or none was watched when a
+        TypeError: an argument or group key is unknown.
+        ValueError: an option is out of range, or groups disagree on an option that they share. With
+            `drift`: the loss cannot be differentiated twice, or no loss was watched when a
             measurement was due.
 
     Example:
@@ -83,18 +85,14 @@ class CLR(MeasuringOptimizer):
         (True, 5.0)
 
     Reference:
-        Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization"; the momentum
-        form follows Schaipp et al. (2024), "MoMo", and 2 ||g|| / ||Hg|| is Rosca et al. (2023)'s
-        drift-adjusted learning rate.
+        Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization". The momentum
+        form follows Schaipp et al. (2024), "MoMo". The step 2 ||g|| / ||Hg|| is the drift-adjusted
+        learning rate of Rosca et al. (2023).
     """
 
-    MOMENTUM = Average()
-    MEMORY: ClassVar = {**MeasuringOptimizer.MEMORY, LIMIT: math.inf}
-    OPTIONS: ClassVar = {
-        "scale": _options.POSITIVE,
-        "drift": _options.optional(_options.POSITIVE),
-        "every": _options.STEPS,
-    }
+    MOTION = Average(Euclidean())
+    LIMITS = (Drift(),)
+    OPTIONS: ClassVar = {"scale": _options.POSITIVE}
 
     def __init__(
         self,
@@ -109,22 +107,7 @@ class CLR(MeasuringOptimizer):
         drift: float | None = None,
         every: int = 10,
     ) -> None:
-        default = DEFAULT_MAX_LR if drift is None else math.inf
-        super().__init__(
-            params,
-            default if max_lr is None else max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-            options={"scale": scale, "drift": drift, "every": every},
-        )
-
-    def _measures(self) -> bool:
-        return self.param_groups[0]["drift"] is not None
-
-    def bound(self, raw: Tensor, memory: Memory) -> Tensor:
-        """The step size under the drift's limit."""
-        if not self._measures():
-            return raw
-        return self._drift_limited(raw, memory, self.param_groups[0]["drift"])
+        if max_lr is None:
+            max_lr = DEFAULT_MAX_LR if drift is None else math.inf
+        own = {"scale": scale, "drift": drift, "every": every}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)

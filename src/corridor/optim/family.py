@@ -1,9 +1,9 @@
-"""The relatives of CLR: other answers to what a step size may learn from the loss.
+"""Relatives of CLR: Polyak's step and its half, NGN, MoMo and DAL.
 
-Each is a row over the same machine: every loss channel, the cap in ``param_groups[i]["lr"]``,
-skipped steps, weight decay, several processes, and what a step leaves in the groups are as for
-`corridor.CLR`. With ``momentum > 0`` they move as a heavy ball, ``v <- beta v - (1 - beta) h g``,
-``theta <- theta + v``, but for `Polyak`, which averages linear models.
+Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i]["lr"]``, its skipped
+steps, its weight decay and its values in the groups. With momentum, `HalfPolyak`, `NGN` and `DAL`
+move as a heavy ball, ``v <- beta v - (1 - beta) h g``, ``theta <- theta + v``. The others average
+linear models.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from torch import Tensor
 
 from corridor._types import Params
 from corridor.optim import _options, step_size
-from corridor.optim._motion import Average, Memory
+from corridor.optim._curvature import DriftAdjusted
+from corridor.optim._metric import Adam, Euclidean
+from corridor.optim._motion import Average
+from corridor.optim._options import Memory
 from corridor.optim.base import PolyakOptimizer
-
-_GROWTH = _options.Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
 
 
 class Polyak(PolyakOptimizer):
-    """Polyak's step to a known least loss: ``h = min((loss - f_star)_+ / ||g||^2, max_lr)``.
+    """Take Polyak's step to a known minimum: ``h = min((loss - f_star)_+ / ||g||^2, max_lr)``.
 
     Args:
-        params: as for `corridor.CLR`.
-        f_star: the least loss; it has to be given. `corridor.CLR` is this with ``f_star = 0``.
-        max_lr: the cap.
-        momentum: as for `corridor.CLR`.
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        params: parameters, groups, or named parameters.
+        f_star: minimum of the loss (required). `corridor.CLR` has ``f_star = 0`` as its default.
+        max_lr: the cap, positive or inf (default: 1). A group may have its own.
+        momentum: weight of the past in the gradient average, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).
 
     Example:
@@ -45,48 +46,34 @@ class Polyak(PolyakOptimizer):
         Polyak (1987), "Introduction to Optimization".
     """
 
-    MOMENTUM = Average()
+    MOTION = Average(Euclidean())
 
     def __init__(
-        self,
-        params: Params,
-        f_star: float,
-        *,
-        max_lr: float = 1.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-        )
+        self, params: Params, f_star: float, *, max_lr: float = 1.0,
+        momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {})
 
 
 class HalfPolyak(PolyakOptimizer):
-    """Half of Polyak's step towards a lower bound, which is raised while it proves too low.
+    """Take half of Polyak's step to a lower bound, and raise the bound while it is too low.
 
         h = min((loss - bound)_+ / (2 ||g||^2), max_lr)
 
-    ``bound`` begins at `f_star`. After every `refine_every` steps it moves half of the way to the
-    best loss of those steps; the least loss over a stretch of mini-batches is lucky, so choose
-    full batches or leave it off. A loss under the bound proves it too high: it falls back to
-    `f_star`.
+    ``bound`` starts at `f_star`. After every `refine_every` steps it moves half of the way to the
+    minimum loss of those steps. Use that with full batches only, because the minimum over
+    mini-batches is biased. A loss below the bound resets the bound to `f_star`.
 
     Args:
-        params: as for `corridor.CLR`.
-        max_lr: the cap.
-        refine_every: steps between refinements; None for none.
+        params: parameters, groups, or named parameters.
+        max_lr: the cap, positive or inf (default: 1). A group may have its own.
+        refine_every: number of steps between refinements; None for none (default: None).
         f_star: lower bound of the loss (default: 0).
         momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).
 
-    ``param_groups[0]["lower_bound"]`` holds the bound in use.
+    ``param_groups[0]["lower_bound"]`` is the current bound.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -104,179 +91,40 @@ class HalfPolyak(PolyakOptimizer):
     MEMORY: ClassVar = {"lower_bound": "f_star", "best_loss": math.inf, "round_steps": 0.0}
 
     def __init__(
-        self,
-        params: Params,
-        max_lr: float = 1.0,
-        *,
-        refine_every: int | None = None,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
+        self, params: Params, max_lr: float = 1.0, *, refine_every: int | None = None,
+        f_star: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
         average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-            options={"refine_every": refine_every},
-        )
+    ) -> None:  # fmt: skip
+        own = {"refine_every": refine_every}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Half the step to the bound in use."""
-        first = self.param_groups[0]
-        bound = memory["lower_bound"]
+        """Return half the step to the current bound."""
+        first, bound = self.param_groups[0], memory["lower_bound"]
         bound = torch.where(loss < bound, torch.full_like(bound, first["f_star"]), bound)
+        best, age = memory["best_loss"], memory["round_steps"]
         step, bound, best, age = step_size.half_polyak(
-            loss, norm_sq, bound, memory["best_loss"], memory["round_steps"], first["refine_every"]
+            loss, norm_sq, lower_bound=bound, best=best, age=age, every=first["refine_every"]
         )
         return step, {"lower_bound": bound, "best_loss": best, "round_steps": age}
 
 
-class SPSMax(PolyakOptimizer):
-    """Stochastic Polyak step: ``h = min((loss - f_star)_+ / (c ||g||^2), max_lr)``.
-
-    Args:
-        params: as for `corridor.CLR`.
-        max_lr: the cap, the paper's gamma_b.
-        c: divisor; 1/2 is the best on convex problems, 1/5 was used for deep networks.
-        growth: smoothing: no step exceeds the one before by more than this factor; 2 ** (1 / n)
-            lets it double in n steps. None for none.
-        first: the step that smoothing takes for the one before the first.
-        f_star: lower bound of the loss (default: 0).
-        momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
-        average_loss: average the loss over all ranks (default: True).
-
-    With momentum, ``c = 1`` and no smoothing this is MomSPS.
-
-    Example:
-        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-        >>> opt = SPSMax([x], max_lr=float("inf"), c=1.0)
-        >>> opt.watch(x.norm()).backward()
-        >>> opt.step()
-        >>> bool(x.norm() < 1e-6)
-        True
-
-    Reference:
-        Loizou, Vaswani, Laradji and Lacoste-Julien (2021), "Stochastic Polyak Step-size for SGD";
-        with momentum Oikonomou and Loizou (2024), "Stochastic Polyak Step-sizes and Momentum".
-    """
-
-    OPTIONS: ClassVar = {
-        "c": _options.POSITIVE,
-        "growth": _options.optional(_GROWTH),
-        "first": _options.POSITIVE,
-    }
-    MEMORY: ClassVar = {"last_step": "first"}
-
-    def __init__(
-        self,
-        params: Params,
-        max_lr: float = 1.0,
-        *,
-        c: float = 0.5,
-        growth: float | None = None,
-        first: float = 1.0,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-            options={"c": c, "growth": growth, "first": first},
-        )
-
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """The step over c, its growth limited; where there is none, the last one is kept."""
-        first, last = self.param_groups[0], memory["last_step"]
-        gap = loss - first["f_star"]
-        step = step_size.sps_max(gap, norm_sq, last, first["c"], first["growth"])
-        return step, {"last_step": torch.where(step > 0.0, step, last)}
-
-
-class SPSSafe(PolyakOptimizer):
-    """Polyak's step with a floor under the norm: ``h = (loss - f_star)_+ / max(||g||^2, floor)``.
-
-    Args:
-        params: as for `corridor.CLR`.
-        max_lr: the cap; none by default, the floor takes its part.
-        floor: the paper's M, the least ``||g||^2`` that is divided by.
-        f_star: lower bound of the loss (default: 0).
-        momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
-        average_loss: average the loss over all ranks (default: True).
-
-    Example:
-        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-        >>> opt = SPSSafe([x])
-        >>> opt.watch(x.norm()).backward()
-        >>> opt.step()
-        >>> bool(x.norm() < 1e-6)
-        True
-
-    Reference:
-        arXiv 2512.02342 (2025), the safeguarded stochastic Polyak step.
-    """
-
-    OPTIONS: ClassVar = {"floor": _options.POSITIVE}
-
-    def __init__(
-        self,
-        params: Params,
-        max_lr: float = math.inf,
-        *,
-        floor: float = 1.0,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-            options={"floor": floor},
-        )
-
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """The step over the norm or its floor."""
-        first = self.param_groups[0]
-        return step_size.sps_safe(loss - first["f_star"], norm_sq, first["floor"]), memory
-
-
 class NGN(PolyakOptimizer):
-    """Non-negative Gauss-Newton: ``h = sigma / (1 + sigma ||g||^2 / (2 (loss - f_star)_+))``.
+    """Take the non-negative Gauss-Newton step, ``h = sigma / (1 + sigma ||g||^2 / (2 gap))``.
 
-    A smooth cap: h is under sigma and under twice the Polyak step, close to the lesser one.
+    Here ``gap = (loss - f_star)_+``. sigma acts as a smooth cap: h is below sigma and below twice
+    Polyak's step, and close to the smaller one. With momentum this is NGN-M.
 
     Args:
-        params: as for `corridor.CLR`.
-        sigma: the bound on h, where the others have ``max_lr``; it is kept in
-            ``param_groups[i]["lr"]`` for schedulers.
+        params: parameters, groups, or named parameters.
+        sigma: the bound on h, positive or inf (default: 1). It is stored in
+            ``param_groups[i]["lr"]``, where a scheduler scales it. A group may have its own.
         f_star: lower bound of the loss (default: 0).
         momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).
-
-    With momentum this is NGN-M.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -294,166 +142,164 @@ class NGN(PolyakOptimizer):
     CAP = "sigma"
 
     def __init__(
-        self,
-        params: Params,
-        sigma: float = 1.0,
-        *,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            sigma,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-        )
+        self, params: Params, sigma: float = 1.0, *, f_star: float = 0.0,
+        momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        self._begin(params, sigma, f_star, momentum, weight_decay, average_loss, {})
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """Twice Polyak's step."""
-        return step_size.clr(loss, norm_sq, self.param_groups[0]["f_star"], 2.0), memory
+        """Return twice Polyak's step."""
+        f_star = self.param_groups[0]["f_star"]
+        return step_size.clr(loss, norm_sq, f_star=f_star, scale=2.0), memory
 
-    def limit(self, raw: Tensor, cap: Tensor | float) -> Tensor:
-        """Half the harmonic mean of the step and sigma."""
+    def capped(self, raw: Tensor, cap: Tensor | float) -> Tensor:
+        """Return half the harmonic mean of the step and sigma."""
         return step_size.ngn(raw, cap)
 
 
-class DecSPS(PolyakOptimizer):
-    """Decreasing Polyak step: ``h_k = y_k / (c sqrt(k + 1))``, y_k the least Polyak step so far.
+class MoMo(PolyakOptimizer):
+    """Step along an average of gradients to where the average of their models meets f_star.
 
-    Converges where the batches do not share a minimiser and the Polyak step would not; in exchange
-    it never grows. Steps with nothing to gain, or no gradient, do not count.
+    `corridor.CLR` with momentum is this class without the estimate of the minimum. The paper's
+    weight decay is a proximal step; here it is decoupled.
 
     Args:
-        params: as for `corridor.CLR`.
-        max_lr: the largest step, the paper's gamma_b. That of the first group at the start bounds
-            y_k; a schedule limits the steps alone.
-        c: divisor, the paper's c_0.
-        f_star: lower bound of the loss (default: 0).
-        momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        params: parameters, groups, or named parameters.
+        max_lr: the cap, positive or inf (default: 1). A group may have its own.
+        f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
+            never falls below it.
+        momentum: weight of the past, in [0, 1) (default: 0.9).
+        estimate_f_star: estimate the minimum of the loss during training (default: False).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).
+
+    ``param_groups[0]["lower_bound"]`` is the estimate.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-        >>> opt = DecSPS([x], max_lr=10.0)
+        >>> opt = MoMo([x], max_lr=float("inf"))
         >>> opt.watch(x.norm()).backward()
         >>> opt.step()
         >>> bool(x.norm() < 1e-6)
         True
 
     Reference:
-        Orvieto, Lacoste-Julien and Loizou (2022), "Dynamics of SGD with Stochastic Polyak
-        Stepsizes: Truly Adaptive Variants and Convergence to Exact Solution".
+        Schaipp, Ohana, Eickenberg, Defazio and Gower (2024), "MoMo: Momentum Models for Adaptive
+        Learning Rates", arXiv 2305.07583.
     """
 
-    OPTIONS: ClassVar = {"c": _options.POSITIVE}
-    MEMORY: ClassVar = {"least_step": "lr", "counted_steps": 0.0}
+    MOTION = Average(Euclidean())
+    OPTIONS: ClassVar = {"estimate_f_star": _options.SWITCH}
+    MEMORY: ClassVar = {"lower_bound": "f_star"}
 
     def __init__(
-        self,
-        params: Params,
-        max_lr: float = 1.0,
-        *,
-        c: float = 1.0,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-            options={"c": c},
-        )
-
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
-        """The least step so far over the root of the count."""
-        first = self.param_groups[0]
-        step, least, count = step_size.dec_sps(
-            loss - first["f_star"],
-            norm_sq,
-            memory["least_step"],
-            memory["counted_steps"],
-            first["c"],
-        )
-        return step, {"least_step": least, "counted_steps": count}
+        self, params: Params, max_lr: float = 1.0, *, f_star: float = 0.0,
+        momentum: float = 0.9, estimate_f_star: bool = False,
+        weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        own = {"estimate_f_star": estimate_f_star}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
 
 
-class AdaSPS(PolyakOptimizer):
-    """Adaptive Polyak step: ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})``.
+class MoMoAdam(PolyakOptimizer):
+    """Take MoMo's step in Adam's metric, along ``d / (rho D)`` with ``D = sqrt(v) + eps``.
 
-    ``gap = (loss - f_star)_+`` and ``c_p = c / sqrt(first gap)``, so that the first step is that of
-    CLR over c. It never grows; steps with nothing to gain, or no gradient, do not count.
+        h = min(rho [f_avg + c - rho f_star]_+ / <d, d / D>, max_lr)
+
+    d and v are Adam's averages of g and g^2. v is divided by the sum of its weights.
 
     Args:
-        params: as for `corridor.CLR`.
-        max_lr: the cap.
-        c: divisor.
-        f_star: lower bound of the loss (default: 0).
-        momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0); a group may have its own.
+        params: parameters, groups, or named parameters.
+        max_lr: the cap, positive or inf (default: 0.01). Adam's learning rates are of this order.
+            A group may have its own.
+        f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
+            never falls below it.
+        momentum: weight of the past in d, Adam's beta_1, in [0, 1) (default: 0.9).
+        beta2: weight of the past in v, in [0, 1) (default: 0.999).
+        eps: number added to the root of v, positive (default: 1e-8).
+        estimate_f_star: estimate the minimum of the loss during training (default: False).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).
+
+    ``param_groups[0]["lower_bound"]`` is the estimate.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, -4.0]))
+        >>> opt = MoMoAdam([x], max_lr=float("inf"))
+        >>> opt.watch(x.abs().max()).backward()  # a corridor of the metric, too
+        >>> opt.step()
+        >>> [round(v, 5) for v in x.tolist()]
+        [3.0, 0.0]
+
+    Reference:
+        Schaipp et al. (2024), "MoMo: Momentum Models for Adaptive Learning Rates".
+    """
+
+    MOTION = Average(Adam())
+    OPTIONS: ClassVar = {"estimate_f_star": _options.SWITCH}
+    MEMORY: ClassVar = {"lower_bound": "f_star"}
+
+    def __init__(
+        self, params: Params, max_lr: float = 1e-2, *, f_star: float = 0.0,
+        momentum: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
+        estimate_f_star: bool = False, weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        own = {"beta2": beta2, "eps": eps, "estimate_f_star": estimate_f_star}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+
+
+class DAL(PolyakOptimizer):
+    """Take the drift-adjusted learning rate: ``h = min(2 / (||Hg|| / ||g||)^power, max_lr)``.
+
+    At ``power = 1`` the step's drift from gradient flow is, to leading order, as long as the step.
+    In a corridor Hg = 0 and the step is at its cap. The loss only decides if a step is skipped.
+
+    Hg comes from the graph of the watched loss and costs about three gradients. The loss must come
+    by ``watch(loss).backward()`` or ``attach(model)``. Of several watched micro-batches the first
+    is measured. Under data parallelism each rank measures its own batch, and the ratios are
+    averaged.
+
+    Args:
+        params: whole parameters, groups of them, or named ones. Sharded ones have no Hg.
+        max_lr: the cap, positive or inf (default: 5). A group may have its own.
+        power: exponent, non-negative (default: 1, the rule of constant drift). 0 is descent at the
+            rate 2.
+        every: number of steps from one measurement to the next (default: 1).
+        momentum: weight of the past in the heavy ball, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
+        average_loss: average loss and ratio over all ranks (default: True).
+
+    ``param_groups[0]["hessian_ratio"]`` is the current ratio, ``||Hg|| / ||g||``.
+
+    Raises:
+        ValueError: the loss cannot be differentiated twice, or no loss was watched.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-        >>> opt = AdaSPS([x], max_lr=10.0)
-        >>> opt.watch(x.norm()).backward()
+        >>> opt = DAL([x])
+        >>> opt.watch(4.0 * x.square().sum()).backward()  # H = 8
         >>> opt.step()
-        >>> bool(x.norm() < 1e-6)
-        True
+        >>> float(opt.param_groups[0]["effective_lr"])
+        0.25
 
     Reference:
-        Jiang and Stich (2023), "Adaptive SGD with Polyak stepsize and Line-search: Robust
-        Convergence and Variance Reduction", arXiv 2308.06058.
+        Rosca, Wu, Qin and Dherin (2023), "On a continuous time model of gradient descent dynamics
+        and instability in deep learning", arXiv 2302.01952.
     """
 
-    OPTIONS: ClassVar = {"c": _options.POSITIVE}
-    MEMORY: ClassVar = {"last_step": math.inf, "gap_sum": 0.0, "first_gap": 0.0}
+    LIMITS = (DriftAdjusted(),)
 
     def __init__(
-        self,
-        params: Params,
-        max_lr: float = 1.0,
-        *,
-        c: float = 1.0,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
-    ) -> None:
-        super().__init__(
-            params,
-            max_lr,
-            f_star=f_star,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            average_loss=average_loss,
-            options={"c": c},
-        )
+        self, params: Params, max_lr: float = 5.0, *, power: float = 1.0, every: int = 1,
+        momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        own = {"power": power, "every": every}
+        self._begin(params, max_lr, 0.0, momentum, weight_decay, average_loss, own)
 
     def step_size_rule(
         self, loss: Tensor, norm_sq: Tensor, memory: Memory
     ) -> tuple[Tensor, Memory]:
-        """The step over the root of all gaps so far."""
-        first = self.param_groups[0]
-        step, last, total, unit = step_size.ada_sps(
-            loss - first["f_star"],
-            norm_sq,
-            memory["last_step"],
-            memory["gap_sum"],
-            memory["first_gap"],
-            first["c"],
-        )
-        return step, {"last_step": last, "gap_sum": total, "first_gap": unit}
+        """Return the largest number: only the curvature limits the step."""
+        return torch.full_like(norm_sq, torch.finfo(norm_sq.dtype).max), memory

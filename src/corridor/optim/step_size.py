@@ -1,8 +1,11 @@
-"""The mathematics of the step: pure functions from loss and gradient norms to step sizes.
+"""Compute step sizes from losses and gradient norms, by pure functions.
 
-Everything takes and returns 0-dim tensors and never branches on their values, so that the same
-lines run eagerly, compiled, and on a GPU without waiting for it. ``0/0`` is no step, and a
-quantity that is not finite never becomes a step: `usable` says which results may be used.
+All functions take and return 0-dim tensors, and never branch on their values. So they run eagerly,
+compiled, and on a GPU without waiting for it. ``0/0`` gives the step 0. A quantity that is not
+finite must not become a step: `usable` returns which results may be used.
+
+Arguments with the same name have the same meaning in all functions: ``loss`` is the loss E,
+``norm_sq`` is ``||g||^2`` of its gradient, and ``gap`` is the loss minus its lower bound.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ from torch import Tensor
 
 
 def usable(loss: Tensor, norm_sq: Tensor) -> Tensor:
-    """Whether both are finite, as a 0-dim bool tensor."""
+    """Return True if both arguments are finite, as a 0-dim tensor."""
     return torch.isfinite(loss) & torch.isfinite(norm_sq)
 
 
 def ratio(gap: Tensor, norm_sq: Tensor) -> Tensor:
-    """``gap_+ / norm_sq``, finite wherever both are finite, and 0 where ``norm_sq`` is 0.
+    """Return ``gap_+ / norm_sq``, finite where both are finite, and 0 where ``norm_sq`` is 0.
 
-    A gradient so small that the quotient overflows gives the largest finite number.
+    A quotient that overflows becomes the largest finite number.
 
     Example:
         >>> ratio(torch.tensor(-1.0), torch.tensor(4.0))
@@ -32,21 +35,22 @@ def ratio(gap: Tensor, norm_sq: Tensor) -> Tensor:
     return torch.where(norm_sq > 0.0, quotient, torch.zeros_like(quotient))
 
 
-def clr(loss: Tensor, norm_sq: Tensor, f_star: float | Tensor = 0.0, scale: float = 1.0) -> Tensor:
-    """Corridor Learning Rate: the step at which a linearly falling loss reaches ``f_star``.
+def clr(
+    loss: Tensor, norm_sq: Tensor, *, f_star: float | Tensor = 0.0, scale: float = 1.0
+) -> Tensor:
+    """Return the Corridor Learning Rate, the step at which a linear loss reaches ``f_star``.
 
-    Inside a corridor ``E(theta - h g) = E(theta) - h ||g||^2``; solving for ``f_star`` gives
+    In a corridor ``E(theta - h g) = E(theta) - h ||g||^2``. Solved for ``f_star`` this gives
 
         h = scale * (loss - f_star)_+ / ||g||^2
 
-    Args:
-        loss: 0-dim, the loss E at the point.
-        norm_sq: 0-dim, ``||g||^2`` of its gradient there.
-        f_star: the value aimed at, a lower bound of the loss.
-        scale: factor on the step; 1/2 gives Hazan and Kakade's step.
+    The step is 0 where the loss is below ``f_star`` or the gradient vanishes.
 
-    Returns:
-        0-dim step size; 0 where the loss is below ``f_star`` or the gradient vanishes.
+    Args:
+        loss: 0-dim.
+        norm_sq: 0-dim.
+        f_star: the value aimed at, a lower bound of the loss (default: 0).
+        scale: factor on the step (default: 1). 1/2 gives Hazan and Kakade's step.
 
     Example:
         >>> clr(torch.tensor(2.0), torch.tensor(4.0))
@@ -60,25 +64,26 @@ def clr(loss: Tensor, norm_sq: Tensor, f_star: float | Tensor = 0.0, scale: floa
 
 
 def half_polyak(
-    loss: Tensor, norm_sq: Tensor, lower_bound: Tensor, best: Tensor, age: Tensor, every: int | None
+    loss: Tensor,
+    norm_sq: Tensor,
+    *,
+    lower_bound: Tensor,
+    best: Tensor,
+    age: Tensor,
+    every: int | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Half of Polyak's step towards a lower bound, which rises while it proves too low.
+    """Return half of Polyak's step to a lower bound, and the new bound, best loss and age.
 
-        h = (loss - bound)_+ / (2 ||g||^2)
-
-    After each round of ``every`` steps the bound moves half of the way to the best loss of the
-    round, and a new round begins.
+    The step is ``(loss - bound)_+ / (2 ||g||^2)``. After each round of ``every`` steps the bound
+    moves half of the way to the best loss of the round, and a new round begins.
 
     Args:
         loss: 0-dim.
-        norm_sq: 0-dim, ``||g||^2``.
-        lower_bound: 0-dim, the bound in use.
-        best: 0-dim, the least loss of this round so far, inf at its start.
-        age: 0-dim, the steps of this round so far.
-        every: steps of a round; None leaves the bound as it is.
-
-    Returns:
-        Step size, and the new bound, best loss and age.
+        norm_sq: 0-dim.
+        lower_bound: 0-dim, the current bound.
+        best: 0-dim, the minimum loss of this round so far, inf at its start.
+        age: 0-dim, the number of steps of this round so far.
+        every: number of steps of a round. None keeps the bound.
 
     Reference:
         Hazan and Kakade (2019), "Revisiting the Polyak step size".
@@ -87,28 +92,23 @@ def half_polyak(
     best, age = torch.minimum(best, loss), age + 1.0
     if every is None:
         return step, lower_bound, best, age
-    over = age >= every
+    over, start = age >= every, torch.zeros_like(age)
     middle = 0.5 * (best + torch.minimum(lower_bound, best))
-    fresh = torch.zeros_like(age)
-    return (
-        step,
-        torch.where(over, middle, lower_bound),
-        torch.where(over, fresh + torch.inf, best),
-        torch.where(over, fresh, age),
-    )
+    lower_bound = torch.where(over, middle, lower_bound)
+    return step, lower_bound, torch.where(over, torch.inf, best), torch.where(over, start, age)
 
 
 def sps_max(
-    gap: Tensor, norm_sq: Tensor, last: Tensor, c: float = 0.5, growth: float | None = None
+    gap: Tensor, norm_sq: Tensor, last: Tensor, *, c: float = 0.5, growth: float | None = None
 ) -> Tensor:
-    """Stochastic Polyak step, its growth limited: ``min(growth h_prev, gap_+ / (c ||g||^2))``.
+    """Return the stochastic Polyak step, ``min(growth last, gap_+ / (c ||g||^2))``.
 
     Args:
-        gap: 0-dim, the loss less its lower bound.
-        norm_sq: 0-dim, ``||g||^2``.
+        gap: 0-dim.
+        norm_sq: 0-dim.
         last: 0-dim, the step before.
-        c: divisor; 1/2 is optimal on convex problems.
-        growth: factor by which a step may exceed the last one; None for no limit.
+        c: divisor (default: 1/2, optimal on convex problems).
+        growth: factor by which a step may exceed the last one (default: None, no limit).
 
     Reference:
         Loizou, Vaswani, Laradji and Lacoste-Julien (2021), "Stochastic Polyak Step-size for SGD".
@@ -117,8 +117,8 @@ def sps_max(
     return step if growth is None else torch.minimum(step, growth * last)
 
 
-def sps_safe(gap: Tensor, norm_sq: Tensor, floor: float = 1.0) -> Tensor:
-    """Stochastic Polyak step with a floor under the norm: ``gap_+ / max(||g||^2, M)``.
+def sps_safe(gap: Tensor, norm_sq: Tensor, *, floor: float = 1.0) -> Tensor:
+    """Return the Polyak step with a floor under the norm, ``gap_+ / max(||g||^2, floor)``.
 
     Reference:
         "Safeguarded stochastic Polyak step sizes" (2025), arXiv 2512.02342.
@@ -128,41 +128,36 @@ def sps_safe(gap: Tensor, norm_sq: Tensor, floor: float = 1.0) -> Tensor:
 
 
 def ngn(step: Tensor, sigma: Tensor | float) -> Tensor:
-    """Non-negative Gauss-Newton: half the harmonic mean of twice Polyak's step and sigma.
-
-        h = sigma / (1 + sigma ||g||^2 / (2 (loss - f_star))) = 1 / (1/sigma + 1/step)
+    """Return the non-negative Gauss-Newton step, ``1 / (1/sigma + 1/step)``.
 
     Args:
         step: 0-dim, ``2 (loss - f_star)_+ / ||g||^2``, the Gauss-Newton step on the root of the
-            loss, which h tends to as sigma grows.
-        sigma: a bound on h, inf for none.
+            loss. The result approaches it as sigma grows.
+        sigma: bound on the result, inf for none.
 
     Reference:
         Orvieto and Xiao (2024), "An Adaptive Stochastic Gradient Method with Non-negative
         Gauss-Newton Stepsizes".
     """
-    if not isinstance(sigma, Tensor) and sigma <= 0.0:  # as a schedule ends
+    if not isinstance(sigma, Tensor) and sigma <= 0.0:  # a schedule has ended
         return torch.zeros_like(step)
     return 1.0 / (1.0 / step + 1.0 / sigma)
 
 
 def dec_sps(
-    gap: Tensor, norm_sq: Tensor, least: Tensor, count: Tensor, c: float = 1.0
+    gap: Tensor, norm_sq: Tensor, least: Tensor, count: Tensor, *, c: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Decreasing Polyak step, ``h_k = y_k / (c sqrt(k + 1))``, y_k the least Polyak step so far.
+    """Return the decreasing Polyak step, and the new least step and count.
 
-    Where there is nothing to gain, or no gradient, the step is 0 and the memory stays: a single
-    zero would end all progress.
+    The step is ``h_k = y_k / (c sqrt(k + 1))``, where y_k is the smallest Polyak step so far. With
+    no gap or no gradient it is 0 and nothing is stored, since a stored 0 would end all progress.
 
     Args:
-        gap: 0-dim, the loss less its lower bound.
-        norm_sq: 0-dim, ``||g||^2``.
-        least: 0-dim, ``y / c`` before this step; at first the largest step allowed.
-        count: 0-dim, the steps k before this one.
-        c: divisor.
-
-    Returns:
-        Step size, and the new least and count.
+        gap: 0-dim.
+        norm_sq: 0-dim.
+        least: 0-dim, ``y / c`` before this step. Its first value is the largest step allowed.
+        count: 0-dim, the number k of steps before this one.
+        c: divisor (default: 1).
 
     Reference:
         Orvieto, Lacoste-Julien and Loizou (2022), "Dynamics of SGD with Stochastic Polyak
@@ -176,23 +171,21 @@ def dec_sps(
 
 
 def ada_sps(
-    gap: Tensor, norm_sq: Tensor, last: Tensor, total: Tensor, unit: Tensor, c: float = 1.0
+    gap: Tensor, norm_sq: Tensor, last: Tensor, total: Tensor, unit: Tensor, *, c: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Adaptive Polyak step, ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})``.
+    """Return the adaptive Polyak step, and the new last step, total and unit.
 
-    Where there is nothing to gain, or no gradient, the step is 0 and the last one stays.
+    The step is ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})`` with
+    ``c_p = c / sqrt(unit)``, so the first step is `clr` over c. With no gap or no gradient it is 0,
+    and the last step is kept.
 
     Args:
-        gap: 0-dim, the loss less its lower bound.
-        norm_sq: 0-dim, ``||g||^2``.
+        gap: 0-dim.
+        norm_sq: 0-dim.
         last: 0-dim, the step before, inf at first.
         total: 0-dim, the sum of the gaps before.
-        unit: 0-dim, the first positive gap, 0 before there was one. The divisor is
-            ``c_p = c / sqrt(unit)``, so that the first step is that of `clr` over c.
-        c: divisor.
-
-    Returns:
-        Step size, and the new last step, total and unit.
+        unit: 0-dim, the first positive gap, or 0 before there was one.
+        c: divisor (default: 1).
 
     Reference:
         Jiang and Stich (2023), "Adaptive SGD with Polyak stepsize and Line-search: Robust
@@ -208,30 +201,30 @@ def ada_sps(
 
 
 def coherence(average_sq: Tensor, gradient_sq: Tensor) -> Tensor:
-    """How well gradients agree: the length of their average over their root mean square, 0 to 1.
+    """Return the length of the averaged gradient over the gradients' root mean square, 0 to 1.
 
-    It is 1 where all are alike, and ``sqrt((1 - beta) / (1 + beta))``, 0.23 for beta = 0.9, where
-    they are independent noise.
+    It is 1 where all gradients agree. For independent noise it is
+    ``sqrt((1 - beta) / (1 + beta))``, 0.23 for beta = 0.9.
 
     Args:
-        average_sq: 0-dim, the squared length of the averaged gradient.
-        gradient_sq: 0-dim, that of a gradient, in the mean; 0 before there was one, which gives 1.
+        average_sq: 0-dim, squared length of the averaged gradient.
+        gradient_sq: 0-dim, mean squared length of a gradient. 0 (no gradient yet) gives 1.
     """
     share = (average_sq / gradient_sq).clamp(max=1.0).sqrt()
     return torch.where(gradient_sq > 0.0, share, torch.ones_like(share))
 
 
 def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float | Tensor) -> Tensor:
-    """The step under the limit of relative drift tau: ``min(step, 2 tau / (||Hg|| / ||g||))``.
+    """Return the step under the limit of relative drift, ``min(step, 2 tau / ratio_hg)``.
 
-    One step h g leaves gradient flow by ``(h^2 / 2) ||Hg||`` to leading order, which is tau times
-    its length at ``h = 2 tau ||g|| / ||Hg||``. In a corridor there is no limit.
+    To leading order one step h g leaves gradient flow by ``(h^2 / 2) ||Hg||``. This is tau times
+    the step's length at ``h = 2 tau ||g|| / ||Hg||``. In a corridor there is no limit.
 
     Args:
         step: 0-dim.
-        ratio_hg: 0-dim, ``||Hg|| / ||g||``, in the metric that the step is measured in; inf where
-            nothing has been measured yet, which gives no step.
-        tau: relative drift; at 1, along an eigenvector of H, the step is at the edge of stability.
+        ratio_hg: 0-dim, ``||Hg|| / ||g||`` in the metric of the step. inf (not measured yet) gives
+            the step 0.
+        tau: relative drift. At 1 a step along an eigenvector of H is at the edge of stability.
 
     Example:
         >>> drift_limited(torch.tensor(3.0), torch.tensor(4.0), 1.0)
@@ -240,13 +233,13 @@ def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float | Tensor) -> Tensor
     return torch.minimum(step, 2.0 * tau / ratio_hg)
 
 
-def dal(ratio_hg: Tensor, power: float = 1.0) -> Tensor:
-    """Drift-adjusted learning rate, ``h = 2 / (||Hg|| / ||g||)^p``; huge where Hg = 0.
+def dal(ratio_hg: Tensor, *, power: float = 1.0) -> Tensor:
+    """Return the drift-adjusted learning rate, ``2 / ratio_hg^power``, large where Hg = 0.
 
     Args:
         ratio_hg: 0-dim, ``||Hg|| / ||g||``.
-        power: p; 0 is a fixed rate, and with 1 the drift of gradient descent from gradient flow is
-            to leading order as long as the step.
+        power: exponent (default: 1, where the drift from gradient flow is to leading order as long
+            as the step). 0 is a fixed rate.
 
     Reference:
         Rosca, Wu, Qin and Dherin (2023), "On a continuous time model of gradient descent dynamics
@@ -256,7 +249,7 @@ def dal(ratio_hg: Tensor, power: float = 1.0) -> Tensor:
 
 
 def average(old: Tensor, new: Tensor, beta: float) -> Tensor:
-    """``beta * old + (1 - beta) * new``."""
+    """Return ``beta * old + (1 - beta) * new``."""
     return beta * old + (1.0 - beta) * new
 
 
@@ -265,30 +258,29 @@ def momentum(
     linear_term: Tensor,
     weight: Tensor,
     norm_sq: Tensor,
+    *,
     f_star: float | Tensor = 0.0,
     scale: float = 1.0,
 ) -> Tensor:
-    """Step size along an averaged gradient: the averaged linear model of the loss meets f_star.
+    """Return the step along an averaged gradient to where the averaged linear model meets f_star.
 
     With weights ``w_j = (1 - beta) beta^(k - j)`` over the visited points x_j, the model
-    ``sum_j w_j (f_j + <g_j, x - x_j>)`` falls along ``-d``, ``d = sum_j w_j g_j``, and reaches
+    ``sum_j w_j (f_j + <g_j, x - x_j>)`` falls along ``-d``, ``d = sum_j w_j g_j``. It reaches
     ``rho f_star``, ``rho = sum_j w_j``, after a step along ``-d / rho`` of
 
         h = scale * rho * [f_avg + c - rho f_star]_+ / ||d||^2,    c = <d, x> - sum_j w_j <g_j, x_j>
 
-    In a corridor all linear models agree and one step reaches ``f_star``, whatever beta.
+    In a corridor all linear models agree and one step reaches ``f_star``, for any beta. With
+    ``beta = 0`` the step is `clr`.
 
     Args:
         loss_average: 0-dim, ``f_avg = sum_j w_j f_j``.
-        linear_term: 0-dim, ``c``. As the points move only by the steps themselves it obeys
+        linear_term: 0-dim, ``c``. Only the steps move the points, so it obeys
             ``c_k = beta (c_{k-1} + <d_{k-1}, x_k - x_{k-1}>)`` and needs no pass over x.
         weight: 0-dim, ``rho``.
         norm_sq: 0-dim, ``||d||^2``.
-        f_star: the value aimed at.
-        scale: factor on the step.
-
-    Returns:
-        0-dim step size, to be used with ``d / rho``; with ``beta = 0`` it is `clr`.
+        f_star: the value aimed at (default: 0).
+        scale: factor on the step (default: 1).
 
     Reference:
         Schaipp, Ohana, Eickenberg, Defazio and Gower (2024), "MoMo: Momentum Models for Adaptive
@@ -299,13 +291,13 @@ def momentum(
 
 
 def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) -> Tensor:
-    """An estimate of the least loss, brought down where the averaged model lies below it.
+    """Return the estimate of the minimum loss, lowered where the averaged model lies below it.
 
     Args:
-        model: 0-dim, ``f_avg + c``, the averaged linear model at the present point.
+        model: 0-dim, ``f_avg + c``, the averaged linear model at the current point.
         weight: 0-dim, rho.
         bound: 0-dim, the estimate.
-        least: the estimate never falls under it.
+        least: the estimate never falls below it.
 
     Reference:
         Schaipp et al. (2024), "MoMo", section on the online lower bound.
@@ -317,13 +309,13 @@ def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) ->
 def estimated_bound(
     model: Tensor, weight: Tensor, norm_sq: Tensor, tau: Tensor, least: float
 ) -> Tensor:
-    """The estimate of the least loss after a step: ``(model - tau ||d||^2 / 2) / rho``.
+    """Return the estimate of the minimum loss after a step: ``(model - tau ||d||^2 / 2) / rho``.
 
     Args:
-        model: 0-dim, ``f_avg + c``.
+        model: as for `lowered_bound`.
         weight: 0-dim, rho.
         norm_sq: 0-dim, ``||d||^2``.
         tau: 0-dim, the step taken along d.
-        least: the estimate never falls under it.
+        least: the estimate never falls below it.
     """
     return ((model - 0.5 * tau * norm_sq) / weight).clamp(min=least)

@@ -161,7 +161,7 @@ def _paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
 
 
 def _clr(scene: Scene, value: Tensor, g: Tensor) -> Tensor:
-    return rules.clr(value, g.square().sum(-1), scene.aim)
+    return rules.clr(value, g.square().sum(-1), f_star=scene.aim)
 
 
 def _walk(scene: Scene, x: Tensor, move: Callable[..., Tensor], steps: int) -> Tensor:

@@ -1,0 +1,221 @@
+"""Bound the size of a step, and warn once where an option decides all steps.
+
+A limit returns the largest step that it allows. The optimizer takes the smallest of its rule's step
+and of all active limits, before the cap of each group. A limit has no state. Its scalars live in
+the first parameter group, and it may measure sums over parameters and buffers of its own.
+
+A new limit is a subclass of `Limit` that overrides `bound`, named in ``LIMITS`` of an optimizer.
+
+    >>> from corridor import CLR
+    >>> class Length(Limit):  # no step is longer than a tenth of the usual gradient's direction
+    ...     MEMORY = {"mean_norm_sq": 0.0}
+    ...     def bound(self, seen):
+    ...         old, new = seen.memory["mean_norm_sq"], seen.sums.total(NORM)
+    ...         seen.memory["mean_norm_sq"] = 0.9 * old + 0.1 * new
+    ...         return 0.1 / seen.memory["mean_norm_sq"].sqrt()
+    >>> class ShortCLR(CLR):
+    ...     LIMITS = (*CLR.LIMITS, Length())
+    >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    >>> opt = ShortCLR([x])
+    >>> opt.watch(x.norm()).backward()
+    >>> opt.step()
+    >>> round(float(opt.param_groups[0]["effective_lr"]), 4)  # 0.1 / sqrt(0.1)
+    0.3162
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from corridor.optim import _options
+from corridor.optim._bucket import NORM, Bucket, Sums
+from corridor.optim._loss import Watched
+from corridor.optim._metric import Metric
+from corridor.optim._options import Memory, Options
+
+__all__ = ["NORM", "Health", "Limit", "Recorded", "Seen"]
+
+WINDOW = 1000
+MOSTLY = {"under": 0.5, "capped": 0.9}
+AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
+
+
+class Recorded(NamedTuple):
+    """Hold a loss that was watched, before its backward pass.
+
+    Attributes:
+        loss: 0-dim, with its graph.
+        params: all parameters.
+        state: the optimizer's state.
+        options: the first parameter group.
+        metric: the metric of the step.
+        dtype: dtype of the step size.
+        cache: values of this process. Loading a state clears it.
+    """
+
+    loss: Tensor
+    params: list[Tensor]
+    state: Mapping[Tensor, dict[str, Tensor]]
+    options: dict[str, Any]
+    metric: Metric
+    dtype: torch.dtype
+    cache: dict[str, Any]
+
+
+class Seen(NamedTuple):
+    """Hold what is known of a step before its size is chosen.
+
+    Attributes:
+        loss: 0-dim, the mean over ranks.
+        sums: sums over all parameters, one row per group.
+        options: the first parameter group.
+        memory: the scalars of this step. A limit writes its new values here.
+    """
+
+    loss: Tensor
+    sums: Sums
+    options: Options
+    memory: Memory
+
+
+class Limit:
+    """Define a limit. `bound` must be overridden; the rest has defaults.
+
+    Attributes:
+        option: name of the option that turns the limit on. None: the limit is always on.
+        OPTIONS: options of its own, each with its range.
+        MEMORY: scalars that it keeps, with their first values.
+        wanted: names of sums that it uses and the motion measures.
+        sums: names of sums that it measures itself.
+        buffers: names of tensors that it keeps per parameter, zeros at first.
+        counters: names of step counters on the host.
+    """
+
+    option: str | None = None
+    OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
+    MEMORY: ClassVar[Mapping[str, float | str]] = {}
+    wanted: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
+
+    def active(self, options: Options) -> bool:
+        """Return True if the options turn the limit on."""
+        return self.option is None or options[self.option] is not None
+
+    def watch(self, recorded: Recorded) -> Memory:
+        """Measure on the graph of a watched loss, and return named 0-dim tensors."""
+        return {}
+
+    def collect(self, watched: list[Watched], owner: str) -> Memory:
+        """Return this rank's measurements for the step, from its watched losses.
+
+        Args:
+            watched: the losses that were differentiated, with their measurements.
+            owner: name of the optimizer's class, for errors.
+        """
+        return {}
+
+    def learn(self, key: str, value: Tensor, memory: Memory) -> Memory:
+        """Return the scalars that a measurement changes. It does so on a skipped step, too.
+
+        Args:
+            key: name of the measurement.
+            value: 0-dim, the mean over ranks.
+            memory: all scalars.
+        """
+        return {key: torch.where(torch.isfinite(value), value, memory[key])}
+
+    def measure(self, bucket: Bucket, options: Options, memory: Memory) -> list[Tensor]:
+        """Return the limit's own sums over a bucket, each 0-dim."""
+        return []
+
+    def bound(self, seen: Seen) -> Tensor:
+        """Return the largest step that the limit allows, 0-dim."""
+        raise NotImplementedError
+
+
+class Health:
+    """Count steps at the cap and losses under f_star, and warn once about either.
+
+    The counts stay on the device. One copy per `WINDOW` steps brings them to the host, which does
+    not wait for it. They belong to the process and are not saved.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Tensor | None = None
+        self.copy: tuple[Tensor, Any] | None = None
+        self.steps = 0
+        self.warned: set[str] = set()
+
+    def note(
+        self, loss: Tensor, raw: Tensor, step: Tensor, skip: Tensor, groups: _options.Groups
+    ) -> None:
+        """Count one step.
+
+        Args:
+            loss: 0-dim.
+            raw: 0-dim, the step size before the cap.
+            step: 0-dim, the first group's step size.
+            skip: 0-dim bool, True on a skipped step.
+            groups: the parameter groups.
+        """
+        if torch.compiler.is_compiling() or len(self.warned) == len(MOSTLY):
+            return
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return
+        cap = groups[0]["lr"]
+        cap = cap.to(step).reshape(()) if isinstance(cap, Tensor) else cap
+        under = (loss < groups[0]["f_star"]) & (raw <= 0.0)
+        capped = (step > 0.0) & (step >= AT_CAP * cap)
+        flags = torch.stack([under, capped & torch.logical_not(skip)])
+        if self.counts is None or self.counts.device != flags.device:
+            self.counts, self.steps = torch.zeros_like(flags, dtype=torch.int64), 0
+        self.counts.add_(flags)
+        self.steps += 1
+        if self.copy is not None:
+            self._read(groups[0])
+        if self.steps >= WINDOW:
+            self._send()
+
+    def _send(self) -> None:
+        """Start a copy of the counts to the host, and reset them."""
+        assert self.counts is not None
+        host, event = self.counts.to("cpu", non_blocking=True, copy=True), None
+        if self.counts.is_cuda:
+            event = torch.cuda.Event()
+            event.record()
+        self.copy, self.steps = (host, event), 0
+        self.counts = torch.zeros_like(self.counts)
+
+    def _read(self, first: dict[str, Any]) -> None:
+        """Warn if the counts that have arrived say so."""
+        assert self.copy is not None
+        host, event = self.copy
+        if event is not None and not event.query():
+            return
+        self.copy = None
+        under, capped = (n / WINDOW for n in host.tolist())
+        if under >= MOSTLY["under"]:
+            self._warn(
+                "under",
+                f"the loss was under f_star = {first['f_star']} in {under:.0%} of the last "
+                f"{WINDOW} steps, where the step size is 0; lower f_star",
+            )
+        if capped >= MOSTLY["capped"]:
+            self._warn(
+                "capped",
+                f"the step was at its cap in {capped:.0%} of the last {WINDOW} steps, which is "
+                f"descent at the fixed rate {float(first['lr']):.3g}; raise the cap to let the "
+                "loss decide, or ignore this warning",
+            )
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self.warned:
+            self.warned.add(kind)
+            warnings.warn(message, stacklevel=8)

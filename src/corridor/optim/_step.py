@@ -1,0 +1,164 @@
+"""Take one step: measure the buckets, choose the size, and move, without a host read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corridor import _reduce, _tree
+from corridor.optim import step_size
+from corridor.optim._bucket import NORM, Bucket, Stride, Sums
+from corridor.optim._limit import Health, Limit, Seen
+from corridor.optim._motion import Descent, Rule
+from corridor.optim._options import Groups, Memory
+
+
+@dataclass
+class Step:
+    """Hold the parts of one step.
+
+    Attributes:
+        groups: the parameter groups. The first one holds the options and the memory.
+        buckets: the parameters that have a gradient.
+        motion: what the step moves along.
+        limits: the active limits.
+        scalars: names of the memory.
+        sharded: True if other ranks hold parts of the sums over gradients.
+        found_inf: a GradScaler's verdict, or None.
+    """
+
+    groups: Groups
+    buckets: list[Bucket]
+    motion: Descent
+    limits: list[Limit]
+    scalars: list[str]
+    sharded: bool
+    found_inf: Any
+
+    def take(
+        self,
+        loss: Tensor,
+        measured: Memory,
+        rule: Rule,
+        capped: Callable[[Tensor, Any], Tensor],
+        health: Health,
+    ) -> None:
+        """Choose the step size and move.
+
+        Args:
+            loss: 0-dim, the loss on this rank.
+            measured: the limits' measurements on this rank.
+            rule: the optimizer's `step_size_rule`.
+            capped: the optimizer's `capped`.
+            health: receives the outcome.
+        """
+        first = self.groups[0]
+        memory = {key: first[key] for key in self.scalars}
+        memory.update(self.motion.advance(first, memory))
+        names, parts = self._measure(memory, loss.dtype)
+        means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
+        means, values = self._over_ranks(means, parts, len(names))
+        (loss, *values), sums = means.unbind(), Sums(names, values)
+        self._learn(dict(zip(measured, values, strict=True)), memory)
+        norm_sq = sums.total(NORM)
+        _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
+        skip = self._skip(loss, norm_sq)
+        raw, new = self.motion.plan(loss, sums, first, memory, rule)
+        for limit in self.limits:
+            raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, new)))
+        sizes = self._sizes(raw, skip, capped)
+        health.note(loss, raw, sizes[0], skip, self.groups)
+        settled = self._move(parts, sums, sizes, skip, new)
+        for key in memory:
+            _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
+
+    def _measure(self, memory: Memory, dtype: torch.dtype) -> tuple[tuple[str, ...], list[Tensor]]:
+        """Return the names of all sums, and their values for each bucket."""
+        first, parts = self.groups[0], []
+        decayed = any(group["weight_decay"] for group in self.groups)
+        wanted = tuple(name for limit in self.limits for name in limit.wanted)
+        names = self.motion.sums(decayed, wanted)
+        for bucket in self.buckets:
+            values = self.motion.measure(bucket, names, first, memory, dtype)
+            for limit in self.limits:
+                values += limit.measure(bucket, first, memory)
+            parts.append(torch.stack(values))
+        return (*names, *(name for limit in self.limits for name in limit.sums)), parts
+
+    def _over_ranks(
+        self, means: Tensor, parts: list[Tensor], columns: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return means over ranks, and the sums of all buckets on all ranks, a row per group."""
+        rows = [[means.new_zeros(columns)] * len(self.groups) for _ in range(2)]
+        for bucket, part in zip(self.buckets, parts, strict=True):
+            row = rows[bucket.share is not None]
+            weight = 1.0 if bucket.share is None else bucket.share
+            row[bucket.group] = row[bucket.group] + weight * part.to(means.device)
+        sharded = torch.stack(rows[1]) if self.sharded else None
+        means, others = _reduce.over_ranks(means, sharded, self.groups[0]["average_loss"])
+        return means, torch.stack(rows[0]) if others is None else torch.stack(rows[0]) + others
+
+    def _learn(self, means: Memory, memory: Memory) -> None:
+        """Store the limits' measurements at once: they also count on a skipped step."""
+        for key, value in means.items():
+            for limit in self.limits:
+                if key in limit.MEMORY:
+                    learned = limit.learn(key, value, memory)
+                    memory.update(learned)
+                    held = [self.groups[0][name] for name in learned]
+                    _tree.assign(held, list(learned.values()))
+
+    def _skip(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
+        """Return True if the step must not be taken, as a 0-dim tensor, and count it."""
+        skip = torch.logical_not(step_size.usable(loss, norm_sq))
+        if self.found_inf is not None:  # 0, not a tensor, if there was no gradient
+            found_inf = torch.as_tensor(self.found_inf, device=skip.device)
+            skip = skip | (found_inf.reshape(()) > 0)
+        for group in self.groups:
+            if isinstance(group["lr"], Tensor):
+                skip = skip | torch.isnan(group["lr"].to(skip.device).reshape(()))
+        self.groups[0]["skipped"].add_(skip)
+        return skip
+
+    def _sizes(
+        self, raw: Tensor, skip: Tensor, capped: Callable[[Tensor, Any], Tensor]
+    ) -> list[Tensor]:
+        """Return the step size of every group, and store it in ``effective_lr``."""
+        raw = torch.where(skip, torch.zeros_like(raw), raw)
+        sizes = []
+        for group in self.groups:
+            cap = group["lr"]
+            cap = cap.to(raw).reshape(()) if isinstance(cap, Tensor) else cap
+            size = capped(raw, cap).clamp(min=0.0)
+            # A NaN cap on a device shows up only here. The step is skipped, so its size is 0.
+            size = torch.where(skip, torch.zeros_like(size), size)
+            _tree.assign([group["effective_lr"]], [size])
+            sizes.append(size)
+        return sizes
+
+    def _move(
+        self, parts: list[Tensor], sums: Sums, sizes: list[Tensor], skip: Tensor, memory: Memory
+    ) -> Memory:
+        """Move all buckets, and return the memory after the step."""
+        first = self.groups[0]
+        keeps = [_keep(group, size) for group, size in zip(self.groups, sizes, strict=True)]
+        kept = [torch.ones_like(sizes[0]) if keep is None else keep for keep in keeps]
+        settled = self.motion.settle(sums, torch.stack(sizes), torch.stack(kept), first, memory)
+        for bucket, part in zip(self.buckets, parts, strict=True):
+            here, keep = bucket.device, keeps[bucket.group]
+            keep = None if keep is None else keep.to(here)
+            stride = Stride(sizes[bucket.group].to(here), skip.to(here), keep)
+            missed = self.motion.move(bucket, Sums(sums.names, part), stride, first, memory)
+            if missed is not None:
+                settled["average_shift"] = settled["average_shift"] + missed.to(skip.device)
+        return settled
+
+
+def _keep(group: dict[str, Any], size: Tensor) -> Tensor | None:
+    """Return the factor of decoupled weight decay, ``1 - size weight_decay``, or None without."""
+    rate = group["weight_decay"]
+    return (1.0 - rate * size).clamp(min=0.0) if rate else None

@@ -1,0 +1,216 @@
+"""Stochastic Polyak steps, relatives of CLR: SPSMax, SPSSafe, DecSPS and AdaSPS.
+
+Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i]["lr"]``, its skipped
+steps, its weight decay and its values in the groups. With momentum they move as a heavy ball,
+``v <- beta v - (1 - beta) h g``, ``theta <- theta + v``. Below, ``gap = (loss - f_star)_+``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from corridor._types import Params
+from corridor.optim import _options, step_size
+from corridor.optim._options import Memory
+from corridor.optim.base import PolyakOptimizer
+
+_GROWTH = _options.Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
+
+
+class SPSMax(PolyakOptimizer):
+    """Take the stochastic Polyak step with a cap, ``h = min(gap / (c ||g||^2), max_lr)``.
+
+    With momentum, ``c = 1`` and no smoothing this is MomSPS.
+
+    Args:
+        params: parameters, groups, or named parameters.
+        max_lr: the cap, the paper's gamma_b, positive or inf (default: 1). A group may have its
+            own.
+        c: divisor, positive (default: 1/2, the best on convex problems). 1/5 was used for deep
+            networks.
+        growth: factor by which a step may exceed the step before, at least 1; None for no limit
+            (default: None). ``2 ** (1 / n)`` lets the step double in n steps.
+        first: value of the step before the first one, positive (default: 1).
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = SPSMax([x], max_lr=float("inf"), c=1.0)
+        >>> opt.watch(x.norm()).backward()
+        >>> opt.step()
+        >>> bool(x.norm() < 1e-6)
+        True
+
+    Reference:
+        Loizou, Vaswani, Laradji and Lacoste-Julien (2021), "Stochastic Polyak Step-size for SGD";
+        with momentum Oikonomou and Loizou (2024), "Stochastic Polyak Step-sizes and Momentum".
+    """
+
+    OPTIONS: ClassVar = {
+        "c": _options.POSITIVE,
+        "growth": _options.optional(_GROWTH),
+        "first": _options.POSITIVE,
+    }
+    MEMORY: ClassVar = {"last_step": "first"}
+
+    def __init__(
+        self, params: Params, max_lr: float = 1.0, *, c: float = 0.5, growth: float | None = None,
+        first: float = 1.0, f_star: float = 0.0, momentum: float = 0.0,
+        weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        own = {"c": c, "growth": growth, "first": first}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the step with its growth limited. A step of 0 is not stored."""
+        first, last = self.param_groups[0], memory["last_step"]
+        gap = loss - first["f_star"]
+        step = step_size.sps_max(gap, norm_sq, last, c=first["c"], growth=first["growth"])
+        return step, {"last_step": torch.where(step > 0.0, step, last)}
+
+
+class SPSSafe(PolyakOptimizer):
+    """Take Polyak's step with a floor under the norm, ``h = gap / max(||g||^2, floor)``.
+
+    Args:
+        params: parameters, groups, or named parameters.
+        max_lr: the cap, positive or inf (default: inf). A group may have its own.
+        floor: the paper's M, the smallest divisor, positive (default: 1).
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = SPSSafe([x])
+        >>> opt.watch(x.norm()).backward()
+        >>> opt.step()
+        >>> bool(x.norm() < 1e-6)
+        True
+
+    Reference:
+        arXiv 2512.02342 (2025), "Safeguarded stochastic Polyak step sizes".
+    """
+
+    OPTIONS: ClassVar = {"floor": _options.POSITIVE}
+
+    def __init__(
+        self, params: Params, max_lr: float = math.inf, *, floor: float = 1.0,
+        f_star: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
+        average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        own = {"floor": floor}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the gap over the squared norm or its floor."""
+        first = self.param_groups[0]
+        return step_size.sps_safe(loss - first["f_star"], norm_sq, floor=first["floor"]), memory
+
+
+class DecSPS(PolyakOptimizer):
+    """Take decreasing Polyak steps, ``h_k = y_k / (c sqrt(k + 1))``, y_k the smallest step so far.
+
+    The steps converge where batches do not share a minimum and Polyak's steps would not. In
+    exchange they never grow. Steps with no gap or no gradient do not count.
+
+    Args:
+        params: parameters, groups, or named parameters.
+        max_lr: the largest step, the paper's gamma_b, positive or inf (default: 1). The first
+            value in the first group bounds y_k. A schedule limits only the steps.
+        c: divisor, the paper's c_0, positive (default: 1).
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = DecSPS([x], max_lr=10.0)
+        >>> opt.watch(x.norm()).backward()
+        >>> opt.step()
+        >>> bool(x.norm() < 1e-6)
+        True
+
+    Reference:
+        Orvieto, Lacoste-Julien and Loizou (2022), "Dynamics of SGD with Stochastic Polyak
+        Stepsizes: Truly Adaptive Variants and Convergence to Exact Solution".
+    """
+
+    OPTIONS: ClassVar = {"c": _options.POSITIVE}
+    MEMORY: ClassVar = {"least_step": "lr", "counted_steps": 0.0}
+
+    def __init__(
+        self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, f_star: float = 0.0,
+        momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"c": c})
+
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the smallest step so far over the root of the count."""
+        first, least, count = self.param_groups[0], memory["least_step"], memory["counted_steps"]
+        gap = loss - first["f_star"]
+        step, least, count = step_size.dec_sps(gap, norm_sq, least, count, c=first["c"])
+        return step, {"least_step": least, "counted_steps": count}
+
+
+class AdaSPS(PolyakOptimizer):
+    """Take adaptive Polyak steps, ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})``.
+
+    ``c_p = c / sqrt(first gap)`` makes the first step that of CLR over c. The steps never grow.
+    Steps with no gap or no gradient do not count.
+
+    Args:
+        params: parameters, groups, or named parameters.
+        max_lr: the cap, positive or inf (default: 1). A group may have its own.
+        c: divisor, positive (default: 1).
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past, in [0, 1) (default: 0).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = AdaSPS([x], max_lr=10.0)
+        >>> opt.watch(x.norm()).backward()
+        >>> opt.step()
+        >>> bool(x.norm() < 1e-6)
+        True
+
+    Reference:
+        Jiang and Stich (2023), "Adaptive SGD with Polyak stepsize and Line-search: Robust
+        Convergence and Variance Reduction", arXiv 2308.06058.
+    """
+
+    OPTIONS: ClassVar = {"c": _options.POSITIVE}
+    MEMORY: ClassVar = {"last_step": math.inf, "gap_sum": 0.0, "first_gap": 0.0}
+
+    def __init__(
+        self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, f_star: float = 0.0,
+        momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
+    ) -> None:  # fmt: skip
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"c": c})
+
+    def step_size_rule(
+        self, loss: Tensor, norm_sq: Tensor, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """Return the step over the root of the sum of all gaps so far."""
+        first, last = self.param_groups[0], memory["last_step"]
+        total, unit = memory["gap_sum"], memory["first_gap"]
+        gap = loss - first["f_star"]
+        step, last, total, unit = step_size.ada_sps(gap, norm_sq, last, total, unit, c=first["c"])
+        return step, {"last_step": last, "gap_sum": total, "first_gap": unit}
