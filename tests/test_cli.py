@@ -121,7 +121,7 @@ def test_wrong_input_is_one_line_and_status_2(run, tmp_path, recipes, arguments,
 def recipes(monkeypatch):
     """A recipe book with one recipe."""
 
-    def one(scale):
+    def one(scale, seeds, overrides):
         few = {"model": LINEAR, "batch_size": 256, "steps": 3}
         broken = "tests.train.small_networks:broken"
         runs = [Run("good", Config(**few)), Run("bad", Config(**{**few, "model": broken}))]

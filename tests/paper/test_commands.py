@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,45 +12,34 @@ from pathlib import Path
 import pytest
 from tests.train.processes import environment
 
-from corridor.paper import figures, readme, recipes
+from corridor.paper import figures, recipes
 from corridor.paper.figure import read_manifest
 from corridor.paper.report import tally
 
-ROOT = Path(__file__).parents[2]
-KEPT = ROOT / "results"
 TINY = ["--seeds", "1", "--model", "mlp", "--width", "4", "--epochs", "1", "--processes", "1"]
 
 
-def test_reproduce_makes_figures_report_and_kept_numbers(command, tmp_path: Path, monkeypatch):
-    few = {number: figures.FIGURES[number] for number in (4, 6)}
-    monkeypatch.setattr(figures, "FIGURES", few)
-    status, out, err = command("reproduce", "--out", tmp_path / "out", "--keep", tmp_path / "kept",
-                           *TINY)  # fmt: skip
+def test_reproduce_figure_report_and_redraw(command, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", {6: figures.FIGURES[6]})
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    status, printed, err = command("reproduce", "--out", out, "--keep", kept, *TINY)
     assert status == 0
-    assert f"report in {tmp_path / 'out' / 'report.html'}" in out
-    titles = [line for line in out.splitlines() if line.startswith("Figure ")]
-    assert titles == [f"Figure {number}. {module.TITLE}" for number, module in few.items()]
-    made = [read_manifest(tmp_path / "out" / "figures" / f"fig{number:02d}") for number in few]
-    claims = [claim for manifest in made for claim in manifest.claims]
-    assert f"Of {len(claims)} claims {tally([c.verdict for c in claims])}." in out
-    assert "[3/3]" in err  # figure 4's three forms of CLR
-    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"fig04.json", "fig06.json"}
-    page = (tmp_path / "out" / "report.html").read_text()
-    for manifest in made:
-        assert manifest.title in page
-        assert all(claim.claim.replace("'", "&#39;") in page for claim in manifest.claims)
-    # The same figures and report come from the numbers alone.
-    assert command("redraw", tmp_path / "kept", "--out", tmp_path / "again")[0] == 0
+    assert f"report in {out / 'report.html'}" in printed
+    assert f"Figure 6. {figures.FIGURES[6].title}" in printed.splitlines()
+    claims = read_manifest(out / "figures" / "fig06").claims
+    assert f"Of {len(claims)} claims {tally([c.verdict for c in claims])}." in printed
+    assert "[2/2]" in err
+    assert [p.name for p in kept.iterdir()] == ["fig06.json"]
+    page = (out / "report.html").read_text()
+    # The second command finds all runs, and trains nothing.
+    status, printed, err = command("figure", 6, "--out", out, *TINY)
+    assert status == 0
+    assert "[2/2]" not in err
+    assert f"figure 6 in {out / 'figures'}" in printed
+    assert all(f"{c.verdict}: {c.claim} ({c.measured})" in printed for c in claims)
+    assert command("report", out)[1] == f"report in {out / 'report.html'}\n"
+    assert command("redraw", kept, "--out", tmp_path / "again")[0] == 0
     assert (tmp_path / "again" / "report.html").read_text() == page
-
-
-def test_figure_says_its_verdicts_and_the_report_is_made_again(command, tmp_path: Path):
-    status, out, _ = command("figure", 6, "--out", tmp_path, *TINY)
-    assert status == 0
-    assert f"figure 6 in {tmp_path / 'figures'}" in out
-    claims = [line for line in out.splitlines() if not line.startswith("Figure ")]
-    assert sum("converges" in line for line in claims) == 2
-    assert command("report", tmp_path)[1] == f"report in {tmp_path / 'report.html'}\n"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +48,10 @@ def test_figure_says_its_verdicts_and_the_report_is_made_again(command, tmp_path
         (["figure", "12"], "figure must be one of 1, 2, 3"),
         (["figure", "2", "--scale", "huge"], "scale must be one of demo, laptop, paper"),
         (["figure", "2", "--seeds", "0"], "seeds must be at least 1, got 0"),
-        (["figure", "2", "--model", "resnet"], "expected one of"),
+        (
+            ["figure", "6", "--seeds", "1", "--processes", "1", "--model", "resnet"],
+            "expected one of",
+        ),
         (["report", "nowhere"], "no figures in nowhere; make them with: corridor reproduce"),
         (["redraw", "nowhere"], "no figNN.json in nowhere"),
         (["verdicts", "nowhere"], "no results in nowhere"),
@@ -71,26 +62,6 @@ def test_wrong_input_is_one_line(command, tmp_path: Path, monkeypatch, arguments
     status, _, err = command(*arguments)
     assert status == 2
     assert words in err.splitlines()[0]
-
-
-def test_a_report_of_one_run_names_what_draws_it(command, tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
-    status, _, err = command("report", tmp_path)
-    assert status == 2
-    assert "is one run and a report is of figures" in err
-    assert f"corridor probe {tmp_path}" in err
-    assert "--tensorboard" in err
-
-
-def test_a_folder_with_runs_of_another_config_is_one_line(command, tmp_path: Path):
-    assert command("figure", 6, "--out", tmp_path, *TINY)[0] == 0
-    status, _, err = command(
-        "figure", 6, "--out", tmp_path, *TINY, "--batch-size", 64, "--width", 8
-    )
-    assert status == 0  # the batch size is part of a run's name
-    status, _, err = command("figure", 6, "--out", tmp_path, *TINY[:4], "--width", 5, *TINY[6:])
-    assert status == 2
-    assert "holds a run with another config (it differs in width); give a new folder" in err
 
 
 def start(out: Path) -> subprocess.Popen[str]:
@@ -120,9 +91,10 @@ def checkpointed(folder: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_figure_goes_on_and_repeats_no_run(tmp_path: Path):
     first, second = (tmp_path / "runs" / "vgg" / run.name for run in
-                     recipes.figure6("demo", seeds=(0,), model="mlp"))  # fmt: skip
+                     recipes.figure6("demo", seeds=(0,), overrides={"model": "mlp"}))  # fmt: skip
     process = start(tmp_path)
     wait_for(first / "summary.json", process)
     checkpointed(second, process)
@@ -139,8 +111,14 @@ def test_a_killed_figure_goes_on_and_repeats_no_run(tmp_path: Path):
     assert (tmp_path / "figures" / "fig06" / "fig06.png").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_figure_is_one_line_and_keeps_its_steps(tmp_path: Path):
-    first = tmp_path / "runs" / "vgg" / recipes.figure6("demo", seeds=(0,), model="mlp")[0].name
+    first = (
+        tmp_path
+        / "runs"
+        / "vgg"
+        / recipes.figure6("demo", seeds=(0,), overrides={"model": "mlp"})[0].name
+    )
     process = start(tmp_path)
     checkpointed(first, process)
     os.killpg(process.pid, signal.SIGINT)
@@ -152,42 +130,9 @@ def test_an_interrupted_figure_is_one_line_and_keeps_its_steps(tmp_path: Path):
     assert list((first / "checkpoints").glob("*.pt"))
 
 
-def test_the_readme_shows_figure_2_of_the_kept_results(tmp_path: Path):
-    text = (ROOT / "README.md").read_text()
-    assert readme.insert(text, readme.block(KEPT)) == text
-
-
-def test_the_readmes_picture_is_drawn_from_the_kept_results(tmp_path: Path):
-    import numpy as np
-    from PIL import Image
-
-    page = tmp_path / "README.md"
-    shutil.copy(ROOT / "README.md", page)
-    (tmp_path / readme.PICTURE).parent.mkdir(parents=True)
-    readme.write(KEPT, page)
-    assert page.read_text() == (ROOT / "README.md").read_text()
-    kept, made = (np.asarray(Image.open(p / readme.PICTURE).convert("L"), dtype=float)
-                  for p in (ROOT, tmp_path))  # fmt: skip
-    assert kept.shape == made.shape
-    assert np.abs(kept - made).mean() < 1.0
-
-
-def test_a_readme_without_markers_is_one_line(command, tmp_path: Path):
-    (tmp_path / "README.md").write_text("# corridor\n")
-    status, _, err = command("verdicts", KEPT, "--page", tmp_path / "page.md", "--readme",
-                         tmp_path / "README.md")  # fmt: skip
+def test_missing_data_is_one_line_that_says_where_to_put_them(command, tmp_path: Path):
+    (tmp_path / "nowhere").mkdir()
+    status, _, err = command("figure", 3, "--scale", "paper", "--seeds", 1, "--out", tmp_path,
+                             "--processes", 1, "--data-dir", tmp_path / "nowhere")  # fmt: skip
     assert status == 2
-    assert "to write between" in err
-    assert (tmp_path / "README.md").read_text() == "# corridor\n"
-
-
-def test_a_readme_of_results_without_figure_2_is_one_line(command, tmp_path: Path):
-    for scale in ("demo", "laptop"):
-        (tmp_path / "results" / scale).mkdir(parents=True)
-        shutil.copy(KEPT / "laptop" / "fig06.json", tmp_path / "results" / scale)
-    shutil.copy(ROOT / "README.md", tmp_path)
-    status, _, err = command("verdicts", tmp_path / "results", "--page", tmp_path / "page.md",
-                         "--readme", tmp_path / "README.md")  # fmt: skip
-    assert status == 2
-    assert len(err.strip().splitlines()) == 1
-    assert "no figure 2 in" in err
+    assert "put the images there and give DIR by --data-dir or CORRIDOR_DATA" in err

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corridor.paper.curves import POINTS, Curve, _thin, band, first_below, running_mean, spread
+from corridor.paper.curves import POINTS, Curve, band, first_below, running_mean, spread, thinned
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.integers(1, 10))
@@ -49,7 +49,7 @@ def test_a_huge_loss_leaves_no_trace_in_later_means():
 @given(st.integers(1, 2000), st.integers(1, 2000))
 def test_runs_of_unequal_length_keep_the_same_places(first: int, second: int):
     short, long = sorted((first, second))
-    kept = {*_thin(short)}
-    assert {place for place in _thin(long)[:-1] if place < short} <= kept
+    kept = {*thinned(short)}
+    assert {place for place in thinned(long)[:-1] if place < short} <= kept
     assert len(kept) <= POINTS + 1
     assert {0, short - 1} <= kept

@@ -1,40 +1,89 @@
-"""What may replace a recipe's own options, and what would spoil its comparison."""
+"""Runs of the recipes: names, configs, and which options may be replaced."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from corridor.paper import recipes
 
+ALL = [(name, scale) for name in recipes.RECIPES for scale in recipes.SCALES]
+
+
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_every_recipe_gives_runs_of_different_names_and_common_options(name: str, scale: str):
+    recipe = recipes.RECIPES[name]
+    runs = recipe(scale, seeds=(0, 1))
+    assert len({run.name for run in runs}) == len(runs)
+    assert {run.config.seed for run in runs} == {0, 1}
+    small = recipe(scale, seeds=(1, 1), overrides={"model": "mlp", "width": 8, "epochs": 1})
+    assert len(small) == len(runs) // 2
+    assert {(c.model, c.width, c.epochs) for c in (run.config for run in small)} == {("mlp", 8, 1)}
+
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "words"),
+    ("name", "scale", "first"),
     [
-        ("figure2", {"lr": 0.1}, "differ in lr; leave lr out"),
-        ("figure2", {"optimizer": "clr"}, "differ in optimizer; leave optimizer out"),
-        ("figure3", {"batch_size": 64, "epochs": 1}, "differ in batch_size; leave batch_size out"),
-        ("figure2", {"seed": 5}, "give seeds in place of seed"),
+        ("figure2", "demo", ["clr-uncapped_b512_seed0", "clr-1_b512_seed0"]),
+        ("figure3", "demo", ["clr-10_b32_seed0", "clr-10_b128_seed0", "clr-10_b512_seed0"]),
+        ("figure4", "demo", ["clr-uncapped_b512_seed0", "clr-1_b512_seed0"]),
+        ("figure7", "demo", ["clr-1_b256_seed0"]),
+        ("figure8", "demo", ["clr-10_b512_seed0", "clr-1_b512_seed0", "clr-drift1_b512_seed0",
+                             "sgd-0.1_b512_seed0"]),
+        ("caps", "laptop", ["clr-uncapped_b500_seed0", "clr-1_b500_seed0"]),
     ],
-)
-def test_an_override_that_the_runs_would_not_show_is_refused(
-    name: str, overrides: dict[str, Any], words: str
-):
-    with pytest.raises(ValueError, match=words) as caught:
-        recipes.RECIPES[name]("demo", **overrides)
-    assert "\n" not in str(caught.value)
+)  # fmt: skip
+def test_names_of_run_folders_stay(name: str, scale: str, first: list[str]):
+    runs = recipes.RECIPES[name](scale, seeds=(0,))
+    assert [run.name for run in runs][: len(first)] == first
+
+
+def test_figure_2_compares_optimizers_and_nothing_else():
+    configs = [run.config for run in recipes.figure2("demo")]
+    assert {c.seed for c in configs} == {0, 1, 2}
+    assert len({c.lr for c in configs if c.optimizer == "sgd"}) >= 5
+    assert {c.lr for c in configs if c.optimizer == "clr"} == {math.inf, 1.0}
+    assert len({replace(c, optimizer="clr", lr=1.0, drift=None, seed=0) for c in configs}) == 1
 
 
 @pytest.mark.parametrize("scale", recipes.SCALES)
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_what_all_runs_share_may_be_replaced(name: str, scale: str):
-    runs = recipes.RECIPES[name](scale, seeds=(0,), model="mlp", width=8, epochs=1)
-    assert len(runs) == len(recipes.RECIPES[name](scale, seeds=(0,)))
-    assert {(run.config.model, run.config.width, run.config.epochs) for run in runs} == {
-        ("mlp", 8, 1)
-    }
+def test_figure_7_probes_its_runs(scale: str):
+    config = recipes.figure7(scale, seeds=(3,), overrides={"batch_size": 64})[0].config
+    assert config.probe > 0
+    assert config.probe_curvature
+    assert (config.batch_size, config.seed) == (64, 3)
 
 
-def test_a_seed_that_is_given_twice_is_run_once():
-    assert len(recipes.figure6("demo", seeds=(1, 1))) == len(recipes.figure6("demo", seeds=(1,)))
+@pytest.mark.parametrize("scale", recipes.SCALES)
+def test_runs_that_figures_share_have_one_config(scale: str):
+    for one, other in ((recipes.figure2, recipes.figure9), (recipes.figure3, recipes.figure8)):
+        configs = {run.name: run.config for run in one(scale)}
+        for run in other(scale):
+            assert configs.get(run.name, run.config) == run.config
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "overrides", "words"),
+    [
+        ("figure2", "demo", {"lr": 0.1}, "lr must differ between the runs of figure2; leave lr"),
+        ("figure2", "demo", {"optimizer": "clr"}, "optimizer must differ"),
+        ("figure3", "demo", {"batch_size": 64, "epochs": 1}, "leave batch_size out"),
+        ("figure2", "demo", {"seed": 5}, "seed must not be given to a recipe; give seeds"),
+        ("figure3", "huge", {}, "scale must be one of demo, laptop, paper"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    name: str, scale: str, overrides: dict[str, Any], words: str
+):  # fmt: skip
+    with pytest.raises(ValueError, match=words) as caught:
+        recipes.RECIPES[name](scale, overrides=overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_replaced_network_has_its_own_width_and_checkpoints():
+    config = recipes.figure2("demo", seeds=(0,), overrides={"model": "resnet8"})[0].config
+    assert config.width is None
+    assert config.checkpoint_every == 0

@@ -23,10 +23,10 @@ def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any)
         raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
     from corridor.paper.figures import figure
 
-    module = figure(number)
-    print(f"\nFigure {number}. {module.TITLE}", flush=True)
-    data = module.compute(out, scale, range(seeds), processes=workers, **given(options))
-    manifest = module.draw(data)
+    made = figure(number)
+    print(f"\nFigure {number}. {made.title}", flush=True)
+    folder = made.compute(out, scale, seeds=range(seeds), workers=workers, overrides=given(options))
+    manifest = made.draw(folder)
     for claim in manifest.claims:
         print(f"{claim.verdict}: {claim.claim} ({claim.measured}) [{claim.setting}]")
     return [claim.verdict for claim in manifest.claims]
@@ -38,13 +38,15 @@ def _figure(number: int, out: Path, **options: Any) -> None:
 
 
 def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
-    from corridor.paper import report
-    from corridor.paper.figures import FIGURES
-    from corridor.paper.report import pages
+    from corridor.paper import figures, report
 
-    ends = [verdict for number in FIGURES for verdict in _make_figure(number, out=out, **options)]
+    ends = [
+        verdict
+        for number in figures.FIGURES
+        for verdict in _make_figure(number, out=out, **options)
+    ]
     if keep is not None:
-        pages.keep(out, keep)
+        figures.keep(out, keep)
     print(f"\nOf {len(ends)} claims {report.tally(ends)}.")
     print(f"report in {report.build(out)}")
 
@@ -91,10 +93,9 @@ def redraw(results: Path, out: Path) -> None:
 
     RESULTS is the folder of the kept numbers, such as results/laptop.
     """
-    from corridor.paper import report
-    from corridor.paper.report import pages
+    from corridor.paper import figures, report
 
-    pages.redraw(results, out)
+    figures.redraw(results, out)
     print(f"report in {report.build(out)}")
 
 
@@ -110,7 +111,6 @@ def redraw(results: Path, out: Path) -> None:
 @click.option("--readme", type=FILE, help="README whose block on figure 2 is to be written too.")
 def verdicts(results: Path, page: Path, readme: Path | None) -> None:
     """Write the page of verdicts from the kept numbers in RESULTS [default: results]."""
-    from corridor.paper import readme as front
     from corridor.paper.report import pages
     from corridor.train.folder.files import atomic
 
@@ -119,7 +119,7 @@ def verdicts(results: Path, page: Path, readme: Path | None) -> None:
         file.write(text)
     print(f"verdicts in {page}")
     if readme is not None:
-        front.write(results, readme)
+        pages.write_readme(results, readme)
         print(f"figure 2 in {readme}")
 
 

@@ -128,9 +128,7 @@ def _of_recipe(
         )
     if axes:
         raise ValueError(f"recipe {what} has a grid of its own; leave --grid out")
-    if seeds is not None:
-        fixed = {**fixed, "seeds": range(seeds)}
-    return RECIPES[what](scale, **fixed)
+    return RECIPES[what](scale, range(3 if seeds is None else seeds), overrides=fixed)
 
 
 COMMANDS = (

@@ -1,1 +1,1 @@
-"""The paper's experiments: recipes, figures and the report. The rest of the library needs none."""
+"""The experiments of the paper: recipes, figures and report. No other package imports this."""

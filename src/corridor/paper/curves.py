@@ -1,15 +1,15 @@
-"""From run folders to curves and medians: what figures and tables are made of."""
+"""Read run folders into curves, and summarize curves over seeds."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import checked
 from corridor.train.folder.record import METRICS, RunRecord, read_run
 
 POINTS = 200
@@ -17,23 +17,24 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class Curve:
-    """One run, ready to be drawn.
+    """Hold the curves and the summary numbers of one run.
 
     Attributes:
         status: finished, diverged or failed.
-        steps: steps made, one entry a point.
-        loss: training loss, the mean over the last epoch's worth of batches; one a point.
-        effective_lr: step size, one a point.
-        test_steps: steps made before each evaluation.
-        test_accuracy: between 0 and 1, one an evaluation.
-        steps_to_target: steps until `loss` first fell below the target; None if it never did.
-        mean_lr: mean step size until then, or over all steps.
+        steps: number of steps made, per point.
+        loss: training loss per point, averaged over the last epoch's worth of batches.
+        effective_lr: step size per point.
+        test_steps: number of steps made before each evaluation.
+        test_accuracy: test accuracy per evaluation, between 0 and 1.
+        steps_to_target: number of steps until `loss` first fell below the target; None if it
+            never did.
+        mean_lr: mean step size until the target, or over all steps if it was not reached.
         median_lr: median step size over all steps.
-        max_lr: the largest step size.
+        max_lr: largest step size.
         matched_clr: median of loss over squared gradient norm, before any cap, while `loss` is
-            between 0.5 and 0.9 of its first value: the same stretch of training in every run.
-        final_loss: the last of `loss`; inf if the run diverged.
-        best_accuracy: the best of all evaluations; -inf without any.
+            between 0.5 and 0.9 of its first value. All runs pass through that stretch.
+        final_loss: last value of `loss`; inf if the run diverged.
+        best_accuracy: largest test accuracy; -inf without evaluations.
     """
 
     status: str
@@ -50,58 +51,57 @@ class Curve:
     final_loss: float
     best_accuracy: float
 
+    @property
+    def diverged(self) -> bool:
+        """True if the loss became non-finite, or ended no lower than it began."""
+        return self.status == "diverged" or not self.final_loss < self.loss[0]
 
-def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean over the last `window` values at each place, over all there are before that.
 
-    Example:
-        >>> running_mean([4.0, 2.0, 0.0], 2)
-        [4.0, 3.0, 1.0]
+@contextmanager
+def reading(file: Path, advice: str) -> Iterator[None]:
+    """Turn any fault found in a file into a ValueError of one line.
+
+    Args:
+        file: file that the block reads.
+        advice: command or action that repairs the file.
+
+    Raises:
+        ValueError: the block found a missing key, a wrong type or a wrong value.
     """
-    means = []
-    for end in range(1, len(values) + 1):  # each window by itself: a sum carried on keeps the
-        last = values[max(0, end - window) : end]  # rounding errors of a huge loss for ever
-        finite = all(map(math.isfinite, last))
-        means.append(math.fsum(last) / len(last) if finite else math.inf)
-    return means
-
-
-def first_below(values: Sequence[float], target: float, window: int) -> int | None:
-    """How many values it took until a full window's mean fell below the target."""
-    for index, value in enumerate(values):
-        if index + 1 >= window and value < target:
-            return index + 1
-    return None
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        text = str(reason).removeprefix(f"{file} ")
+        raise ValueError(f"{file} cannot be read: {text}; {advice}") from error
 
 
 def read_curve(folder: Path, window: int, target: float) -> Curve:
     """Read a run that has ended.
 
     Args:
-        folder: the run folder.
-        window: steps the training loss is averaged over, an epoch's worth.
+        folder: run folder.
+        window: number of steps that the training loss is averaged over.
         target: training loss that counts as reached.
 
     Raises:
-        FileNotFoundError: there is no run, or it has not ended.
-        ValueError: its metrics are damaged.
+        FileNotFoundError: the folder holds no run, or the run has not ended.
+        ValueError: the metrics are damaged.
     """
-    run: RunRecord = read_run(folder)
+    run = read_run(folder)
     if run.summary is None:
         raise FileNotFoundError(f"the run in {folder} has not ended; run its sweep again")
-    with checked.reading(folder / METRICS, f"remove {folder} and run its sweep again"):
-        return _curve(run, window, target)
+    with reading(folder / METRICS, f"remove {folder} and run its sweep again"):
+        if not run.steps:
+            raise ValueError("the file holds no steps")
+        return _curve(run, run.summary["status"], window, target)
 
 
-def _curve(run: RunRecord, window: int, target: float) -> Curve:
-    assert run.summary is not None
-    if not run.steps:
-        raise ValueError("it holds no steps")
-    status = run.summary["status"]
+def _curve(run: RunRecord, status: str, window: int, target: float) -> Curve:
     loss = running_mean([line["loss"] for line in run.steps], window)
     rates = [line["effective_lr"] for line in run.steps]
     reached = first_below(loss, target, window)
-    kept = _thin(len(loss))
+    kept = thinned(len(loss))
     accuracy = [line["test_accuracy"] for line in run.evaluations]
     return Curve(
         status=status,
@@ -115,13 +115,12 @@ def _curve(run: RunRecord, window: int, target: float) -> Curve:
         median_lr=statistics.median(rates),
         max_lr=max(rates),
         matched_clr=_matched_clr(run, loss),
-        final_loss=loss[-1] if loss and status == "finished" else math.inf,
+        final_loss=loss[-1] if status == "finished" else math.inf,
         best_accuracy=max(accuracy, default=-math.inf),
     )
 
 
 def _matched_clr(run: RunRecord, loss: Sequence[float]) -> float:
-    """CLR of the batches, whatever the optimizer did with it, over one stretch of the loss."""
     found = [
         line["loss"] / line["grad_norm"] ** 2
         for line, mean in zip(run.steps, loss, strict=True)
@@ -130,10 +129,42 @@ def _matched_clr(run: RunRecord, loss: Sequence[float]) -> float:
     return statistics.median(found) if found else math.nan
 
 
-def _thin(count: int) -> list[int]:
-    """Every 2^k-th place and the last, about `POINTS` in all; a shorter run keeps the same places.
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Return the mean of the last `window` values at each place.
 
-    >>> _thin(3), _thin(POINTS * 2)[:3]
+    Places near the start average over all values up to there.
+
+    Args:
+        values: numbers to average.
+        window: number of values per mean.
+
+    Example:
+        >>> running_mean([4.0, 2.0, 0.0], 2)
+        [4.0, 3.0, 1.0]
+    """
+    means = []
+    # A running sum would keep the rounding errors of one huge loss in all later means.
+    for end in range(1, len(values) + 1):
+        last = values[max(0, end - window) : end]
+        finite = all(map(math.isfinite, last))
+        means.append(math.fsum(last) / len(last) if finite else math.inf)
+    return means
+
+
+def first_below(values: Sequence[float], target: float, window: int) -> int | None:
+    """Return the number of values until one is below the target, from a full window on."""
+    for index, value in enumerate(values):
+        if index + 1 >= window and value < target:
+            return index + 1
+    return None
+
+
+def thinned(count: int) -> list[int]:
+    """Return at most about `POINTS` of `count` places: every 2^k-th place, and the last.
+
+    A shorter run keeps a subset of the places of a longer run, so that bands over runs align.
+
+    >>> thinned(3), thinned(POINTS * 2)[:3]
     ([0, 1, 2], [0, 2, 4])
     """
     stride = 1
@@ -143,7 +174,7 @@ def _thin(count: int) -> list[int]:
 
 
 def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
-    """Lowest, median and highest, a missing value counting as infinity.
+    """Return minimum, median and maximum; a missing value counts as infinity.
 
     >>> spread([4.0, 1.0])
     (1.0, 2.5, 4.0)
@@ -153,12 +184,21 @@ def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
 
 
 def band(curves: Sequence[Curve], name: str, at: str = "steps") -> dict[str, list[Any]]:
-    """Median and range over runs of one quantity, at the places all of them have."""
+    """Return median and range over runs of one quantity, at the places that all runs share.
+
+    Args:
+        curves: curves of runs that differ in their seed.
+        name: field of `Curve` to summarize.
+        at: field of `Curve` that holds the places (default: "steps").
+
+    Returns:
+        Lists ``x``, ``low``, ``median`` and ``high``.
+    """
     columns: dict[int, list[float]] = {}
     for curve in curves:
         for x, y in zip(getattr(curve, at), getattr(curve, name), strict=True):
             columns.setdefault(x, []).append(y)
-    kept = sorted(x for x, ys in columns.items() if len(ys) == len(curves))
-    rows = [spread(columns[x]) for x in kept]
+    shared = sorted(x for x, ys in columns.items() if len(ys) == len(curves))
+    rows = [spread(columns[x]) for x in shared]
     low, mid, high = ([row[i] for row in rows] for i in range(3))
-    return {"x": kept, "low": low, "median": mid, "high": high}
+    return {"x": shared, "low": low, "median": mid, "high": high}

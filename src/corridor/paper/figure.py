@@ -1,28 +1,35 @@
-"""What a figure leaves for the report: a manifest beside its images."""
+"""A figure of the paper: its numbers, its claims, its picture, and the manifest of all three."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from corridor.paper import checked
-from corridor.train.folder.files import read_json, write_json
+from corridor.paper.curves import reading
+from corridor.paper.results import STRICT, Plan, checked, rounded
+from corridor.train.folder.files import atomic, dumps, numbers, read_json, write_json
 
-NAME = "manifest.json"
+Data = TypeVar("Data")
+
+VERSION = 1
+DATA = "data.json"
+MANIFEST = "manifest.json"
+REDRAW = "draw the figure again with: corridor figure"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, and what was found.
+    """Hold a claim of the paper and its measurement.
 
     Attributes:
-        claim: what the paper says.
-        measured: what was measured, with its spread.
-        verdict: holds, holds under (with the condition), only in (with the seeds), tie, does not
-            hold, or undecided.
-        reason: why, where it does not hold or holds under a condition alone.
-        setting: network, data and seeds.
+        claim: claim in words.
+        measured: measured numbers, with their spread over seeds.
+        verdict: "holds", "holds under ..." (a condition), "only in ..." (some seeds), "tie",
+            "does not hold" or "undecided".
+        reason: reason of any verdict but "holds" (default: empty).
+        setting: network, data and seeds; empty for those of the figure (default: empty).
     """
 
     claim: str
@@ -34,20 +41,21 @@ class Claim:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All the report needs to know of a figure.
+    """Hold all that the report shows of a figure.
 
     Attributes:
-        number: of the figure in the paper.
-        title: in a few words.
+        number: number in the paper.
+        title: title in a few words.
         caption: data, network, scale, seeds, hardware and commit.
         images: file names by kind, png and svg.
-        claims: the paper's claims that the figure bears on.
+        claims: claims of the paper that the figure tests.
         columns: heads of the table.
-        rows: the table, as text; the first entry of a row is its name.
-        notes: what a reader should know of the table.
-        again: the command that makes the figure again.
-        interactive: file name of the data of a turning surface, if the figure has one.
-        curves: file name of the curves that a reader can zoom into, if the figure has any.
+        rows: rows of the table; the first cell of a row names it.
+        notes: remarks on the table.
+        again: command that makes the figure again.
+        environment: machine and versions of the runs (default: empty).
+        interactive: file name of data for a turning surface (default: None).
+        curves: file name of curves to zoom into (default: None).
     """
 
     number: int
@@ -63,17 +71,106 @@ class Manifest:
     interactive: str | None = None
     curves: str | None = None
 
-    def write(self, folder: Path) -> None:
-        """Write the manifest into the figure's folder."""
-        write_json(folder / NAME, asdict(self))
+    __pydantic_config__ = STRICT
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what `Manifest.write` wrote.
+    """Return the manifest in the folder of a figure.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it was written by another version, or is damaged.
+        FileNotFoundError: the folder has no manifest.
+        ValueError: the manifest is damaged or of another version.
     """
-    with checked.reading(folder / NAME, "draw the figure again with: corridor figure"):
-        return checked.build(Manifest, read_json(folder / NAME))
+    with reading(folder / MANIFEST, REDRAW):
+        return checked(Manifest, read_json(folder / MANIFEST))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Generic[Data]):
+    """Compute, describe and draw one figure of the paper.
+
+    `compute` writes numbers to a file. `describe` and `draw` only read that file.
+
+    Attributes:
+        number: number in the paper; 10 is an addition.
+        title: title in a few words.
+        gather: function that trains the missing runs and returns the numbers as JSON values.
+        read: function that checks these JSON values.
+        claims: function from the checked numbers to claims with verdicts.
+        describe_data: function from figure and numbers to a manifest without images.
+        picture: function that draws the numbers into a folder under a name. It returns the fields
+            of the manifest that name the files.
+    """
+
+    number: int
+    title: str
+    gather: Callable[[Plan], dict[str, Any]]
+    read: Callable[[dict[str, Any]], Data]
+    claims: Callable[[Data], list[Claim]]
+    describe_data: Callable[[Figure[Data], Data], Manifest]
+    picture: Callable[[Data, Path, str], dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Name of the figure's folder and files, such as ``fig02``."""
+        return f"fig{self.number:02d}"
+
+    def compute(
+        self,
+        out: Path,
+        scale: str = "demo",
+        *,
+        seeds: Sequence[int] = (0, 1, 2),
+        workers: Any = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Train the missing runs and write the numbers of the figure.
+
+        Args:
+            out: folder of runs (``out/runs``) and figures (``out/figures``).
+            scale: demo, laptop or paper (default: demo).
+            seeds: seeds of every setting (default: 0, 1, 2).
+            workers: number of runs at a time, or a `Workers` (default: usable cores).
+            overrides: config fields that replace those of the recipes (default: none).
+
+        Returns:
+            The folder of the figure.
+
+        Raises:
+            ValueError: an argument is not valid, or all runs failed.
+        """
+        values = self.gather(Plan(out, scale, list(seeds), workers, dict(overrides or {})))
+        folder = out / "figures" / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / DATA) as file:
+            file.write(dumps(rounded({"version": VERSION, **values})).encode())
+        return folder
+
+    def load(self, folder: Path) -> Data:
+        """Return the numbers that `compute` wrote.
+
+        Raises:
+            FileNotFoundError: there are none; the message contains the command that makes them.
+            ValueError: the file is damaged or of another version.
+        """
+        file = folder / DATA
+        if not file.exists():
+            raise FileNotFoundError(f"no {file}; make it with: corridor figure {self.number}")
+        with reading(file, f"make it again with: corridor figure {self.number}"):
+            values = numbers(read_json(file))
+            found = values.pop("version", None)
+            if found != VERSION:
+                raise ValueError(f"unsupported file version {found} (expected {VERSION})")
+            return self.read(values)
+
+    def describe(self, folder: Path) -> Manifest:
+        """Return caption, claims and table, without images."""
+        return self.describe_data(self, self.load(folder))
+
+    def draw(self, folder: Path) -> Manifest:
+        """Draw the figure from its numbers, and write images and manifest."""
+        data = self.load(folder)
+        files = self.picture(data, folder, self.name)
+        manifest = replace(self.describe_data(self, data), **files)
+        write_json(folder / MANIFEST, asdict(manifest))
+        return manifest

@@ -1,61 +1,80 @@
-"""The numbers behind a figure: gathered from runs, kept in one small file, read again to draw."""
+"""The numbers behind a figure: train runs, gather their curves, and read them from one file."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from corridor.paper import checked, experiments
+from corridor import _extras
 from corridor.paper.curves import Curve, read_curve
-from corridor.paper.experiments import Recipe
-from corridor.paper.recipes import setting_name
+from corridor.paper.recipes import Recipe, setting_name
 from corridor.train.config import Config
-from corridor.train.folder.files import atomic, dumps
 from corridor.train.folder.record import RunRecord, read_run
 from corridor.train.sweep.runs import Run, sweep
 
-VERSION = 1
-DATA = "data.json"
+with _extras.required("pydantic", extra="paper"):
+    from pydantic import PlainValidator, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+Trained = Sequence[tuple[Run, RunRecord]]
+
 DIGITS = 5
-# The training loss that counts as reached, as a share of what guessing costs, ln(classes): one rule
-# for every data set and scale, fixed before the runs it judges.
+# One rule for every data set and scale, fixed before the runs that it judges.
 TARGET_SHARE = 0.01
-
-
-def target_loss(classes: int) -> float:
-    """A hundredth of the loss of a uniform guess, ln(classes), in two digits.
-
-    >>> target_loss(10), target_loss(1000)
-    (0.023, 0.069)
-    """
-    return float(f"{TARGET_SHARE * math.log(classes):.2g}")
+# For pydantic: a field has the type of its annotation (an int may replace a float).
+STRICT: Any = {"extra": "forbid", "strict": True}
+StoredConfig = Annotated[Config, PlainValidator(Config.from_dict)]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in their seed alone.
+    """Hold runs that differ in their seed alone.
 
     Attributes:
-        config: that of the first.
-        curves: one a seed.
+        config: config of the first run.
+        curves: one curve per seed.
     """
 
-    config: Config
+    config: StoredConfig
     curves: list[Curve]
+
+    def __post_init__(self) -> None:
+        if not self.curves:
+            raise ValueError("a setting has no curves")
+        for curve in self.curves:
+            if not len(curve.steps) == len(curve.loss) == len(curve.effective_lr) > 0:
+                raise ValueError("steps, loss and effective_lr differ in length or are empty")
+            if len(curve.test_steps) != len(curve.test_accuracy):
+                raise ValueError("test_steps and test_accuracy differ in length")
+
+    @property
+    def fails(self) -> bool:
+        """True if some run diverged."""
+        return any(curve.diverged for curve in self.curves)
+
+    @property
+    def fails_always(self) -> bool:
+        """True if every run diverged."""
+        return all(curve.diverged for curve in self.curves)
+
+    def values(self, name: str) -> list[Any]:
+        """Return one field of `Curve` per run."""
+        return [getattr(curve, name) for curve in self.curves]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Settings of one network on one data set, by name.
+    """Hold settings of one network on one data set.
 
     Attributes:
-        data: the data set's title.
-        images: training images.
-        parameters: of the network.
-        settings: in the recipe's order.
+        data: title of the data set.
+        images: number of training images.
+        parameters: number of parameters of the network.
+        settings: settings by name, in the order of the recipe.
     """
 
     data: str
@@ -63,20 +82,24 @@ class Group:
     parameters: int
     settings: dict[str, Setting]
 
+    def batch(self, setting: Setting) -> int:
+        """Return the number of images per step, at most all images."""
+        return min(setting.config.batch_size, self.images or setting.config.batch_size)
+
 
 @dataclass(frozen=True)
 class Results:
-    """All that a figure is drawn from.
+    """Hold all numbers of a figure made of training curves.
 
     Attributes:
-        figure: its number.
+        figure: number of the figure.
         scale: demo, laptop or paper.
-        seeds: of every setting.
-        overrides: config fields that replaced the recipes'.
-        target: the training loss that counts as reached; the least of the groups'.
-        failed: runs that raised or were killed, with the reason.
-        environment: where the first run was made.
-        groups: by name.
+        seeds: seeds of every setting.
+        overrides: config fields that replaced those of the recipes.
+        target: training loss that counts as reached; the smallest target of all groups.
+        failed: runs that raised or were killed, each with the reason.
+        environment: machine and versions of the first run.
+        groups: groups by name.
     """
 
     figure: int
@@ -88,106 +111,157 @@ class Results:
     environment: dict[str, Any]
     groups: dict[str, Group]
 
+    __pydantic_config__ = STRICT
 
-def gather(
-    out: Path,
-    number: int,
-    recipes: Mapping[str, Recipe],
-    scale: str,
-    seeds: Sequence[int],
-    processes: int | None = None,
-    **overrides: Any,
-) -> Path:
-    """Train what is missing and write the figure's numbers.
+    @property
+    def settings(self) -> list[Setting]:
+        """All settings of all groups."""
+        return [s for group in self.groups.values() for s in group.settings.values()]
+
+    def of(self, optimizer: str) -> list[Setting]:
+        """Return the settings of one optimizer."""
+        return [s for s in self.settings if s.config.optimizer == optimizer]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """State which runs of a figure to make, and where.
+
+    Attributes:
+        out: folder of runs and figures.
+        scale: demo, laptop or paper (default: demo).
+        seeds: seeds of every setting (default: 0, 1, 2).
+        workers: number of runs at a time, or the engine of the sweep (default: usable cores).
+        overrides: config fields that replace those of the recipes (default: none).
+    """
+
+    out: Path
+    scale: str = "demo"
+    seeds: Sequence[int] = (0, 1, 2)
+    workers: Any = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def train(self, recipe: Recipe) -> Trained:
+        """Train the missing runs of a recipe, and return all its runs."""
+        runs = recipe(self.scale, self.seeds, overrides=self.overrides)
+        folders = sweep(runs, self.out / "runs" / recipe.folder, processes=self.workers)
+        return [(run, read_run(folder)) for run, folder in zip(runs, folders, strict=True)]
+
+    def header(self) -> dict[str, Any]:
+        """Return scale, seeds and overrides as JSON values, without folders of this machine."""
+        overrides = {k: v for k, v in self.overrides.items() if k != "data_dir"}
+        return {"scale": self.scale, "seeds": list(self.seeds), "overrides": overrides}
+
+
+def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+    """Train the missing runs of a figure, and return `Results` as JSON values.
 
     Args:
-        out: runs go to ``out/runs``, the numbers to ``out/figures/figNN/data.json``.
-        number: of the figure.
-        recipes: by the name of the group they make; several of a folder share runs.
-        scale: demo, laptop or paper.
-        seeds: seeds of every setting.
-        processes: runs at a time.
-        overrides: config fields that replace the recipes'.
-
-    Returns:
-        The figure's folder.
+        plan: runs to make.
+        number: number of the figure.
+        recipes: recipes by the name of their group.
 
     Raises:
-        ValueError: no run of a group ended well; the message tells the first reason.
+        ValueError: all runs of a group failed; the message contains the first reason.
     """
-    groups, failed, environment, target = {}, [], {}, math.inf
+    values = {**plan.header(), "figure": number, "target": math.inf, "failed": [], "groups": {}}
     for name, recipe in recipes.items():
-        runs = recipe(scale, seeds, **overrides)
-        folders = sweep(runs, experiments.folder(out, recipe), processes=processes)
-        group, reasons, environment, aim = _group(runs, folders)
-        groups[name] = group
-        failed += reasons
-        target = min(target, aim)
-    place = out / "figures" / f"fig{number:02d}"
-    values = {
-        "version": VERSION,
-        "figure": number,
-        "scale": scale,
-        "seeds": list(seeds),
-        "overrides": {k: v for k, v in overrides.items() if k != "data_dir"},
-        "target": target,
-        "failed": failed,
-        "environment": environment,
-        "groups": groups,
-    }
-    place.mkdir(parents=True, exist_ok=True)
-    with atomic(place / DATA) as file:
-        file.write(dumps(rounded(values)).encode())
-    return place
+        trained = plan.train(recipe)
+        ended = [(run, record) for run, record in trained if _summary(record)["status"] != "failed"]
+        values["failed"] += [
+            f"{run.name}: {_summary(record)['message']}"
+            for run, record in trained
+            if _summary(record)["status"] == "failed"
+        ]
+        if not ended:
+            raise ValueError(f"all {len(trained)} runs failed, first {values['failed'][-1]}")
+        folder = plan.out / "runs" / recipe.folder
+        target = target_loss(_classes(folder / ended[0][0].name, ended[0][1]))
+        values["target"] = min(values["target"], target)
+        values["environment"] = ended[0][1].environment
+        values["groups"][name] = _group(ended, folder, target)
+    return values
 
 
-def _group(
-    runs: Sequence[Run], folders: Sequence[Path]
-) -> tuple[dict[str, Any], list[str], dict[str, Any], float]:
-    """A group as JSON values, the runs that failed, where the first was made, and the target."""
+def _group(trained: Trained, folder: Path, target: float) -> dict[str, Any]:
+    first = trained[0][1]
     settings: dict[str, Any] = {}
-    failed = []
-    first, target = None, math.inf
-    for run, folder in zip(runs, folders, strict=True):
-        record = read_run(folder)
-        assert record.summary is not None
-        if record.summary["status"] == "failed":
-            failed.append(f"{run.name}: {record.summary['message']}")
-            continue
-        first, target = first or record, _target(folder, record)
+    for run, record in trained:
         window = sum(line.get("epoch") == 0 for line in record.steps)
-        setting = settings.setdefault(
-            setting_name(run.config), {"config": run.config.to_dict(), "curves": []}
-        )
-        setting["curves"].append(asdict(read_curve(folder, window, target)))
-    if first is None:
-        raise ValueError(f"{len(failed)} of {len(runs)} runs failed, first {failed[0]}")
-    assert first.summary is not None
-    return (
-        {
-            "data": first.summary["data"],
-            "images": first.summary["images"] or first.config.train_limit or 0,
-            "parameters": first.summary["parameters"],
-            "settings": settings,
-        },
-        failed,
-        first.environment,
-        target,
-    )
+        empty = {"config": run.config.to_dict(), "curves": []}
+        curves = settings.setdefault(setting_name(run.config), empty)["curves"]
+        curves.append(asdict(read_curve(folder / run.name, window, target)))
+    return {
+        "data": _summary(first)["data"],
+        "images": _summary(first)["images"] or first.config.train_limit or 0,
+        "parameters": _summary(first)["parameters"],
+        "settings": settings,
+    }
 
 
-def _target(folder: Path, record: RunRecord) -> float:
-    assert record.summary is not None
-    if record.summary["classes"] < 2:
+def _summary(record: RunRecord) -> dict[str, Any]:
+    assert record.summary is not None, "a sweep returns after all runs have ended"
+    return record.summary
+
+
+def _classes(folder: Path, record: RunRecord) -> int:
+    if _summary(record)["classes"] < 2:
         raise ValueError(
-            f"{folder} holds a run of an older version, which did not record the number of "
-            "classes; remove the folder and make the figure again"
+            f"{folder} holds a run of an older version without the number of classes; "
+            "remove the folder and make the figure again"
         )
-    return target_loss(record.summary["classes"])
+    return _summary(record)["classes"]
+
+
+def target_loss(classes: int) -> float:
+    """Return a hundredth of ln(classes), the loss of a uniform guess, in two digits.
+
+    >>> target_loss(10), target_loss(1000)
+    (0.023, 0.069)
+    """
+    return float(f"{TARGET_SHARE * math.log(classes):.2g}")
+
+
+def read_results(values: dict[str, Any]) -> Results:
+    """Return the results that JSON values describe.
+
+    Raises:
+        ValueError: a value is missing, unknown or of a wrong type, or there are no runs.
+    """
+    results = checked(Results, values)
+    if not results.settings:
+        raise ValueError("the file holds no runs")
+    return results
+
+
+def checked(cls: type[T], values: Any) -> T:
+    """Return an instance of a dataclass, whose nested fields have the annotated types.
+
+    Args:
+        cls: dataclass to make.
+        values: JSON values by field name; infinite numbers are floats.
+
+    Raises:
+        ValueError: a field is missing, unknown or of a wrong type; the message names the first.
+
+    Example:
+        >>> checked(Setting, {"config": {}, "curves": 3})
+        Traceback (most recent call last):
+        ValueError: curves: input should be a valid array, got 3
+    """
+    try:
+        # In JSON mode, strict validation accepts an object for a dataclass.
+        return TypeAdapter(cls).validate_json(json.dumps(values))
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = ".".join(map(str, found["loc"])) or "the file"
+        message = found["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(found["input"], dict | list) else f", got {found['input']!r:.60}"
+        raise ValueError(f"{place}: {message[:1].lower()}{message[1:]}{got}") from error
 
 
 def rounded(value: Any, digits: int = DIGITS) -> Any:
-    """The same value with its floats to a few significant digits, however nested.
+    """Return the value with its floats in `digits` significant digits, at any depth.
 
     >>> rounded({"loss": [0.123456789, 2]})
     {'loss': [0.12346, 2]}
@@ -199,34 +273,3 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:
     if isinstance(value, float) and math.isfinite(value):
         return float(f"{value:.{digits}g}")
     return value
-
-
-def read_results(folder: Path, number: int) -> Results:
-    """Read a figure's numbers.
-
-    Raises:
-        FileNotFoundError: there are none; the message names the command that makes them.
-        ValueError: another version wrote them, or they are damaged.
-    """
-    with checked.figure(folder / DATA, number, VERSION) as values:
-        for group in values.get("groups", {}).values():
-            for setting in group["settings"].values():
-                setting["config"] = Config.from_dict(setting["config"])
-        results = checked.build(Results, values)
-        for group in results.groups.values():
-            for name, setting in group.settings.items():
-                _whole(name, setting)
-        if not results.groups:
-            raise ValueError("it holds no runs")
-        return results
-
-
-def _whole(name: str, setting: Setting) -> None:
-    """One line of ValueError for curves that cannot be drawn."""
-    if not setting.curves:
-        raise ValueError(f"{name} has no curves")
-    for curve in setting.curves:
-        if not curve.steps or not len(curve.steps) == len(curve.loss) == len(curve.effective_lr):
-            raise ValueError(f"steps, loss and effective_lr of {name} differ in length")
-        if len(curve.test_steps) != len(curve.test_accuracy):
-            raise ValueError(f"test_steps and test_accuracy of {name} differ in length")

@@ -1,4 +1,4 @@
-"""Numbers and settings in words: labels, table cells, captions, the command that makes it again."""
+"""Words for numbers, settings and results: labels, table cells, captions and commands."""
 
 from __future__ import annotations
 
@@ -8,12 +8,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corridor.paper.curves import Curve, spread
-from corridor.paper.results import Group, Results
+from corridor.paper.results import Group, Results, Setting
 from corridor.train.config import Config
+
+COLUMNS = [
+    "optimizer",
+    "batch",
+    "steps to the target",
+    "final training loss",
+    "best test accuracy",
+    "median step size",
+    "largest step size",
+    "diverged",
+]
+# The networks of the paper, by figure and group; a group has the name of the paper's data set.
+NETWORKS = {
+    (2, "CIFAR-10"): "ResNet-18",
+    (3, "ImageNet"): "ResNet-50",
+    (4, "CIFAR-10"): "ResNet-18",
+    (4, "ImageNet"): "ResNet-50",
+    (5, "CIFAR-10"): "ResNet-50",
+    (6, "CIFAR-10"): "VGG-16",
+    (7, "CIFAR-10"): "ResNet-18",
+    (8, "ImageNet"): "ResNet-50",
+    (9, "CIFAR-10"): "ResNet-18",
+}
 
 
 def label(config: Config) -> str:
-    """A setting's name for people, without its batch size.
+    """Return the name of a setting, without its batch size.
 
     >>> label(Config(optimizer="sgd", lr=0.1)), label(Config(optimizer="clr", lr=math.inf))
     ('SGD, rate 0.1', "CLR, no cap (the paper's)")
@@ -32,26 +55,24 @@ def label(config: Config) -> str:
 
 
 def uncapped(config: Config) -> bool:
-    """Whether it is the paper's own rule, with nothing to limit the step."""
+    """Return True for CLR as in the paper, without a limit on the step."""
     return config.optimizer == "clr" and config.lr == math.inf and config.drift is None
 
 
-def short(config: Config) -> str:
-    """What limits the step of a form of CLR.
+def limit(config: Config) -> str:
+    """Return the limit on the step of CLR.
 
-    >>> short(Config(lr=10.0)), short(Config(drift=1.0))
+    >>> limit(Config(lr=10.0)), limit(Config(drift=1.0))
     ('cap 10', 'drift 1')
     """
     return label(config).removeprefix("CLR, ")
 
 
-def diverged(curve: Curve) -> bool:
-    """Whether the loss became non-finite, or ended no lower than it began."""
-    return curve.status == "diverged" or not curve.final_loss < curve.loss[0]
+# --- numbers -------------------------------------------------------------------------------------
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number in a few digits; a dash for none.
+    """Return a number in a few digits, or a dash if it is not finite.
 
     >>> number(0.0123), number(38.0), number(math.inf)
     ('0.012', '38', '–')
@@ -63,7 +84,12 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def cell(values: Sequence[float | None], digits: int = 2, absent: str = "not reached") -> str:
-    """Median, and lowest and highest in brackets; what is said where values are missing.
+    """Return the median, and minimum and maximum in brackets.
+
+    Args:
+        values: one value per run; None or inf where there is none.
+        digits: number of significant digits (default: 2).
+        absent: text for missing values (default: "not reached").
 
     >>> cell([38, 40, 39]), cell([None]), cell([5, None])
     ('39 [38, 40]', 'not reached', 'not reached by 1 of 2 [5, –]')
@@ -71,20 +97,20 @@ def cell(values: Sequence[float | None], digits: int = 2, absent: str = "not rea
     low, mid, high = spread(values)
     if not math.isfinite(low):
         return absent
-    same = low == mid == high
-    rest = "" if same else f" [{number(low, digits)}, {number(high, digits)}]"
+    brackets = f" [{number(low, digits)}, {number(high, digits)}]"
     missing = sum(value is None or math.isinf(value) for value in values)
     some = f"{absent} by {missing} of {len(values)}"
-    return (number(mid, digits) if math.isfinite(mid) else some) + rest
+    middle = number(mid, digits) if math.isfinite(mid) else some
+    return middle + ("" if low == mid == high else brackets)
 
 
 def losses(curves: Sequence[Curve]) -> str:
-    """Final training losses of some runs."""
+    """Return the final training losses of some runs."""
     return cell([c.final_loss for c in curves], absent="no finite loss")
 
 
 def accuracy(curves: Sequence[Curve]) -> str:
-    """Best test accuracies of some runs, in percent."""
+    """Return the best test accuracies of some runs, in percent."""
     low, mid, high = (
         f"{100 * v:.1f}" if math.isfinite(v) else "–"
         for v in spread([c.best_accuracy for c in curves])
@@ -92,35 +118,26 @@ def accuracy(curves: Sequence[Curve]) -> str:
     return f"{mid} %" + ("" if low == high else f" [{low}, {high}]")
 
 
-def median(curves: Sequence[Curve], name: str) -> float:
-    """Median over runs of one of their numbers, a missing one counting as infinite."""
-    return spread([getattr(c, name) for c in curves])[1]
+def median(setting: Setting, name: str) -> float:
+    """Return the median over runs of a field of `Curve`; a missing value counts as infinity."""
+    return spread(setting.values(name))[1]
 
 
-COLUMNS = [
-    "optimizer",
-    "batch",
-    "steps to the target",
-    "final training loss",
-    "best test accuracy",
-    "median step size",
-    "largest step size",
-    "diverged",
-]
+# --- table and caption ---------------------------------------------------------------------------
 
 
 def rows(results: Results) -> list[list[str]]:
-    """A row for each setting of all groups, under `COLUMNS`."""
+    """Return one row per setting, under `COLUMNS`."""
     return [
         [
             label(setting.config),
-            str(_batch(setting.config, group)),
-            cell([c.steps_to_target for c in setting.curves]),
+            str(group.batch(setting)),
+            cell(setting.values("steps_to_target")),
             losses(setting.curves),
             accuracy(setting.curves),
-            cell([c.median_lr for c in setting.curves]),
-            cell([c.max_lr for c in setting.curves]),
-            f"{sum(map(diverged, setting.curves))} of {len(setting.curves)}",
+            cell(setting.values("median_lr")),
+            cell(setting.values("max_lr")),
+            f"{sum(setting.values('diverged'))} of {len(setting.curves)}",
         ]
         for group in results.groups.values()
         for setting in group.settings.values()
@@ -128,32 +145,30 @@ def rows(results: Results) -> list[list[str]]:
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader should know of the table, and the runs that are missing."""
+    """Return remarks on the table, and the runs that are missing."""
+    several = f"Median over {len(results.seeds)} seeds, minimum and maximum in brackets."
+    one = "One seed: its spread is unknown."
     return [
-        _medians(results),
-        f"The target is a training loss of {results.target:g}, a hundredth of ln(classes), which "
-        "is what guessing costs. Training loss is the mean of the batch losses over the last "
+        several if len(results.seeds) > 1 else one,
+        f"The target is a training loss of {results.target:g}, a hundredth of ln(classes). "
+        "Guessing costs ln(classes). Training loss is the mean of the batch losses over the last "
         "epoch.",
         "Diverged: the loss became non-finite, or ended no lower than it began.",
         *(f"Not in the table: {reason}" for reason in results.failed),
     ]
 
 
-def _medians(results: Results) -> str:
-    if len(results.seeds) == 1:
-        return "One seed: its spread is not known."
-    return f"Median over {len(results.seeds)} seeds, lowest and highest in brackets."
-
-
 def caption(results: Results, leads: Mapping[str, str]) -> str:
-    """Data, network, scale, seeds, hardware and commit.
+    """Return data, network, scale, seeds, hardware and commit.
 
     Args:
-        results: of the figure.
-        leads: what is said before a group, by its name.
+        results: results of the figure.
+        leads: text before each group, by its name.
     """
+    several = len(results.groups) > 1
     groups = " ".join(
-        _group(leads[name], g, len(results.groups)) for name, g in results.groups.items()
+        (f"{leads[name]}: " if leads[name] and several else "") + _group(group)
+        for name, group in results.groups.items()
     )
     band = "" if len(results.seeds) == 1 else " (line: median, shade: range)"
     return (
@@ -162,35 +177,21 @@ def caption(results: Results, leads: Mapping[str, str]) -> str:
     )
 
 
-def made(environment: dict[str, Any]) -> str:
-    """Hardware, software and commit of the runs."""
-    machine = environment.get("gpu") or (
-        f"{environment.get('cores', '?')} cores of {environment.get('processor', 'unknown')}"
-    )
-    torch = environment.get("torch", "unknown")
-    return f"Made on {machine}, torch {torch}, commit {commit(environment)}."
-
-
-def commit(environment: dict[str, Any]) -> str:
-    """The commit that made the runs, in short, and whether files had changed since.
-
-    >>> commit({"git_commit": "0123456789abcdef-dirty"}), commit({})
-    ('012345678 with changes', 'unknown')
-    """
-    found = environment.get("git_commit") or "unknown"
-    return found[:9] + (" with changes" if found.endswith("-dirty") else "")
-
-
-def _group(name: str, group: Group, count: int) -> str:
-    configs = [setting.config for setting in group.settings.values()]
-    batches = sorted({_batch(c, group) for c in configs})
-    lead = f"{name}: " if name and count > 1 else ""
-    about = subject(configs[0], group.data, group.images, group.parameters)
-    return f"{lead}{about}; batch {', '.join(map(str, batches))}."
+def _group(group: Group) -> str:
+    settings = group.settings.values()
+    batches = ", ".join(map(str, sorted({group.batch(setting) for setting in settings})))
+    config = next(iter(settings)).config
+    return f"{subject(config, group.data, group.images, group.parameters)}; batch {batches}."
 
 
 def subject(config: Config, data: str, images: int, parameters: int) -> str:
-    """Images and network of a run, the numbers being those it really had.
+    """Return images and network of a run.
+
+    Args:
+        config: config of the run.
+        data: title of the data set.
+        images: number of training images; 0 if unknown.
+        parameters: number of parameters of the network.
 
     >>> subject(Config(train_limit=5000, width=8), "Digits", 1437, 1234)
     '1,437 images of Digits; mlp of width 8, 1,234 parameters'
@@ -202,36 +203,24 @@ def subject(config: Config, data: str, images: int, parameters: int) -> str:
 
 
 def network(config: Config) -> str:
-    """The network's name, and its width where that is not its own."""
+    """Return the name of the network, and its width where the config sets one."""
     return config.model + (f" of width {config.width}" if config.width else "")
 
 
-def _batch(config: Config, group: Group) -> int:
-    return min(config.batch_size, group.images or config.batch_size)
-
-
-def setting(results: Results) -> str:
-    """Network, data and seeds in a few words, for the table of verdicts."""
-    return setting_of(results, list(results.groups.values()))
-
-
-def setting_of(results: Results, groups: Sequence[Group]) -> str:
-    """The same, of some of the groups."""
-    parts = []
-    for group in groups:
-        config = next(iter(group.settings.values())).config
-        parts.append(place(config, group.data, group.images))
-    return f"{results.scale}: {'; '.join(dict.fromkeys(parts))}; {count(results.seeds)}"
-
-
 def place(config: Config, data: str, images: int) -> str:
-    """Network and images in a few words."""
+    """Return network and images in a few words."""
     size = f", {config.image_size} px" if config.image_size else ""
     return f"{network(config)}, {f'{images:,} ' if images else ''}{data}{size}"
 
 
+def places(results: Results, groups: Sequence[Group]) -> str:
+    """Return scale, networks, data and seeds of some groups, for the table of verdicts."""
+    parts = (place(next(iter(g.settings.values())).config, g.data, g.images) for g in groups)
+    return f"{results.scale}: {'; '.join(dict.fromkeys(parts))}; {count(results.seeds)}"
+
+
 def count(seeds: Sequence[int]) -> str:
-    """How many seeds.
+    """Return the number of seeds.
 
     >>> count([0]), count([0, 1])
     ('1 seed', '2 seeds')
@@ -239,8 +228,89 @@ def count(seeds: Sequence[int]) -> str:
     return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
-def again(number: int, scale: str, seeds: Sequence[int], overrides: dict[str, Any]) -> str:
-    """The command that makes a figure again."""
+def made(environment: Mapping[str, Any]) -> str:
+    """Return hardware, software and commit of the runs."""
+    machine = environment.get("gpu") or (
+        f"{environment.get('cores', '?')} cores of {environment.get('processor', 'unknown')}"
+    )
+    torch = environment.get("torch", "unknown")
+    return f"Made on {machine}, torch {torch}, commit {commit(environment)}."
+
+
+def commit(environment: Mapping[str, Any]) -> str:
+    """Return the short commit of the runs, and whether files had changed since.
+
+    >>> commit({"git_commit": "0123456789abcdef-dirty"}), commit({})
+    ('012345678 with changes', 'unknown')
+    """
+    found = environment.get("git_commit") or "unknown"
+    return found[:9] + (" with changes" if found.endswith("-dirty") else "")
+
+
+def again(number: int, scale: str, seeds: Sequence[int], overrides: Mapping[str, Any]) -> str:
+    """Return the command that makes a figure again."""
     extra = "".join(f" --{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in overrides.items())
     count = "" if len(seeds) == 3 else f" --seeds {len(seeds)}"
     return f"corridor figure {number} --scale {scale}{extra}{count} --out out"
+
+
+# --- replacements of the paper's data and networks -----------------------------------------------
+
+
+def absent(figure: int, group: str, config: Config) -> list[str]:
+    """Return the data set and the network of the paper that a run does not use.
+
+    Args:
+        figure: number of the figure.
+        group: name of the group, which is the paper's data set.
+        config: config of the run.
+
+    >>> absent(2, "CIFAR-10", Config(data="cifar10", model="resnet8"))
+    ['ResNet-18']
+    """
+    network = NETWORKS.get((figure, group))
+    if network is None:
+        return []
+    pairs = ((group, config.data), (network, config.model))
+    return [name for name, own in pairs if not own.startswith(name.lower().replace("-", ""))]
+
+
+def replaced(figure: int, group: str, config: Config, data: str) -> str:
+    """Return a sentence on what replaces the paper's data set and network; empty if nothing does.
+
+    Args:
+        figure: number of the figure.
+        group: name of the group, which is the paper's data set.
+        config: config of the run.
+        data: title of its data set.
+
+    >>> replaced(2, "CIFAR-10", Config(data="digits", model="cnn"), "Digits")
+    'At this scale, Digits and cnn replace CIFAR-10 and ResNet-18'
+    """
+    names = absent(figure, group, config)
+    own = [data if name == group else network(config) for name in names]
+    verb = "replaces" if len(own) == 1 else "replace"
+    return f"At this scale, {' and '.join(own)} {verb} {' and '.join(names)}" if names else ""
+
+
+def replacements(results: Results) -> str:
+    """Return a sentence on what replaces the paper's data sets and networks, or nothing."""
+    found = (
+        replaced(results.figure, name, next(iter(group.settings.values())).config, group.data)
+        for name, group in results.groups.items()
+    )
+    first, *rest = [*dict.fromkeys(filter(None, found))] or [""]
+    return "; ".join([first, *(text.removeprefix("At this scale, ") for text in rest)])
+
+
+def in_place(results: Results, name: str) -> str:
+    """Return the name of a group, or what the group is in place of."""
+    config = next(iter(results.groups[name].settings.values())).config
+    names = absent(results.figure, name, config)
+    return f"in place of {' and '.join(names)}" if names else name
+
+
+def lead(results: Results, name: str) -> str:
+    """Return the text before a group in a caption."""
+    text = in_place(results, name)
+    return text[:1].upper() + text[1:]

@@ -1,1 +1,1 @@
-"""How the figures of the paper look."""
+"""Style and panels of the figures."""

@@ -1,4 +1,4 @@
-"""The panel of a run's geometry: loss, gradients, corridor numbers, curvature, step sizes."""
+"""Draw the geometry of a run: loss, gradients, corridor numbers, curvature and step sizes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-Lines = Sequence[dict[str, Any]]
-ROOM = 0.35
+from corridor.paper.drawing import style
 
-# Name, label, colour, dashes and marker: told apart in colour, in grey and on paper.
+Lines = Sequence[dict[str, Any]]
+# Share of an axis that is added for the legend.
+ROOM = 0.35
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 STYLES: list[dict[str, Any]] = [
     {"color": BLUE, "linewidth": 1.8, "dashes": (1, 0)},
@@ -20,8 +21,17 @@ STYLES: list[dict[str, Any]] = [
 ]
 
 
+def below(line: dict[str, Any], level: float) -> bool:
+    """Return True if a step is in a near-corridor: 2 rho is below the level."""
+    return 2.0 * line["rho"] < level
+
+
 def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
-    """Stretches of steps, half a probing interval around each, with 2 rho below the level.
+    """Return stretches of steps in a near-corridor, with half a probing interval on each side.
+
+    Args:
+        lines: probed lines of a run.
+        level: upper end of 2 rho.
 
     Example:
         >>> lines = [{"step": 10 * k, "rho": r} for k, r in enumerate([1, 0.1, 0.1, 1, 0.2])]
@@ -31,7 +41,7 @@ def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
     steps = [line["step"] for line in lines]
     stretches: list[tuple[float, float]] = []
     for index, line in enumerate(lines):
-        if not 2.0 * line["rho"] < level:
+        if not below(line, level):
             continue
         begin = (steps[max(index - 1, 0)] + steps[index]) / 2.0
         end = (steps[index] + steps[min(index + 1, len(steps) - 1)]) / 2.0
@@ -43,12 +53,12 @@ def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
 
 
 def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, str]:
-    """Draw six panels over the steps of a run and write PNG and SVG.
+    """Draw six panels over the steps of a run into PNG and SVG.
 
     Args:
-        lines: probed lines of the metrics, or of ``geometry.jsonl``.
-        folder: where the images go.
-        name: their name.
+        lines: probed lines of the metrics, or lines of ``geometry.jsonl``.
+        folder: folder of the images.
+        name: name of the images.
         level: stretches with 2 rho below it are shaded.
 
     Returns:
@@ -58,61 +68,53 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
         ValueError: there are fewer than two lines.
     """
     if len(lines) < 2:
-        raise ValueError(f"expected at least two probed steps to draw, got {len(lines)}")
-    from corridor.paper.drawing import style as _style
-
-    with _style.new_figure(12.5, 6.6) as figure:
+        raise ValueError(f"lines must hold at least two probed steps, got {len(lines)}")
+    stretches = near_corridor(lines, level)
+    with style.new_figure(12.5, 6.6) as figure:
         axes = figure.subplots(2, 3, sharex=True)
-        _loss(axes[0, 0], lines)
-        _norms(axes[0, 1], lines)
-        _corridor_numbers(axes[0, 2], lines, level)
-        _secant(axes[1, 0], lines)
-        _curvature(axes[1, 1], lines)
-        _step_sizes(axes[1, 2], lines)
+        panels = (_loss, _norms, _corridor_numbers, _secant, _curvature, _step_sizes)
+        for axis, panel in zip(axes.flat, panels, strict=True):
+            panel(axis, lines)
+        _mark_level(axes[0, 2], level)
         for axis in axes.flat:
-            for begin, end in near_corridor(lines, level):
+            for begin, end in stretches:
                 axis.axvspan(begin, end, color="#BBBBBB", alpha=0.35, linewidth=0, zorder=0)
-            handles, _ = axis.get_legend_handles_labels()
-            if handles:
-                _make_room(axis)
-                axis.legend(fontsize=8, loc="upper right", ncols=2 if len(handles) > 3 else 1,
-                            handlelength=2.4, columnspacing=0.8)  # fmt: skip
-            _style.plain_ticks(axis)
+            _legend(axis)
+            style.plain_ticks(axis)
         for axis in axes[1]:
             axis.set_xlabel("steps")
-        shaded = "shaded" if near_corridor(lines, level) else "none here"
-        figure.suptitle(
-            f"near-corridor ({shaded}): 2 rho < {level:g}, the gradient changes by less than "
-            f"{level:.0%} over a CLR step",
-            fontsize=9,
+        heading = (
+            f"near-corridor ({'shaded' if stretches else 'none here'}): 2 rho < {level:g}, the "
+            f"gradient changes by less than {level:.0%} over a CLR step"
         )
-        return _style.save(figure, folder, name)
+        figure.suptitle(heading, fontsize=9)
+        return style.save(figure, folder, name)
 
 
-def _make_room(axis: Any) -> None:
-    """Raise the upper end of the axis, so that the legend covers no curve."""
+def _legend(axis: Any) -> None:
+    handles, _ = axis.get_legend_handles_labels()
+    if not handles:
+        return
+    # Raise the upper end of the axis, so that the legend covers no curve.
     low, high = axis.get_ylim()
-    if axis.get_yscale() == "log":
-        axis.set_ylim(low, high * (high / low) ** ROOM)
-    elif axis.get_yscale() == "symlog":
-        axis.set_ylim(low, high * 5.0)
-    else:
-        axis.set_ylim(low, high + (high - low) * ROOM)
+    raised = {
+        "log": high * (high / low) ** ROOM if low > 0 else high,
+        "symlog": high * 5.0,
+        "linear": high + (high - low) * ROOM,
+    }
+    axis.set_ylim(low, raised[axis.get_yscale()])
+    columns = 2 if len(handles) > 3 else 1
+    axis.legend(fontsize=8, loc="upper right", ncols=columns, handlelength=2.4, columnspacing=0.8)
 
 
 def _plot(axis: Any, lines: Lines, names: Iterable[tuple[str, str]], scale: str = "log") -> None:
-    """Curves by key and label; what is not finite, or not positive on a log axis, is left out."""
-    for (key, label), style in zip(names, STYLES, strict=False):
+    for (key, label), look in zip(names, STYLES, strict=False):
         if key not in lines[0]:
             continue
         values = [line[key] for line in lines]
         kept = [v if math.isfinite(v) and (scale != "log" or v > 0) else math.nan for v in values]
-        axis.plot([line["step"] for line in lines], kept, label=label, **style)
-    axis.set_yscale("symlog" if scale == "symlog" else scale, **_linear_part(scale))
-
-
-def _linear_part(scale: str) -> dict[str, Any]:
-    return {"linthresh": 0.1} if scale == "symlog" else {}
+        axis.plot([line["step"] for line in lines], kept, label=label, **look)
+    axis.set_yscale(scale, **({"linthresh": 0.1} if scale == "symlog" else {}))
 
 
 def _loss(axis: Any, lines: Lines) -> None:
@@ -131,7 +133,7 @@ def _norms(axis: Any, lines: Lines) -> None:
     _plot(axis, squared, names)
 
 
-def _corridor_numbers(axis: Any, lines: Lines, level: float) -> None:
+def _corridor_numbers(axis: Any, lines: Lines) -> None:
     axis.set(title="Corridor numbers of a CLR step", ylabel="rho")
     names = [
         ("rho", "rho"),
@@ -139,6 +141,9 @@ def _corridor_numbers(axis: Any, lines: Lines, level: float) -> None:
         ("secant_rho", "rho of the secant"),
     ]
     _plot(axis, lines, names, "symlog")
+
+
+def _mark_level(axis: Any, level: float) -> None:
     axis.axhline(level / 2.0, color="black", linewidth=0.8, linestyle=":")
     axis.annotate(
         "near-corridor below", (0.01, level / 2.0), xycoords=("axes fraction", "data"),
@@ -147,7 +152,7 @@ def _corridor_numbers(axis: Any, lines: Lines, level: float) -> None:
 
 
 def _secant(axis: Any, lines: Lines) -> None:
-    axis.set(title="What the step met", ylabel="ratio")
+    axis.set(title="Over the step", ylabel="ratio")
     names = [
         ("secant_decrease", "actual / linear loss decrease"),
         ("secant_smoothness", "||Hg|| / ||secant||"),

@@ -1,41 +1,32 @@
-"""The paper's figures, a module each: ``compute`` makes data, ``draw`` reads it and draws."""
+"""The figures of the paper by number, and the numbers kept in the repository."""
 
 from __future__ import annotations
 
-from types import ModuleType
+from pathlib import Path
+from typing import Any
 
-from corridor.paper.figures import (
-    fig01_corridors,
-    fig02_clr_against_fixed,
-    fig03_batch_sizes_imagenet,
-    fig04_step_size,
-    fig05_resnet50,
-    fig06_vgg,
-    fig07_geometry,
-    fig08_clr_against_fixed_imagenet,
-    fig09_batch_sizes,
-    fig10_caps,
-)
+from corridor.paper.figure import DATA, Figure, Manifest
+from corridor.paper.figures import fig01_corridors, fig07_geometry, fig09_batch_sizes, fig10_caps
+from corridor.paper.figures.training import TRAINING_FIGURES
+from corridor.train.folder.files import atomic, dumps, read_json
 
-FIGURES: dict[int, ModuleType] = {
-    module.NUMBER: module
-    for module in (
-        fig01_corridors,
-        fig02_clr_against_fixed,
-        fig03_batch_sizes_imagenet,
-        fig04_step_size,
-        fig05_resnet50,
-        fig06_vgg,
-        fig07_geometry,
-        fig08_clr_against_fixed_imagenet,
-        fig09_batch_sizes,
-        fig10_caps,
+FIGURES: dict[int, Figure[Any]] = {
+    figure.number: figure
+    for figure in sorted(
+        (
+            fig01_corridors.FIGURE,
+            *TRAINING_FIGURES,
+            fig07_geometry.FIGURE,
+            fig09_batch_sizes.FIGURE,
+            fig10_caps.FIGURE,
+        ),
+        key=lambda figure: figure.number,
     )
 }
 
 
-def figure(number: int) -> ModuleType:
-    """The module of a figure of the paper; 10 is one more, on where CLR fails.
+def figure(number: int) -> Figure[Any]:
+    """Return a figure by its number in the paper; 10 is an addition.
 
     Raises:
         ValueError: there is no such figure.
@@ -44,3 +35,68 @@ def figure(number: int) -> ModuleType:
         known = ", ".join(map(str, FIGURES))
         raise ValueError(f"figure must be one of {known}, got {number}")
     return FIGURES[number]
+
+
+def keep(out: Path, results: Path) -> list[Path]:
+    """Copy the numbers of all trained figures, in compact form.
+
+    Args:
+        out: folder that ``corridor reproduce`` wrote to.
+        results: folder of the copies.
+
+    Returns:
+        The copies.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    kept = []
+    for number, made in FIGURES.items():
+        file = out / "figures" / made.name / DATA
+        # Figure 1 trains nothing: it is computed again in seconds.
+        if number == 1 or not file.exists():
+            continue
+        kept.append(results / f"{made.name}.json")
+        with atomic(kept[-1]) as handle:
+            handle.write(dumps(read_json(file)).encode())
+    return kept
+
+
+def unpack(results: Path, out: Path) -> dict[int, Path]:
+    """Copy kept numbers into folders of figures.
+
+    Args:
+        results: folder of kept numbers.
+        out: folder that gets ``figures/figNN``.
+
+    Returns:
+        The folders by the number of the figure.
+
+    Raises:
+        FileNotFoundError: there are no kept numbers; the message contains the command that makes
+            them.
+        ValueError: the name of a file is not that of a figure.
+    """
+    folders = {}
+    for file in sorted(results.glob("fig*.json")):
+        number = file.stem.removeprefix("fig")
+        if not number.isdigit() or int(number) not in FIGURES:
+            raise ValueError(f"{file} must belong to a known figure; remove the file")
+        folder = out / "figures" / file.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / DATA) as handle:
+            handle.write(file.read_bytes())
+        folders[int(number)] = folder
+    if not folders:
+        raise FileNotFoundError(
+            f"no figNN.json in {results}; make them with: corridor reproduce --keep {results}"
+        )
+    return folders
+
+
+def redraw(results: Path, out: Path) -> list[Manifest]:
+    """Draw all figures whose numbers are kept, without training.
+
+    Args:
+        results: folder of kept numbers.
+        out: folder of the figures.
+    """
+    return [figure(number).draw(folder) for number, folder in unpack(results, out).items()]

@@ -1,4 +1,4 @@
-"""The pictures of figure 1: two panels by matplotlib, and the turning surface for the report."""
+"""The pictures of figure 1: two panels by matplotlib, and a turning surface for the report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from corridor.paper.drawing import style
+from corridor.train.folder.files import atomic
+
 INK, RED = "#1b1f24", "#D7191C"
-COLOURS = {
+COLORS = {
     "gradient flow": "#111111",
     "gradient descent": "#0072B2",
     "heavy ball": "#009E73",
@@ -26,14 +29,19 @@ VIEWS = {
 
 
 def _array(rows: Any) -> np.ndarray:
-    return np.array(rows, dtype=float)  # null becomes NaN
+    # None becomes NaN.
+    return np.array(rows, dtype=float)
 
 
 def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
-    """Write the images; returns their names by kind."""
-    from corridor.paper.drawing import style as _style
+    """Draw both panels into PNG and SVG, and return their file names by kind.
 
-    with _style.new_figure(13.5, 6.4, layout=None) as figure:
+    Args:
+        folder: folder of the images.
+        data: numbers of the figure.
+        name: name of the images.
+    """
+    with style.new_figure(13.5, 6.4, layout=None) as figure:
         grid = figure.add_gridspec(
             2, 4, width_ratios=[1, 1, 1.25, 1.25], left=0.005, right=0.995, top=0.93, bottom=0.01,
             wspace=0.0, hspace=0.05,
@@ -44,7 +52,7 @@ def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
         _glued(figure.add_subplot(grid[:, 2:], projection="3d"), data)
         for x, text in ((0.01, "(a) individual corridors"), (0.47, "(b) corridors glued together")):
             figure.text(x, 0.96, text, fontsize=12, fontweight="bold")
-        return _style.save(figure, folder, name)
+        return style.save(figure, folder, name)
 
 
 def _corridor(axes: Any, scene: dict[str, Any], view: tuple[float, float]) -> None:
@@ -61,12 +69,11 @@ def _corridor(axes: Any, scene: dict[str, Any], view: tuple[float, float]) -> No
 
 
 def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
-    """A head in the middle of a line, pointing down it."""
     middle = len(p) // 2
     a, b = p[middle - 1], p[middle]
     tail = a + np.array([0.0, 0.0, 0.012 * span])
-    style = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 0.9, "zorder": 11}
-    axes.quiver(*tail, *(b - a), **style)
+    look = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 0.9, "zorder": 11}
+    axes.quiver(*tail, *(b - a), **look)
 
 
 def _glued(axes: Any, data: dict[str, Any]) -> None:
@@ -89,7 +96,6 @@ def _glued(axes: Any, data: dict[str, Any]) -> None:
 
 
 def _turns(path: np.ndarray) -> list[int]:
-    """Indices where a path starts, turns and ends."""
     moves = np.diff(path, axis=0)
     sizes = np.linalg.norm(moves, axis=1)
     kept = [i for i in range(len(moves)) if sizes[i] > 1e-3]
@@ -99,17 +105,17 @@ def _turns(path: np.ndarray) -> list[int]:
 
 
 def _surface(axes: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
-    """A shaded surface in one lightness ramp, so that it reads in grey."""
+    # One lightness ramp keeps the surface readable in grey.
     from matplotlib import colormaps
     from matplotlib.colors import LightSource, Normalize
 
     ramp = Normalize(np.nanmin(z) - 0.35 * np.ptp(z[np.isfinite(z)]), np.nanmax(z))
     light = LightSource(azdeg=300, altdeg=50)
-    colours = colormaps["cividis"](ramp(z))
+    colors = colormaps["cividis"](ramp(z))
     shade = light.hillshade(np.nan_to_num(z), vert_exag=0.6, fraction=0.7)
-    colours[..., :3] = np.clip(colours[..., :3] * (0.72 + 0.4 * shade[..., None]), 0, 1)
+    colors[..., :3] = np.clip(colors[..., :3] * (0.72 + 0.4 * shade[..., None]), 0, 1)
     axes.plot_surface(
-        x, y, z, facecolors=colours, rcount=z.shape[0], ccount=z.shape[1], linewidth=0,
+        x, y, z, facecolors=colors, rcount=z.shape[0], ccount=z.shape[1], linewidth=0,
         antialiased=False, rasterized=True, shade=False,
     )  # fmt: skip
 
@@ -126,13 +132,14 @@ def _frame(axes: Any, view: tuple[float, float], box: tuple[float, ...], bare: b
         axis.set_tick_params(pad=-2, labelsize=8)
 
 
-# --- the turning surface -------------------------------------------------------------------------
-
-
 def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
-    """Write what the report's turning surface shows; returns the file's name."""
-    from corridor.train.folder.files import atomic
+    """Write the data of the turning surface, and return the name of the file.
 
+    Args:
+        folder: folder of the file.
+        data: numbers of the figure.
+        name: name of the figure.
+    """
     shown = {
         key: {
             "name": scene["name"],
@@ -142,7 +149,7 @@ def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
         }
         for key, scene in data["scenes"].items()
     }
-    payload = {"scenes": shown, "colours": COLOURS, "first": "landscape"}
+    payload = {"scenes": shown, "colors": COLORS, "first": "landscape"}
     target = folder / f"{name}.interactive.json"
     with atomic(target) as file:
         file.write(json.dumps(payload, separators=(",", ":")).encode())
@@ -150,5 +157,4 @@ def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
 
 
 def _columns(mesh: Any) -> dict[str, Any]:
-    """x, y, z of a mesh as the three grids that plotly takes."""
     return {axis: [[p[i] for p in row] for row in mesh] for i, axis in enumerate("xyz")}

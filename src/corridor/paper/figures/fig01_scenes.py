@@ -1,4 +1,4 @@
-"""Surfaces of figure 1 as meshes, and paths on them for a reader to choose from."""
+"""The numbers of figure 1: surfaces as meshes, lines of steepest descent, paths of methods."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from corridor.flows import gradient_flow
 from corridor.optim import step_size as rules
 from corridor.surfaces import (
     Cone,
@@ -19,23 +20,30 @@ from corridor.surfaces import (
     flower,
     landscape,
 )
+from corridor.theory import detect
+from corridor.train.folder.environment import environment
 
-FINE = 0.02  # step of the paths that stand for the gradient flow
+# Steps of this size are exact inside a corridor (theorem 3.1).
+FINE = 0.02
 EDGE = 3.0
+RED_START = (1.2, 1.29)
+GLUED = "corridors glued together"
+# Number of starts per side of the grid that a reader picks from.
+STARTS = 8
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A surface to look at.
+    """Describe a surface and the paths to show on it.
 
     Attributes:
-        name: for people.
+        name: name in the figure.
         loss: the surface.
-        mesh: points [m, k, 2] that show it.
-        starts: where the shown lines of steepest descent begin, [s, 2].
-        time: how long they are followed.
-        aim: the loss that CLR aims at, the lowest shown.
-        step: step size of gradient descent.
+        mesh: points of the surface, [m, k, 2].
+        starts: starts of the lines of steepest descent, [s, 2].
+        time: time of the gradient flow along each line.
+        aim: loss that CLR aims at, the smallest in the picture.
+        step: step size of gradient descent (default: 0.3).
     """
 
     name: str
@@ -48,7 +56,7 @@ class Scene:
 
 
 def scenes() -> dict[str, Scene]:
-    """The individual corridors of panel a, and the glued surface of panel b."""
+    """Return the individual corridors of panel a, and the glued surface of panel b."""
     hill = Cone(-1.0)
     wavy = DistanceTo(flower(), absolute=False)
     ring = torch.arange(12, dtype=torch.float64) * (2.0 * torch.pi / 12.0)
@@ -67,7 +75,7 @@ def scenes() -> dict[str, Scene]:
         ),
         "wavy-cone": Scene("wavy cone", wavy, _about_flower(), _off_flower(1.5), 1.5, 0.0, 0.2),
         "landscape": Scene(
-            "corridors glued together", landscape(), _square(), _square(7)[1:-1:2].reshape(-1, 2),
+            GLUED, landscape(), _square(), _square(7)[1:-1:2].reshape(-1, 2),
             6.0, -0.55, 0.25,
         ),
     }  # fmt: skip
@@ -90,7 +98,6 @@ def _square(count: int = 161) -> Tensor:
 
 
 def _about_flower() -> Tensor:
-    """Rays from near the flower's middle through its points and as far again outside."""
     t = torch.linspace(0.0, 2.0 * torch.pi, 161, dtype=torch.float64)
     foot = flower().point(t)
     s = torch.linspace(0.02, 2.3, 41, dtype=torch.float64)
@@ -98,7 +105,6 @@ def _about_flower() -> Tensor:
 
 
 def _off_flower(distance: float) -> Tensor:
-    """Points at a distance outside the flower, straight above its petals and between them."""
     curve = flower()
     t = torch.arange(10, dtype=torch.float64) * (torch.pi / 5.0)
     ahead, behind = curve.point(t + 1e-5), curve.point(t - 1e-5)
@@ -108,11 +114,84 @@ def _off_flower(distance: float) -> Tensor:
     return curve.point(t) + outward * normal
 
 
+# --- what is shown of a scene --------------------------------------------------------------------
+
+
+def values() -> dict[str, Any]:
+    """Return meshes, lines, paths and verdicts of all scenes as JSON values."""
+    shown = scenes()
+    return {
+        "scenes": {name: _values_of(scene) for name, scene in shown.items()},
+        "red": _red_line(shown["landscape"].loss),
+        "environment": environment(),
+    }
+
+
+def _values_of(scene: Scene) -> dict[str, Any]:
+    lines, deviation = _lines(scene)
+    picks = _picks(scene)
+    found = detect(scene.loss, scene.loss.sample(12, seed=2))
+    return {
+        "name": scene.name,
+        "mesh": lifted(scene.loss, scene.mesh),
+        "lines": [lifted(scene.loss, line) for line in lines],
+        "deviation": deviation,
+        "starts": lifted(scene.loss, picks),
+        "paths": {
+            method: lifted(scene.loss, rows.transpose(0, 1))
+            for method, rows in paths(scene, picks).items()
+        },
+        "verdict": found.verdict.value,
+        "hg": max(found.crooked, found.secant),
+        "points": found.points - found.skipped,
+    }
+
+
+def _lines(scene: Scene) -> tuple[list[Tensor], float | None]:
+    # In one corridor the lines are the gradient flow up to its first kink.
+    if scene.name == GLUED:
+        return list(paths(scene, scene.starts)["gradient flow"].transpose(0, 1)), None
+    lines = []
+    for start in scene.starts:
+        path = gradient_flow(scene.loss, start, scene.time, dense=True)
+        times = torch.linspace(0.0, float(path.times[-1]), 13, dtype=torch.float64)
+        lines.append(torch.stack([path.at(float(t)) for t in times]))
+    return lines, max(_deviation(scene.loss, line) for line in lines)
+
+
+def _deviation(loss: Surface, line: Tensor) -> float:
+    with torch.no_grad():
+        lifted_line = torch.cat([line, loss(line)[:, None]], dim=1)
+    chord, away = lifted_line[-1] - lifted_line[0], lifted_line - lifted_line[0]
+    across = away - torch.outer(away @ chord, chord) / chord.square().sum()
+    return float(across.norm(dim=1).max() / chord.norm())
+
+
+def _picks(scene: Scene) -> Tensor:
+    low, high = scene.mesh.reshape(-1, 2).amin(0), scene.mesh.reshape(-1, 2).amax(0)
+    parts = (torch.arange(STARTS, dtype=torch.float64) + 0.5) / STARTS
+    x, y = torch.meshgrid(parts, parts, indexing="ij")
+    grid = low + torch.stack([x, y], -1).reshape(-1, 2) * (high - low)
+    if scene.name != GLUED:
+        grid = grid[grid.norm(dim=1) <= float(high.max())]
+    return grid[scene.loss.domain.margin(grid) > 0.02]
+
+
+def _red_line(loss: Surface) -> dict[str, Any]:
+    start = torch.tensor(RED_START, dtype=torch.float64)
+    path = gradient_flow(lambda x: loss(x), start, 12.0, 1e-7)
+    return {
+        "points": lifted(loss, path.points),
+        "events": [event.time for event in path.events],
+        "stopped": path.stopped,
+    }
+
+
 # --- paths of many starts at once ----------------------------------------------------------------
 
 
 def slopes(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses and gradients at points [s, 2]; 0 where the loss has no gradient."""
+    """Return losses and gradients at points [s, 2]; the gradient is 0 where there is none."""
     leaf = x.detach().requires_grad_()
     value = loss(leaf)
     (g,) = torch.autograd.grad(value.sum(), leaf)
@@ -120,14 +199,17 @@ def slopes(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
-    """Paths of gradient flow, gradient descent, heavy ball and CLR from many starts.
+    """Return the paths of gradient flow, gradient descent, heavy ball and CLR from many starts.
 
-    The flow is followed by steps of 0.02, which are exact inside a corridor (theorem 3.1). In a
-    single corridor paths end where they leave it; on a glued surface they go on, and the flow's
-    slide along a crease where two corridors meet at the bottom of a valley.
+    In a single corridor a path ends at the boundary. On a glued surface it continues, and the flow
+    follows the crease at the bottom of a valley.
+
+    Args:
+        scene: surface to walk on.
+        starts: starts, [s, 2].
 
     Returns:
-        [steps + 1, s, 2] by method, NaN past a path's end.
+        [steps + 1, s, 2] per method; NaN after the end of a path.
     """
     walked = _paths(scene, starts)
     if not isinstance(scene.loss, Glued):
@@ -137,10 +219,7 @@ def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
 
 
 def _inside(loss: Surface, rows: Tensor) -> Tensor:
-    """Paths cut, by NaN, before the first step that may have met a kink.
-
-    A segment no longer than the margins at its two ends together meets none.
-    """
+    # A segment that is shorter than the margins at its two ends together meets no kink.
     with torch.no_grad():
         room = loss.domain.margin(rows)
     length = (rows[1:] - rows[:-1]).norm(dim=-1)
@@ -176,7 +255,12 @@ def _walk(scene: Scene, x: Tensor, move: Callable[..., Tensor], steps: int) -> T
 
 
 def lifted(loss: Surface, x: Tensor) -> list[Any]:
-    """Points [..., 2] with their losses as rounded nested lists [..., 3]; null where undefined."""
+    """Return points and their losses as rounded nested lists, [..., 3]; None where undefined.
+
+    Args:
+        loss: the surface.
+        x: points, [..., 2].
+    """
     with torch.no_grad():
         z = loss(x)
     rows = torch.cat([x, z[..., None]], dim=-1)

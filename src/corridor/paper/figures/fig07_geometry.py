@@ -1,131 +1,154 @@
-"""Figure 7: the loss of a CLR run and the geometry under it, step by step."""
+"""Figure 7: the loss of a CLR run, and the geometry of the loss surface along it."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import experiments, words
+from corridor.paper import words
 from corridor.paper.curves import spread
-from corridor.paper.drawing import geometry as _panel
-from corridor.paper.figure import Claim, Manifest
-from corridor.paper.figures import training as _common
-from corridor.paper.figures._probed import DATA, NUMBER, Lines, Probed, read_probed
+from corridor.paper.drawing import geometry
+from corridor.paper.figure import Claim, Figure, Manifest
 from corridor.paper.recipes import figure7
-from corridor.paper.results import VERSION, rounded
-from corridor.train.folder.files import write_json
-from corridor.train.folder.record import RunRecord, read_run
-from corridor.train.sweep.runs import sweep
+from corridor.paper.results import STRICT, Plan, StoredConfig, checked
+from corridor.train.folder.record import RunRecord
 
-NAME = "fig07"
-TITLE = "The geometry under a CLR run"
 LEVEL = 0.5
+# Smallest rank correlation with which a claim holds.
 ASKED = 0.9
 NEAR = "steps in a near-corridor"
 
+Lines = list[dict[str, float]]
 
-def compute(
-    out: Path,
-    scale: str,
-    seeds: Sequence[int] = (0, 1, 2),
-    processes: int | None = None,
-    **overrides: Any,
-) -> Path:
-    """Train what is missing and gather the probed steps.
 
-    Args:
-        out: runs go to ``out/runs/probed``, the numbers to ``out/figures/fig07/data.json``.
+@dataclass(frozen=True)
+class Probed:
+    """Hold all numbers of the figure.
+
+    Attributes:
         scale: demo, laptop or paper.
-        seeds: one run each; the first is drawn.
-        processes: runs at a time.
-        overrides: config fields that replace the recipe's.
-
-    Returns:
-        The figure's folder.
+        seeds: one seed per run.
+        overrides: config fields that replaced those of the recipe.
+        config: config of the first run.
+        data: title of the data set.
+        parameters: number of parameters of the network.
+        environment: machine and versions of the first run.
+        lines: probed steps of each run.
+        images: number of training images; 0 in files of older versions.
     """
-    runs = figure7(scale, seeds, **overrides)
-    folders = sweep(runs, experiments.folder(out, figure7), processes=processes)
-    records = [read_run(folder) for folder in folders]
-    for run, record in zip(runs, records, strict=True):
+
+    scale: str
+    seeds: list[int]
+    overrides: dict[str, Any]
+    config: StoredConfig
+    data: str
+    parameters: int
+    environment: dict[str, Any]
+    lines: list[Lines]
+    images: int = 0
+
+    __pydantic_config__ = STRICT
+
+
+def gather(plan: Plan) -> dict[str, Any]:
+    """Train the missing runs, and return `Probed` as JSON values.
+
+    Raises:
+        ValueError: a run failed.
+    """
+    trained = plan.train(figure7)
+    for run, record in trained:
         if record.summary is not None and record.summary["status"] == "failed":
             raise ValueError(f"{run.name} failed: {record.summary['message']}")
-    first = records[0]
+    first = trained[0][1]
     assert first.summary is not None
-    target = out / "figures" / NAME
-    target.mkdir(parents=True, exist_ok=True)
-    values = {
-        "version": VERSION,
-        "scale": scale,
-        "seeds": list(seeds),
-        "overrides": {k: v for k, v in overrides.items() if k != "data_dir"},
+    return {
+        **plan.header(),
         "config": first.config.to_dict(),
         "data": first.summary["data"],
         "images": first.summary["images"],
         "parameters": first.summary["parameters"],
         "environment": first.environment,
-        "lines": [probed(record) for record in records],
+        "lines": [probed(record) for _, record in trained],
     }
-    write_json(target / DATA, rounded(values))
-    return target
 
 
 def probed(record: RunRecord) -> list[dict[str, Any]]:
-    """The lines of a run's metrics that hold its geometry."""
+    """Return the lines of a run's metrics that hold its geometry."""
     return [line for line in record.steps if "rho" in line]
 
 
-def describe(folder: Path) -> Manifest:
-    """Words, table and verdicts, without the images."""
-    data = read_probed(folder)
-    absent = _common.in_words(_common.absent(NUMBER, "CIFAR-10", data.config))
+def read_probed(values: dict[str, Any]) -> Probed:
+    """Return the numbers that JSON values describe.
+
+    Raises:
+        ValueError: a value is missing, unknown or of a wrong type, or a run has no probed steps.
+    """
+    data = checked(Probed, values)
+    if not data.lines or len(data.lines) != len(data.seeds) or not all(data.lines):
+        raise ValueError("the file holds no probed steps for some of its seeds")
+    return data
+
+
+def describe(figure: Figure[Probed], data: Probed) -> Manifest:
+    """Return caption, claims and table, without images."""
+    replaced = words.replaced(figure.number, "CIFAR-10", data.config, data.data)
+    caption = _caption(data)
+    place = words.place(data.config, data.data, data.images)
+    setting = f"{data.scale}: {place}; {words.count(data.seeds)}"
     return Manifest(
-        number=NUMBER,
-        title=TITLE + (" (a stand-in)" if absent else ""),
-        caption=(f"{absent}, for want of the real thing at this scale. " if absent else "")
-        + _caption(data),
+        number=figure.number,
+        title=figure.title + (" (with replacements)" if replaced else ""),
+        caption=f"{replaced}. {caption}" if replaced else caption,
         images={},
-        claims=[replace(claim, setting=_setting(data)) for claim in _claims(data.lines)],
+        claims=[replace(claim, setting=setting) for claim in figure.claims(data)],
         columns=["", *(f"seed {seed}" for seed in data.seeds)],
         rows=[[name, *map(cell, data.lines)] for name, cell in ROWS.items()],
         notes=[
             f"Shaded: near-corridor, where g is predicted to change by less than {LEVEL:.0%} over "
-            "a CLR step (2 rho below that).",
-            "Pointwise numbers come from the Hessian at the point; the secant's from the gradients "
-            "at both ends of the step made, which also sees the kinks of ReLU.",
-            "Rank correlations are over the probed steps of a run, on the same batch before and "
-            "after the step.",
+            f"a CLR step (2 rho below {LEVEL:g}).",
+            "Pointwise numbers use the Hessian at the point. Secant numbers use the gradients at "
+            "both ends of the step, which also depend on the kinks of ReLU.",
+            "Rank correlations are over the probed steps of a run, on one batch before and after "
+            "the step.",
         ],
-        again=words.again(NUMBER, data.scale, data.seeds, data.overrides),
+        again=words.again(figure.number, data.scale, data.seeds, data.overrides),
         environment=data.environment,
     )
 
 
-def draw(folder: Path) -> Manifest:
-    """Draw the figure from its numbers and write images and manifest.
-
-    Raises:
-        FileNotFoundError: they are missing; the message names the command that makes them.
-    """
-    lines = read_probed(folder).lines[0]
-    done = replace(describe(folder), images=_panel.draw(lines, folder, NAME, level=LEVEL))
-    done.write(folder)
-    return done
-
-
-def _setting(data: Probed) -> str:
-    place = words.place(data.config, data.data, data.images)
-    return f"{data.scale}: {place}; {words.count(data.seeds)}"
+def _caption(data: Probed) -> str:
+    config, images = data.config, data.images
+    batch = min(config.batch_size, images or config.batch_size)
+    return (
+        f"{words.subject(config, data.data, images, data.parameters)}. "
+        f"{words.label(config)}, batch {batch}, measured every {config.probe} steps on the batch "
+        f"of the step. Scale {data.scale}, seed {data.seeds[0]} of {len(data.seeds)} drawn. "
+        f"{words.made(data.environment)}"
+    )
 
 
-# --- numbers -------------------------------------------------------------------------------------
+def picture(data: Probed, folder: Path, name: str) -> dict[str, Any]:
+    """Draw the run of the first seed, and return the images for the manifest."""
+    return {"images": geometry.draw(data.lines[0], folder, name, level=LEVEL)}
+
+
+# --- numbers of a run ----------------------------------------------------------------------------
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Spearman's, ties taking their mean rank; NaN of fewer than three finite pairs.
+    """Return Spearman's rank correlation; ties take their mean rank.
+
+    Args:
+        xs: first values; pairs that are not finite are left out.
+        ys: second values.
+
+    Returns:
+        A number in [-1, 1]; NaN for fewer than three pairs, or if one side is constant.
 
     Example:
         >>> rank_correlation([1.0, 2.0, 3.0], [1.0, 10.0, 100.0])
@@ -141,46 +164,45 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _ranks(values: list[float]) -> list[float]:
-    order = sorted(values)
     places: dict[float, list[int]] = {}
-    for place, value in enumerate(order):
+    for place, value in enumerate(sorted(values)):
         places.setdefault(value, []).append(place)
     return [statistics.fmean(places[value]) for value in values]
 
 
 def predicted_loss_ratio(line: dict[str, Any]) -> float:
-    """``E_1 / E_0`` of the step made, by the pointwise quadratic model."""
+    """Return ``E_1 / E_0`` of the step, as the pointwise quadratic model predicts it."""
     t = line["secant_step"] / line["clr"] if line["clr"] else math.nan
     return 1.0 - t + line["rho_parallel"] * t * t
 
 
 def loss_correlation(lines: Lines) -> float:
-    """Of predicted and actual loss ratio over the step made."""
+    """Return the rank correlation of predicted and actual loss ratios of the steps."""
     actual = [line["secant_loss_ratio"] for line in lines]
     return rank_correlation([predicted_loss_ratio(line) for line in lines], actual)
 
 
 def gradient_correlation(lines: Lines) -> float:
-    """Of predicted and actual relative change of the gradient over the step made."""
+    """Return the rank correlation of predicted and actual gradient changes of the steps."""
     predicted = [line["secant_step"] * line["hg_norm"] / line["grad_norm"] for line in lines]
     return rank_correlation(predicted, [line["secant_gradient_change"] for line in lines])
 
 
 def near_corridor(lines: Lines) -> float:
-    """Share of the probed steps with 2 rho below the level."""
-    return statistics.fmean(2.0 * line["rho"] < LEVEL for line in lines)
+    """Return the share of probed steps in a near-corridor."""
+    return statistics.fmean(geometry.below(line, LEVEL) for line in lines)
 
 
 def beyond_stability(lines: Lines) -> float:
-    """Share of the probed steps that were longer than 2 over the largest eigenvalue."""
+    """Return the share of probed steps longer than 2 over the largest eigenvalue of H."""
     return statistics.fmean(line["effective_lr"] * line["sharpness"] > 2.0 for line in lines)
 
 
-def _median(name: str) -> Any:
+def _median(name: str) -> Callable[[Lines], str]:
     return lambda lines: f"{statistics.median(line[name] for line in lines):.3g}"
 
 
-ROWS: dict[str, Any] = {
+ROWS: dict[str, Callable[[Lines], str]] = {
     "median rho": _median("rho"),
     "median rho_parallel": _median("rho_parallel"),
     "median secant rho": _median("secant_rho"),
@@ -194,45 +216,53 @@ ROWS: dict[str, Any] = {
 }
 
 
-# --- words ---------------------------------------------------------------------------------------
+# --- claims --------------------------------------------------------------------------------------
 
 
-def _claims(runs: list[Lines]) -> list[Claim]:
-    long = statistics.median(beyond_stability(lines) for lines in runs)
+def claims(data: Probed) -> list[Claim]:
+    """Return the claims that rho_parallel and rho rank the steps of the run."""
+    share = statistics.median(map(beyond_stability, data.lines))
     reason = (
-        f"{long:.0%} of the probed steps are longer than 2 / largest eigenvalue, too long for a "
-        "model at the point they start from"
+        f"{share:.0%} of the probed steps are longer than 2 / largest eigenvalue, too long for a "
+        "model at their start"
     )
     return [
-        _correlated(
+        correlated(
             "the quadratic model with rho_parallel ranks the loss left after a step",
-            [loss_correlation(lines) for lines in runs],
+            [loss_correlation(lines) for lines in data.lines],
             reason,
         ),
-        _correlated(
-            "rho, scaled to the step made, ranks how much the gradient changes over it",
-            [gradient_correlation(lines) for lines in runs],
+        correlated(
+            "rho, scaled to the step, ranks how much the gradient changes over it",
+            [gradient_correlation(lines) for lines in data.lines],
             reason,
         ),
     ]
 
 
-def _correlated(claim: str, values: list[float], reason: str = "") -> Claim:
+def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
+    """Return a claim that holds if the median rank correlation is at least 0.9.
+
+    Args:
+        claim: claim in words.
+        values: one rank correlation per run.
+        reason: reason if it does not hold (default: empty).
+    """
     low, middle, high = spread([v if math.isfinite(v) else None for v in values])
     if not math.isfinite(middle):
         return Claim(claim, "too few probed steps", "undecided")
-    measured = f"rank correlation {middle:.3f} [{low:.3f}, {high:.3f}], asked for {ASKED:g}"
+    measured = f"rank correlation {middle:.3f} [{low:.3f}, {high:.3f}], at least {ASKED:g} required"
     if middle >= ASKED:
         return Claim(claim, measured, "holds")
     return Claim(claim, measured, "does not hold", reason)
 
 
-def _caption(data: Probed) -> str:
-    config, images = data.config, data.images
-    batch = min(config.batch_size, images or config.batch_size)
-    return (
-        f"{words.subject(config, data.data, images, data.parameters)}. "
-        f"{words.label(config)}, batch {batch}, measured every {config.probe} steps on the step's "
-        f"batch. Scale {data.scale}, seed {data.seeds[0]} of {len(data.seeds)} drawn. "
-        f"{words.made(data.environment)}"
-    )
+FIGURE = Figure(
+    number=7,
+    title="The geometry along a CLR run",
+    gather=gather,
+    read=read_probed,
+    claims=claims,
+    describe_data=describe,
+    picture=picture,
+)

@@ -1,4 +1,4 @@
-"""Figure 9: CLR over a wide range of batch sizes, and what gradient noise predicts of it."""
+"""Figure 9: CLR over a wide range of batch sizes, and the noise law of its step size."""
 
 from __future__ import annotations
 
@@ -7,43 +7,35 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from corridor.paper import recipes, words
-from corridor.paper import verdicts as compare
+from corridor.paper import recipes, verdicts, words
 from corridor.paper.curves import spread
-from corridor.paper.drawing import panels as _panels
-from corridor.paper.drawing import style as _style
-from corridor.paper.figure import Claim, Manifest
-from corridor.paper.figures import _converges
-from corridor.paper.figures import training as _common
-from corridor.paper.results import Results, Setting, gather, read_results
+from corridor.paper.drawing import panels, style
+from corridor.paper.figure import Claim
+from corridor.paper.figures.training import training_figure
+from corridor.paper.results import Group, Results, Setting
 from corridor.train.config import Config
 
-NUMBER = 9
-TITLE = "CLR over a wide range of batch sizes"
-RECIPES = {"CIFAR-10": recipes.figure9}
 FORMS = (
-    (recipes.UNCAPPED, "no cap", _style.CLR_UNCAPPED),
-    (recipes.DEFAULT, "cap 1", _style.CLR_CAPPED),
-    (recipes.DRIFT, "drift 1", _style.DRIFT),
+    (recipes.UNCAPPED, "no cap", style.CLR_UNCAPPED),
+    (recipes.DEFAULT, "cap 1", style.CLR_CAPPED),
+    (recipes.DRIFT, "drift 1", style.DRIFT),
 )
-
-
-# The law holds where no batch size misses its CLR by more than this share.
+# The law holds if it misses no batch size by a larger share.
 MISS = 0.15
+LAW: dict[str, Any] = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
 
 
 @dataclass(frozen=True)
 class Fit:
-    """``CLR_B = CLR_inf / (1 + B_n / B)``, a line in 1/B, fitted to 1/CLR_B.
+    """Hold a fit of ``CLR_B = CLR_inf / (1 + B_n / B)``; 1 / CLR_B is a line in 1 / B.
 
     Attributes:
         limit: CLR_inf.
         noise: B_n, in images.
-        misses: of the law, as shares of the rates, one a batch size.
-        slope: of log CLR over log B between the two smallest batches.
+        misses: misses of the law per batch size, as shares of the step sizes.
+        slope: slope of log CLR over log B between the two smallest batches.
     """
 
     limit: float
@@ -53,7 +45,11 @@ class Fit:
 
 
 def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
-    """Fit the noise-scale law to median step sizes.
+    """Return the fit of the noise law to step sizes.
+
+    Args:
+        sizes: batch sizes, ascending.
+        rates: median step size per batch size.
 
     Example:
         >>> sizes = [10, 100, 1000]
@@ -70,106 +66,103 @@ def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
     return Fit(1 / line.intercept, line.slope / line.intercept, misses, slope)
 
 
-def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
-    """Train what is missing and gather the curves; see `corridor.paper.results.gather`."""
-    return gather(out, NUMBER, RECIPES, scale, seeds, **options)
+@dataclass(frozen=True)
+class Law:
+    """Hold the CLR before the cap per batch size, over one stretch of the loss, and its fit.
+
+    Attributes:
+        sizes: batch sizes, ascending.
+        rates: minimum, median and maximum CLR over seeds, per batch size.
+        fit: fit to the medians; None for fewer than three batch sizes.
+    """
+
+    sizes: list[int]
+    rates: list[tuple[float, float, float]]
+    fit: Fit | None
+
+    @property
+    def medians(self) -> list[float]:
+        """Median CLR per batch size."""
+        return [middle for _, middle, _ in self.rates]
 
 
-def describe(folder: Path) -> Manifest:
-    """Words, table and verdicts, without the images."""
-    results = read_results(folder, NUMBER)
-    claims = _converges.converges(results, "over a wide range of batch sizes")
-    claims += [_noise(results), _tuned(results)]
-    return _common.manifest(results, TITLE, claims)
+def law(results: Results) -> Law:
+    """Return the noise law of the results, without batches that miss the stretch of loss."""
+    group = _group(results)
+    found = {group.batch(s): spread(s.values("matched_clr")) for s in _of(group, recipes.DEFAULT)}
+    kept = {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}
+    medians = [middle for _, middle, _ in kept.values()]
+    return Law([*kept], [*kept.values()], fit([*kept], medians) if len(kept) >= 3 else None)
 
 
-def draw(folder: Path) -> Manifest:
-    """Draw the figure from its curves and write images and manifest."""
-    results = read_results(folder, NUMBER)
-    panels = []
-    for form, name, style in FORMS:
-        ours = _of(results, form)
-        if not ours:
-            continue
-        made = _panels.lines(
-            ours,
-            "loss",
-            _style.by_batch(len(ours), style),
-            labels=[f"{name}, batch {_size(s, results)}" for s in ours],
-            per=[_images(results) / _size(s, results) for s in ours],
-        )
-        panel = _panels.loss_panel(ours, made, results.target, f"Training loss, {name}")
-        panel.x = "epochs"
-        panels.append(panel)
-    return _common.finish(
-        describe(folder),
-        [*panels, _law_panel(results)],
-        folder,
-        columns=2,
-        heading=_common.stand_in(results),
-    )
+def _group(results: Results) -> Group:
+    return next(iter(results.groups.values()))
 
 
-def _of(results: Results, form: dict[str, Any]) -> list[Setting]:
-    """The settings of one form of CLR, by batch size."""
+def _of(group: Group, form: dict[str, Any]) -> list[Setting]:
     wanted = words.label(Config(**form))
-    found = [s for s in _common.settings(results) if words.label(s.config) == wanted]
+    found = [s for s in group.settings.values() if words.label(s.config) == wanted]
     return sorted(found, key=lambda setting: setting.config.batch_size)
 
 
-def _images(results: Results) -> int:
-    return next(iter(results.groups.values())).images
+# --- panels --------------------------------------------------------------------------------------
 
 
-def _size(setting: Setting, results: Results) -> int:
-    return min(setting.config.batch_size, _images(results))
+def _panels(results: Results) -> list[panels.Panel]:
+    group = _group(results)
+    made = []
+    for form, name, look in FORMS:
+        ours = _of(group, form)
+        if not ours:
+            continue
+        lines = panels.lines(
+            ours,
+            "loss",
+            styles=style.by_batch(len(ours), look),
+            labels=[f"{name}, batch {group.batch(s)}" for s in ours],
+            per=[group.images / group.batch(s) for s in ours],
+        )
+        panel = panels.loss_panel(ours, lines, results.target, f"Training loss, {name}")
+        panel.x = "epochs"
+        made.append(panel)
+    return [*made, _law_panel(law(results))]
 
 
-def _law(results: Results) -> tuple[list[int], list[float], Fit | None]:
-    """Batch sizes, their CLR before the cap over one stretch of the loss, and the fitted law."""
-    points = _points(results)
-    sizes, rates = [size for size, _ in points], [rate[1] for _, rate in points]
-    enough = len(set(sizes)) >= 3
-    return sizes, rates, fit(sizes, rates) if enough else None
-
-
-def _points(results: Results) -> list[tuple[int, tuple[float, float, float]]]:
-    """Batch sizes, and lowest, median and highest CLR over seeds before the cap."""
-    found = [
-        (_size(s, results), spread(compare.values(s.curves, "matched_clr")))
-        for s in _of(results, recipes.DEFAULT)
-    ]
-    return [(size, rates) for size, rates in found if all(map(math.isfinite, rates))]
-
-
-def _law_panel(results: Results) -> _panels.Panel:
-    sizes, _, found = _law(results)
-    low, middle, high = ([rates[i] for _, rates in _points(results)] for i in range(3))
-    band: dict[str, list[Any]] = {"x": sizes, "median": middle, "low": low, "high": high}
-    style = {**_style.CLR_CAPPED, "dashes": (1, 0), "marker": "o"}
-    lines = [_panels.Line("CLR before the cap, at matched loss", style, band)]
-    if found and found.limit > 0:
-        places = [sizes[0] * (sizes[-1] / sizes[0]) ** (k / 40) for k in range(41)]
-        law = [found.limit / (1 + found.noise / size) for size in places]
-        curve: dict[str, list[Any]] = {"x": places, "median": law, "low": law, "high": law}
-        look = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
-        lines.append(_panels.Line("noise-scale law, fitted", look, curve))
+def _law_panel(found: Law) -> panels.Panel:
+    low, middle, high = ([rates[k] for rates in found.rates] for k in range(3))
+    band: panels.Band = {"x": found.sizes, "median": middle, "low": low, "high": high}
+    look = {**style.CLR_CAPPED, "dashes": (1, 0), "marker": "o"}
+    lines = [panels.Line("CLR before the cap, at matched loss", look, band)]
+    if found.fit and found.fit.limit > 0:
+        first, last = found.sizes[0], found.sizes[-1]
+        places = [first * (last / first) ** (k / 40) for k in range(41)]
+        y = [found.fit.limit / (1 + found.fit.noise / size) for size in places]
+        curve: panels.Band = {"x": places, "median": y, "low": y, "high": y}
+        lines.append(panels.Line("noise-scale law, fitted", LAW, curve))
     title = "Step size against batch"
-    return _panels.Panel(title, "median CLR", "batch size", log=True, log_x=True, lines=lines)
+    return panels.Panel(title, "median CLR", "batch size", log=True, log_x=True, lines=lines)
 
 
-def _noise(results: Results) -> Claim:
+# --- claims --------------------------------------------------------------------------------------
+
+
+def _claims(results: Results) -> list[Claim]:
+    claims = verdicts.converges(results, "over a wide range of batch sizes")
+    return [*claims, _noise(law(results)), _tuned(results)]
+
+
+def _noise(found: Law) -> Claim:
     claim = "CLR grows with the batch as gradient noise predicts, CLR_inf / (1 + B_n / B)"
-    sizes, rates, found = _law(results)
-    if found is None:
+    if found.fit is None:
         return Claim(claim, "too few batch sizes reached the stretch of loss", "undecided")
-    worst = max(found.misses)
-    pairs = ", ".join(f"{words.number(r)} at {b}" for b, r in zip(sizes, rates, strict=True))
+    worst = max(found.fit.misses)
+    rates = found.medians
+    pairs = ", ".join(f"{words.number(r)} at {b}" for b, r in zip(found.sizes, rates, strict=True))
     measured = (
         f"median CLR before the cap {pairs}; the fitted law misses by {worst:.0%} at most, "
-        f"at batch {sizes[found.misses.index(worst)]}; B_n {words.number(found.noise)} images; "
-        f"log-log slope {found.slope:.2f} between the two "
-        "smallest batches"
+        f"at batch {found.sizes[found.fit.misses.index(worst)]}; "
+        f"B_n {words.number(found.fit.noise)} images; "
+        f"log-log slope {found.fit.slope:.2f} between the two smallest batches"
     )
     rises = all(a < b for a, b in pairwise(rates))
     if rises and (max(rates) - min(rates)) / (max(rates) + min(rates)) <= MISS:
@@ -177,21 +170,32 @@ def _noise(results: Results) -> Claim:
     if rises and worst <= MISS:
         return Claim(claim, measured, "holds")
     reason = (
-        "the law compares batches at the same weights; runs at other batch sizes reach a loss by "
+        "the law compares batches at equal weights, but runs at other batch sizes reach a loss by "
         "other paths, and large steps come before the loss falls"
     )
     return Claim(claim, measured, "does not hold", reason)
 
 
 def _tuned(results: Results) -> Claim:
-    fixed = [s for s in _common.settings(results) if s.config.optimizer == "sgd"]
-    ours = [_of(results, form)[0] for form, _, _ in FORMS if _of(results, form)]
-    claim = "At the smallest batch a tuned fixed rate ends at a lower training loss than CLR"
-    best, mine = (
-        min(group, key=lambda s: words.median(s.curves, "final_loss")) for group in (fixed, ours)
+    group = _group(results)
+    smallest = [_of(group, form)[0] for form, _, _ in FORMS if _of(group, form)]
+    best, ours = (
+        min(settings, key=lambda s: words.median(s, "final_loss"))
+        for settings in (results.of("sgd"), smallest)
     )
-    measured = (
+    return Claim(
+        "At the smallest batch a tuned fixed rate ends at a lower training loss than CLR",
         f"{words.label(best.config)}: {words.losses(best.curves)}; "
-        f"{words.label(mine.config)}: {words.losses(mine.curves)}"
+        f"{words.label(ours.config)}: {words.losses(ours.curves)}",
+        *verdicts.lower_than_all(best, [ours], "final_loss"),
     )
-    return Claim(claim, measured, *compare.before_all(best, [mine], "final_loss"))
+
+
+FIGURE = training_figure(
+    9,
+    "CLR over a wide range of batch sizes",
+    {"CIFAR-10": recipes.figure9},
+    claims=_claims,
+    panels_of=_panels,
+    columns=2,
+)

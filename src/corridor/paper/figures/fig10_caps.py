@@ -1,122 +1,109 @@
-"""Beyond the paper: where CLR without a cap fails, what mends it, and where it needs no mending."""
+"""Figure 10, an addition: where CLR without a cap fails, what helps, and where it trains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from corridor.paper import recipes, words
-from corridor.paper import verdicts as compare
-from corridor.paper.drawing import panels as _panels
-from corridor.paper.drawing import style as _style
-from corridor.paper.figure import Claim, Manifest
-from corridor.paper.figures import _converges
-from corridor.paper.figures import training as _common
-from corridor.paper.results import Group, Results, Setting, gather, read_results
-
-NUMBER = 10
-TITLE = "Where CLR without a cap fails, what mends it, and where it holds (not in the paper)"
-HARD, NARROW, WIDE = "many images", "few images", "few images, wide network"
-RECIPES = {HARD: recipes.caps, NARROW: recipes.narrow, WIDE: recipes.wide}
+from corridor.paper import recipes, verdicts, words
+from corridor.paper.drawing import panels
+from corridor.paper.figure import Claim
+from corridor.paper.figures.training import training_figure
+from corridor.paper.results import Group, Results, Setting
 
 
-def compute(out: Path, scale: str, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> Path:
-    """Train what is missing and gather the curves; see `corridor.paper.results.gather`."""
-    return gather(out, NUMBER, RECIPES, scale, seeds, **options)
-
-
-def describe(folder: Path) -> Manifest:
-    """Words, table and verdicts, without the images."""
-    results = read_results(folder, NUMBER)
-    mended = [
-        replace(claim, setting=words.setting_of(results, [group]))
+def names(results: Results) -> dict[str, str]:
+    """Return a name per group; groups of one network and number of images get their length too."""
+    plain = {
+        key: f"{group.images:,} images, {words.network(_uncapped(group).config)}"
         for key, group in results.groups.items()
-        for claim in _mended(group, _names(results)[key])
-    ]
-    leads = dict.fromkeys(results.groups, "")  # images and network tell the groups apart
-    return _common.manifest(results, TITLE, [_stable(results), *mended], leads)
-
-
-def draw(folder: Path) -> Manifest:
-    """Draw the figure from its curves and write images and manifest."""
-    results = read_results(folder, NUMBER)
-    panels = []
-    for key, group in results.groups.items():
-        settings = list(group.settings.values())
-        styles = _style.of([s.config for s in settings])
-        loss, _, rate = _panels.of_training(settings, styles, results.target)
-        loss.title = _names(results)[key]
-        loss.y = f"training loss, {loss.y}"
-        panels += [loss, rate]
-    return _common.finish(describe(folder), panels, folder, columns=2)
-
-
-def _named(group: Group) -> str:
-    return f"{group.images:,} images, {words.network(_uncapped(group).config)}"
-
-
-def _names(results: Results) -> dict[str, str]:
-    """A name for each group by its key; where two are alike, they tell how long they train."""
-    plain = {key: _named(group) for key, group in results.groups.items()}
-    alike = {name for name in plain.values() if list(plain.values()).count(name) > 1}
+    }
+    counts = Counter(plain.values())
     return {
-        key: name + (f", {_length(results.groups[key])}" if name in alike else "")
+        key: f"{name}, {_uncapped(results.groups[key]).curves[0].steps[-1]} steps"
+        if counts[name] > 1
+        else name
         for key, name in plain.items()
     }
-
-
-def _length(group: Group) -> str:
-    setting = _uncapped(group)
-    return f"{setting.curves[0].steps[-1]} steps"
 
 
 def _uncapped(group: Group) -> Setting:
     return next(iter(group.settings.values()))
 
 
-def _fails(setting: Setting) -> bool:
-    return any(map(words.diverged, setting.curves))
+def _panels(results: Results) -> list[panels.Panel]:
+    made = []
+    for key, group in results.groups.items():
+        loss, _, rate = panels.of_training(list(group.settings.values()), results.target)
+        loss.title = names(results)[key]
+        loss.y = f"training loss, {loss.y}"
+        made += [loss, rate]
+    return made
 
 
-def _stable(results: Results) -> Claim:
-    names = _names(results)
+def _claims(results: Results) -> list[Claim]:
+    remedies = [
+        replace(claim, setting=words.places(results, [group]))
+        for key, group in results.groups.items()
+        for claim in _remedies(group, names(results)[key])
+    ]
+    return [stable(results), *remedies]
+
+
+def stable(results: Results) -> Claim:
+    """Return the claim that CLR without a cap is stable on every network."""
+    known = names(results)
     ours = {key: _uncapped(group) for key, group in results.groups.items()}
     measured = "; ".join(
-        f"{names[key]}: final loss {words.losses(s.curves)}, largest step "
-        f"{words.cell([c.max_lr for c in s.curves])}"
+        f"{known[key]}: final loss {words.losses(s.curves)}, largest step "
+        f"{words.cell(s.values('max_lr'))}"
         for key, s in ours.items()
     )
     claim = "CLR without a cap is stable on every network (the paper: in all cases tried)"
-    good = [key for key, s in ours.items() if not _fails(s)]
+    good = [key for key, setting in ours.items() if not setting.fails]
     if len(good) == len(ours):
         return Claim(claim, measured, "holds")
     failing = [group for key, group in results.groups.items() if key not in good]
     settings = [s for group in failing for s in group.settings.values()]
-    holds = f"it holds for {'; '.join(names[key] for key in good)}; elsewhere " if good else ""
-    return Claim(claim, measured, "does not hold", holds + _common.why_it_fails(settings))
+    holds = f"it holds for {'; '.join(known[key] for key in good)}; elsewhere " if good else ""
+    return Claim(claim, measured, "does not hold", holds + verdicts.why_it_fails(settings))
 
 
-def _mended(group: Group, name: str) -> list[Claim]:
-    """Whether each of the others ends lower than CLR without a cap, and how low where it holds."""
+def _remedies(group: Group, name: str) -> list[Claim]:
     free, *others = group.settings.values()
-    if _fails(free):
-        return [_mends(setting, free, name) for setting in others]
-    left = _common.share_left(free)
-    best = min(others, key=lambda s: words.median(s.curves, "final_loss"))
+    if free.fails:
+        return [_remedy(setting, free, name) for setting in others]
+    best = min(others, key=lambda s: words.median(s, "final_loss"))
     measured = (
         f"final loss {words.losses(free.curves)}; {words.label(best.config)}: "
         f"{words.losses(best.curves)}"
     )
     claim = f"{name}: CLR without a cap converges with no remedy, to less than a tenth of the loss"
-    return [Claim(claim, measured, "holds" if left < _converges.SHARE else "does not hold")]
+    holds = verdicts.share_left(free) < verdicts.SHARE
+    return [Claim(claim, measured, "holds" if holds else "does not hold")]
 
 
-def _mends(setting: Setting, free: Setting, name: str) -> Claim:
-    steps = words.cell([c.max_lr for c in setting.curves])
+def _remedy(setting: Setting, free: Setting, name: str) -> Claim:
+    steps = words.cell(setting.values("max_lr"))
     measured = f"final loss {words.losses(setting.curves)}, largest step {steps}"
     claim = f"{name}, {words.label(setting.config)}: trains where CLR without a cap does not"
-    if _fails(setting):
-        return Claim(claim, measured, "does not hold", "some runs end no lower than they began")
-    return Claim(claim, measured, *compare.before_all(setting, [free], "final_loss"))
+    if setting.fails:
+        return Claim(claim, measured, "does not hold", verdicts.RISES)
+    return Claim(claim, measured, *verdicts.lower_than_all(setting, [free], "final_loss"))
+
+
+FIGURE = training_figure(
+    10,
+    "Where CLR without a cap fails, what helps, and where it trains (not in the paper)",
+    {
+        "many images": recipes.caps,
+        "few images": recipes.narrow,
+        "few images, wide network": recipes.wide,
+    },
+    claims=_claims,
+    panels_of=_panels,
+    columns=2,
+    headed=False,
+    # Images and network name each group.
+    leads=lambda results, name: "",
+)

@@ -1,164 +1,300 @@
-"""What the figures made of training curves share: from results to a manifest and its files."""
+"""Figures made of training curves: 2, 3, 4, 5, 6 and 8, and the maker of 9 and 10."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
-from corridor.paper import words
-from corridor.paper.drawing import panels as _panels
-from corridor.paper.figure import Claim, Manifest
-from corridor.paper.results import Results, Setting
-from corridor.train.config import Config
+from corridor.paper import recipes, verdicts, words
+from corridor.paper.drawing import panels, style
+from corridor.paper.figure import Claim, Figure, Manifest
+from corridor.paper.recipes import Recipe
+from corridor.paper.results import Group, Results, Setting, gather, read_results
 
-# Set out in full on the page of verdicts and in docs/cap.md.
-NO_INTERPOLATION = (
-    "loss zero cannot be reached along the gradient here, so that h = E / ||g||^2 grows as ||g|| "
-    "shrinks, and the steps turn chaotic"
-)
-# More than this share of the first loss left: no run fails, but none has trained.
-HARDLY = 0.9
-# The paper's networks, by figure and group; a group has the name of the paper's data set.
-NETWORKS = {
-    (2, "CIFAR-10"): "ResNet-18",
-    (3, "ImageNet"): "ResNet-50",
-    (4, "CIFAR-10"): "ResNet-18",
-    (4, "ImageNet"): "ResNet-50",
-    (5, "CIFAR-10"): "ResNet-50",
-    (6, "CIFAR-10"): "VGG-16",
-    (7, "CIFAR-10"): "ResNet-18",
-    (8, "ImageNet"): "ResNet-50",
-    (9, "CIFAR-10"): "ResNet-18",
-}
+# A rate nearer to the mean step of CLR counts as equal.
+LARGER = 1.1
 
 
-def settings(results: Results) -> list[Setting]:
-    """All settings, of whatever group."""
-    return [s for group in results.groups.values() for s in group.settings.values()]
-
-
-def missing(results: Results) -> list[str]:
-    """Which of the paper's data set and network something else took the place of."""
-    return [what for name in results.groups for what in missing_of(results, name)]
-
-
-def missing_of(results: Results, name: str) -> list[str]:
-    """The same, of one group."""
-    config = next(iter(results.groups[name].settings.values())).config
-    return absent(results.figure, name, config)
-
-
-def absent(figure: int, data: str, config: Config) -> list[str]:
-    """Which of the paper's data set and network a run does without."""
-    network = NETWORKS.get((figure, data))
-    if network is None:
-        return []
-    wanted = {data: config.data, network: config.model}
-    return [name for name, found in wanted.items() if not found.startswith(plain(name))]
-
-
-def plain(name: str) -> str:
-    """A name as configs spell it.
-
-    >>> plain("CIFAR-10"), plain("ResNet-18")
-    ('cifar10', 'resnet18')
-    """
-    return name.lower().replace("-", "")
-
-
-def in_words(names: Sequence[str]) -> str:
-    """What figure and caption say where a stand-in took something's place; empty elsewhere.
-
-    >>> in_words(["ImageNet", "ResNet-50"]), in_words([])
-    ('A stand-in for ImageNet and ResNet-50', '')
-    """
-    *first, last = names or [""]
-    return f"A stand-in for {', '.join(first)}{' and ' if first else ''}{last}" if names else ""
-
-
-def stand_in(results: Results) -> str:
-    """What figure and caption say where a stand-in took something's place; empty elsewhere."""
-    return in_words(missing(results))
-
-
-def subject(results: Results, papers: str) -> str:
-    """What was trained on what, in a claim's words.
+def training_figure(
+    number: int,
+    title: str,
+    recipes: Mapping[str, Recipe],
+    *,
+    claims: Callable[[Results], list[Claim]],
+    panels_of: Callable[[Results], Sequence[panels.Panel]],
+    columns: int = 3,
+    headed: bool = True,
+    note: str = "",
+    leads: Callable[[Results, str], str] = words.lead,
+) -> Figure[Results]:
+    """Return a figure that trains the runs of recipes and draws their curves.
 
     Args:
-        results: of the figure.
-        papers: what the paper trained.
+        number: number in the paper.
+        title: title in a few words.
+        recipes: recipes by the name of their group.
+        claims: function from the results to claims.
+        panels_of: function from the results to panels.
+        columns: number of panels side by side (default: 3).
+        headed: True to name replacements of the paper's networks above the panels (default: True).
+        note: last remark below the table (default: none).
+        leads: function from results and the name of a group to the text before the group in the
+            caption (default: the name of the group).
     """
-    return f"{'a stand-in for ' if missing(results) else ''}{papers}"
+
+    def picture(results: Results, folder: Path, name: str) -> dict[str, Any]:
+        heading = words.replacements(results) if headed else ""
+        return panels.draw(panels_of(results), folder, name, columns=columns, heading=heading)
+
+    return Figure(
+        number=number,
+        title=title,
+        gather=partial(gather, number=number, recipes=recipes),
+        read=read_results,
+        claims=claims,
+        describe_data=partial(_manifest, note=note, leads=leads),
+        picture=picture,
+    )
 
 
-def why_it_fails(settings: Sequence[Setting]) -> str:
-    """Why CLR without a cap fails, and which of its other forms do not in the same place."""
-    forms: dict[str, list[Setting]] = {}
-    for setting in settings:
-        if setting.config.optimizer != "sgd" and not words.uncapped(setting.config):
-            forms.setdefault(words.short(setting.config), []).append(setting)
-    good = [name for name, theirs in forms.items() if all(map(trains, theirs))]
-    return NO_INTERPOLATION + (f"; mended by {', or by '.join(good)}" if good else "")
-
-
-def share_left(setting: Setting) -> float:
-    """Largest share of the first loss that is left at the end, over the runs of a setting."""
-    return max(c.final_loss / c.loss[0] for c in setting.curves)
-
-
-def trains(setting: Setting) -> bool:
-    """Whether every run loses a tenth of its first loss, at least."""
-    return share_left(setting) < HARDLY
-
-
-def epochs(results: Results) -> list[float]:
-    """Steps in an epoch, for each of `settings`."""
-    return [
-        max(1.0, group.images / min(s.config.batch_size, group.images or 1))
-        for group in results.groups.values()
-        for s in group.settings.values()
-    ]
-
-
-def named(results: Results, name: str) -> str:
-    """The group's data set, or what the group stands in for."""
-    said = in_words(missing_of(results, name))
-    return said[0].lower() + said[1:] if said else name
-
-
-def manifest(
-    results: Results, title: str, claims: Sequence[Claim], leads: Mapping[str, str] | None = None
+def _manifest(
+    figure: Figure[Results], results: Results, note: str, leads: Callable[[Results, str], str]
 ) -> Manifest:
-    """Words and table of a figure, its images still to come."""
-    setting = words.setting(results)
-    leads = leads or {name: in_words(missing_of(results, name)) or name for name in results.groups}
-    absent = stand_in(results)
+    place = words.places(results, list(results.groups.values()))
+    replaced = words.replacements(results)
+    caption = words.caption(results, {name: leads(results, name) for name in results.groups})
     return Manifest(
-        number=results.figure,
-        title=title + (" (a stand-in)" if absent else ""),
-        caption=(f"{absent}, for want of the real thing at this scale. " if absent else "")
-        + words.caption(results, leads),
+        number=figure.number,
+        title=figure.title + (" (with replacements)" if replaced else ""),
+        caption=f"{replaced}. {caption}" if replaced else caption,
         images={},
-        claims=[replace(claim, setting=claim.setting or setting) for claim in claims],
+        claims=[replace(c, setting=c.setting or place) for c in figure.claims(results)],
         columns=words.COLUMNS,
         rows=words.rows(results),
-        notes=words.notes(results),
-        again=words.again(results.figure, results.scale, results.seeds, results.overrides),
+        notes=[*words.notes(results), *([note] if note else [])],
+        again=words.again(figure.number, results.scale, results.seeds, results.overrides),
         environment=results.environment,
     )
 
 
-def finish(
-    manifest: Manifest,
-    panels: Sequence[_panels.Panel],
-    folder: Path,
-    columns: int = 3,
-    heading: str = "",
-) -> Manifest:
-    """Draw the panels and write the manifest beside the images."""
-    name = f"fig{manifest.number:02d}"
-    images = _panels.draw(panels, folder, name, columns, heading)
-    done = replace(manifest, images=images, curves=f"{name}.curves.json")
-    done.write(folder)
-    return done
+def _all_curves(results: Results) -> list[panels.Panel]:
+    return panels.of_training(results.settings, results.target)
+
+
+def _subject(results: Results, papers: str) -> str:
+    return f"in place of {papers}" if words.replacements(results) else papers
+
+
+def _epochs(group: Group) -> list[float]:
+    # Without images an epoch is a step.
+    return [max(1.0, group.images / group.batch(s)) for s in group.settings.values()]
+
+
+def _batch_labels(settings: Sequence[Setting]) -> list[str]:
+    return [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
+
+
+# --- figure 2: CLR against fixed rates -----------------------------------------------------------
+
+
+def against_fixed(results: Results) -> list[Claim]:
+    """Return the claims of figure 2: who reaches the target first, and who tests better."""
+    fixed, ours = results.of("sgd"), results.of("clr")
+    first = [_first_to_target(one, fixed, results) for one in ours]
+    return first + [_tests_better(one, fixed) for one in ours]
+
+
+def _first_to_target(ours: Setting, fixed: list[Setting], results: Results) -> Claim:
+    name = "steps_to_target"
+    best = min(fixed, key=lambda s: words.median(s, name))
+    claim = (
+        f"{words.label(ours.config)}: reaches training loss {results.target:g} before every fixed "
+        "rate of the sweep"
+    )
+    if not isfinite(min(words.median(ours, name), words.median(best, name))):
+        return Claim(claim, "no setting reached it in the given steps", "undecided")
+    measured = (
+        f"{_in_steps(ours)}; best of {len(fixed)} fixed rates, {best.config.lr:g}: "
+        f"{_in_steps(best)}; final losses {words.losses(ours.curves)} and "
+        f"{words.losses(best.curves)}"
+    )
+    verdict, reason = verdicts.lower_than_all(ours, fixed, name)
+    if verdict == "does not hold":
+        reason = _slower(ours, results.settings)
+    return Claim(claim, measured, verdict, reason)
+
+
+def _slower(ours: Setting, settings: list[Setting]) -> str:
+    if ours.fails_always:
+        return verdicts.why_it_fails(settings)
+    if ours.config.lr is not None and words.median(ours, "median_lr") == ours.config.lr:
+        return (
+            "most steps are at the cap: this is gradient descent at that rate, and a fixed rate "
+            "that is equal or larger is as fast"
+        )
+    return "a tuned fixed rate is faster here"
+
+
+def _in_steps(setting: Setting) -> str:
+    cell = words.cell(setting.values("steps_to_target"))
+    return f"{cell} steps" if cell[0].isdigit() else cell
+
+
+def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
+    rate = statistics.median(ours.values("mean_lr"))
+    larger = [s for s in fixed if s.config.lr is not None and s.config.lr >= LARGER * rate]
+    claim = f"A larger fixed rate tests better than {words.label(ours.config)}"
+    mine = (
+        f"CLR {words.accuracy(ours.curves)} at a mean step of {words.number(rate)} (until the "
+        "target, where it is reached)"
+    )
+    if ours.fails_always:
+        return Claim(claim, mine, "undecided", "all runs of CLR fail")
+    if not larger:
+        return Claim(claim, f"{mine}; no larger rate ran", "undecided")
+    best = max(larger, key=lambda s: words.median(s, "best_accuracy"))
+    measured = f"{mine}; best larger rate {best.config.lr:g}: {words.accuracy(best.curves)}"
+    # CLR tests worse where its accuracy is lower.
+    return Claim(claim, measured, *verdicts.lower_than_all(ours, [best], "best_accuracy"))
+
+
+# --- figures 3 and 8: ImageNet -------------------------------------------------------------------
+
+
+def _falls(results: Results) -> list[Claim]:
+    subject = _subject(results, "a ResNet-50 on ImageNet") + ", across batch sizes"
+    return verdicts.falls(results, subject)
+
+
+def _by_batch(results: Results) -> list[panels.Panel]:
+    settings = results.settings
+    return panels.of_training(
+        settings,
+        results.target,
+        styles=style.by_batch(len(settings), style.CAP_10),
+        labels=_batch_labels(settings),
+        per=[epoch for group in results.groups.values() for epoch in _epochs(group)],
+    )
+
+
+def _faster(results: Results) -> list[Claim]:
+    where = _subject(results, "ResNet-50 on ImageNet")
+    return [_faster_than_fixed(results, ours, where) for ours in results.of("clr")]
+
+
+def _faster_than_fixed(results: Results, ours: Setting, where: str) -> Claim:
+    fixed = results.of("sgd")
+    best = min(fixed, key=lambda s: words.median(s, "final_loss"))
+    measured = (
+        f"final training loss {words.losses(ours.curves)}; best of {len(fixed)} fixed rates, "
+        f"{best.config.lr:g}: {words.losses(best.curves)}, after the same number of steps"
+    )
+    claim = f"{words.label(ours.config)}: converges faster than every fixed rate, {where}"
+    verdict, reason = verdicts.lower_than_all(ours, fixed, "final_loss")
+    if verdict == "does not hold":
+        reason = "the tuned rate ends at a lower loss in the given steps"
+        if ours.fails_always:
+            reason = verdicts.why_it_fails(results.settings)
+    return Claim(claim, measured, verdict, reason)
+
+
+# --- figure 4: the step size along training ------------------------------------------------------
+
+
+def _step_sizes(results: Results) -> list[panels.Panel]:
+    return [
+        _step_size_panel(words.in_place(results, name), group)
+        for name, group in results.groups.items()
+    ]
+
+
+def _several_batches(group: Group) -> bool:
+    return len({s.config.batch_size for s in group.settings.values()}) > 1
+
+
+def _step_size_panel(name: str, group: Group) -> panels.Panel:
+    settings = list(group.settings.values())
+    labels = styles = None
+    if _several_batches(group):
+        labels, styles = _batch_labels(settings), style.by_batch(len(settings), style.CAP_10)
+    per = _epochs(group)
+    made = panels.lines(settings, "effective_lr", styles=styles, labels=labels, per=per)
+    panel = panels.rate_panel(made, f"Step size,\n{name}")
+    panel.x = "epochs"
+    return panel
+
+
+def _warm_up_everywhere(results: Results) -> list[Claim]:
+    claims = []
+    for name, group in results.groups.items():
+        settings = list(group.settings.values())
+        for setting in settings:
+            several = _several_batches(group)
+            batch = f", batch {setting.config.batch_size}" if several else ""
+            claim = verdicts.warms_up(setting, words.in_place(results, name) + batch, settings)
+            claims.append(replace(claim, setting=words.places(results, [group])))
+    return claims
+
+
+# --- figures 5 and 6: other networks -------------------------------------------------------------
+
+
+def _converge_and_warm_up(results: Results, network: str) -> list[Claim]:
+    subject, settings = _subject(results, f"a {network} on CIFAR-10"), results.settings
+    shapes = [verdicts.warms_up(setting, subject, settings) for setting in settings]
+    return verdicts.converges(results, subject) + shapes
+
+
+TRAINING_FIGURES = (
+    training_figure(
+        2,
+        "CLR against fixed learning rates",
+        {"CIFAR-10": recipes.figure2},
+        claims=against_fixed,
+        panels_of=_all_curves,
+    ),
+    training_figure(
+        3,
+        "CLR at several batch sizes, ImageNet",
+        {"ImageNet": recipes.figure3},
+        claims=_falls,
+        panels_of=_by_batch,
+    ),
+    training_figure(
+        4,
+        "The step size along training",
+        {"CIFAR-10": recipes.figure4, "ImageNet": recipes.figure3},
+        claims=_warm_up_everywhere,
+        panels_of=_step_sizes,
+        headed=False,
+        note=verdicts.SHAPE_NOTE,
+    ),
+    training_figure(
+        5,
+        "CLR converges for a ResNet-50",
+        {"CIFAR-10": recipes.figure5},
+        claims=partial(_converge_and_warm_up, network="ResNet-50"),
+        panels_of=_all_curves,
+        note=verdicts.SHAPE_NOTE,
+    ),
+    training_figure(
+        6,
+        "CLR converges for a VGG",
+        {"CIFAR-10": recipes.figure6},
+        claims=partial(_converge_and_warm_up, network="VGG"),
+        panels_of=_all_curves,
+        note=verdicts.SHAPE_NOTE,
+    ),
+    training_figure(
+        8,
+        "CLR against fixed learning rates, ImageNet",
+        {"ImageNet": recipes.figure8},
+        claims=_faster,
+        panels_of=_all_curves,
+    ),
+)

@@ -1,4 +1,4 @@
-"""The report: one HTML file made from the figures' manifests, readable without a network."""
+"""The report: one HTML file from the manifests of all figures, readable without a network."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corridor.paper.figure import NAME, Manifest, read_manifest
-from corridor.paper.library import needed
+from corridor import _extras
+from corridor.paper.figure import MANIFEST, REDRAW, Manifest, read_manifest
 from corridor.train.folder.files import atomic
 
 TEMPLATE = Path(__file__).parent / "template.html"
 INTERACTIVE = Path(__file__).parent / "interactive.html"
 CURVES = Path(__file__).parent / "curves.html"
 
-# How the end of one claim, and of several, is told.
+# Words for one claim with a verdict, and for several.
 ENDS = {
     "holds": ("holds", "hold"),
     "holds under": ("holds under a condition", "hold under a condition"),
@@ -33,17 +33,16 @@ def build(out: Path) -> Path:
         out: folder that ``corridor figure`` or ``corridor reproduce`` wrote to.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        FileNotFoundError: no figure is there; the message names the command that makes one.
+        FileNotFoundError: there are no figures; the message contains the command that makes them.
     """
-    folders = sorted(file.parent for file in out.glob(f"figures/*/{NAME}"))
+    folders = sorted(file.parent for file in out.glob(f"figures/*/{MANIFEST}"))
     if not folders and (out / "config.json").exists():
         raise FileNotFoundError(
-            f"{out} is one run and a report is of figures; draw the run with: "
-            f"corridor probe {out}, "
-            "or watch it with: corridor train --tensorboard"
+            f"{out} must be a folder of figures, got the folder of one run; draw the run with: "
+            f"corridor probe {out}, or show it with: corridor train --tensorboard"
         )
     if not folders:
         raise FileNotFoundError(
@@ -59,7 +58,7 @@ def build(out: Path) -> Path:
 
 
 def _render(figures: list[tuple[Manifest, Path]]) -> str:
-    with needed("jinja2"):
+    with _extras.required("jinja2", extra="paper"):
         from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -69,10 +68,8 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
             {
                 "manifest": manifest,
                 "image": _embedded(folder / manifest.images["png"]),
-                "turning": _laid_in(
-                    environment, manifest, folder, manifest.interactive, INTERACTIVE
-                ),
-                "curves": _laid_in(environment, manifest, folder, manifest.curves, CURVES),
+                "turning": _part(environment, manifest, folder, manifest.interactive, INTERACTIVE),
+                "curves": _part(environment, manifest, folder, manifest.curves, CURVES),
             }
             for manifest, folder in figures
         ],
@@ -84,7 +81,7 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
 
 
 def tally(verdicts: Sequence[str]) -> str:
-    """How many claims met which end.
+    """Return the number of claims per kind of verdict.
 
     >>> tally(["holds", "holds under batch 16", "only in 1 of 3 seeds", "does not hold"])
     '1 holds, 1 holds under a condition, 1 holds in some seeds only, 1 does not hold'
@@ -98,32 +95,34 @@ def tally(verdicts: Sequence[str]) -> str:
     )
 
 
-def _laid_in(
-    environment: Any, manifest: Manifest, folder: Path, name: str | None, markup: Path
+def _part(
+    environment: Any, manifest: Manifest, folder: Path, name: str | None, template: Path
 ) -> Any:
-    """What a reader can turn or zoom, with its data; empty for figures without."""
     from markupsafe import Markup
 
     if name is None:
         return ""
-    if not (folder / name).exists():
-        raise FileNotFoundError(f"no {folder / name}; draw the figure again with: corridor figure")
-    payload = Markup((folder / name).read_text(encoding="utf-8").replace("</", "<\\/"))
-    template = environment.from_string(markup.read_text(encoding="utf-8"))
-    return Markup(template.render(number=manifest.number, payload=payload))
+    data = _existing(folder / name).read_text(encoding="utf-8")
+    # "</script>" inside the data would end the script element.
+    payload = Markup(data.replace("</", "<\\/"))
+    made = environment.from_string(template.read_text(encoding="utf-8"))
+    return Markup(made.render(number=manifest.number, payload=payload))
 
 
 def _plotly() -> Any:
-    """plotly.js, to be laid into the page once, so that it needs no network."""
     from markupsafe import Markup
 
-    with needed("plotly"):
+    with _extras.required("plotly", extra="paper"):
         from plotly.offline import get_plotlyjs
 
     return Markup(f"<script>{get_plotlyjs()}</script>")
 
 
 def _embedded(image: Path) -> str:
-    if not image.exists():
-        raise FileNotFoundError(f"no {image}; draw the figure again with: corridor figure")
-    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(_existing(image).read_bytes()).decode()
+
+
+def _existing(file: Path) -> Path:
+    if not file.exists():
+        raise FileNotFoundError(f"no {file}; {REDRAW}")
+    return file

@@ -1,69 +1,36 @@
-"""Results kept in the repository: figures drawn again without runs, and the verdicts' page."""
+"""Markdown from kept numbers: the page of verdicts, and figure 2 in the README."""
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from corridor.paper.figure import Manifest
-from corridor.paper.figures import FIGURES, figure
+from corridor.paper.figures import figure, unpack
 from corridor.paper.recipes import SCALES
 from corridor.paper.report import tally
-from corridor.paper.results import DATA
-from corridor.train.folder.files import atomic, dumps, read_json
+from corridor.train.folder.files import atomic
 
 HEAD = Path(__file__).parent / "verdicts.md"
-
-
-def keep(out: Path, results: Path) -> list[Path]:
-    """Copy the numbers behind the figures of ``out`` to ``results``, in compact form."""
-    results.mkdir(parents=True, exist_ok=True)
-    made = []
-    for number in FIGURES:
-        file = out / "figures" / f"fig{number:02d}" / DATA
-        if number == 1 or not file.exists():  # figure 1 trains nothing: seconds make it again
-            continue
-        target = results / f"fig{number:02d}.json"
-        with atomic(target) as handle:
-            handle.write(dumps(read_json(file)).encode())
-        made.append(target)
-    return made
-
-
-def unpack(results: Path, out: Path) -> dict[int, Path]:
-    """Lay kept numbers out as figures' folders; returns those by the figure's number.
-
-    Raises:
-        FileNotFoundError: there are none; the message names the command that makes them.
-        ValueError: a file is that of no figure.
-    """
-    folders = {}
-    for file in sorted(results.glob("fig*.json")):
-        number = file.stem.removeprefix("fig")
-        if not number.isdigit() or int(number) not in FIGURES:
-            raise ValueError(f"{file} holds no figure that is known; remove it")
-        folder = out / "figures" / file.stem
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(folder / DATA) as handle:
-            handle.write(file.read_bytes())
-        folders[int(number)] = folder
-    if not folders:
-        raise FileNotFoundError(
-            f"no figNN.json in {results}; make them with: corridor reproduce --keep {results}"
-        )
-    return folders
-
-
-def redraw(results: Path, out: Path) -> list[Manifest]:
-    """Draw all figures again from kept numbers."""
-    return [figure(number).draw(folder) for number, folder in unpack(results, out).items()]
+BEGIN = "<!-- Figure 2, written by `corridor verdicts` from results/: -->"
+END = "<!-- end of figure 2 -->"
+PICTURE = "docs/pictures/figure2-demo.png"
+# Without the batch size, which is the same everywhere, and the median step size.
+README_COLUMNS = (0, 2, 3, 4, 6, 7)
+README_SCALES = {"demo": "At demo scale, on digits", "laptop": "On a part of CIFAR-10"}
 
 
 def verdicts(results: Path) -> str:
-    """The page of verdicts as Markdown, from all scales that lie under ``results``.
+    """Return the page of verdicts, from all scales under a folder.
+
+    Args:
+        results: folder with one folder of kept numbers per scale.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are none; the message contains the command that makes them.
     """
     parts = [HEAD.read_text(encoding="utf-8")]
     scales = [scale for scale in reversed(SCALES) if (results / scale).is_dir()]
@@ -73,32 +40,121 @@ def verdicts(results: Path) -> str:
             f"corridor reproduce --scale laptop --keep {results / 'laptop'}"
         )
     for scale in scales:
-        with tempfile.TemporaryDirectory() as out:
-            folders = unpack(results / scale, Path(out))
+        with _unpacked(results / scale) as folders:
             manifests = [figure(number).describe(folder) for number, folder in folders.items()]
-        parts.append(_scale(scale, manifests))
+        parts.append("\n".join(_scale(scale, manifests)) + "\n")
     return "\n".join(parts)
 
 
-def _scale(scale: str, manifests: list[Manifest]) -> str:
-    ends = [claim.verdict for manifest in manifests for claim in manifest.claims]
-    lines = [f"## Scale {scale}", "", f"Of {len(ends)} claims {tally(ends)}.", "",
-             "| Figure | Claim | Setting | Measured | Verdict |",
-             "|---|---|---|---|---|"]  # fmt: skip
-    for manifest in manifests:
-        for claim in manifest.claims:
-            because = f": {claim.reason}" if claim.reason else ""
-            cells = (claim.claim, claim.setting, claim.measured, f"**{claim.verdict}**{because}")
-            lines.append(f"| {manifest.number} | " + " | ".join(map(escaped, cells)) + " |")
-    for manifest in manifests:
-        lines += ["", f"### Figure {manifest.number}. {manifest.title}", "", manifest.caption, ""]
-        lines.append("| " + " | ".join(manifest.columns) + " |")
-        lines.append("|" + "---|" * len(manifest.columns))
-        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in manifest.rows]
-        lines += ["", *(f"- {note}" for note in manifest.notes), "", f"Again: `{manifest.again}`"]
+@contextmanager
+def _unpacked(results: Path) -> Iterator[dict[int, Path]]:
+    with tempfile.TemporaryDirectory() as out:
+        yield unpack(results, Path(out))
+
+
+def _scale(scale: str, manifests: Sequence[Manifest]) -> list[str]:
+    claims = [(m.number, claim) for m in manifests for claim in m.claims]
+    rows = []
+    for number, claim in claims:
+        because = f": {claim.reason}" if claim.reason else ""
+        verdict = f"**{claim.verdict}**{because}"
+        rows.append([str(number), claim.claim, claim.setting, claim.measured, verdict])
+    counts = tally([claim.verdict for _, claim in claims])
+    heads = ["Figure", "Claim", "Setting", "Measured", "Verdict"]
+    lines = [f"## Scale {scale}", "", f"Of {len(claims)} claims {counts}.", "", *table(heads, rows)]
+    for m in manifests:
+        lines += ["", f"### Figure {m.number}. {m.title}", "", m.caption, ""]
+        lines += table(m.columns, m.rows)
+        lines += ["", *(f"- {note}" for note in m.notes), "", f"Again: `{m.again}`"]
+    return lines
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    r"""Return the lines of a Markdown table.
+
+    >>> table(["a", "b"], [["1", "|x|"]])
+    ['| a | b |', '|---|---|', '| 1 | \\|x\\| |']
+    """
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    escaped = ([text.replace("|", "\\|") for text in row] for row in rows)
+    return lines + ["| " + " | ".join(row) + " |" for row in escaped]
+
+
+# --- README --------------------------------------------------------------------------------------
+
+
+def write_readme(results: Path, readme: Path) -> None:
+    """Write figure 2 between the markers of a README, and its picture.
+
+    Args:
+        results: folder with one folder of kept numbers per scale.
+        readme: the README; the picture goes to ``docs/pictures`` next to it.
+
+    Raises:
+        FileNotFoundError: results or README are missing.
+        ValueError: the README has no markers.
+    """
+    text = readme.read_text(encoding="utf-8")
+    filled = insert(text, block(results)).encode()
+    with _figure2(results, "demo") as folder:
+        picture = folder / figure(2).draw(folder).images["png"]
+        with atomic(readme.parent / PICTURE) as file:
+            file.write(picture.read_bytes())
+    with atomic(readme) as file:
+        file.write(filled)
+
+
+def insert(text: str, block: str) -> str:
+    """Return the text with the part between the markers replaced.
+
+    Args:
+        text: text of a README.
+        block: new part.
+
+    Raises:
+        ValueError: the markers are missing, or are not there exactly once.
+
+    >>> insert(f"a {BEGIN} old {END} b", "new").count("old")
+    0
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"README must contain {BEGIN!r} and {END!r} once each; add both lines")
+    inside = re.escape(BEGIN) + ".*" + re.escape(END)
+    return re.sub(inside, lambda _: f"{BEGIN}\n\n{block}\n{END}", text, flags=re.DOTALL)
+
+
+def block(results: Path) -> str:
+    """Return the Markdown between the markers.
+
+    Args:
+        results: folder with one folder of kept numbers per scale.
+    """
+    lines = [f"![{figure(2).title} on digits: training loss, test accuracy, step size]({PICTURE})"]
+    for scale, lead in README_SCALES.items():
+        with _figure2(results, scale) as folder:
+            lines += _readme_scale(lead, figure(2).describe(folder))
     return "\n".join(lines) + "\n"
 
 
-def escaped(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return text.replace("|", "\\|")
+@contextmanager
+def _figure2(results: Path, scale: str) -> Iterator[Path]:
+    kept = results / scale
+    with _unpacked(kept) as folders:
+        if 2 not in folders:
+            raise FileNotFoundError(
+                f"no figure 2 in {kept}; "
+                f"make it with: corridor reproduce --scale {scale} --keep {kept}"
+            )
+        yield folders[2]
+
+
+def _readme_scale(lead: str, manifest: Manifest) -> list[str]:
+    heads, *rows = ([row[k] for k in README_COLUMNS] for row in [manifest.columns, *manifest.rows])
+    found = [
+        f"- **{claim.verdict}**: {claim.claim} ({claim.measured})"
+        for claim in manifest.claims
+        if "before every fixed rate" in claim.claim
+    ]
+    head = f"{lead} (`{manifest.again}`): {manifest.caption}"
+    note = next(note for note in manifest.notes if note.startswith("The target"))
+    return ["", head, "", *table(heads, rows), "", note, "", *found]

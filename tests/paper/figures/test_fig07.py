@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from corridor import cli
-from corridor.paper import recipes, report
-from corridor.paper.drawing import geometry as _panel
+from corridor.paper import report
+from corridor.paper.drawing import geometry
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig07_geometry as fig07
+from corridor.paper.figures import figure
 from corridor.paper.view import view
 from corridor.train.config import Config
 from corridor.train.folder.record import read_run
@@ -23,16 +24,8 @@ SMALL = {"model": "mlp", "width": 8, "epochs": 2}
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    fig07.draw(fig07.compute(folder, "demo", seeds=(0, 1), **SMALL))
+    figure(7).draw(figure(7).compute(folder, "demo", seeds=(0, 1), workers=1, overrides=SMALL))
     return folder
-
-
-@pytest.mark.parametrize("scale", recipes.SCALES)
-def test_every_scale_gives_probed_runs(scale: str):
-    runs = recipes.figure7(scale, seeds=(3,), batch_size=64)
-    assert runs[0].config.probe > 0
-    assert runs[0].config.probe_curvature
-    assert (runs[0].config.batch_size, runs[0].config.seed) == (64, 3)
 
 
 def test_images_manifest_and_report_are_made(out: Path):
@@ -47,7 +40,7 @@ def test_images_manifest_and_report_are_made(out: Path):
     )
     assert manifest.title in report.build(out).read_text()
     before = (folder / "fig07.svg").read_bytes()
-    fig07.draw(folder)
+    figure(7).draw(folder)
     assert (folder / "fig07.svg").read_bytes() == before
 
 
@@ -71,9 +64,9 @@ def test_rank_correlation():
 
 
 def test_claims_follow_the_numbers():
-    assert fig07._correlated("c", [0.95, 0.91, 0.7]).verdict == "holds"
-    assert fig07._correlated("c", [0.95, 0.85, 0.7]).verdict == "does not hold"
-    assert fig07._correlated("c", [math.nan]).verdict == "undecided"
+    assert fig07.correlated("c", [0.95, 0.91, 0.7]).verdict == "holds"
+    assert fig07.correlated("c", [0.95, 0.85, 0.7]).verdict == "does not hold"
+    assert fig07.correlated("c", [math.nan]).verdict == "undecided"
 
 
 def line(step: int, rho: float) -> dict[str, float]:
@@ -82,17 +75,12 @@ def line(step: int, rho: float) -> dict[str, float]:
 
 def test_near_corridors_are_shaded(tmp_path: Path):
     lines = [line(10 * k, r) for k, r in enumerate([0.1, 1.0, 0.2, 0.2, math.nan])]
-    assert _panel.near_corridor(lines, 0.5) == [(0.0, 5.0), (15.0, 35.0)]
-    assert _panel.near_corridor(lines, 1e-3) == []
-    few = _panel.draw(lines, tmp_path, "some", level=0.5)  # what is not there is not drawn
+    assert geometry.near_corridor(lines, 0.5) == [(0.0, 5.0), (15.0, 35.0)]
+    assert geometry.near_corridor(lines, 1e-3) == []
+    few = geometry.draw(lines, tmp_path, "some", level=0.5)  # what is not there is not drawn
     assert (tmp_path / few["png"]).exists()
     with pytest.raises(ValueError, match="at least two"):
-        _panel.draw(lines[:1], tmp_path, "one", level=0.5)
-
-
-def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="make it with: corridor figure 7"):
-        fig07.draw(tmp_path)
+        geometry.draw(lines[:1], tmp_path, "one", level=0.5)
 
 
 def test_corridor_probe_draws_a_probed_run(out: Path, capsys: pytest.CaptureFixture[str]):

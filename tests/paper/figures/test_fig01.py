@@ -12,8 +12,8 @@ import torch
 
 from corridor.paper import report
 from corridor.paper.figure import read_manifest
-from corridor.paper.figures import fig01_corridors as fig01
-from corridor.paper.figures import fig01_scenes as _scenes
+from corridor.paper.figures import fig01_scenes as scenes
+from corridor.paper.figures import figure
 from corridor.surfaces import Cone, Glued, Linear
 
 
@@ -21,13 +21,13 @@ from corridor.surfaces import Cone, Glued, Linear
 def out(tmp_path_factory) -> Path:
     """The figure with a simpler landscape and few starts, drawn and reported."""
     folder = tmp_path_factory.mktemp("out")
-    shown = {key: replace(s, starts=s.starts[::4]) for key, s in _scenes.scenes().items()}
+    shown = {key: replace(s, starts=s.starts[::4]) for key, s in scenes.scenes().items()}
     simple = Glued([Cone(1.0, [0.2, 0.1]), Linear([0.5, 0.25], 1.0)])
-    shown["landscape"] = replace(shown["landscape"], loss=simple, mesh=_scenes._square(21))
+    shown["landscape"] = replace(shown["landscape"], loss=simple, mesh=scenes._square(21))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_scenes, "scenes", lambda: shown)
-        patch.setattr(fig01, "STARTS", 3)
-        fig01.draw(fig01.compute(folder))
+        patch.setattr(scenes, "scenes", lambda: shown)
+        patch.setattr(scenes, "STARTS", 3)
+        figure(1).draw(figure(1).compute(folder))
     report.build(folder)
     return folder
 
@@ -50,7 +50,7 @@ def test_the_page_turns_without_a_network(out: Path):
     assert not re.search(r"https?://", markup)
     assert "<script src" not in page
     data = json.loads(page.split('id="turn-data-1">')[1].split("</script>")[0])
-    assert set(data["scenes"]) == set(_scenes.scenes())
+    assert set(data["scenes"]) == set(scenes.scenes())
     for scene in data["scenes"].values():
         assert len(scene["starts"]) >= 4
         for rows in scene["paths"].values():
@@ -72,13 +72,13 @@ def test_in_the_cone_all_methods_stay_on_the_line_of_steepest_descent(out: Path)
 def test_the_fine_steps_are_the_flow():
     from corridor.flows import gradient_flow
 
-    scene = _scenes.scenes()["wavy-cone"]
-    fine = _scenes.paths(scene, scene.starts[:1])["gradient flow"]
+    scene = scenes.scenes()["wavy-cone"]
+    fine = scenes.paths(scene, scene.starts[:1])["gradient flow"]
     exact = gradient_flow(scene.loss, scene.starts[0], 1.0).end
-    step = round(0.1 / _scenes.FINE) * _scenes.FINE
+    step = round(0.1 / scenes.FINE) * scenes.FINE
     torch.testing.assert_close(fine[round(1.0 / step), 0], exact, rtol=0, atol=1e-9)
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="make it with: corridor figure 1"):
-        fig01.draw(tmp_path)
+        figure(1).draw(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from corridor import cli
 from corridor.paper import figures
 
-KEPT = Path(__file__).parents[2] / "results" / "laptop"
+KEPT = Path(__file__).parents[3] / "results" / "laptop"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 pytestmark = [
     pytest.mark.slow,
