@@ -230,17 +230,20 @@ def _parquet_files(folder: Path, *splits: str) -> list[str]:
 
 
 def _count(path: str) -> int:
-    """Return the number of rows of a parquet file. Only its end is read."""
+    """Check the columns of a parquet file and return its number of rows."""
     with required("pyarrow", extra="lab"):
         import pyarrow
         import pyarrow.parquet
     try:
-        count = pyarrow.parquet.read_metadata(path).num_rows
+        end = pyarrow.parquet.read_metadata(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, "parquet", error) from error
-    if count == 0:
+    # The Arrow copy of a large data set takes long: check before it is made.
+    if end.num_rows == 0:
         raise _missing(path, "rows", "remove the file")
-    return count
+    for wanted in (IMAGE_COLUMNS, LABEL_COLUMNS):
+        _column(end.schema.to_arrow_schema().names, wanted, path)
+    return end.num_rows
 
 
 def _local_or_hub(
@@ -275,13 +278,14 @@ def _contents(tables: Sequence[Any], title: str, name: str) -> Contents:
         _table_rows(table, f"{name} ({split})")
         for table, split in zip(tables, ("train", "test"), strict=True)
     )
-    feature = tables[0].features[_column(tables[0], LABEL_COLUMNS, name)]
+    feature = tables[0].features[_column(tables[0].column_names, LABEL_COLUMNS, name)]
     classes = getattr(feature, "names", None) or range(int(train.labels.max()) + 1)
     return Contents(title, [str(label) for label in classes], train, test)
 
 
 def _table_rows(table: Any, name: str) -> Rows:
-    image, label = _column(table, IMAGE_COLUMNS, name), _column(table, LABEL_COLUMNS, name)
+    columns = table.column_names
+    image, label = _column(columns, IMAGE_COLUMNS, name), _column(columns, LABEL_COLUMNS, name)
     if len(table) == 0:
         raise _missing(name, "rows", "check the files")
     column = table.data.column(label)
@@ -304,14 +308,12 @@ class _Cells:
         return self.table.data.column(self.column)[i].as_py()
 
 
-def _column(table: Any, wanted: Iterable[str], name: str) -> str:
+def _column(present: list[str], wanted: Iterable[str], name: str) -> str:
     for column in wanted:
-        if column in table.column_names:
+        if column in present:
             return column
-    raise ValueError(
-        f"{name} must have a column {' or '.join(wanted)}, "
-        f"got the columns {', '.join(table.column_names)}; rename the column"
-    )
+    names = " or ".join(wanted), ", ".join(present)
+    raise ValueError(f"{name} must have a column {names[0]}, got {names[1]}; rename the column")
 
 
 def _missing(place: str | Path, wanted: str, advice: str) -> FileNotFoundError:
@@ -339,7 +341,7 @@ def _quiet_datasets() -> Iterator[Any]:
 
 
 _SOURCES: dict[str, Callable[[str, Path | None], Source]] = {
-    # A mirrored digit is another sign or none.
+    # A mirrored digit is a different sign.
     "digits": lambda _, folder: Source(1797, (), _read_digits, flip=False),
     "cifar10": lambda _, folder: _titled(
         _local_or_hub("cifar10", "uoft-cs/cifar10", folder), "CIFAR-10", CIFAR10

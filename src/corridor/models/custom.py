@@ -43,6 +43,7 @@ def _find(name: str, module_name: str, attribute: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        # A module that exists may itself import one that does not: then name the latter.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _not_importable(name, error) from error
         raise ValueError(

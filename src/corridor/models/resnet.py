@@ -10,6 +10,7 @@ IMAGENET_STEM_ABOVE = 64  # images wider than this, in pixels, get the 7x7 stem
 
 
 def _conv3x3(in_planes: int, planes: int, stride: int = 1) -> nn.Conv2d:
+    # Without bias: the batch norm after it subtracts the mean.
     return nn.Conv2d(in_planes, planes, 3, stride=stride, padding=1, bias=False)
 
 
@@ -116,6 +117,7 @@ class ResNet(nn.Module):
                 blocks.append(block(planes, width * 2**k, 2 if k > 0 and j == 0 else 1))
                 planes = width * 2**k * block.expansion
             self.stages.append(f"layer{k + 1}")
+            # Published weights are stored under the names layer1, layer2, ...
             self.add_module(self.stages[-1], nn.Sequential(*blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(planes, num_classes)
@@ -167,5 +169,6 @@ def resnet(
         width=width or default,
         num_classes=num_classes,
         in_channels=in_channels,
+        # ResNet-8 is for small images only: its weights never depend on the image size.
         wide_stem=depth != 8 and image_size > IMAGENET_STEM_ABOVE,
     )

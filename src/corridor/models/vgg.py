@@ -56,6 +56,7 @@ def _wide_classifier(planes: int, num_classes: int) -> nn.Sequential:
     )
     for module in classifier:
         if isinstance(module, nn.Linear):
+            # As in torchvision; torch's default for linear layers has other values.
             nn.init.normal_(module.weight, 0.0, 0.01)
             nn.init.zeros_(module.bias)
     return classifier
