@@ -99,7 +99,7 @@ def _note_grazing(solver: Solver, before: float, after: float, taken: float) -> 
 
 
 def _jump(solver: Solver, wait: float, begun: float) -> Met | None:
-    """Move the flow over a kink that it reaches after a wait, or end it there."""
+    """Move the flow over a kink that it reaches after the time `wait`, or end the flow there."""
     x, v = solver.point(), solver.velocity()
     met = solver.time + wait
     if met >= solver.end:

@@ -133,5 +133,5 @@ class Solver:
         return self._stepped.dense_output()
 
     def read(self, piece: Any, time: float) -> Tensor:
-        """Return the flat vector at a time within the step of an interpolant."""
+        """Return the flat vector at a time, from the interpolant of a step."""
         return self._to_flat(piece(time))

@@ -55,7 +55,7 @@ def walk(
 def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
     """Return the fraction of the segment from x to y before its first kink, None without a kink.
 
-    Both ends can be smooth points with a kink between them (subtlety S4). The function therefore
+    Both ends can be smooth points with a kink between them. The function therefore
     walks along the segment. Each stride is as long as the margin, and therefore free of kinks.
     """
     room = flat_loss.margin(x)
@@ -89,7 +89,8 @@ def gradient_descent(
         The path. For a loss with a domain, each kink between two iterates is an event.
 
     Raises:
-        ValueError: the path cannot begin at `start`, or a number is out of range.
+        ValueError: `start` is on a kink or outside the domain, or a number is out of
+            range.
 
     Example:
         >>> import torch
@@ -174,7 +175,8 @@ def heavy_ball(
             shapes of the start.
 
     Raises:
-        ValueError: the path cannot begin at `start`, or a number is out of range.
+        ValueError: `start` is on a kink or outside the domain, or a number is out of
+            range.
 
     Example:
         >>> import torch
@@ -225,8 +227,8 @@ def runge_kutta(
         method: a `Table`, or a key of `TABLES` (default: "rk4").
 
     Raises:
-        ValueError: the method is unknown, the path cannot begin at `start`, a number is out of
-            range, or the step size is too large for an implicit method.
+        ValueError: the method is unknown, `start` is on a kink or outside the domain, a number is
+            out of range, or the step size is too large for an implicit method.
 
     Example:
         >>> import torch

@@ -22,7 +22,7 @@ def fixed_step_flow(
     max_gradients: int = 100_000,
     progress: Progress | None = None,
 ) -> Trajectory:
-    """Return the gradient flow by RK4 with steps of ``safety / lambda_max`` and its error.
+    """Return the gradient flow, computed by RK4 with steps of ``safety / lambda_max``.
 
     A ReLU network has a kink every few steps. An adaptive solver spends hundreds of gradients on
     each kink, although the kink changes the path only by ``h^2`` times the jump of the gradient.
@@ -36,7 +36,7 @@ def fixed_step_flow(
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
         time: duration of the flow (default: 1).
-        safety: step size times largest curvature, in (0, 2] (default: 0.5).
+        safety: product of step size and largest curvature, in (0, 2] (default: 0.5).
         refresh: number of steps between two estimates of the curvature (default: 10).
         krylov: number of Hessian products per estimate of the curvature (default: 10).
         max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
@@ -48,7 +48,8 @@ def fixed_step_flow(
         The finer path, with its cost and the estimated error at each time.
 
     Raises:
-        ValueError: the flow cannot begin at `start`, or a number is out of range.
+        ValueError: `start` is on a kink or outside the domain, or a number is out of
+            range.
 
     Example:
         >>> x = torch.ones(2, dtype=torch.float64)

@@ -55,8 +55,8 @@ def gradient_flow(
 
     Raises:
         ImportError: scipy is missing.
-        ValueError: the flow cannot begin at `start`, a number is out of range, or a time of `at`
-            comes after the end of the flow.
+        ValueError: `start` is on a kink or outside the domain, a number is out of range, or a time
+            of `at` comes after the end of the flow.
 
     Example:
         >>> import torch
@@ -92,8 +92,8 @@ def modified_flow(
 ) -> Trajectory:
     """Return the path of a modified flow, which a discrete method follows more closely.
 
-    In a corridor all kinds equal the gradient flow, but "heavy ball" moves faster. The functions of
-    `corridor.flows.fields` contain the formulas and their sources.
+    In a corridor all kinds equal the gradient flow, except "heavy ball", which moves faster. The
+    module `corridor.flows.fields` contains the formulas and their sources.
 
     Args:
         loss: function of a point that returns a scalar tensor. The kind "sgd" needs the list of the

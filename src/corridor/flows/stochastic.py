@@ -40,8 +40,8 @@ def stochastic_descent(
         epochs: number of passes over the batches (default: 1).
 
     Raises:
-        ValueError: `losses` is empty, `order` is not a permutation of the batches, or the path
-            cannot begin at `start`.
+        ValueError: `losses` is empty, `order` is not a permutation of the batches, or `start` is on
+            a kink or outside the domain.
     """
     order = range(len(losses)) if order is None else order
     if not losses or sorted(order) != list(range(len(losses))):
@@ -72,7 +72,7 @@ def mean_epoch(
     permutations: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Return the mean end of one epoch of SGD over the orders of the batches.
+    """Return the end of one epoch of SGD, averaged over the orders of the batches.
 
     Args:
         losses: losses of the batches.

@@ -119,7 +119,7 @@ def momentum_flow(
 
 
 def remark_a_3(loss: Loss, start: Tensor, step_size: float, momentum: float, steps: int) -> Check:
-    """Check that the flow of equation 12 in a corridor equals the heavy ball from rest.
+    """Check that the flow of equation 12 in a corridor equals the heavy ball that starts at rest.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.
@@ -183,7 +183,7 @@ def appendix_a_2(
 def appendix_a_3(
     losses: Sequence[Loss], start: Tensor, step_sizes: Sequence[float] = (4e-2, 2e-2, 1e-2, 5e-3)
 ) -> Check:
-    """Check that the mean epoch of SGD follows the modified flow (20) to third order in h.
+    """Check that the mean epoch of SGD follows the modified flow (equation 20) to order 3 in h.
 
     Args:
         losses: losses of at most 8 batches.
@@ -214,7 +214,7 @@ def appendix_a_3(
 
 
 def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
-    """Check that the penalties of (20) sum up: ``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``.
+    """Check that ``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``, the penalties of equation 20.
 
     Args:
         losses: losses of the batches.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Check:
-    """Compare a number with its bound; a check is true if its statement holds.
+    """Compare a number with its bound. The truth value is True if the statement holds.
 
     Attributes:
         statement: short name of the statement, with its number in the paper.

@@ -147,7 +147,7 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
     """Check that gradient descent in a corridor steps along the flow, ``theta_n = theta(n h)``.
 
     The statement holds until the flow first meets a kink or an edge. Iterates inside the corridor
-    are not sufficient (subtlety S4), so the check walks along the segments between them.
+    are not sufficient (S4 on the theory pages), so the check walks along the segments between them.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.
@@ -157,7 +157,7 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
 
     Returns:
         The check of the largest distance at equal times, divided by the length of the path. Its
-        detail contains "exit time", which is inf if no segment meets a kink known to the loss.
+        detail contains "exit time", which is inf if no segment meets a kink of the domain.
 
     Example:
         >>> from corridor.surfaces import Cone
@@ -186,7 +186,7 @@ def theorem_3_1_converse(
         loss: function of a tensor that returns a scalar tensor.
         start: point with ``Hg != 0``.
         step_sizes: at least two falling step sizes (default: 4e-3, 2e-3, 1e-3). A single step size
-            proves nothing (subtlety S5).
+            proves nothing (S5 on the theory pages).
 
     Returns:
         The check that the log-log slope is 2. Its detail contains "slope" and "coefficient over
@@ -217,8 +217,8 @@ def theorem_3_1_converse(
 def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     """Return True if the segment of a gradient step meets no kink.
 
-    A loss with a domain knows its kinks. For other losses the function compares gradients along the
-    segment, because they are constant in a corridor.
+    The domain of a loss marks its kinks. For a loss without a domain, the function compares
+    gradients along the segment, because they are constant in a corridor.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.

@@ -19,9 +19,9 @@ SCALES = (1e-2, 1e-3)
 
 @dataclass(frozen=True)
 class Detection:
-    """Store the verdict on a region with its evidence; it is true for a corridor.
+    """Store the verdict on a region with its evidence.
 
-    All numbers are scale-free, and 0 in a corridor.
+    Its truth value is True for a corridor. All numbers are scale-free, and 0 in a corridor.
 
     Attributes:
         verdict: corridor, weak corridor, not a corridor, or undecided.
@@ -48,8 +48,8 @@ def detect(
 ) -> Detection:
     """Return the verdict on a loss around some points.
 
-    ``Hg = 0`` at single points proves nothing (subtlety S6). It holds at critical points, which are
-    skipped. It can also hold on lines, so the function tests random neighbors of each point.
+    ``Hg = 0`` at single points proves nothing (S6 on the theory pages). It holds at critical points,
+    which are skipped. It can also hold on lines, so the function tests random neighbors.
 
     The agreement of gradient descent and flow for a single step size proves nothing either (S5).
     The function therefore computes Hg itself, and the change of g over steps of two sizes. The
