@@ -159,7 +159,7 @@ def test_a_spent_budget_stops_the_flow():
         (lambda: gradient_flow(Quadratic(), START, math.nan), "time must be a positive number"),
         (lambda: gradient_flow(Quadratic(), START, 1.0, tolerance=0.0), "tolerance must be in"),
         (lambda: gradient_flow(lambda x: x, START), "loss must be one real number"),
-        (lambda: gradient_flow(Linear([1.0]), START), "lives in dimension 1, got points of dim"),
+        (lambda: gradient_flow(Linear([1.0]), START), "must have dimension 1, got 2"),
         (lambda: gradient_flow(Cone(), torch.tensor([3, 4])), "one floating dtype and device"),
         (lambda: gradient_flow(Cone(), []), "non-empty list of tensors"),
         (lambda: gradient_flow(Cone(), START * math.inf), "start must be finite"),

@@ -48,8 +48,8 @@ def detect(
 ) -> Detection:
     """Return the verdict on a loss around some points.
 
-    ``Hg = 0`` at single points proves nothing (S6 on the theory pages). It holds at critical points,
-    which are skipped. It can also hold on lines, so the function tests random neighbors.
+    ``Hg = 0`` at single points proves nothing (S6 on the theory pages). It holds at critical
+    points, which are skipped. It can also hold on lines, so the function tests random neighbors.
 
     The agreement of gradient descent and flow for a single step size proves nothing either (S5).
     The function therefore computes Hg itself, and the change of g over steps of two sizes. The
