@@ -4,7 +4,7 @@ import os
 import sys
 
 from corridor.cli import main
-from corridor.train.processes.launch import launched
+from corridor.train.processes import launched
 
 if __name__ == "__main__":
     status = main()

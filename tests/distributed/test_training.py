@@ -152,7 +152,7 @@ def test_a_group_that_cannot_carry_what_is_said_is_one_line_from_one_rank(ranks:
     found = ranks.run(2, trained.in_a_group_for_gpus, config(model=SMOOTH), store, out)
     kind, text = found[0]
     assert kind == "ValueError"
-    assert "no backend for the CPU, only cuda:gloo; initialise it with" in text
+    assert "must have a backend for the CPU, got cuda:gloo; initialize it with" in text
     assert "\n" not in text
     assert found[1][0] == "ElsewhereError"
 

@@ -15,7 +15,7 @@ with _extras.required("click", extra="lab"):
     import click
 
 from corridor.cli import paper, sweep, theory, train
-from corridor.train.processes.launch import speaks
+from corridor.train.processes import prints
 from corridor.train.processes.signals import ElsewhereError
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print_error(error.format_message())
     except KeyboardInterrupt as stop:
         status = 128 + getattr(stop, "number", signal.SIGINT)
-        return _print_error(str(stop) or "interrupted", status) if speaks() else status
+        return _print_error(str(stop) or "interrupted", status) if prints() else status
     except ElsewhereError:
         return 1
     except BrokenPipeError:

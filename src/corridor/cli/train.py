@@ -14,10 +14,10 @@ from corridor.train.config import Config
 
 def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
     from corridor.train.loop import train
-    from corridor.train.processes.launch import speaks
+    from corridor.train.processes import prints
 
     summary = train(Config(**options), out, resume=resume, progress=progress)
-    if speaks():
+    if prints():
         _print_run(out, summary)
 
 

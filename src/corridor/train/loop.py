@@ -25,7 +25,7 @@ from corridor.train.folder.record import (
     write_summary,
 )
 from corridor.train.metrics import Step, Watch, fetch
-from corridor.train.processes.launch import restarted
+from corridor.train.processes import restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
 from corridor.train.trainer import Trainer

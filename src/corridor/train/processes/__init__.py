@@ -1,1 +1,30 @@
-"""Let several processes train one network."""
+"""Train one network with several processes.
+
+The functions here read what a launcher such as torchrun writes to the environment of a process.
+They do not import torch.
+"""
+
+import os
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launched() -> bool:
+    """Return True if a launcher started this process as one of several."""
+    return all(name in os.environ for name in VARIABLES)
+
+
+def restarted() -> bool:
+    """Return True if torchrun started this process in place of a failed one."""
+    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def prints() -> bool:
+    """Return True for the process of a run that prints: rank 0."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
+def forget_launcher() -> None:
+    """Remove a launcher's variables, so that a run in this process joins no other process."""
+    for name in VARIABLES:
+        os.environ.pop(name, None)

@@ -1,17 +1,19 @@
-"""Ctrl-C and SIGTERM, turned into a wish to stop after the step at hand."""
+"""Turn SIGINT and SIGTERM into a request to stop after the current step."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, and has written a checkpoint; the message says how to go on.
+    """A run stopped on request, with a checkpoint written.
 
-    Attributes:
-        number: The signal that asked.
+    Args:
+        message: How to continue.
+        number: Number of the signal (default: SIGINT).
     """
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
@@ -20,20 +22,20 @@ class Interrupted(KeyboardInterrupt):
 
 
 class ElsewhereError(Exception):
-    """Another process of this run failed; it tells why, and this one ends in silence."""
+    """Another process of this run failed and prints why; this process prints nothing."""
 
 
 class StopFlag:
-    """Whether a signal came.
+    """The request to stop.
 
     Attributes:
-        number: The signal's number; 0 while none has come.
+        number: Number of the signal; 0 if there was none.
     """
 
     number = 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal; a second Ctrl-C does not wait, and SIGTERM may come twice."""
+        """Store the signal; a second SIGINT raises KeyboardInterrupt at once."""
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
@@ -41,29 +43,21 @@ class StopFlag:
 
 @contextmanager
 def listening() -> Iterator[StopFlag]:
-    """Catch SIGINT and SIGTERM for a while.
+    """Store SIGINT and SIGTERM in a flag during the block.
 
-    A signal that the process ignores stays ignored, and outside the main thread, where Python
-    allows no handlers, nothing is caught.
+    A signal that the process ignores stays ignored. Outside the main thread nothing is caught,
+    because Python allows no handlers there.
     """
     flag = StopFlag()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, flag.handle)
-    try:
+    with _handling((signal.SIGINT, signal.SIGTERM), flag.handle):
         yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def terminable() -> Iterator[StopFlag]:
-    """SIGTERM, if it comes, noted and raised as a KeyboardInterrupt.
+    """Raise KeyboardInterrupt on SIGTERM during the block, and store the signal in a flag.
 
-    Like `listening`, only in the main thread, and not where the signal is ignored.
+    The limits of `listening` apply.
     """
     flag = StopFlag()
 
@@ -71,13 +65,19 @@ def terminable() -> Iterator[StopFlag]:
         flag.number = number
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGTERM)
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or before is signal.SIG_IGN:
+    with _handling((signal.SIGTERM,), handle):
         yield flag
-        return
-    signal.signal(signal.SIGTERM, handle)
+
+
+@contextmanager
+def _handling(numbers: Sequence[int], handler: Callable[..., Any]) -> Iterator[None]:
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
     try:
-        yield flag
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from corridor._extras import required
-from corridor.train.processes.launch import forget_launcher
+from corridor.train.processes import forget_launcher
 from corridor.train.processes.signals import Interrupted
 from corridor.train.sweep.pool import Ended, Ends, Job, Report, Runner, reason, run_job
 

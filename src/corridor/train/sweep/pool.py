@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from corridor.train.config import Config
 from corridor.train.folder.files import wait_until_free
 from corridor.train.folder.progress import Reporter
-from corridor.train.processes.launch import forget_launcher
+from corridor.train.processes import forget_launcher
 
 # A job whose worker was killed is tried again this many times.
 RETRIES = 1
