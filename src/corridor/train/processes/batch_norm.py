@@ -1,8 +1,8 @@
-"""Batch normalisation over the batch of all ranks, on any device and twice differentiable.
+"""Normalize over the batch of all ranks, on any device and twice differentiable.
 
-torch's own synchronised layer runs on GPUs only, and its backward pass cannot be differentiated
-again, as Hg needs. Here mean and variance are plain arithmetic around one reduction a layer, which
-knows its own derivative.
+torch's own synchronized layer runs on GPUs only, and its backward pass cannot be differentiated
+again, which Hg requires. Here mean and variance are plain arithmetic around one all-reduce per
+layer, which has a derivative of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from corridor._torch import BatchNorm
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks; what a sum's derivative adds up over ranks is a sum again."""
+    """The sum over ranks; its derivative is the sum over ranks, too."""
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
@@ -33,36 +34,36 @@ class _Sum(torch.autograd.Function):
 _over_ranks: Any = torch.compiler.disable(_Sum.apply)
 
 
-class BatchNormOverRanks(_BatchNorm):
-    """In training, statistics of the whole batch over the ranks of the default process group."""
+class BatchNormOverRanks(BatchNorm):
+    """Batch normalization with the statistics of all ranks of the default process group."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions from two on: the layer that this replaces has checked."""
+        """Accept two and more dimensions, as the layers that this class replaces do."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise each channel of [b, c, ...]."""
+        """Return the input, [b, c, ...], with each channel normalized."""
         if not self.training:
             return super().forward(input)
         x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         over = [i for i in range(x.dim()) if i != 1]
-        # Sums are taken around the running mean, alike on all ranks, so that squares cancel little.
+        # Sums around the running mean, which is equal on all ranks, lose fewer digits in squares.
         known = self.running_mean
-        centre = x.new_zeros(self.num_features) if known is None else known.detach().clone()
-        shifted = x - _per_channel(centre, x)
+        center = x.new_zeros(self.num_features) if known is None else known.detach().clone()
+        shifted = x - _per_channel(center, x)
         count = x.new_tensor([x.numel() // max(x.shape[1], 1)])
         sums = torch.cat([shifted.sum(over), shifted.square().sum(over), count])
         total, squares, number = _over_ranks(sums).split([x.shape[1], x.shape[1], 1])
         mean = total / number
         variance = (squares / number - mean.square()).clamp(min=0.0)
-        self._remember(centre + mean, variance * (number / (number - 1.0).clamp(min=1.0)))
+        self._update(center + mean, variance * (number / (number - 1.0).clamp(min=1.0)))
         scale = (variance + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         return (shifted * _per_channel(scale, x) + _per_channel(shift, x)).to(input.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics, as torch's layers do."""
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics, as torch's layers do."""
         if self.running_mean is None or self.running_var is None:
             return
         factor = self.momentum
@@ -75,33 +76,31 @@ class BatchNormOverRanks(_BatchNorm):
         self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
 
 
-def synchronised(model: nn.Module) -> nn.Module:
-    """The same network, its batch norms being over all ranks; parameters stay the same tensors."""
-    if isinstance(model, _BatchNorm) and not isinstance(model, BatchNormOverRanks):
+def synchronized(model: nn.Module) -> nn.Module:
+    """Return a network whose batch norms use all ranks; the parameters are the same tensors."""
+    if isinstance(model, BatchNorm) and not isinstance(model, BatchNormOverRanks):
         return _replaced(model)
     for name, child in model.named_children():
-        setattr(model, name, synchronised(child))
+        setattr(model, name, synchronized(child))
     return model
 
 
-def _replaced(layer: _BatchNorm) -> BatchNormOverRanks:
+def _replaced(layer: BatchNorm) -> BatchNormOverRanks:
     new = BatchNormOverRanks(
         layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
     )
-    for name in ("weight", "bias"):
-        new._parameters[name] = layer._parameters[name]
-    for name in ("running_mean", "running_var", "num_batches_tracked"):
-        new._buffers[name] = layer._buffers[name]
+    new._parameters.update(layer._parameters)
+    new._buffers.update(layer._buffers)
     return new.train(layer.training)
 
 
 @torch.no_grad()
 def average_statistics(model: nn.Module) -> None:
-    """Replace each rank's running statistics by their mean over the ranks of the default group.
+    """Replace the running statistics of each rank by their mean over the default process group.
 
-    They follow the batches linearly, so that it does not matter when, or how often, this is done.
+    They are linear in the statistics of the batches, so the time and number of calls do not matter.
     """
-    layers: list[Any] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, BatchNorm)]
     own = [
         buffer
         for layer in layers

@@ -1,4 +1,4 @@
-"""One network over many processes: copies that share gradients (DDP), or shards (FSDP2)."""
+"""Distribute a network: copies that share gradients (DDP), or shards of parameters (FSDP2)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from torch import Tensor, nn
 
 from corridor import _reduce
 from corridor.train.config import Config
-from corridor.train.processes.batch_norm import average_statistics, synchronised
+from corridor.train.processes.batch_norm import average_statistics, synchronized
 from corridor.train.processes.team import Team
 
-# Parts with fewer numbers than this are gathered with the rest of the network.
+# Modules with fewer parameters are gathered with the rest of the network.
 SHARD_NUMBERS = 2**14
 
 
 def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -> nn.Module:
-    """Lay a network out over the team as a config says.
+    """Distribute a network over the processes, and return the module to call in training.
 
     Args:
-        model: On its device; it stays the holder of the parameters, which FSDP2 shards in place.
+        model: Network on its device. It keeps the parameters; FSDP2 shards them in place.
         config: Its ``parallel`` and ``batch_norm`` are used.
         team: The processes.
-        device: Where this one computes.
+        device: Device of this process.
 
     Returns:
-        What is to be called in training: the network itself, or DDP's wrapper around it.
+        The network, or DDP's wrapper around it.
     """
     if team.world == 1:
         return model
-    if config.batch_norm == "synchronised":
-        synchronised(model)
+    if config.batch_norm == "synchronized":
+        synchronized(model)
     if config.parallel == "ddp":
         from torch.nn.parallel import DistributedDataParallel
 
-        places = [device] if device.type == "cuda" else None
-        # Buffers are averaged when they are used; DDP would send rank 0's before every step.
-        with warnings.catch_warnings():  # the option's new name is unknown to older versions
+        devices = [device] if device.type == "cuda" else None
+        # Buffers are averaged when they are used; DDP would send those of rank 0 before every step.
+        with warnings.catch_warnings():  # torch is renaming the option
             warnings.simplefilter("ignore")
-            return DistributedDataParallel(model, device_ids=places, broadcast_buffers=False)
+            return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -54,7 +54,7 @@ def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """What is gathered together: the root's children, and those of its lists."""
+    """Yield the children of the network, and the children of its lists."""
     for child in module.children():
         if isinstance(child, nn.Sequential | nn.ModuleList):
             yield from _parts(child)
@@ -64,7 +64,12 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Whether gradients of a backward pass inside are averaged over ranks; else they gather."""
+    """Average the gradients over ranks in backward passes of the block, or only accumulate them.
+
+    Args:
+        model: What `spread` returned.
+        wanted: True to average.
+    """
     from torch.nn.parallel import DistributedDataParallel
 
     if isinstance(model, DistributedDataParallel):
@@ -81,11 +86,11 @@ def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 def settle_buffers(model: nn.Module, team: Team) -> None:
-    """Make running statistics the same on all ranks: the means of their own."""
+    """Make the running statistics of all ranks equal to their mean."""
     if team.world > 1:
         average_statistics(model)
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
-    """The norm of whole or sharded tensors together, 0-dim."""
+    """Return the norm of all tensors together, whole or sharded, as a 0-dim tensor."""
     return _reduce.whole(torch.nn.utils.get_total_norm(tensors))
