@@ -82,7 +82,7 @@ def test_options_become_the_config(run, tmp_path):
         (["train", "--out", "{tmp}/a", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["train", "--out", "{tmp}/a", "--lr", "nan"], "lr must be a number"),
         (["train", "--out", "{tmp}/a", "--lr", "inf", "--schedule", "cosine"], "infinite cap"),
-        (["train", "--out", "{tmp}/a", "--optimizer", "sgd"], "sgd needs a learning rate"),
+        (["train", "--out", "{tmp}/a", "--optimizer", "sgd"], "lr must be a number for optimizer 'sgd'"),
         (["train", "--out", "{tmp}/a", "--optimizer", "adamx"], "clr, clr-adam, polyak"),
         (["train", "--out", "{tmp}/a", "--data", "nothing-like-this"], "nothing-like-this"),
         (["train", "--out", "{tmp}/a", "--model", "nothing-like-this"], "nothing-like-this"),

@@ -52,7 +52,7 @@ def test_an_integer_learning_rate_is_a_float():
         ({"lr": math.nan}, ["lr", "nan"]),
         ({"lr": 0.0}, ["lr", "above 0"]),
         ({"lr": -1.0}, ["lr", "-1.0"]),
-        ({"lr": math.inf, "schedule": "cosine"}, ["cosine", "infinite cap"]),
+        ({"lr": math.inf, "schedule": "cosine"}, ["cosine", "finite lr"]),
         ({"momentum": 1.0}, ["momentum", "[0, 1)"]),
         ({"weight_decay": -0.1}, ["weight_decay", "-0.1"]),
         ({"weight_decay": math.inf}, ["weight_decay", "inf"]),
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said_in_one_line(options, words):
 
 
 def test_unknown_fields_are_named():
-    with pytest.raises(ValueError, match=r"learning_rate.*known are data"):
+    with pytest.raises(ValueError, match=r"got learning_rate; known are data"):
         Config.from_dict({"learning_rate": 1})
 
 

@@ -33,7 +33,7 @@ def test_steps_are_those_of_the_optimizer_watching_the_loss(tmp_path, small):
     train(config, tmp_path, progress=False)
     torch.manual_seed(config.seed)
     trainer = Trainer(config, torch.device("cpu"))
-    optimizer = build(trainer.parameters, config)
+    optimizer = build(config.optimizer, trainer.parameters, **config.optimizer_options())
     made = steps(tmp_path)
     for (images, labels), (loss, rate) in zip(trainer.loader.train(0), made, strict=True):
         optimizer.zero_grad()
@@ -74,8 +74,8 @@ def test_a_resumed_run_goes_on_to_the_last_bit(tmp_path, small):
     [
         ({"drift": 0.0}, "drift must be above 0"),
         ({"drift": 1.0, "compile": True}, "differentiates twice"),
-        ({"drift": 1.0, "optimizer": "sgd", "lr": 0.1}, "drift is no option of sgd"),
-        ({"drift": 1.0, "schedule": "cosine"}, "cannot scale an infinite cap"),
+        ({"drift": 1.0, "optimizer": "sgd", "lr": 0.1}, "has no option 'drift'"),
+        ({"drift": 1.0, "schedule": "cosine"}, "got an infinite cap"),
     ],
 )
 def test_what_cannot_be_is_one_line(options, words):

@@ -117,7 +117,7 @@ def test_tensorboard_shows_the_landscape_by_itself(tmp_path, small):
 def test_what_makes_no_sense_is_one_line():
     with pytest.raises(ValueError, match="probe must be at least 0"):
         Config(probe=-1)
-    with pytest.raises(ValueError, match="probe_curvature needs probe"):
+    with pytest.raises(ValueError, match="probe must be at least 1 with probe_curvature"):
         Config(probe_curvature=True)
 
 

@@ -1,4 +1,4 @@
-"""What to train and how: one flat, frozen, complete record of a run."""
+"""Say what to train and how: one flat, frozen, complete record of a run."""
 
 import math
 import re
@@ -7,12 +7,7 @@ from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, get_args
 
-SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("float32", "bfloat16")
-PARALLELS = ("ddp", "fsdp")
-BATCH_NORMS = ("local", "synchronised")
-
-# These change where and how often things are read and written, never a number of the training.
+# These change when and where the run reads and writes, but no number of the training.
 FREE_ON_RESUME = frozenset(
     {
         *("data_dir", "workers", "checkpoint_every", "keep", "tensorboard"),
@@ -22,6 +17,18 @@ FREE_ON_RESUME = frozenset(
 # These only move the end of a run, unless the schedule is stretched over it.
 LENGTH = frozenset({"epochs", "steps"})
 
+_CHOICES = {
+    "schedule": ("constant", "cosine"),
+    "precision": ("float32", "bfloat16"),
+    "parallel": ("ddp", "fsdp"),
+    "batch_norm": ("local", "synchronized"),
+}
+_LEAST = {
+    **dict.fromkeys(("image_size", "train_limit", "width", "epochs", "steps", "batch_size"), 1),
+    **dict.fromkeys(("accumulate", "keep"), 1),
+    **dict.fromkeys(("workers", "eval_every", "checkpoint_every", "seed", "probe"), 0),
+}
+
 
 def _option(default: Any, group: str, help: str) -> Any:
     return field(default=default, metadata={"help": help, "group": group})
@@ -29,13 +36,13 @@ def _option(default: Any, group: str, help: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides what a training run computes.
+    """All that decides what a training run computes.
 
-    The fields are the options of ``corridor train``; what each means is said once, in its
-    metadata, and shown by ``corridor train --help``.
+    The fields are the options of ``corridor train``. Their meanings and defaults are in the
+    metadata of the fields, and in ``corridor train --help``.
 
     Raises:
-        ValueError: If a value has the wrong type or range, or two of them contradict each other.
+        ValueError: If a value has the wrong type or range, or contradicts another value.
 
     Example:
         >>> config = Config(data="digits", optimizer="sgd", lr=0.1)
@@ -52,8 +59,8 @@ class Config:
     data_dir: str | None = _option(
         None, "Data", "Folder of local copies, one subfolder per data name (or CORRIDOR_DATA)."
     )
-    image_size: int | None = _option(None, "Data", "Resize images to this many pixels a side.")
-    train_limit: int | None = _option(None, "Data", "Use only so many training images.")
+    image_size: int | None = _option(None, "Data", "Height and width of images after resizing.")
+    train_limit: int | None = _option(None, "Data", "Number of training images to use.")
     augment: bool = _option(False, "Data", "Random crops and flips of the training images.")
 
     model: str = _option(
@@ -62,7 +69,7 @@ class Config:
         "Network: mlp, cnn, resnet8, resnet14, resnet18, resnet50, vgg16 or "
         "package.module:callable.",
     )
-    width: int | None = _option(None, "Model", "Width of the network; its own default otherwise.")
+    width: int | None = _option(None, "Model", "Width of the network.")
 
     optimizer: str = _option(
         "clr",
@@ -73,14 +80,14 @@ class Config:
     lr: float | None = _option(
         None,
         "Optimizer",
-        "Learning rate; for clr and relatives the cap on the step size (inf: no cap, as in the "
-        "paper); the optimizer's own by default.",
+        "Learning rate; for clr and its relatives the cap on the step size (inf: no cap, as in the "
+        "paper). Default: the optimizer's own.",
     )
     momentum: float = _option(
-        0.0, "Optimizer", "Momentum in [0, 1); of clr-adam, momo and momo-adam 0.9 where 0."
+        0.0, "Optimizer", "Momentum in [0, 1); 0 is 0.9 for clr-adam, momo and momo-adam."
     )
     weight_decay: float = _option(0.0, "Optimizer", "Weight decay.")
-    f_star: float = _option(0.0, "Optimizer", "Least value of the loss (clr and relatives).")
+    f_star: float = _option(0.0, "Optimizer", "Minimum of the loss (clr and its relatives).")
     scale: float = _option(1.0, "Optimizer", "Factor on the step size (clr).")
     drift: float | None = _option(
         None,
@@ -88,13 +95,13 @@ class Config:
         "Limit of a step's relative drift from gradient flow, in place of the cap (clr, clr-adam).",
     )
     schedule: str = _option(
-        "constant", "Optimizer", "constant, or cosine: the learning rate (the cap, for clr) to 0."
+        "constant", "Optimizer", "constant, or cosine: the learning rate (for clr the cap) to 0."
     )
 
     epochs: int = _option(20, "Length", "Passes over the training images.")
-    steps: int | None = _option(None, "Length", "Optimizer steps; where given, epochs is unused.")
+    steps: int | None = _option(None, "Length", "Optimizer steps, in place of epochs.")
     batch_size: int = _option(128, "Length", "Images per optimizer step.")
-    accumulate: int = _option(1, "Length", "Micro-batches each batch is split into.")
+    accumulate: int = _option(1, "Length", "Micro-batches per batch.")
     drop_last: bool = _option(True, "Length", "Leave out an epoch's last, smaller batch.")
 
     seed: int = _option(0, "Machine", "Seed of initial weights, order, augmentation and dropout.")
@@ -110,7 +117,7 @@ class Config:
     batch_norm: str = _option(
         "local",
         "Processes",
-        "Under torchrun: local, over each process's part of a batch, or synchronised, over all.",
+        "Under torchrun: local, over each process's part of a batch, or synchronized, over all.",
     )
     timeout: float = _option(
         300.0, "Processes", "Seconds to wait for another process before giving up."
@@ -122,68 +129,67 @@ class Config:
     )
     keep: int = _option(2, "Record", "Checkpoints to keep.")
     tensorboard: bool = _option(False, "Record", "Write TensorBoard scalars, too.")
-    probe: int = _option(0, "Record", "Steps between measurements of the landscape; 0: none.")
+    probe: int = _option(0, "Record", "Steps between measurements of the geometry; 0: none.")
     probe_curvature: bool = _option(
         False, "Record", "Measure the Hessian's largest eigenvalue, too (about 17 gradients)."
     )
 
     def __post_init__(self) -> None:
+        if self.batch_norm == "synchronised":  # the spelling of 0.1.0
+            object.__setattr__(self, "batch_norm", "synchronized")
         for entry in fields(self):
             value = _typed(entry.name, getattr(self, entry.name), entry.type)
             object.__setattr__(self, entry.name, value)
-        self._check_sizes()
-        self._check_choices()
-        self._check_optimizer()
+            least, choices = _LEAST.get(entry.name), _CHOICES.get(entry.name)
+            if least is not None and value is not None and value < least:
+                raise ValueError(f"{entry.name} must be at least {least}, got {value}")
+            if choices is not None:
+                _one_of(entry.name, value, choices)
+        self._validate_machine()
+        self._validate_optimizer()
 
-    def _check_sizes(self) -> None:
-        for name in ("image_size", "train_limit", "width", "epochs", "steps", "batch_size"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("accumulate", "keep"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("workers", "eval_every", "checkpoint_every", "seed", "probe"):
-            _at_least(name, getattr(self, name), 0)
+    def _validate_machine(self) -> None:
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"accumulate must divide batch_size, got accumulate={self.accumulate} and "
                 f"batch_size={self.batch_size}"
             )
-
-    def _check_choices(self) -> None:
         if self.probe_curvature and not self.probe:
-            raise ValueError("probe_curvature needs probe, the steps between measurements")
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("parallel", self.parallel, PARALLELS)
-        _one_of("batch_norm", self.batch_norm, BATCH_NORMS)
+            raise ValueError("probe must be at least 1 with probe_curvature, got 0; give probe")
         if not 0 < self.timeout < 1e7:
             raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
 
-    def _check_optimizer(self) -> None:
-        from corridor.train.optimizers import OPTIMIZERS  # brings torch, which --help can spare
+    def _validate_optimizer(self) -> None:
+        from corridor.train.optimizers import OPTIMIZERS  # imports torch, which --help can omit
 
         _one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be finite, at least 0, got {self.weight_decay}")
-        if not 0 < self.scale < math.inf:
-            raise ValueError(f"scale must be finite, above 0, got {self.scale}")
-        if math.isinf(self.f_star):
-            raise ValueError(f"f_star must be finite, got {self.f_star}")
-        if self.drift is not None and not self.drift > 0:
-            raise ValueError(f"drift must be above 0, got {self.drift}")
         row = OPTIMIZERS[self.optimizer]
-        if (self.drift is not None or row.watches) and self.compile:
-            what = self.optimizer if self.drift is None else "drift"
-            raise ValueError(f"{what} differentiates twice, which compile cannot; leave one out")
-        if self.lr is None:  # settled now: a default that changes must not relabel old runs
+        for name, valid, condition in (
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "finite and at least 0"),
+            ("scale", 0 < self.scale < math.inf, "finite and above 0"),
+            ("f_star", math.isfinite(self.f_star), "finite"),
+            ("drift", self.drift is None or self.drift > 0, "above 0"),
+        ):
+            if not valid:
+                raise ValueError(f"{name} must be {condition}, got {getattr(self, name)}")
+        if self.compile and (self.drift is not None or row.watches):
+            what = f"optimizer {self.optimizer!r}" if self.drift is None else "drift"
+            raise ValueError(f"compile must be False with {what}, which differentiates twice")
+        if self.lr is None:  # set now: a new default must not change the meaning of old runs
             object.__setattr__(self, "lr", math.inf if self.drift is not None else row.lr)
-        row.check(self)
+        options = self.optimizer_options()
+        row.validate(self.optimizer, lr=self.lr, schedule=self.schedule, options=options)
+
+    def optimizer_options(self) -> dict[str, Any]:
+        """Return the arguments of `corridor.train.optimizers.build`, by name."""
+        names = ("lr", "momentum", "weight_decay", "f_star", "scale", "drift")
+        return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values; an infinite number is the string ``"inf"``."""
+        """Return the fields as JSON values; an infinite number is the string ``"inf"``."""
         plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {
             name: str(value) if isinstance(value, float) and math.isinf(value) else value
@@ -192,7 +198,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """The config that ``to_dict`` wrote; a field that is missing takes its default.
+        """Return the config that `to_dict` wrote; a missing field takes its default.
 
         Args:
             values: JSON values by field name.
@@ -204,7 +210,8 @@ class Config:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(
-                f"unknown config field {', '.join(unknown)}; known are {', '.join(known)}"
+                f"config must have known fields only, got {', '.join(unknown)}; "
+                f"known are {', '.join(known)}"
             )
         numbers = {
             name: float(value)
@@ -215,7 +222,7 @@ class Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Names of the fields in which two configs would compute something else.
+    """Return the names of the fields by which two configs compute different numbers.
 
     >>> differences(Config(), Config(keep=3, seed=1))
     ['seed']
@@ -232,7 +239,7 @@ def _alternatives(annotation: Any) -> tuple[type, ...]:
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
-    """The value, an int being taken where a float is expected; NaN is never right."""
+    """Return a value of the annotated type; an int becomes a float, and NaN is refused."""
     types = _alternatives(annotation)
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -244,11 +251,6 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
     return value
 
 
-def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

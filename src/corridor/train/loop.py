@@ -1,11 +1,9 @@
-"""The training loop: when to step, fetch, evaluate, save and stop."""
+"""Run the training loop: step, fetch metrics, evaluate, save and stop at the right times."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,11 +28,11 @@ from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
 from corridor.train.trainer import Trainer
 
-# Metrics are fetched from the device after so many steps or seconds, whichever comes first.
+# Metrics are fetched from the device after this number of steps or seconds, whichever is first.
 FLUSH_STEPS = 100
 FLUSH_SECONDS = 0.5
 
-# Options that may differ by host.
+# Options that may differ between hosts.
 BY_HOST = ("data_dir", "workers")
 
 
@@ -45,33 +43,33 @@ def train(
     resume: bool = False,
     progress: bool | Reporter = True,
 ) -> Summary:
-    """Train a network as a config says and write all about it to a folder.
+    """Train a network and write the run to a folder.
 
-    On a CPU the same config and number of threads give the same numbers to the last bit, whether
-    or not the run was stopped, or killed, and resumed on the way. In processes launched by
-    torchrun, or inside an initialised process group, each process calls this alike: they share
-    every batch, and rank 0 writes.
+    On a CPU, equal configs and numbers of threads give equal numbers, bit for bit. This holds too
+    if the run is stopped, or killed, and resumed. In processes started by torchrun, or in an
+    initialized process group, each process calls this function: they share every batch, and rank 0
+    writes.
 
     Args:
         config: What to train and how.
-        out: The run folder; it must be empty or absent unless ``resume``.
-        resume: Continue the run found in ``out`` from its newest checkpoint; where there is no
-            run, begin one. A run that has ended is not run again. ``epochs`` and ``steps`` may
-            have grown if the schedule is constant, and options that change no number
-            (``data_dir``, ``workers``, ``checkpoint_every``, ``keep``, ``tensorboard``,
-            ``probe``, ``parallel``, ``timeout``) may differ, and so may the number of processes;
-            anything else must be the same. A process restarted by torchrun resumes in any case.
-        progress: Show progress on stderr, or to a reporter of your own.
+        out: The run folder. It must be empty or absent unless ``resume`` is True.
+        resume: True to continue the run in ``out`` from its newest checkpoint, or to start a run if
+            there is none (default: False). A run that has ended is not trained again. ``epochs``
+            and ``steps`` may be larger than before if the schedule is constant. The number of
+            processes and options that change no number (``data_dir``, ``workers``,
+            ``checkpoint_every``, ``keep``, ``tensorboard``, ``probe``, ``parallel``, ``timeout``)
+            may differ; all others must be equal. A process restarted by torchrun always resumes.
+        progress: True to show progress on stderr, or a reporter (default: True).
 
     Returns:
-        How the run ended, as in summary.json.
+        The content of summary.json.
 
     Raises:
-        ValueError: If the config asks for something impossible, or the folder holds other things.
+        ValueError: If the config is impossible, or the folder holds something else.
         OSError: If data cannot be read or the folder cannot be written.
         ConnectionError: If another process was lost; the message names it.
-        ElsewhereError: If another process failed, which says why.
-        Interrupted: After Ctrl-C or SIGTERM, when the step at hand is done and saved.
+        ElsewhereError: If another process failed and raises its own error.
+        Interrupted: After SIGINT or SIGTERM, when the current step is done and saved.
 
     Example:
         >>> import tempfile
@@ -85,22 +83,18 @@ def train(
 
 
 def _train(
-    config: Config,
-    out: Path,
-    team: Team,
-    resume: bool,
-    progress: bool | Reporter,
+    config: Config, out: Path, team: Team, resume: bool, progress: bool | Reporter
 ) -> Summary:
     options = config.to_dict().items()
-    team.check_alike({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
+    team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
     resume = team.largest(resume) > [0]  # a process that has just joined was not restarted
     ended = team.together(lambda: open_folder(out, config, resume=resume) if team.first else None)
-    ended = told(team, ended)
+    ended = team.gather(ended)[0]
     if ended is not None:
         return ended
     device = team.device
     devices = [device] if device.type == "cuda" else []
-    with _held(out, team), torch.random.fork_rng(devices=devices):
+    with _locked(out, team), torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         trainer = Trainer(config, device, team)
         with listening() as flag:
@@ -111,14 +105,14 @@ def _train(
                 if "DataLoader worker" not in str(error):
                     raise
                 raise OSError(
-                    "a process that decodes images was killed, as for want of memory; use fewer "
+                    "a process that decodes images was killed, possibly out of memory; use fewer "
                     "--workers, and go on with --resume"
                 ) from error
 
 
 @contextmanager
-def _held(out: Path, team: Team) -> Iterator[None]:
-    """The run folder, kept by the rank that writes."""
+def _locked(out: Path, team: Team) -> Iterator[None]:
+    """Lock the run folder on the rank that writes."""
     if team.first:
         wait_until_free(out, HELD_SECONDS)
     with ExitStack() as stack:
@@ -127,14 +121,14 @@ def _held(out: Path, team: Team) -> Iterator[None]:
 
 
 class Loop:
-    """One run from where it stands to its end.
+    """Train one run from its current position to its end.
 
     Args:
-        trainer: What computes.
-        out: The run folder, as ``open_folder`` left it.
-        show: Where progress is shown.
-        flag: Whether to stop.
-        resume: Go on from the newest checkpoint, if there is one.
+        trainer: Computes the steps.
+        out: The run folder, after `open_folder`.
+        show: Shows progress.
+        flag: The request to stop.
+        resume: True to continue from the newest checkpoint, if there is one.
     """
 
     def __init__(
@@ -150,7 +144,11 @@ class Loop:
             self.position = saved.position
             seed = derive(self.config.seed, self.position.step)
             checkpoint.restore_random(saved.random, self.team, seed)
-        check_length(out, self.position.step, trainer.total)
+        if self.position.step > trainer.total:
+            raise ValueError(
+                f"steps must be at least the {self.position.step} steps that the run in {out} has "
+                f"made already, got {trainer.total}"
+            )
         self.watch = Watch(trainer.takes_loss, trainer.skipped(), self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(self._recorder)
@@ -160,20 +158,27 @@ class Loop:
         return Recorder(self.out, self.config, self.position.step) if first else Nobody()
 
     def run(self) -> Summary:
-        """Train to the end, or until the run diverged or a signal came."""
+        """Train until the end, or until the run diverges or a signal comes."""
         config = self.config
         title = f"{config.data} {config.model} {config.optimizer}"
         self.show.start(title, self.position.step, self.trainer.total)
         self.rhythm = Rhythm(self.team, self.position.step)
         self.started = perf_counter() - self.position.seconds
         try:
-            return self._end(self._train())
+            message = self._steps()
+            self.saver.wait()
+            if not message and not self.trainer.finite():
+                message = "the parameters are not finite"
+            summary = self.team.together(
+                lambda: self._summarize(message) if self.team.first else None
+            )
+            return self.team.gather(summary)[0]
         finally:
             self.show.close()
             self.recorder.close()
 
-    def _train(self) -> str:
-        """All steps; returns why the run diverged, or nothing."""
+    def _steps(self) -> str:
+        """Make all steps, and return why the run diverged; empty if it did not."""
         while self.position.step < self.trainer.total:
             before = self.position.step
             start = self.position.batch
@@ -196,19 +201,19 @@ class Loop:
         position.step += 1
         position.images += count
         position.seconds = perf_counter() - self.started
-        begin = (position.step, position.epoch, position.seconds)
-        self.pending.append(Step(*begin, *numbers, geometry))
+        self.pending.append(
+            Step(position.step, position.epoch, position.seconds, *numbers, geometry)
+        )
         position.batch += 1
         if position.batch == self.trainer.loader.steps_per_epoch:
             position.epoch, position.batch = position.epoch + 1, 0
 
     def _after_step(self) -> str:
-        """Fetch, evaluate and save where it is due; returns why the run diverged, or nothing."""
+        """Fetch, evaluate and save if due; return why the run diverged, empty if it did not."""
         config, position = self.config, self.position
-        # Asked once: what stops the run must have saved it, too.
+        # Read once: the step that stops the run must also save it.
         stop, late = self.rhythm.after(position.step, self.flag.number)
-        last = position.step == self.trainer.total
-        epoch_ended = position.batch == 0
+        last, epoch_ended = position.step == self.trainer.total, position.batch == 0
         evaluate = last or (
             epoch_ended and config.eval_every > 0 and position.epoch % config.eval_every == 0
         )
@@ -224,7 +229,9 @@ class Loop:
                 if epoch_ended:
                     self.show.epoch(position.epoch, accuracy)
                 if save:
-                    self._save()
+                    # No checkpoint may be ahead of its metrics.
+                    self.team.together(self.recorder.sync)
+                    self.saver.save(position, self.trainer.state_dict())
         if stop and not last:
             self.saver.wait()
             raise Interrupted(
@@ -235,13 +242,13 @@ class Loop:
         return ""
 
     def _flush(self) -> str:
-        """Write what is pending; returns why the run diverged, or nothing."""
+        """Write the pending steps; return why the run diverged, empty if it did not."""
         lines = fetch(self.pending, self._mean)
         self.pending = []
         self.rhythm.flushed()
         bad = self.watch.diverged(lines)
         self.position.skips_in_row = self.watch.in_row
-        if bad is not None:  # what came after it would depend on when this was noticed
+        if bad is not None:  # the number of later lines depends on the time of this call
             lines = lines[: bad + 1]
             self.position.step = lines[-1]["step"]
         self.recorder.write(lines)
@@ -257,97 +264,64 @@ class Loop:
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
-        """Leave what happens inside out of the training time."""
+        """Leave the time of the block out of the training time."""
         begin = perf_counter()
         yield
         self.started += perf_counter() - begin
 
     def _evaluate(self) -> float:
+        """Evaluate, write the line, and return the accuracy."""
+        position = self.position
         loss, accuracy = self.trainer.evaluate()
-        self.recorder.write([evaluation(self.position, loss, accuracy)])
+        position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
+        line = {
+            "step": position.step,
+            "epoch": position.epoch,
+            "test_loss": loss,
+            "test_accuracy": accuracy,
+            "seconds": round(position.seconds, 6),
+        }
+        self.recorder.write([line])
         return accuracy
 
-    def _save(self) -> None:
-        # No checkpoint may be ahead of its metrics.
-        self.team.together(self.recorder.sync)
-        self.saver.save(self.position, self.trainer.state_dict())
+    def _summarize(self, message: str) -> Summary:
+        """Write and return the summary, from the metrics on the disk.
 
-    def _end(self, message: str) -> Summary:
-        """The summary, read off the record, written and returned."""
-        self.saver.wait()
-        if not message and not self.trainer.finite():
-            message = "the parameters are not finite"
-        summary = self.team.together(lambda: self._summary(message) if self.team.first else None)
-        found = told(self.team, summary)
-        assert found is not None
-        return found
-
-    def _summary(self, message: str) -> Summary:
-        return summarise(self.out, self.trainer, self.position, message)
-
-
-def check_length(out: Path, step: int, total: int) -> None:
-    """Raise a ValueError if a run has made more steps than are asked for."""
-    if step > total:
-        raise ValueError(
-            f"the run in {out} has made {step} steps already, more than the {total} asked for"
+        Args:
+            message: Why the run diverged; empty if it did not.
+        """
+        trainer, position, record = self.trainer, self.position, read_run(self.out)
+        losses = [line["loss"] for line in record.steps[-trainer.loader.steps_per_epoch :]]
+        accuracies = [line["test_accuracy"] for line in record.evaluations]
+        summary = Summary(
+            status="diverged" if message else "finished",
+            steps=position.step,
+            seconds=round(position.seconds, 6),
+            images_per_second=position.images / max(position.seconds, 1e-9),
+            final_loss=sum(losses) / len(losses),
+            best_test_accuracy=position.best_accuracy,
+            final_test_accuracy=accuracies[-1] if accuracies else None,
+            skipped=record.steps[-1]["skipped"],
+            parameters=sum(p.numel() for p in trainer.parameters),
+            data=trainer.data.title,
+            images=len(trainer.data.train),
+            classes=len(trainer.data.classes),
+            message=message,
         )
-
-
-def evaluation(position: Position, loss: float, accuracy: float) -> dict[str, Any]:
-    """The metrics line of an evaluation; the position keeps the best accuracy."""
-    position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
-    return {
-        "step": position.step,
-        "epoch": position.epoch,
-        "test_loss": loss,
-        "test_accuracy": accuracy,
-        "seconds": round(position.seconds, 6),
-    }
-
-
-def summarise(out: Path, trainer: Trainer, position: Position, message: str) -> Summary:
-    """The summary of a run that ended, read off its record, written and returned.
-
-    Args:
-        out: Its folder.
-        trainer: What trained it.
-        position: How far it came.
-        message: Why it diverged; empty if it did not.
-    """
-    record = read_run(out)
-    losses = [line["loss"] for line in record.steps[-trainer.loader.steps_per_epoch :]]
-    accuracies = [line["test_accuracy"] for line in record.evaluations]
-    summary = Summary(
-        status="diverged" if message else "finished",
-        steps=position.step,
-        seconds=round(position.seconds, 6),
-        images_per_second=position.images / max(position.seconds, 1e-9),
-        final_loss=sum(losses) / len(losses),
-        best_test_accuracy=position.best_accuracy,
-        final_test_accuracy=accuracies[-1] if accuracies else None,
-        skipped=record.steps[-1]["skipped"],
-        parameters=sum(p.numel() for p in trainer.parameters),
-        data=trainer.data.title,
-        images=len(trainer.data.train),
-        classes=len(trainer.data.classes),
-        message=message,
-    )
-    write_summary(out, summary)
-    return summary
-
-
-def told(team: Team, summary: Summary | None) -> Summary | None:
-    """The summary that rank 0 has, on all ranks."""
-    found = team.gather(None if summary is None else asdict(summary))[0]
-    return None if found is None else Summary(**found)
+        write_summary(self.out, summary)
+        return summary
 
 
 class Rhythm:
-    """When ranks look up from their work: at the same steps, so that they record and stop alike.
+    """Decide at which steps ranks write and stop, so that all do it at the same steps.
 
-    A process alone looks after every step. Of several, rank 0 says at each look how many steps make
-    about `FLUSH_SECONDS`, and the reduction that tells the others carries the signals, too.
+    A single process looks at the clock and the signals after every step. Of several, rank 0 says at
+    each look how many steps take about `FLUSH_SECONDS`. One reduction carries this number and the
+    signals.
+
+    Args:
+        team: The processes.
+        step: Number of steps made.
     """
 
     def __init__(self, team: Team, step: int) -> None:
@@ -356,15 +330,15 @@ class Rhythm:
         self.flushed()
 
     def flushed(self) -> None:
-        """What was pending has just been written."""
+        """Start the time until the next write."""
         self.fetched = perf_counter()
 
     def after(self, step: int, number: int) -> tuple[int, bool]:
-        """The signal that came to any rank, 0 for none, and whether it is time to write.
+        """Return the signal that came to any rank, 0 for none, and True if it is time to write.
 
         Args:
-            step: Steps made.
-            number: The signal that came here.
+            step: Number of steps made.
+            number: The signal that came to this process; 0 for none.
         """
         if self.team.world == 1:
             return number, perf_counter() - self.fetched > FLUSH_SECONDS

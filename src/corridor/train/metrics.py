@@ -1,4 +1,4 @@
-"""Step metrics kept on the device and fetched in bulk, so that no step waits for the host."""
+"""Keep the numbers of steps on the device, and fetch many at once, so that no step waits."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,13 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A CLR run skips what is not finite, and is given up when nothing else comes.
+# An optimizer that skips steps may recover; after this number in a row the run ends.
 PATIENCE = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Numbers of one step, 0-dim tensors still on the device; of a probed one, the landscape's."""
+    """Numbers of one step; its tensors are 0-dim and still on the device.
+
+    Attributes:
+        step: Number of steps made, this one included.
+        epoch: Epoch of the batch, starting at 0.
+        seconds: Training time so far.
+        loss: Loss of the batch before the step.
+        grad_norm: Norm of the gradient.
+        effective_lr: Step size, or learning rate.
+        skipped: Number of steps skipped so far.
+        drift_limit: Largest step size that drift allows, if there is a limit.
+        geometry: Measures of the batch, if the step is probed.
+    """
 
     step: int
     epoch: int
@@ -30,11 +42,11 @@ class Step:
 def fetch(
     steps: list[Step], mean: Callable[[Tensor], Tensor] = lambda losses: losses
 ) -> list[dict[str, Any]]:
-    """The metrics lines of some steps; one wait for the device in all for each column.
+    """Return the lines of the metrics for some steps, with one wait for the device per column.
 
     Args:
-        steps: What is to be fetched.
-        mean: Averages losses, [n], over ranks.
+        steps: The steps, in order.
+        mean: Averages losses, [n], over ranks (default: no other ranks).
 
     >>> one = Step(1, 0, 0.5, torch.tensor(2.0), torch.tensor(3.0), 0.1, 0)
     >>> fetch([one])[0]["grad_norm"]
@@ -42,44 +54,39 @@ def fetch(
     """
     if not steps:
         return []
-    columns = zip(
-        mean(torch.stack([s.loss for s in steps])).tolist(),
-        _column([s.effective_lr for s in steps]),
-        torch.stack([s.grad_norm for s in steps]).tolist(),
-        _column([s.skipped for s in steps]),
-        _column([s.drift_limit for s in steps]),
-        strict=True,
-    )
+    columns = {
+        "loss": mean(torch.stack([s.loss for s in steps])).tolist(),
+        "effective_lr": _column([s.effective_lr for s in steps]),
+        "grad_norm": _column([s.grad_norm for s in steps]),
+        "skipped": _column([s.skipped for s in steps]),
+    }
+    limits = _column([s.drift_limit for s in steps])
     return [
         {
             "step": s.step,
             "epoch": s.epoch,
-            "loss": loss,
-            "effective_lr": effective_lr,
-            "grad_norm": grad_norm,
-            "skipped": skipped,
+            **{name: values[index] for name, values in columns.items()},
             "seconds": round(s.seconds, 6),
-            **({} if limit is None else {"drift_limit": limit}),
+            **({} if limits[index] is None else {"drift_limit": limits[index]}),
             **s.geometry,
         }
-        for s, (loss, effective_lr, grad_norm, skipped, limit) in zip(steps, columns, strict=True)
+        for index, s in enumerate(steps)
     ]
 
 
 def _column(values: list[Any]) -> list[Any]:
-    tensors = isinstance(values[0], Tensor)
-    return torch.stack(values).tolist() if tensors else values
+    return torch.stack(values).tolist() if isinstance(values[0], Tensor) else values
 
 
 @dataclass
 class Watch:
-    """Finds the step at which a run turned non-finite.
+    """Find the step at which a run turned non-finite.
 
     Attributes:
-        skips: Whether the optimizer skips non-finite steps; then ``PATIENCE`` skipped steps in a
-            row end the run, otherwise the first non-finite loss or gradient does.
-        skipped: Steps skipped before the next line.
-        in_row: Skipped steps since the last one that was not.
+        skips: True if the optimizer skips non-finite steps. Then `PATIENCE` skipped steps in a row
+            end the run; otherwise the first non-finite loss or gradient ends it.
+        skipped: Number of steps skipped before the next line (default: 0).
+        in_row: Number of skipped steps since the last step that was not skipped (default: 0).
     """
 
     skips: bool
@@ -87,7 +94,7 @@ class Watch:
     in_row: int = 0
 
     def diverged(self, lines: list[dict[str, Any]]) -> int | None:
-        """Index of the line at which the run diverged; None if it has not.
+        """Return the index of the line at which the run diverged; None if it did not.
 
         >>> Watch(skips=False).diverged([{"loss": math.nan, "grad_norm": 1.0, "skipped": 0}])
         0
@@ -104,7 +111,7 @@ class Watch:
         return None
 
     def message(self, step: int) -> str:
-        """Why a run that diverged at a step ended.
+        """Return the reason why a run diverged at a step.
 
         >>> Watch(skips=False).message(3)
         'loss or gradient: not finite at step 3'

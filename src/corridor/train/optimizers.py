@@ -1,10 +1,10 @@
-"""Optimizers by name: a row each."""
+"""Make optimizers by name: one row per optimizer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,58 +24,125 @@ from corridor.optim import (
     SPSMax,
     SPSSafe,
 )
-from corridor.optim.base import PolyakOptimizer
 from corridor.optim.clr import DEFAULT_MAX_LR
 
-if TYPE_CHECKING:
-    from corridor.train.config import Config
-
-OPTIONAL = (("momentum", 0.0), ("f_star", 0.0), ("scale", 1.0), ("drift", None))
-Builder = Callable[[Sequence[Tensor], "Config"], torch.optim.Optimizer]
+# Options that only some optimizers have, with the value that leaves the choice to the optimizer.
+OPTIONS = {"momentum": 0.0, "f_star": 0.0, "scale": 1.0, "drift": None}
 
 
 @dataclass(frozen=True)
 class Row:
-    """How one optimizer is made from a config, and what it takes.
+    """An optimizer class and what a config may ask of it.
 
     Attributes:
-        build: Makes the optimizer for parameters and a config.
-        takes_loss: Whether ``step`` is handed the loss.
-        watches: Whether it always needs the graph of the loss, and so ``watch``.
-        needs_lr: Whether a learning rate must be given.
-        uses: Those of the options momentum, f_star, scale and drift that it knows.
-        lr: Its learning rate, or cap, where the config leaves it open.
+        kind: The class.
+        uses: The names in `OPTIONS` that the class has.
+        lr: Learning rate, or cap on the step size, of a config without one; None if the config
+            must have one.
+        rate: Name of the class's argument for it (default: ``max_lr``).
+        takes_loss: True if ``step`` takes the loss (default: True).
+        watches: True if the class needs the graph of each loss, by ``watch`` (default: False).
     """
 
-    build: Builder
-    takes_loss: bool = False
+    kind: Callable[..., torch.optim.Optimizer]
+    uses: frozenset[str]
+    lr: float | None
+    rate: str = "max_lr"
+    takes_loss: bool = True
     watches: bool = False
-    needs_lr: bool = False
-    uses: frozenset[str] = frozenset()
-    lr: float | None = None
 
-    def check(self, config: "Config") -> None:
-        """Raise a ValueError where the config asks for what this optimizer cannot do."""
-        name, lr = config.optimizer, config.lr
-        for option, default in OPTIONAL:
-            if option not in self.uses and getattr(config, option) != default:
-                raise ValueError(f"{option} is no option of {name}; leave it at {default}")
-        if lr is None and self.needs_lr:
-            raise ValueError(f"{name} needs a learning rate: give lr, for example 0.1")
-        if lr is not None and not lr > 0:
+    def validate(
+        self, name: str, *, lr: float | None, schedule: str, options: Mapping[str, Any]
+    ) -> None:
+        """Raise a ValueError if this optimizer cannot do what a config asks.
+
+        Args:
+            name: Name of the optimizer.
+            lr: Learning rate or cap of the config.
+            schedule: Schedule of the config.
+            options: Values by the names in `OPTIONS`.
+        """
+        for option, default in OPTIONS.items():
+            if option not in self.uses and options[option] != default:
+                raise ValueError(f"optimizer {name!r} has no option {option!r}")
+        if lr is None:
+            raise ValueError(f"lr must be a number for optimizer {name!r}, got None; give lr=0.1")
+        if not lr > 0:
             raise ValueError(f"lr must be above 0, got {lr}")
-        if lr is not None and math.isinf(lr):
-            if not self.takes_loss:
-                raise ValueError(f"lr must be finite for {name}, got inf")
-            if config.schedule != "constant":
-                raise ValueError(
-                    f"a {config.schedule} schedule cannot scale an infinite cap; "
-                    "give a finite lr or schedule=constant"
-                )
+        if math.isinf(lr) and not self.takes_loss:
+            raise ValueError(f"lr must be finite for optimizer {name!r}, got inf")
+        if math.isinf(lr) and schedule != "constant":
+            raise ValueError(
+                f"lr must be finite with schedule {schedule!r}, got an infinite cap; "
+                "give a finite lr, or schedule 'constant'"
+            )
 
 
-def _fast(parameters: Sequence[Tensor]) -> dict[str, Any]:
-    """The quickest that is right: fused kernels know no shards, and round bf16 badly on CPUs."""
+def _relative(kind: Callable[..., torch.optim.Optimizer], rate: str = "max_lr") -> Row:
+    own = signature(kind).parameters[rate].default
+    return Row(kind, frozenset({"momentum", "f_star"}), own, rate)
+
+
+OPTIMIZERS: dict[str, Row] = {
+    "clr": Row(CLR, frozenset(OPTIONS), DEFAULT_MAX_LR),
+    "clr-adam": Row(CLRAdam, frozenset({"momentum", "f_star", "drift"}), math.inf, watches=True),
+    "polyak": _relative(Polyak),
+    "half-polyak": _relative(HalfPolyak),
+    "sps-max": _relative(SPSMax),
+    "sps-safe": _relative(SPSSafe),
+    "ngn": _relative(NGN, "sigma"),
+    "dec-sps": _relative(DecSPS),
+    "ada-sps": _relative(AdaSPS),
+    "momo": _relative(MoMo),
+    "momo-adam": _relative(MoMoAdam),
+    "sgd": Row(torch.optim.SGD, frozenset({"momentum"}), None, "lr", takes_loss=False),
+    "adamw": Row(torch.optim.AdamW, frozenset(), 1e-3, "lr", takes_loss=False),
+}
+
+
+def build(
+    name: str,
+    parameters: Sequence[Tensor],
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    f_star: float = 0.0,
+    scale: float = 1.0,
+    drift: float | None = None,
+) -> torch.optim.Optimizer:
+    """Return an optimizer.
+
+    Args:
+        name: A name in `OPTIMIZERS`.
+        parameters: Tensors to train.
+        lr: Learning rate, or the cap on the step size.
+        momentum: Momentum in [0, 1) (default: 0, the optimizer's own default).
+        weight_decay: Weight decay, at least 0 (default: 0).
+        f_star: Minimum of the loss (default: 0).
+        scale: Factor on the step size (default: 1).
+        drift: Limit of the relative drift of a step (default: None, the optimizer's own default).
+
+    Example:
+        >>> weights = [torch.ones(2, requires_grad=True)]
+        >>> build("sgd", weights, lr=0.5).param_groups[0]["lr"]
+        0.5
+    """
+    row = OPTIMIZERS[name]
+    given = {"momentum": momentum, "f_star": f_star, "scale": scale, "drift": drift}
+    options: dict[str, Any] = {
+        key: value
+        for key, value in given.items()
+        if key in row.uses and (value != OPTIONS[key] or key == "f_star")
+    }
+    if not row.takes_loss:
+        options |= _kernels(parameters)
+    return row.kind(parameters, **{row.rate: lr}, weight_decay=weight_decay, **options)
+
+
+def _kernels(parameters: Sequence[Tensor]) -> dict[str, bool]:
+    """Return the option for torch's fastest kernels that are correct for the parameters."""
+    # Fused kernels do not support shards, and round 16-bit parameters badly on CPUs.
     fused = all(
         p.is_floating_point()
         and not is_sharded(p)
@@ -85,119 +152,16 @@ def _fast(parameters: Sequence[Tensor]) -> dict[str, Any]:
     return {"fused": True} if fused else {"foreach": True}
 
 
-def _clr(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    return CLR(
-        parameters,
-        config.lr,
-        f_star=config.f_star,
-        scale=config.scale,
-        drift=config.drift,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaLR | None:
+    """Return a scheduler of the learning rate, or of the cap; None if it is constant.
 
-
-def _clr_adam(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    options: dict[str, Any] = {
-        name: getattr(config, name) for name in ("momentum", "drift") if getattr(config, name)
-    }
-    assert config.lr is not None
-    return CLRAdam(
-        parameters, config.lr, f_star=config.f_star, weight_decay=config.weight_decay, **options
-    )
-
-
-def _relative(kind: Callable[..., PolyakOptimizer]) -> Row:
-    """A relative of CLR with its own defaults for what the config leaves open."""
-
-    def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-        options: dict[str, Any] = {"f_star": config.f_star, "weight_decay": config.weight_decay}
-        options["sigma" if kind is NGN else "max_lr"] = config.lr
-        if config.momentum:
-            options["momentum"] = config.momentum
-        return kind(parameters, **options)
-
-    own = signature(kind).parameters["sigma" if kind is NGN else "max_lr"].default
-    return Row(build, takes_loss=True, uses=frozenset({"momentum", "f_star"}), lr=own)
-
-
-def _sgd(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    assert config.lr is not None
-    return torch.optim.SGD(
-        parameters,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        **_fast(parameters),
-    )
-
-
-def _adamw(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    assert config.lr is not None
-    return torch.optim.AdamW(
-        parameters, lr=config.lr, weight_decay=config.weight_decay, **_fast(parameters)
-    )
-
-
-OPTIMIZERS: dict[str, Row] = {
-    "clr": Row(
-        _clr,
-        takes_loss=True,
-        uses=frozenset({"momentum", "f_star", "scale", "drift"}),
-        lr=DEFAULT_MAX_LR,
-    ),
-    "clr-adam": Row(
-        _clr_adam,
-        takes_loss=True,
-        watches=True,
-        uses=frozenset({"momentum", "f_star", "drift"}),
-        lr=math.inf,
-    ),
-    "polyak": _relative(Polyak),
-    "half-polyak": _relative(HalfPolyak),
-    "sps-max": _relative(SPSMax),
-    "sps-safe": _relative(SPSSafe),
-    "ngn": _relative(NGN),
-    "dec-sps": _relative(DecSPS),
-    "ada-sps": _relative(AdaSPS),
-    "momo": _relative(MoMo),
-    "momo-adam": _relative(MoMoAdam),
-    "sgd": Row(_sgd, needs_lr=True, uses=frozenset({"momentum"})),
-    "adamw": Row(_adamw, lr=1e-3),
-}
-
-
-def watches(config: "Config") -> bool:
-    """Whether the optimizer measures drift on the graph of the loss, which it is to watch."""
-    return config.drift is not None or OPTIMIZERS[config.optimizer].watches
-
-
-def build(parameters: Sequence[Tensor], config: "Config") -> torch.optim.Optimizer:
-    """The optimizer a config names.
+    The factor of step k, starting at 0, is (1 + cos(pi k / total)) / 2 for ``cosine``.
 
     Args:
-        parameters: Tensors to train.
-        config: Its optimizer, lr, momentum, weight_decay, f_star, scale and drift are used.
-
-    Example:
-        >>> from corridor.train import Config
-        >>> weights = [torch.ones(2, requires_grad=True)]
-        >>> build(weights, Config(optimizer="sgd", lr=0.5)).param_groups[0]["lr"]
-        0.5
+        optimizer: Its groups' ``lr`` is multiplied by the factor.
+        kind: ``constant`` or ``cosine``.
+        total: Number of optimizer steps of the run.
     """
-    return OPTIMIZERS[config.optimizer].build(list(parameters), config)
-
-
-def schedule(optimizer: torch.optim.Optimizer, config: "Config", total: int) -> LambdaLR | None:
-    """What scales the learning rate (for CLR the cap) after every step, if anything does.
-
-    The factor of step k, counted from 0, is (1 + cos(pi k / total)) / 2 for ``cosine``.
-
-    Args:
-        optimizer: Whose groups' ``lr`` is scaled.
-        config: Its schedule is used.
-        total: Optimizer steps of the whole run.
-    """
-    if config.schedule == "constant":
+    if kind == "constant":
         return None
     return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / total)) / 2)

@@ -1,4 +1,4 @@
-"""The landscape under a run, measured while it trains."""
+"""Measure the geometry of the loss during a run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from corridor.geometry import Measures, Probe
 from corridor.optim.base import PolyakOptimizer
 from corridor.train.config import Config
 
-# A step's line holds these anyway, of the same batch at the same point.
+# Every line of the metrics has these, for the same batch at the same point.
 KNOWN = frozenset({"step", "loss", "grad_norm"})
 
 
@@ -20,7 +20,14 @@ def make(
     config: Config,
     across_ranks: bool = False,
 ) -> Probe | None:
-    """The probe a config asks for; None if it asks for none."""
+    """Return the probe that a config asks for; None if it asks for none.
+
+    Args:
+        parameters: The trained tensors.
+        optimizer: The optimizer, whose next step size is used for the secant.
+        config: Its ``probe``, ``probe_curvature`` and ``f_star`` are used.
+        across_ranks: True to average over the ranks of the process group (default: False).
+    """
     if not config.probe:
         return None
     return Probe(
@@ -34,10 +41,10 @@ def make(
 
 
 def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Measures], float] | None:
-    """The step size an optimizer is about to use, from the measures of its batch.
+    """Return a function from the measures of a batch to the optimizer's next step size.
 
-    None where its step does not go along the gradient, with momentum and for all but CLR's family
-    and SGD, and where the drift that limits it is yet to be measured.
+    None with momentum, with a limit by drift, which is not measured yet, and for optimizers other
+    than SGD and CLR's family: their steps do not go along the gradient.
     """
     group = optimizer.param_groups[0]
     if group.get("momentum", 1.0) != 0.0 or group.get("drift") is not None:
@@ -46,11 +53,16 @@ def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Measures], float] |
         return lambda measures: float(group["lr"])
     if not isinstance(optimizer, PolyakOptimizer):
         return None
-
     return lambda found: float(optimizer.step_size_at(found.loss, found.grad_norm.square()))
 
 
 def numbers(probe: Probe, closure: Callable[[], Any], number: int) -> dict[str, float]:
-    """What a step's line of the metrics gets from measuring at its point."""
+    """Measure before a step, and return the entries for its line of the metrics.
+
+    Args:
+        probe: The probe of the run.
+        closure: Computes the loss of the batch.
+        number: Number of the step, starting at 0.
+    """
     probe.now(closure, number)
     return {k: v[-1] for k, v in probe.history.items() if k not in KNOWN}

@@ -1,4 +1,4 @@
-"""The landscape at the checkpoints of a run, measured afterwards over many training images."""
+"""Measure the geometry of the loss at the checkpoints of a run, over many training images."""
 
 import itertools
 from pathlib import Path
@@ -20,20 +20,20 @@ NAME = "geometry.jsonl"
 def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cpu") -> Path:
     """Measure the mean loss of a run's first training batches at each of its checkpoints.
 
-    The network is in training mode, with dropout and each batch's own statistics, as the run's
-    loss was. ``sharpness`` is that of the first batch.
+    The network is in training mode, as in the run: with dropout and the statistics of each batch.
+    ``sharpness`` is measured on the first batch.
 
     Args:
-        run: the run folder.
-        batches: how many batches of the run's first epoch; their order is the run's.
-        device: where to compute.
+        run: The run folder.
+        batches: Number of batches of the run's first epoch, in its order (default: 10).
+        device: Device that computes (default: ``cpu``).
 
     Returns:
-        The file written, ``geometry.jsonl`` in the run folder: a line a checkpoint.
+        The file ``geometry.jsonl`` in the run folder, with one line per checkpoint.
 
     Raises:
-        FileNotFoundError: there is no run, or no checkpoint in it.
-        ValueError: batches is below 1, or a checkpoint is damaged.
+        FileNotFoundError: If there is no run, or no checkpoint in it.
+        ValueError: If batches is below 1, or a checkpoint is damaged.
     """
     run = Path(run)
     config = read_config(run)
@@ -47,15 +47,16 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
     trainer = Trainer(config, torch.device(device))
     parts = list(itertools.islice(trainer.loader.train(0), batches))
     with torch.random.fork_rng(devices=[]):
-        lines = [_at(trainer, path, parts) for path in found]
+        lines = [_measured(trainer, path, parts) for path in found]
     with atomic(run / NAME) as file:
         file.writelines(f"{dumps(line)}\n".encode() for line in lines)
     return run / NAME
 
 
-def _at(trainer: Trainer, path: Path, parts: list[Any]) -> dict[str, Any]:
+def _measured(trainer: Trainer, path: Path, parts: list[Any]) -> dict[str, Any]:
+    """Return the line of one checkpoint."""
     saved = checkpoint.read(path)
-    torch.manual_seed(trainer.config.seed)  # the same dropout at every visit
+    torch.manual_seed(trainer.config.seed)  # equal dropout at every checkpoint
     trainer.load_state_dict(saved.states)
     group = trainer.optimizer.param_groups[0]
     whole = measure_dataset(

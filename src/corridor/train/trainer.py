@@ -1,4 +1,4 @@
-"""What a training step and an evaluation compute, and the state they change."""
+"""Compute the steps and evaluations of a run, and hold the state that they change."""
 
 import zlib
 from collections.abc import Callable
@@ -21,10 +21,14 @@ Network = Callable[[Tensor], Tensor]
 
 
 class StepNumbers(NamedTuple):
-    """Numbers of one step, 0-dim tensors still on the device where they were made there.
+    """Numbers of one step, as 0-dim tensors that stay on the device.
 
-    The loss is this rank's share: the mean over ranks is that of the batch. The limit that drift
-    sets the step is there where the optimizer has one.
+    Attributes:
+        loss: This rank's share of the loss; the mean over ranks is the loss of the batch.
+        grad_norm: Norm of the gradient of the batch.
+        effective_lr: Step size, or learning rate.
+        skipped: Number of steps that the optimizer has skipped.
+        drift_limit: Largest step size that drift allows; None for an optimizer without a limit.
     """
 
     loss: Tensor
@@ -35,46 +39,47 @@ class StepNumbers(NamedTuple):
 
 
 class Trainer:
-    """Data, network, optimizer and schedule of a run.
+    """The data, network, optimizer and schedule of a run.
 
     Args:
         config: What to train and how.
-        device: Where to train.
-        team: The processes that train it together; by default this one alone.
+        device: Device of this process.
+        team: The processes that train together (default: this process alone).
 
     Attributes:
         data: The data set.
-        loader: Its batches; ``len`` of an epoch is ``loader.steps_per_epoch``.
-        total: Optimizer steps of the whole run.
+        loader: Its batches.
+        total: Number of optimizer steps of the run.
         parameters: The tensors that are trained.
-        takes_loss: Whether the optimizer is handed the loss, and skips what is not finite.
-        watches: Whether it is handed the loss by its graph.
+        takes_loss: True if the optimizer takes the loss, and skips steps that are not finite.
+        watches: True if the optimizer takes the graph of the loss.
 
     Raises:
-        ValueError: If the config asks for something impossible, as batches that the processes
-            cannot share.
+        ValueError: If the config is impossible, such as batches that the processes cannot share.
     """
 
     def __init__(self, config: Config, device: torch.device, team: Team | None = None) -> None:
         self.config, self.device, self.team = config, device, team or Team()
-        team = self.team
+        row, team = optimizers.OPTIMIZERS[config.optimizer], self.team
+        self.takes_loss, self.watches = row.takes_loss, row.watches or config.drift is not None
         self.model = team.together(self._prepare)
-        team.check_alike(self.facts())
+        team.require_equal(self._facts())
         self.total = config.steps or config.epochs * self.loader.steps_per_epoch
         self.spread = parallel.spread(self.model, config, team, device)
         # Batches have few shapes, and kernels for any shape fail in networks sharded part by part.
         self.forward = torch.compile(self.spread, dynamic=False) if config.compile else self.spread
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = team.together(lambda: optimizers.build(self.parameters, config))
-        self.scheduler = optimizers.schedule(self.optimizer, config, self.total)
-        self.takes_loss = optimizers.OPTIMIZERS[config.optimizer].takes_loss
-        self.watches = optimizers.watches(config)
+        options = config.optimizer_options()
+        self.optimizer = team.together(
+            lambda: optimizers.build(config.optimizer, self.parameters, **options)
+        )
+        self.scheduler = optimizers.schedule(self.optimizer, config.schedule, self.total)
         self.probe = probing.make(self.parameters, self.optimizer, config, team.world > 1)
-        if team.rank:  # weights are drawn alike everywhere, dropout is not
+        if team.rank:  # initial weights are equal on all ranks, dropout differs
             torch.manual_seed(derive(config.seed, team.rank))
 
     def _prepare(self) -> nn.Module:
-        """Open the data and build the network: all that one process does by itself."""
+        """Open the data and return the network, without the other processes."""
         config, team = self.config, self.team
         self.data = datasets.load(
             config.data,
@@ -94,47 +99,45 @@ class Trainer:
             rank=team.rank,
             ranks=team.world,
         )
-        self._check_shares()
-        return self._build_model()
+        if team.world > 1:
+            self._validate_shares()
+        return self._network()
 
-    def _check_shares(self) -> None:
-        """Raise a ValueError if the processes cannot share the batches."""
+    def _validate_shares(self) -> None:
+        """Raise a ValueError if the processes cannot share the batches or the parameters."""
         ranks, loader, config = self.team.world, self.loader, self.config
-        if ranks == 1:
-            return
         parts = ranks * config.accumulate
         what = f"{ranks} processes"
         what += f" x {config.accumulate} micro-batches" if config.accumulate > 1 else ""
         if loader.batch_size % parts:
             raise ValueError(
-                f"batch_size must be divisible by {what}, got {loader.batch_size} images a batch"
+                f"batch_size must be divisible by {what}, got {loader.batch_size} images per batch"
             )
         last = loader.size(loader.steps_per_epoch - 1)
         if last < ranks or (config.accumulate > 1 and last % parts):
             raise ValueError(
-                f"an epoch's last batch has {last} images, which {what} cannot share; "
+                f"an epoch's last batch must be divisible by {what}, got {last} images; "
                 "use --drop-last, or another batch_size"
             )
-        if config.probe_curvature and config.parallel == "fsdp":
-            raise ValueError("probe_curvature needs whole parameters; use parallel ddp")
-        if optimizers.watches(config) and config.parallel == "fsdp":
-            what = "drift" if config.drift is not None else config.optimizer
-            raise ValueError(f"{what} measures with whole parameters; use parallel ddp")
+        if config.parallel == "fsdp" and (config.probe_curvature or self.watches):
+            what = "drift" if config.drift is not None else f"optimizer {config.optimizer!r}"
+            what = "probe_curvature" if config.probe_curvature else what
+            raise ValueError(f"parallel must be ddp with {what}, got fsdp; use parallel ddp")
         if len(self.data.test) < ranks:
-            raise ValueError(f"{len(self.data.test)} test images are too few for {what}")
+            raise ValueError(f"test images must be at least {ranks}, got {len(self.data.test)}")
 
-    def facts(self) -> dict[str, Any]:
-        """What of the data must be the same in every process, by name."""
+    def _facts(self) -> dict[str, Any]:
+        """Return the facts about the data that must be equal in all processes."""
         labels = self.data.train.labels.numpy().tobytes()
         return {
             "training images": len(self.data.train),
             "test images": len(self.data.test),
             "classes": len(self.data.classes),
-            "labels of checksum": zlib.crc32(labels),
+            "a checksum of labels": zlib.crc32(labels),
         }
 
-    def _build_model(self) -> nn.Module:
-        """The network, its weights drawn on the CPU so that they are the same on every device."""
+    def _network(self) -> nn.Module:
+        """Return the network; its weights are drawn on the CPU, so they are equal on any device."""
         model = models.build(
             self.config.model,
             num_classes=len(self.data.classes),
@@ -143,25 +146,25 @@ class Trainer:
             width=self.config.width,
         ).to(self.device)
         if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError(f"model {self.config.model!r} has no parameters to train")
+            raise ValueError(f"model must have parameters to train, got {self.config.model!r}")
         if self.config.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return model.train()
 
     def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> StepNumbers:
-        """One optimizer step on a batch: images [b, c, h, w], labels [b].
+        """Make one optimizer step on a batch, and return its numbers.
 
         Args:
-            images: This rank's part of the batch.
-            labels: Of that part.
-            count: Images in the whole batch, where this is a part.
+            images: This rank's part of the batch, [b, c, h, w].
+            labels: Labels of that part, [b].
+            count: Number of images in the whole batch (default: b).
         """
         loss = self._backward(images, labels, self._share(labels, count))
         group = self.optimizer.param_groups[0]
         if self.takes_loss:
             given: dict[str, Any] = {} if self.watches else {"loss": loss}
             self.optimizer.step(**given)
-            # The next step writes over them in place.
+            # The next step overwrites these tensors.
             kept = [group[name].clone() for name in ("grad_norm", "effective_lr", "skipped")]
             limit = group["drift_limit"].clone() if "drift_limit" in group else None
             numbers = StepNumbers(loss, *kept, drift_limit=limit)
@@ -177,13 +180,20 @@ class Trainer:
         return numbers
 
     def _share(self, labels: Tensor, count: int | None) -> float:
-        """The images by which this rank's loss is divided: a batch's by the number of ranks."""
+        """Return the number of images by which this rank's loss is divided."""
         return len(labels) if count is None else count / self.team.world
 
     def measure(
         self, images: Tensor, labels: Tensor, number: int, count: int | None = None
     ) -> dict[str, float]:
-        """The landscape under a batch, if that step, counted from 0, is to be probed."""
+        """Return the measures of a batch before its step; empty if the step is not probed.
+
+        Args:
+            images: This rank's part of the batch, [b, c, h, w].
+            labels: Labels of that part, [b].
+            number: Number of the step, starting at 0.
+            count: Number of images in the whole batch (default: b).
+        """
         if self.probe is None or number % self.config.probe:
             return {}
         parts, share = self._micro_batches(images, labels), self._share(labels, count)
@@ -195,7 +205,7 @@ class Trainer:
         return probing.numbers(self.probe, closure, number)
 
     def _backward(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
-        """Gradient of the mean loss of a batch, micro-batch by micro-batch; returns that loss."""
+        """Compute the gradient of a batch's mean loss by micro-batches, and return that loss."""
         losses = []
         parts = self._micro_batches(images, labels)
         for number, (some, answers) in enumerate(parts, 1):
@@ -211,10 +221,10 @@ class Trainer:
         size = -(-len(labels) // self.config.accumulate)
         return list(zip(images.split(size), labels.split(size), strict=True))
 
-    def _loss(self, images: Tensor, labels: Tensor, of: float, network: Network) -> Tensor:
-        """A micro-batch's share in the mean loss of a batch of so many."""
+    def _loss(self, images: Tensor, labels: Tensor, total: float, network: Network) -> Tensor:
+        """Return the part of a micro-batch in the mean loss over `total` images."""
         loss = cross_entropy(self._outputs(images, network), labels)
-        return loss if len(labels) == of else loss * (len(labels) / of)
+        return loss if len(labels) == total else loss * (len(labels) / total)
 
     def _outputs(self, images: Tensor, network: Network) -> Tensor:
         if self.config.precision == "bfloat16":
@@ -224,7 +234,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
-        """Mean loss and accuracy, between 0 and 1, over the test images of all ranks."""
+        """Return the mean loss and the accuracy, between 0 and 1, over all test images."""
         parallel.settle_buffers(self.model, self.team)
         self.model.eval()
         sums, count = [], 0
@@ -242,27 +252,25 @@ class Trainer:
         return loss, accuracy
 
     def skipped(self) -> int:
-        """Steps the optimizer has skipped so far."""
+        """Return the number of steps that the optimizer has skipped."""
         return int(self.optimizer.param_groups[0].get("skipped", 0))
 
     def finite(self) -> bool:
-        """Whether every parameter is a finite number, on every rank."""
+        """Return True if all parameters are finite on all ranks."""
         parts = [_reduce.local(p) for p in self.parameters]
         bad = not bool(torch.stack([p.isfinite().all() for p in parts]).all())
         return not self.team.largest(bad)[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """State dicts of network, optimizer and schedule."""
+        """Return the state dicts of network, optimizer, schedule and probe."""
         parallel.settle_buffers(self.model, self.team)
-        states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.scheduler is not None:
-            states["scheduler"] = self.scheduler.state_dict()
-        if self.probe is not None:
-            states["probe"] = self.probe.state_dict()
-        return states
+        states = {"model": self.model, "optimizer": self.optimizer}
+        others = {"scheduler": self.scheduler, "probe": self.probe}
+        states |= {name: part for name, part in others.items() if part is not None}
+        return {name: part.state_dict() for name, part in states.items()}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, in this or another number of processes."""
+        """Load what `state_dict` returned, in any number of processes."""
         self.model.load_state_dict(states["model"])
         self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:
@@ -271,7 +279,7 @@ class Trainer:
             self.probe.load_state_dict(states["probe"])
 
     def like(self) -> dict[str, Tensor]:
-        """Return the tensors that give those in a checkpoint their device and their shards."""
+        """Return the tensors that give the tensors of a checkpoint their device and shards."""
         model = {f"states/model/{k}": v for k, v in self.model.state_dict().items()}
         optimizer = {f"states/optimizer/state/{i}": p for i, p in enumerate(self.parameters)}
         return {**model, **optimizer}

@@ -109,7 +109,7 @@ def test_loading_runs_no_code_even_if_the_sums_are_right(tmp_path, name):
     sums = json.loads((path / "manifest.json").read_text())
     sums[name] = storage._checksum(path / name)
     (path / "manifest.json").write_text(json.dumps(sums))
-    storage.check(path)
+    storage.verify(path)
     with pytest.raises(ValueError, match="is damaged"):
         checkpoint.load(tmp_path)
     assert not trap.exists()

@@ -56,7 +56,7 @@ def test_names_are_folder_names():
     [
         ({"rate": [1]}, "unknown option rate"),
         ({"seed": []}, "seed has no values"),
-        ({"optimizer": ["sgd"]}, "needs a learning rate"),
+        ({"optimizer": ["sgd"]}, "lr must be a number for optimizer"),
         ({"lr": [1e-10, 1.0000000001e-10]}, "two settings of the grid have the name lr-1e-10"),
     ],
 )

@@ -197,7 +197,7 @@ def _newest(out: Path) -> Path | None:
     found = paths(out)
     for path in reversed(found):
         try:
-            storage.check(path)
+            storage.verify(path)
             return path
         except ValueError as error:
             warnings.warn(f"{error}; taking the one before", stacklevel=3)
@@ -215,7 +215,7 @@ def read(path: Path) -> Checkpoint:
     Raises:
         ValueError: If it is damaged.
     """
-    storage.check(path)
+    storage.verify(path)
     return _content(path, {}, together=False)
 
 

@@ -153,7 +153,7 @@ class _Records(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def check(folder: Path) -> None:
+def verify(folder: Path) -> None:
     """Raise unless every file of a checkpoint has the size and checksum that were written.
 
     Raises:
@@ -176,7 +176,7 @@ def read(
     """Return the plain values of a checkpoint and its tensors by name.
 
     Args:
-        folder: A checkpoint that passed `check`.
+        folder: A checkpoint that passed `verify`.
         like: Tensors by name or by the name's parent. A tensor of equal shape is read with the
             device and the shards of that tensor; all others are whole and on the CPU.
         together: True if all ranks of the default process group call this function.

@@ -104,7 +104,7 @@ class Team:
             raise caught
         raise ElsewhereError(f"rank {failed[0]} failed")
 
-    def check_alike(self, facts: dict[str, Any]) -> None:
+    def require_equal(self, facts: dict[str, Any]) -> None:
         """Raise a ValueError on rank 0 if a fact differs between ranks.
 
         Args:
@@ -219,7 +219,7 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
     if not found:
         _meet(device, timeout)
     team = Team(dist.get_rank(), dist.get_world_size(), timeout)
-    _check_backend(team)
+    _require_backend(team)
     try:
         team.name = team.gather(os.urandom(8).hex())[0]
         team.device = team.together(lambda: place(device))
@@ -243,7 +243,7 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
-def _check_backend(team: Team) -> None:
+def _require_backend(team: Team) -> None:
     """Raise a ValueError on rank 0 if the current process group has no backend for the CPU."""
     backends = dist.get_backend_config()
     if team.world == 1 or "cpu:" in backends:
