@@ -72,7 +72,7 @@ def test_a_file_and_what_overrides_it(tmp_path):
         '[[variant]]\noptimizer = "clr"\n'
         '[[variant]]\noptimizer = "sgd"\nlr = [0.1, inf]\n'
     )
-    with pytest.raises(ValueError, match=r"grid\.toml: lr must be finite for sgd"):
+    with pytest.raises(ValueError, match=r"grid\.toml: lr must be finite for optimizer 'sgd'"):
         read_grid(path)
     runs = read_grid(path, {"lr": 0.5, "seed": [7]})
     assert names(runs) == ["optimizer-clr_seed-7", "optimizer-sgd_seed-7"]
