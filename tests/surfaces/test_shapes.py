@@ -30,12 +30,11 @@ def test_boxes_and_segments_agree_with_the_nearest_of_many_points():
     border = torch.cat(edges) * torch.tensor([1.0, 0.5])
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     brute = torch.cdist(x, border).amin(1)
-    assert float((Box([1.0, 0.5])(x).abs() - brute).abs().max()) < 1e-4
+    spacing = 2.0 / 4000
+    assert float((Box([1.0, 0.5])(x).abs() - brute).abs().max()) < 0.5 * spacing
     line = torch.stack([ticks, 0.5 * ticks], -1)
-    assert (
-        float((Segment([-1.0, -0.5], [1.0, 0.5])(x) - torch.cdist(x, line).amin(1)).abs().max())
-        < 1e-4
-    )
+    found = Segment([-1.0, -0.5], [1.0, 0.5])(x)
+    assert float((found - torch.cdist(x, line).amin(1)).abs().max()) < 0.6 * spacing
 
 
 def test_points_are_as_far_as_the_nearest_of_them():
@@ -53,7 +52,8 @@ def test_a_curves_distance_is_that_of_its_nearest_point():
     t = torch.linspace(0.0, 2.0 * math.pi, 200_001, dtype=torch.float64)
     x = 1.5 * torch.randn(30, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     brute = torch.cdist(x, curve.point(t)).amin(1)
-    assert float((curve(x).abs() - brute).abs().max()) < 1e-8
+    # cdist has half of the digits; the samples are nearer to each other than that shows.
+    assert float((curve(x).abs() - brute).abs().max()) < 1e-6
     r, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0])
     inside = r < 1.0 + 0.18 * torch.cos(5 * angle)
     assert torch.equal(curve(x) < 0.0, inside)
@@ -63,6 +63,9 @@ def test_a_curves_depth_is_the_radius_of_its_largest_circle():
     ellipse = Curve(lambda t: torch.stack([2.0 * t.cos(), t.sin()], -1))
     assert ellipse.depth == pytest.approx(1.0, abs=1e-9)
     assert DistanceTo(Sphere(radius=0.7), absolute=False, slope=2.0).f_star == -1.4
+
+
+EPS = torch.finfo(torch.float64).eps
 
 
 class Line(Shape):
@@ -111,8 +114,8 @@ def test_a_level_set_is_a_corridor_in_any_dtype_and_shape():
     x = loss.sample(12, seed=1).requires_grad_()
     (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
     (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
-    assert float((g.detach().norm(dim=1) - 2.0).abs().max()) < 1e-12
-    assert float(Hg.norm(dim=1).max()) < 1e-10
+    assert float((g.detach().norm(dim=1) - 2.0).abs().max()) < 1e4 * EPS
+    assert float(Hg.norm(dim=1).max()) < 1e6 * EPS
     x = x.detach().float().reshape(3, 4, 2)
     assert (loss(x).dtype, loss(x).shape) == (torch.float32, (3, 4))
     assert (loss.f_star, DistanceTo(loss.shape).f_star) == (-math.inf, 0.0)

@@ -25,6 +25,9 @@ from corridor.surfaces import (
     surface,
 )
 
+EPS = torch.finfo(torch.float64).eps
+EXACT = 1e4 * EPS  # a surface takes some hundred operations
+
 
 def derivatives(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient [n] and Hessian [n, n] at one point, matrices flattened."""
@@ -43,16 +46,16 @@ def test_the_verdict_is_that_of_the_dense_hessian(name: str):
     for x in loss.sample(30, seed=3):
         g, H = derivatives(loss, x)
         size = float(g.norm() * torch.linalg.matrix_norm(H, 2))
-        if size < 1e-10:  # H is rounding alone
+        if size < 100 * EXACT:  # H is rounding alone
             continue
         Hg = H @ g
         crooked.append(float(Hg.norm()) / size)
         bent.append(float((Hg - g * (g @ Hg) / (g @ g)).norm()) / size)
     if loss.is_corridor:
-        assert max(crooked, default=0.0) < 1e-12
+        assert max(crooked, default=0.0) < EXACT
     else:
         assert max(crooked) > 0.1
-        straight = max(bent) < 1e-12
+        straight = max(bent) < EXACT
         assert straight == (loss.verdict is Verdict.WEAK)
 
 
@@ -60,16 +63,16 @@ def test_the_verdict_is_that_of_the_dense_hessian(name: str):
 def test_speed_and_steepest_bound_the_gradient(name: str):
     loss = surface(name)
     norms = [float(derivatives(loss, x)[0].norm()) for x in loss.sample(20, seed=4)]
-    assert max(norms) <= loss.steepest * (1.0 + 1e-12)
+    assert max(norms) <= loss.steepest * (1.0 + EXACT)
     if loss.speed is not None:
-        assert norms == pytest.approx([loss.speed] * 20, abs=1e-12)
+        assert norms == pytest.approx([loss.speed] * 20, abs=EXACT)
 
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_no_point_lies_below_the_infimum(name: str):
     loss = surface(name)
     x = loss.sample(1000, spread=1.5)
-    assert float(loss(x).min()) >= loss.f_star - 1e-12
+    assert float(loss(x).min()) >= loss.f_star - EXACT
 
 
 @pytest.mark.parametrize("name", [n for n in SURFACES if n != "wavy-cone" and n != "landscape"])
@@ -99,8 +102,8 @@ def test_cones_of_any_dimension(n: int, slope: float):
     x.requires_grad_()
     (g,) = torch.autograd.grad(Cone(slope)(x).sum(), x, create_graph=True)
     (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
-    assert float(Hg.norm(dim=1).max()) <= 1e-14
-    assert float((g.detach().norm(dim=1) - 1.0).abs().max()) <= 1e-14
+    assert float(Hg.norm(dim=1).max()) <= 100 * n * EPS
+    assert float((g.detach().norm(dim=1) - 1.0).abs().max()) <= 100 * n * EPS
 
 
 def test_glued_pieces_have_constant_speeds():
@@ -111,14 +114,14 @@ def test_glued_pieces_have_constant_speeds():
     x.requires_grad_()
     (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
     (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
-    fails = ~(Hg.norm(dim=1) < 1e-10)
+    fails = ~(Hg.norm(dim=1) < 100 * EXACT)
     assert float(fails.double().mean()) <= 0.01
     assert float(loss.domain.margin(x.detach())[fails].max() if fails.any() else 0.0) < 1e-2
     speeds = g.detach().norm(dim=1)
     known = torch.tensor([math.hypot(0.35, 0.15), 0.9, 1.5, 0.7, 1.5, 1.3], dtype=torch.float64)
     nearest = (speeds[:, None] - known).abs().amin(1)
-    assert float(nearest.quantile(0.99)) < 1e-12
-    assert all(((speeds - k).abs() < 1e-12).sum() > 20 for k in known)
+    assert float(nearest.quantile(0.99)) < EXACT
+    assert all(((speeds - k).abs() < EXACT).sum() > 20 for k in known)
 
 
 @settings(max_examples=40, deadline=None)
@@ -134,8 +137,8 @@ def test_corridors_stay_corridors_when_moved_and_scaled(a, b, slope, level, angl
     x = torch.tensor([[4.0, 5.5]], dtype=torch.float64, requires_grad=True)
     (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
     (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
-    assert float(g.detach().norm()) == pytest.approx(slope, rel=1e-12)
-    assert float(Hg.norm()) <= 1e-13 * max(1.0, slope**2)
+    assert float(g.detach().norm()) == pytest.approx(slope, rel=EXACT)
+    assert float(Hg.norm()) <= EXACT * max(1.0, slope**2)
 
 
 @pytest.mark.parametrize(

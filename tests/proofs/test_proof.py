@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,12 @@ import sympy
 import torch
 
 import corridor
-from corridor.surfaces import SURFACES, Expression, Verdict, prove, surface
+from corridor import proofs, surfaces
+from corridor.surfaces import SURFACES, Expression, Verdict, surface
 from corridor.surfaces.base import variable_names
+
+# The verdict must not depend on how busy the machine is.
+prove = partial(surfaces.prove, time_limit=200.0)
 
 WITH_FORMULA = [name for name in SURFACES if surface(name).expression]
 
@@ -21,7 +26,7 @@ WITH_FORMULA = [name for name in SURFACES if surface(name).expression]
 @pytest.mark.parametrize("name", WITH_FORMULA)
 def test_the_proof_agrees_with_the_surface(name: str):
     loss = surface(name)
-    found = prove(str(loss.expression), time_limit=200.0)  # a loaded machine is slow
+    found = prove(str(loss.expression))
     assert found.verdict is loss.verdict
     assert bool(found) is loss.is_corridor
     if loss.speed is not None:
@@ -76,20 +81,30 @@ def test_a_domain_can_decide():
     text = "abs(x) + (x - abs(x))**2"
     assert not prove(text)
     assert prove(text, domain="x > 0")
+
+
+def test_conditions_of_a_domain_add_up():
     assert prove("sqrt(x**2)", domain=["x > 0", "x < 5"]).excluded == ()
     with pytest.raises(ValueError, match="no point of the domain"):
         prove("x", domain="x**2 < -1")
 
 
-def test_excluded_sets_are_named():
-    assert prove("sqrt(x**2 + y**2 + 1)").excluded == ()
-    assert prove("log(x) + 1/y").excluded == ("y = 0", "x <= 0")
-    assert prove("atan2(y, x)").excluded == ("y = 0 and x <= 0",)
-    assert prove("sqrt(x**2 + y**2)").excluded == ("x = y = 0",)
+@pytest.mark.parametrize(
+    ("text", "excluded"),
+    [
+        ("sqrt(x**2 + y**2 + 1)", ()),
+        ("log(x) + 1/y", ("y = 0", "x <= 0")),
+        ("atan2(y, x)", ("y = 0 and x <= 0",)),
+        ("sqrt(x**2 + y**2)", ("x = y = 0",)),
+        ("Piecewise((x, x > 1), (2*x, x > -1), (3*x, True))", ("x = 1", "x = -1")),
+    ],
+)
+def test_excluded_sets_are_named(text: str, excluded: tuple[str, ...]):
+    assert prove(text).excluded == excluded
 
 
 def test_it_is_corridors_own_prove():
-    assert corridor.prove is prove
+    assert corridor.prove is surfaces.prove is proofs.prove
     found = corridor.prove("sqrt(x**2 + y**2 + z**2)", variables=["z", "y", "x"])
     assert found.variables == ("z", "y", "x")
     assert found.hg == (0, 0, 0)
@@ -101,7 +116,7 @@ def test_the_time_limit_ends_it():
     terms = "+".join(f"sin({k}*x)**2 + cos({k}*x)**2" for k in range(2, 40))
     begun = time.monotonic()
     found = prove(f"({terms})**7*y", time_limit=2.0)
-    assert time.monotonic() - begun < 20.0
+    assert time.monotonic() - begun < 60.0  # of which a busy machine may need most to start
     assert found.verdict in (Verdict.UNDECIDED, Verdict.CORRIDOR)
     stuck = prove("max(" + ",".join(f"x*{k} + y*{k * k}" for k in range(12)) + ")", time_limit=0.05)
     assert stuck.verdict is Verdict.UNDECIDED
