@@ -1,4 +1,4 @@
-"""Compute numbers about a loss at a point: how close it is to a corridor."""
+"""Measure how close a loss is to a corridor, at a point, over a data set and along a run."""
 
 from corridor.geometry.dataset import DatasetMeasures, measure_dataset
 from corridor.geometry.estimates import rho_parallel_from_logs, secant

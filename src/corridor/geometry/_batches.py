@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,10 +26,11 @@ def wide_zeros(like: Tensor) -> Tensor:
     return torch.zeros_like(like, dtype=dtype, requires_grad=False)
 
 
+@dataclass
 class Batches:
     """Make closures of all batches, with random numbers that depend only on the batch's index.
 
-    Args:
+    Attributes:
         guard: the entered guard over the model's parameters.
         model: the model to evaluate.
         loss_fn: ``loss_fn(model(inputs), targets)``, or None with batch_loss.
@@ -40,24 +42,21 @@ class Batches:
         ValueError: both or none of loss_fn and batch_loss are given, or batches is an iterator.
     """
 
-    def __init__(
-        self,
-        guard: Untouched,
-        model: nn.Module,
-        loss_fn: Callable[[Any, Any], Tensor] | None,
-        batches: Iterable[Any],
-        batch_loss: Callable[[nn.Module, Any], Tensor] | None,
-        batch_size: Callable[[Any], float] | None,
-    ) -> None:
-        if (loss_fn is None) == (batch_loss is None):
-            got = "neither" if loss_fn is None else "both"
+    guard: Untouched
+    model: nn.Module
+    loss_fn: Callable[[Any, Any], Tensor] | None
+    batches: Iterable[Any]
+    batch_loss: Callable[[nn.Module, Any], Tensor] | None
+    batch_size: Callable[[Any], float] | None
+
+    def __post_init__(self) -> None:
+        if (self.loss_fn is None) == (self.batch_loss is None):
+            got = "neither" if self.loss_fn is None else "both"
             raise ValueError(f"loss_fn or batch_loss must be given, got {got}; give one of them")
-        if iter(batches) is batches:
+        if iter(self.batches) is self.batches:
             raise ValueError(
                 "batches must be readable twice, got an iterator; give a list or a DataLoader"
             )
-        self.guard, self.model, self.batches = guard, model, batches
-        self.loss_fn, self.batch_loss, self.size_of = loss_fn, batch_loss, batch_size or size
         self.seed = int(torch.randint(1 << 40, ()))
         self.totals: list[float] = []
 
@@ -76,7 +75,7 @@ class Batches:
         total, weight = 0.0, 0.0
         device = self.guard.params[0].device
         for index, batch in enumerate(self.batches):
-            n = float(self.size_of(batch))
+            n = float((self.batch_size or size)(batch))
             if not 0.0 < n < math.inf:
                 raise ValueError(
                     f"batch_size must be positive and finite, got {n} for batch {index}; "
@@ -98,7 +97,7 @@ class Batches:
 
     def _closure(self, index: int, batch: Any) -> LossClosure:
         def closure() -> Tensor:
-            torch.manual_seed(self.seed + index + 1)
+            torch.manual_seed(self.seed + index + 1)  # equal dropout masks in all passes
             if self.batch_loss is not None:
                 return self.batch_loss(self.model, batch)
             assert self.loss_fn is not None
@@ -157,6 +156,6 @@ def moved(batch: Any, device: torch.device) -> Any:
         return batch.to(device)
     if isinstance(batch, dict):
         return {key: moved(value, device) for key, value in batch.items()}
-    if type(batch) in (list, tuple):
+    if type(batch) in (list, tuple):  # a named tuple needs other arguments
         return type(batch)(moved(value, device) for value in batch)
     return batch

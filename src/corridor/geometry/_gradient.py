@@ -28,7 +28,7 @@ def _dense(value: Tensor | None, like: Tensor) -> Tensor:
     if value is None:
         return torch.zeros_like(like, requires_grad=False)
     value = value.detach()
-    return value.to_dense() if value.is_sparse else value
+    return value.to_dense() if value.is_sparse else value  # from nn.Embedding(sparse=True)
 
 
 def evaluate(guard: Untouched, closure: LossClosure) -> tuple[Tensor, list[Tensor]]:
@@ -66,7 +66,7 @@ def rounding(params: Tensors) -> float:
     dtypes = [p.dtype for p in live]
     kind = live[0].device.type
     if torch.is_autocast_enabled(kind):
-        dtypes.append(torch.get_autocast_dtype(kind))
+        dtypes.append(torch.get_autocast_dtype(kind))  # activations round more than parameters
     return max(torch.finfo(dtype).eps for dtype in dtypes)
 
 
@@ -100,7 +100,7 @@ def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
 
 def holds(loss: Tensor, name: str) -> bool:
     """Return True if the graph of a loss has a node whose name starts with `name`."""
-    seen, stack = set(), [loss.grad_fn]
+    seen, stack = set(), [loss.grad_fn]  # deep graphs would overflow a recursion
     while stack:
         node = stack.pop()
         if node is None or node in seen:
@@ -133,7 +133,7 @@ class Moved(AbstractContextManager["Moved"]):
 
     def to(self, length: float | Tensor) -> None:
         """Set the parameters to ``theta + length v``."""
-        length = float(length)
+        length = float(length)  # wait for the device once, not per tensor
         with torch.no_grad():
             for (p, v), start in zip(self.pairs, self.start, strict=True):
                 p.copy_(start + length * v)

@@ -120,7 +120,7 @@ class _SeenModules:
                 continue
             self.modes[part] = part.training
             for name, buffer in part._buffers.items():
-                if buffer is not None and not buffer.is_inference():
+                if buffer is not None and not buffer.is_inference():  # those cannot change
                     self.buffers.append((part, name, buffer, buffer.detach().clone()))
 
     def restore(self) -> None:
@@ -128,7 +128,7 @@ class _SeenModules:
         for module, training in self.modes.items():
             module.training = training
         for module, name, buffer, value in self.buffers:
-            module._buffers[name] = buffer
+            module._buffers[name] = buffer  # the module may hold a new tensor by now
             with torch.no_grad(), _torch.preserve_version(buffer):
                 buffer.copy_(value)
 
@@ -138,8 +138,8 @@ class _RandomState:
 
     def __init__(self, device: torch.device) -> None:
         self.accelerator: Any = getattr(torch, device.type, None) if device.type != "cpu" else None
-        self.place = () if device.type == "mps" else (device,)
-        self.numpy = sys.modules.get("numpy.random")
+        self.place = () if device.type == "mps" else (device,)  # torch.mps takes no device
+        self.numpy = sys.modules.get("numpy.random")  # not loaded means not used
         self.cpu, self.python = torch.get_rng_state(), random.getstate()
         self.other = self.accelerator.get_rng_state(*self.place) if self.accelerator else None
         self.legacy = self.numpy.get_state() if self.numpy else None

@@ -42,7 +42,7 @@ def parameters(params: Params | nn.Module) -> list[Tensor]:
                 f"params must have derivatives, got parameter {index} made in inference mode; "
                 "make or clone it outside torch.inference_mode()"
             )
-    if len({id(p) for p in found}) < len(found):
+    if len({id(p) for p in found}) < len(found):  # its part of ||g||^2 would count twice
         raise ValueError(
             "params must be different tensors, got one that appears twice; give each once"
         )

@@ -192,11 +192,11 @@ class _Sums:
         """Combine the batches of all ranks, in one reduction."""
         mean, weight = [g.clone() for g in self.gradient], self.weight.clone()
         for g in self.gradient:
-            g.mul_(weight)
+            g.mul_(weight)  # ranks may have different numbers of examples
         _reduce.sum_over_ranks([self.weight, self.loss, *map(_tree.as_real, self.gradient)])
         for total in (self.loss, *self.gradient):
             total.div_(self.weight)
-        self.spread += weight * _tree.squared_norm(_minus(mean, self.gradient))
+        self.spread += weight * _tree.squared_norm(_minus(mean, self.gradient))  # between ranks
 
 
 def _second_pass(source: Batches, first: _Sums) -> list[Tensor]:

@@ -73,7 +73,7 @@ def rho_parallel_from_logs(
     if window < 2:
         raise ValueError(f"window must be at least 2, got {window}; give a larger number of steps")
     points = [_logs(loss - f_star, norm) for loss, norm in zip(losses, grad_norms, strict=True)]
-    starts = [max(i - window // 2, 0) for i in range(len(points))]
+    starts = [max(i - window // 2, 0) for i in range(len(points))]  # slices end early by themselves
     return [_half_slope(points[start : start + window]) for start in starts]
 
 

@@ -74,7 +74,7 @@ class Graph:
             retain_graph=not last,
             allow_unused=True,
         )
-        if last:
+        if last:  # the gradients hold the graph
             self._recorded = {}
         return filled(products, self.params)
 

@@ -36,10 +36,10 @@ class Comparison:
     """Compare ``<Hg, u>`` with finite differences along one random direction u.
 
     Attributes:
-        expected: the value by finite differences.
-        found: the value by the engine.
+        expected: ``<Hg, u>`` by finite differences.
+        found: ``<Hg, u>`` by the engine.
         uncertainty: distance between the finite differences of two step lengths.
-        verdict: "right" or "inconclusive". A wrong value raises.
+        verdict: "right" or "inconclusive". A wrong Hg raises.
     """
 
     expected: float
@@ -95,9 +95,8 @@ def jet(
             networks, and not reliable across kinks.
         check: True compares Hg with finite differences along a random direction (default: False).
             It costs four more gradients.
-        across_ranks: True if the loss is the mean over the ranks of the default process group
-            (default: False). Each rank then calls this with its own batch. Sharded parameters are
-            always averaged.
+        across_ranks: True averages over all ranks, each with its own batch (default: False).
+            Sharded parameters are always averaged.
         allow_nonfinite: True computes with an infinite or NaN loss (default: False, raise).
 
     Raises:
@@ -193,7 +192,7 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
     if norm == 0.0:
         return loss, gradient, [torch.zeros_like(g) for g in gradient]
     eps = _gradient.rounding(guard.params)
-    first = eps**0.5 * max(_norm(guard.params), 1.0)
+    first = eps**0.5 * max(_norm(guard.params), 1.0)  # the best length of a one-sided difference
     with Moved(guard.params, gradient) as moved:
 
         def at(length: float) -> list[Tensor]:
@@ -202,7 +201,7 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
 
         rough = _norm(_minus(at(first), gradient)) / first  # of H g / ||g||
         length = eps ** (1 / 3) * norm / rough if rough else first
-        length = min(max(length, 0.1 * first), 100.0 * first)
+        length = min(max(length, 0.1 * first), 100.0 * first)  # `rough` can be far off at kinks
         ahead, behind = at(length), at(-length)
     factor = norm / (2.0 * length)
     return loss, gradient, [factor * d for d in _minus(ahead, behind)]
@@ -224,7 +223,7 @@ ENGINES: dict[str, tuple[Callable[[Untouched, LossClosure], Parts], str]] = {
 
 
 def _computed(guard: Untouched, closure: LossClosure, name: str) -> tuple[Parts, Engine]:
-    """Return the result of the named engine, or with "auto" of the first that succeeds."""
+    """Return the result of the named engine. With "auto" it is the first that succeeds."""
     if name == "auto":
         return _first_that_succeeds(guard, closure)
     if name not in ENGINES:
@@ -285,7 +284,7 @@ def _compare(
         def slope(length: float) -> float:
             return (half_square(length) - half_square(-length)) / (2.0 * length)
 
-        coarse, fine = slope(length), slope(length / 4.0)
+        coarse, fine = slope(length), slope(length / 4.0)  # kinks and rounding depend on the length
     spread = abs(coarse - fine)
     error = min(abs(coarse - found), abs(fine - found))
     if error <= TOLERANCE * max(abs(found), abs(fine)):
@@ -298,13 +297,13 @@ def _compare(
     warnings.warn(
         f"cannot compare Hg: finite differences give {coarse:.4g} and {fine:.4g}, {engine} "
         f"{found:.4g}; the loss has kinks such as ReLU's, or rounding is too large",
-        stacklevel=4,
+        stacklevel=4,  # the line that calls jet
     )
     return Comparison(fine, found, spread, "inconclusive")
 
 
 def _random_unit(params: Tensors) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # equal on every device and rank
     drawn = [
         torch.randn(p.shape, generator=generator).to(p) if p.requires_grad else torch.zeros_like(p)
         for p in params

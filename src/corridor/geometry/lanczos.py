@@ -45,7 +45,7 @@ def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tenso
         for _ in range(2):
             w = w - basis[: k + 1].T @ (basis[: k + 1] @ w)
         length = w.norm()
-        if not length > 100.0 * torch.finfo(w.dtype).eps * size:
+        if not length > 100.0 * torch.finfo(w.dtype).eps * size:  # only rounding remains
             break
         beside.append(length)
         basis[k + 1] = w / length
@@ -67,7 +67,7 @@ def top_vector(product: Operator, start: Tensor, steps: int) -> Tensor:
     """
     V, T = lanczos(product, start, steps)
     u = V @ torch.linalg.eigh(T)[1][:, -1]
-    return u / u.norm()
+    return u / u.norm()  # V is orthonormal only up to rounding
 
 
 def top_curvature(product: Operator, start: Tensor, steps: int = 20) -> float:

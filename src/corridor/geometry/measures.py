@@ -1,10 +1,10 @@
 """Compute scale-free corridor measures from a loss, its gradient g and Hg.
 
-These are pure functions and a record. Below, "Invariant" means unchanged for the loss ``a E`` with
-a > 0 (and its lower bound times a), and for moved parameters, ``theta -> s Q theta + b`` with Q
-orthogonal. No measure is invariant under rescaling of single coordinates. E stands for
-``(loss - f_star)_+``, so measures with E need the lower bound `f_star` of the loss. At a critical
-point, g = 0, measures that divide by ``||g||`` are NaN. There, Hg = 0 is no sign of a corridor.
+E stands for ``(loss - f_star)_+``, so measures with E need the lower bound `f_star` of the loss.
+"Invariant" means unchanged for the loss ``a E`` with a > 0, and for moved parameters,
+``theta -> s Q theta + b`` with Q orthogonal. No measure is invariant under rescaling of single
+coordinates. At a critical point, g = 0, measures that divide by ``||g||`` are NaN. There, Hg = 0 is
+no sign of a corridor.
 """
 
 from __future__ import annotations
@@ -73,12 +73,13 @@ class Measures:
         To second order it is the share of E that remains after a CLR step. It is 0 in a corridor,
         1/4 on an isotropic quadratic, 1/2 on an exponential, and 1 at the edge of stability.
         """
-        return 0.5 * self._scale * self.sharpness_along_grad / self.grad_norm
+        # Division by one norm at a time: powers of a small norm would underflow.
+        return 0.5 * (self.gap / self.grad_norm) * self.sharpness_along_grad / self.grad_norm
 
     @property
     def rho_perp(self) -> Tensor:
         """Return ``sqrt(rho^2 - rho_parallel^2)``, the part of rho that turns g. Invariant."""
-        return 0.5 * self._scale * self.curvature
+        return 0.5 * (self.gap / self.grad_norm) * self.curvature
 
     @property
     def cosine(self) -> Tensor:
@@ -95,7 +96,7 @@ class Measures:
 
     @property
     def sharpness_along_grad(self) -> Tensor:
-        """Return ``g^T H g / ||g||^2``, [loss / length^2], between the eigenvalues of H.
+        """Return ``g^T H g / ||g||^2``, [loss / length^2], at most lambda_max.
 
         Along gradient flow, ``d ln||g|| / dt`` is minus this number. It scales by ``a / s^2``.
         """
@@ -105,7 +106,7 @@ class Measures:
     def clr(self) -> Tensor:
         """Return the corridor learning rate ``E / ||g||^2``, [length^2 / loss], 0 if g = 0."""
         step = self.gap / self.grad_norm / self.grad_norm
-        return torch.where(self.grad_norm > 0.0, step, torch.zeros_like(step))
+        return torch.where(self.grad_norm > 0.0, step, torch.zeros_like(step))  # not 0 / 0
 
     @property
     def dal(self) -> Tensor:
@@ -151,11 +152,6 @@ class Measures:
         """
         t = 1.0 if step is None else step / self.clr
         return 1.0 - t + self.rho_parallel * t * t
-
-    @property
-    def _scale(self) -> Tensor:
-        """Return ``E / ||g||``, [length], the distance to the end of the corridor."""
-        return self.gap / self.grad_norm
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
         """Return all numbers as floats by name. This waits for the device once.

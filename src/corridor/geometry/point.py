@@ -42,8 +42,7 @@ def measure(
             whenever ``.secant.smoothness`` is far from 1.
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
         check: True compares Hg with finite differences (default: False).
-        across_ranks: True if the loss is the mean over the ranks of the default process group
-            (default: False). Each rank then calls this with its own batch.
+        across_ranks: True averages over all ranks, each with its own batch (default: False).
         allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
 
     Raises:

@@ -18,8 +18,8 @@ class Probe:
     """Measure how close the loss is to a corridor, every k steps of a training run.
 
     Call it once per step, before the optimizer's step, with a closure that computes the loss of
-    the current batch. On a CPU the training is bit for bit equal to the training without a probe:
-    the model, its ``.grad``, the random state and the data order do not change. One call costs
+    the current batch. On a CPU the training is bit for bit equal to the training without a probe.
+    The model, its ``.grad``, the random state and the data order do not change. A measurement costs
     three gradients, four with `step`, and about 15 more with `curvature`. At the default of 100
     steps this is 3 to 4 % of the training.
 
@@ -36,8 +36,7 @@ class Probe:
         curvature: True also computes the largest eigenvalue of the Hessian (default: False). Each
             search starts at the last eigenvector.
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
-        across_ranks: True if the loss is the mean over the ranks of the default process group
-            (default: False). All ranks then call the probe.
+        across_ranks: True averages over all ranks, which then all call the probe (default: False).
 
     Attributes:
         history: one list of values per name, "step" included.
@@ -114,7 +113,7 @@ class Probe:
             step=self.step,
             engine=self.engine,
             across_ranks=self.across_ranks,
-            allow_nonfinite=True,
+            allow_nonfinite=True,  # a diverging run must not end here
         )
         values: dict[str, float] = {"step": number, **found.as_dict()}
         if self.curvature:
@@ -132,7 +131,7 @@ class Probe:
             across_ranks=self.across_ranks,
             allow_nonfinite=True,
         )
-        self._top = top.vector if top.products else None
+        self._top = top.vector if top.products else None  # a NaN loss gives no vector
         found = {"sharpness": top.value, "sharpness_residual": top.residual}
         if "secant_step" in values:
             found["stability_gap"] = top.stability_gap(values["secant_step"])

@@ -24,11 +24,11 @@ class Sharpness:
 
     Attributes:
         value: lambda_max, in [loss / length^2].
-        residual: ``||H u - lambda u|| / |lambda|``, where u is the unit eigenvector. The relative
-            distance from lambda to some eigenvalue of H is at most this number.
+        residual: ``||H u - lambda u|| / |lambda|``, an upper bound of the relative distance from
+            lambda to an eigenvalue of H.
         products: number of Hessian-vector products used. Each costs about two gradients.
         converged: True if the residual is within the tolerance.
-        vector: u, one tensor per parameter.
+        vector: the unit eigenvector u, one tensor per parameter.
     """
 
     value: float
@@ -71,14 +71,13 @@ def sharpness(
 
     Args:
         closure: computes the scalar loss, forward only.
-        params: a list, parameter groups, named pairs or a module. Sharded parameters are not
-            supported.
+        params: a list, parameter groups, named pairs or a module, without sharded parameters.
         start: first vector, one tensor per parameter (default: the gradient).
         tolerance: on the relative residual, in (0, 1) (default: 0.01). The relative error of the
             eigenvalue is about its square.
         max_products: maximum number of Hessian-vector products (default: 200).
-        across_ranks: True if the loss is the mean over the ranks of the default process group
-            (default: False). Each rank then calls this with its own batch, on equal hardware.
+        across_ranks: True averages over all ranks, each with its own batch, on equal hardware
+            (default: False).
         allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
 
     Raises:
@@ -166,7 +165,7 @@ def _largest(
         found = _rated(operator, vector, tolerance)
         if found.converged or operator.products + width >= max_products:
             return found
-        width = COLD
+        width = COLD  # six products more were not enough
 
 
 def _first(operator: _Operator, start: Tensors | None) -> Tensor | None:
@@ -188,6 +187,6 @@ def _rated(operator: _Operator, vector: Tensor, tolerance: float) -> Sharpness:
     image = operator(vector)
     value = float(vector @ image)
     size = float((image - value * vector).norm())
-    residual = size / max(abs(value), 1e-300) if size else 0.0
+    residual = size / max(abs(value), 1e-300) if size else 0.0  # a linear loss has value 0
     shaped = operator.shaped(vector)
     return Sharpness(value, residual, operator.products, residual <= tolerance, shaped)

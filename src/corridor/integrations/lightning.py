@@ -78,7 +78,7 @@ def _muted(module: Any) -> Iterator[None]:
     """Ignore the module's calls of ``log`` and ``log_dict`` inside the block."""
     names = ("log", "log_dict")
     for name in names:
-        object.__setattr__(module, name, lambda *_, **__: None)
+        object.__setattr__(module, name, lambda *_, **__: None)  # hides the method
     try:
         yield
     finally:

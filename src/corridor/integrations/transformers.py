@@ -64,7 +64,7 @@ def probe_callback(
             )  # fmt: skip
 
         def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-            if module.training and torch.is_grad_enabled():
+            if module.training and torch.is_grad_enabled():  # not the evaluation in between
                 self.inputs = kwargs
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -74,7 +74,7 @@ def probe_callback(
         def _closure(self) -> Any:
             assert self.inputs is not None
             if loss is not None:
-                return loss(self.model, dict(self.inputs))
+                return loss(self.model, dict(self.inputs))  # the user may change the copy
             return _loss_of(self.model(**self.inputs))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

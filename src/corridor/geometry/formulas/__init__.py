@@ -30,7 +30,7 @@ def twice_differentiable() -> Iterator[None]:
 
     Calls from Python use the formulas. Attention that is called from C++ uses torch's plain path.
     """
-    with sdpa_kernel(SDPBackend.MATH), _Formulas():
+    with sdpa_kernel(SDPBackend.MATH), _Formulas():  # nn.Transformer calls attention from C++
         yield
 
 
@@ -53,7 +53,7 @@ def _formula(func: Any) -> Any:
 
 
 def _is_plain(argument: Any) -> bool:
-    """Return True except for tensors of other kinds, which have rules of their own."""
+    """Return False for nested tensors, subclasses and tensors in torch.func: torch has rules."""
     if not isinstance(argument, Tensor):
         return True
     ordinary = type(argument) in (Tensor, Parameter) and argument.device.type in ("cpu", "cuda")

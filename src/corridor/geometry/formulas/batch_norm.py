@@ -1,6 +1,6 @@
 """Batch normalization whose second derivative reads the activations only a few times.
 
-In each channel of N numbers let ``xhat = (x - mean) / s``, and let P be the projection
+Each channel has N numbers, and ``xhat = (x - mean) / s``. P is the projection
 ``P u = u - mean(u) - xhat mean(u xhat)``. The gradient of ``y = gamma xhat + beta`` is
 
     dx = (gamma / s) P dy,    dgamma = sum(dy xhat),    dbeta = sum(dy).
@@ -36,10 +36,9 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Compute ``torch.nn.functional.batch_norm``, or return NotImplemented where torch must.
+    """Compute ``torch.nn.functional.batch_norm``, or return NotImplemented to use torch's own.
 
-    Arguments are those of the function in torch. Torch computes 16-bit and mixed dtypes, and
-    reports wrong input.
+    Arguments are those of the function in torch, which computes 16-bit and mixed dtypes.
     """
     same = all(t is None or t.dtype == input.dtype for t in (running_mean, weight, bias))
     if input.dtype not in (torch.float32, torch.float64) or not same:

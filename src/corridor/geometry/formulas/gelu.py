@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 
 def gelu(input: Tensor, *, approximate: str = "none") -> Any:
-    """Compute ``torch.nn.functional.gelu``, or return NotImplemented where torch must.
+    """Compute ``torch.nn.functional.gelu``, or return NotImplemented to use torch's own.
 
     Args:
         input: x, of any shape. Only float32 and float64 are supported.

@@ -1,6 +1,6 @@
 """Layer normalization whose second derivative reads the activations only a few times.
 
-In each row of N numbers let ``xhat = (x - mean) / s``, and let P be the projection
+Each row has N numbers, and ``xhat = (x - mean) / s``. P is the projection
 ``P u = u - mean(u) - xhat mean(u xhat)``. The gradient of ``y = gamma xhat + beta`` is
 
     dx = P (gamma dy) / s,    dgamma = sum(dy xhat),    dbeta = sum(dy)
@@ -32,9 +32,9 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Any:
-    """Compute ``torch.nn.functional.layer_norm``, or return NotImplemented where torch must.
+    """Compute ``torch.nn.functional.layer_norm``, or return NotImplemented to use torch's own.
 
-    Arguments are those of the function in torch. Torch computes layers without weight or bias,
+    Arguments are those of the function in torch, which computes layers without weight or bias,
     16-bit and mixed dtypes, and empty input.
     """
     if weight is None or bias is None or weight.dtype != input.dtype or not input.numel():
