@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -78,27 +81,38 @@ def sharded(rank: int) -> dict[str, float]:
     return found.as_dict()
 
 
-def _run(job: Any, rank: int, port: int, queue: Any) -> None:
+@contextmanager
+def rank_of_two(rank: int, port: int) -> Iterator[None]:
+    limit = timedelta(seconds=120)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", address, rank=rank, world_size=WORLD, timeout=limit)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _second(job: Any, port: int, queue: Any) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD)
-    queue.put((rank, job(rank)))
-    dist.destroy_process_group()
+    with rank_of_two(1, port):
+        queue.put(job(1))
 
 
-def on_two_ranks(job: Any) -> list[dict[str, float]]:
+def on_two_ranks(job: Any) -> tuple[dict[str, float], dict[str, float]]:
+    """Run a job as rank 0 in this process and as rank 1 in a new one."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     context = mp.get_context("spawn")
     queue = context.Queue()
-    workers = [context.Process(target=_run, args=(job, r, port, queue)) for r in range(WORLD)]
-    for worker in workers:
-        worker.start()
-    found = dict(queue.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
-    return [found[rank] for rank in range(WORLD)]
+    worker = context.Process(target=_second, args=(job, port, queue))
+    worker.start()
+    with rank_of_two(0, port):
+        first = job(0)
+    second = queue.get(timeout=120)
+    worker.join(60)
+    assert worker.exitcode == 0
+    return first, second
 
 
 def alone() -> dict[str, float]:
