@@ -54,7 +54,7 @@ def test_the_rule_stays_its_own_and_goes_on(source: str, target: str):
     options, kept = fresh.param_groups[0], opt.param_groups[0]
     same = type(first) is type(opt)
     if not same:
-        assert all(kept[key] == options[key] for key in opt._owner().shared)
+        assert all(kept[key] == options[key] for key in opt._owner.shared)
         assert all(torch.equal(kept[key], options[key]) for key in opt.MEMORY if key in options)
     assert kept["lr"] == first.param_groups[0]["lr"]
     assert set(opt.state[p]) <= {*opt.MOTION.buffers}

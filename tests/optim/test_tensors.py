@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from corridor import CLR
 from corridor.optim import MoMoAdam, _bucket
 from corridor.optim._metric import AVERAGE, LENGTH, Euclidean
+from corridor.optim._options import Now
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -172,11 +173,11 @@ def test_an_average_in_sixteen_bits_says_how_far_it_moved_where_the_kernel_would
     bucket = _bucket.Bucket(0, fused=True)
     p, g = torch.full((3,), 256.0, dtype=dtype), torch.ones(3, dtype=dtype)
     bucket.add(p, g, {AVERAGE: torch.zeros_like(p)}, fresh=True)
-    options = {"momentum": 0.5}
-    (norm_sq,) = Euclidean().measure(bucket, (LENGTH,), options, {}, torch.float32)
+    now = Now({"momentum": 0.5}, {}, torch.float32)
+    (norm_sq,) = Euclidean().measure(bucket, (LENGTH,), now)
     assert float(norm_sq) == 0.75
     stride = _bucket.Stride(torch.tensor(1e-3), torch.tensor(False), None)
-    seen = Euclidean().move(bucket, stride, options, {})
+    seen = Euclidean().move(bucket, stride, now)
     assert seen is not None
     assert float(seen) == 0.0
     assert p.tolist() == [256.0] * 3

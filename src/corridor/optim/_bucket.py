@@ -24,11 +24,9 @@ NORM = "norm_sq"  # ||g||^2, always the first sum
 
 
 class Sums(NamedTuple):
-    """Hold sums over parameters, one row per group and one named column per sum.
+    """Hold sums, one row per group and one named column per sum, `NORM` first.
 
-    Attributes:
-        names: names of the columns. The first is `NORM`.
-        values: [groups, columns], or [columns] for a single bucket.
+    A single bucket has no rows.
     """
 
     names: tuple[str, ...]
@@ -44,12 +42,10 @@ class Sums(NamedTuple):
 
 
 class Stride(NamedTuple):
-    """Describe one step of a bucket, ``p = keep p - size direction``.
+    """Describe one step of a bucket, ``p = keep p - size direction``, by 0-dim tensors.
 
-    Attributes:
-        size: 0-dim step size on the bucket's device.
-        skip: 0-dim bool. If True nothing changes, even where gradients are not finite.
-        keep: 0-dim factor of weight decay, 1 on a skipped step; None for no decay.
+    If ``skip`` is True nothing changes, even where gradients are not finite. ``keep`` is the factor
+    of weight decay, or None for no decay.
     """
 
     size: Tensor
@@ -72,9 +68,6 @@ class Bucket:
         group: index of the parameter group.
         fused: True if torch's fused kernels are right for these tensors.
         share: None for whole parameters, else the result of `corridor._reduce.share`.
-        params: the parameters.
-        grads: their gradients.
-        buffers: further tensors per parameter, by name.
         fresh: indices of the parameters whose buffers were made in this step.
     """
 
@@ -160,11 +153,7 @@ def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
 
 
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
-    """Divide the gradients by a GradScaler's scale in place.
-
-    Raises:
-        ValueError: a gradient is float16.
-    """
+    """Divide the gradients by a GradScaler's scale in place; raise ValueError for float16."""
     if any(bucket.grads[0].dtype == torch.float16 for bucket in found):
         raise ValueError(
             "gradients must be float32 under a GradScaler, got float16, too coarse to divide by "
@@ -177,13 +166,8 @@ def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
 def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> list[Bucket]:
     """Return the parameters that have a gradient in buckets.
 
-    Args:
-        groups: parameter groups.
-        state: the optimizer's state. Missing buffers are made there, as zeros.
-        names: names of the buffers.
-
-    Raises:
-        ValueError: a gradient is sparse.
+    Missing buffers of the given names are made in the optimizer's state, as zeros. A sparse
+    gradient raises ValueError.
     """
     found: dict[tuple[Any, ...], Bucket] = {}
     for index, group in enumerate(groups):

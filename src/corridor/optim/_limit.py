@@ -36,7 +36,7 @@ from corridor.optim import _options
 from corridor.optim._bucket import NORM, Bucket, Sums
 from corridor.optim._loss import Watched
 from corridor.optim._metric import Metric
-from corridor.optim._options import Memory, Options
+from corridor.optim._options import Memory, Now, Options
 
 __all__ = ["NORM", "Health", "Limit", "Recorded", "Seen"]
 
@@ -46,16 +46,9 @@ AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
 
 
 class Recorded(NamedTuple):
-    """Hold a loss that was watched, before its backward pass.
+    """Hold a watched loss with its graph, and the optimizer's parameters, state and metric.
 
-    Attributes:
-        loss: 0-dim, with its graph.
-        params: all parameters.
-        state: the optimizer's state.
-        options: the first parameter group.
-        metric: the metric of the step.
-        dtype: dtype of the step size.
-        cache: values of this process. Loading a state clears it.
+    ``options`` is the first parameter group. ``cache`` belongs to this process; loading clears it.
     """
 
     loss: Tensor
@@ -68,13 +61,9 @@ class Recorded(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Hold what is known of a step before its size is chosen.
+    """Hold what is known of a step before its size is chosen, all of it complete over ranks.
 
-    Attributes:
-        loss: 0-dim, the mean over ranks.
-        sums: sums over all parameters, one row per group.
-        options: the first parameter group.
-        memory: the scalars of this step. A limit writes its new values here.
+    ``options`` is the first parameter group. A limit writes its new scalars to ``memory``.
     """
 
     loss: Tensor
@@ -113,25 +102,17 @@ class Limit:
         return {}
 
     def collect(self, watched: list[Watched], owner: str) -> Memory:
-        """Return this rank's measurements for the step, from its watched losses.
-
-        Args:
-            watched: the losses that were differentiated, with their measurements.
-            owner: name of the optimizer's class, for errors.
-        """
+        """Return this rank's measurements for the step, from its watched losses."""
         return {}
 
     def learn(self, key: str, value: Tensor, memory: Memory) -> Memory:
-        """Return the scalars that a measurement changes. It does so on a skipped step, too.
+        """Return the scalars that a measurement changes, also on a skipped step.
 
-        Args:
-            key: name of the measurement.
-            value: 0-dim, the mean over ranks.
-            memory: all scalars.
+        ``value`` is the mean over ranks, 0-dim.
         """
         return {key: torch.where(torch.isfinite(value), value, memory[key])}
 
-    def measure(self, bucket: Bucket, options: Options, memory: Memory) -> list[Tensor]:
+    def measure(self, bucket: Bucket, now: Now) -> list[Tensor]:
         """Return the limit's own sums over a bucket, each 0-dim."""
         return []
 
@@ -156,15 +137,7 @@ class Health:
     def note(
         self, loss: Tensor, raw: Tensor, step: Tensor, skip: Tensor, groups: _options.Groups
     ) -> None:
-        """Count one step.
-
-        Args:
-            loss: 0-dim.
-            raw: 0-dim, the step size before the cap.
-            step: 0-dim, the first group's step size.
-            skip: 0-dim bool, True on a skipped step.
-            groups: the parameter groups.
-        """
+        """Count one step, with the step size before and under the first group's cap."""
         if torch.compiler.is_compiling() or len(self.warned) == len(MOSTLY):
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 
 def as_scalar(loss: Any) -> Tensor:
-    """Return the loss as a detached 0-dim tensor.
-
-    Raises:
-        ValueError: the loss is not one real number.
-    """
+    """Return the loss as a detached 0-dim tensor, or raise ValueError."""
     if isinstance(loss, numbers.Real):
         return torch.tensor(float(loss), dtype=torch.float64, device="cpu")
     if not isinstance(loss, Tensor):
@@ -137,13 +133,9 @@ class AttachedWatch:
 
 
 class LossChannel:
-    """Collect the loss of one step of an optimizer.
+    """Collect the loss of one step of an optimizer, which is held weakly.
 
-    Args:
-        optimizer: the optimizer, held weakly.
-
-    Attributes:
-        pending: the watched losses that were differentiated since the last step.
+    `pending` holds the watched losses that were differentiated since the last step.
     """
 
     def __init__(self, optimizer: PolyakOptimizer) -> None:
@@ -156,13 +148,7 @@ class LossChannel:
     ) -> None:
         """Hook a loss, so that its backward pass adds a record to `pending`.
 
-        Args:
-            loss: scalar tensor.
-            scaler: a GradScaler that unscales gradients before the step, or None.
-            measure: called with the loss if no other loss of this step was differentiated yet.
-
-        Raises:
-            ValueError: the loss is not one real number, or is already watched.
+        ``measure`` is called with the loss if no other loss of this step was differentiated yet.
         """
         if not isinstance(loss, Tensor):
             raise ValueError(
@@ -194,12 +180,9 @@ class LossChannel:
     def take(
         self, closure: Callable[[], Any] | None, loss: Any
     ) -> tuple[Any, Tensor | None, list[Watched]]:
-        """Return the result of `step`, the loss, and its watched parts, and clear the channel.
+        """Return the result of `step`, the loss (None for no step), and its watched parts.
 
-        The loss is 0-dim, or None if there is no step to take.
-
-        Raises:
-            ValueError: there is no loss, more than one, or one that is not a real number.
+        The channel is empty afterwards.
         """
         given = loss
         try:

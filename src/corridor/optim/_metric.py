@@ -11,7 +11,7 @@ parameter in `buffers` and its scalars in `memory`. A faster `measure` or `move`
     >>> from corridor import CLR
     >>> from corridor.optim._motion import Average
     >>> class Maximum(Metric):  # steepest descent in the maximum norm
-    ...     def direction(self, d, g, kept, options, memory):
+    ...     def direction(self, d, g, kept, now):
     ...         return d.abs().sum() * d.sign(), {}
     >>> class MaximumCLR(CLR):
     ...     MOTION = Average(Maximum())
@@ -34,7 +34,9 @@ from torch import Tensor
 from corridor import _torch, _tree
 from corridor.optim import _options, step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, fused_sgd, wide_dtype
-from corridor.optim._options import Memory, Options
+from corridor.optim._options import Memory, Now, Options
+
+Kept = dict[str, Tensor]
 
 AVERAGE = "gradient_average"
 SQUARES = "square_average"
@@ -53,7 +55,7 @@ class Metric:
         always: True if the metric also acts without momentum.
         buffers: names of the tensors it keeps per parameter, zeros at first.
         memory: names of the scalars it keeps, 0 at first.
-        OPTIONS: options of its own, each with its range.
+        OPTIONS: its own options, each with its range.
     """
 
     always: bool = True
@@ -61,18 +63,8 @@ class Metric:
     memory: tuple[str, ...] = ()
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
 
-    def direction(
-        self, d: Tensor, g: Tensor, kept: dict[str, Tensor], options: Options, memory: Memory
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return ``P d``, and new values for the buffers.
-
-        Args:
-            d: the vector.
-            g: the gradient of this step.
-            kept: the parameter's buffers by name.
-            options: the first parameter group.
-            memory: the scalars of this step.
-        """
+    def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
+        """Return ``P d`` and new values for the buffers, from d, the gradient and the buffers."""
         raise NotImplementedError
 
     def advance(self, options: Options, memory: Memory) -> Memory:
@@ -92,47 +84,31 @@ class Metric:
         wide = wide_dtype(d.dtype, g.dtype, dtype)
         return (beta * d.to(wide) + (1.0 - beta) * g.to(wide)).to(d.dtype)
 
-    def measure(
-        self,
-        bucket: Bucket,
-        names: tuple[str, ...],
-        options: Options,
-        memory: Memory,
-        dtype: torch.dtype,
-    ) -> list[Tensor]:
-        """Return the named sums over a bucket, each 0-dim.
-
-        Args:
-            bucket: gradients g and averages d.
-            names: some of `NORM`, `LENGTH`, `SLOPE` and `OWN_LENGTH`.
-            options: the first parameter group.
-            memory: the scalars of this step.
-            dtype: dtype of the sums.
-        """
+    def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
+        """Return the named sums over a bucket, each 0-dim."""
+        beta, dtype = now.options["momentum"], now.dtype
         sums: dict[str, list[Tensor]] = {name: [] for name in names}
         for p, g, kept in bucket.rows():
-            d = self.average(kept[AVERAGE], g, options["momentum"], dtype)
-            along, _ = self.direction(d, g, kept, options, memory)
+            d = self.average(kept[AVERAGE], g, beta, dtype)
+            along, _ = self.direction(d, g, kept, now)
             pairs = {NORM: (g, g), LENGTH: (d, along), SLOPE: (d, p)}
             if OWN_LENGTH in names:
-                pairs[OWN_LENGTH] = (g, self.direction(g, g, kept, options, memory)[0])
+                pairs[OWN_LENGTH] = (g, self.direction(g, g, kept, now)[0])
             for name in names:
                 sums[name].append(_tree.dot([pairs[name][0]], [pairs[name][1]], dtype))
         return [torch.stack(sums[name]).sum() for name in names]
 
-    def move(
-        self, bucket: Bucket, stride: Stride, options: Options, memory: Memory
-    ) -> Tensor | None:
+    def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
         """Store the new averages and buffers, and move along ``P d``.
 
         Returns:
             ``<d, change of p>`` as it came out, 0-dim, where rounding to 16 bits can lose part of
             it. Else None, because the step size determines it.
         """
-        seen, dtype = [], stride.size.dtype
+        seen, beta, dtype = [], now.options["momentum"], now.dtype
         for p, g, kept in bucket.rows():
-            d = self.average(kept[AVERAGE], g, options["momentum"], dtype)
-            along, new = self.direction(d, g, kept, options, memory)
+            d = self.average(kept[AVERAGE], g, beta, dtype)
+            along, new = self.direction(d, g, kept, now)
             after = stride.moved(p, along)
             if bucket.rounds and bucket.share is None:
                 seen.append((d.to(dtype) * (after.to(dtype) - p.to(dtype))).sum())
@@ -148,27 +124,18 @@ class Euclidean(Metric):
 
     always = False
 
-    def direction(
-        self, d: Tensor, g: Tensor, kept: dict[str, Tensor], options: Options, memory: Memory
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
         """Return d."""
         return d, {}
 
-    def measure(
-        self,
-        bucket: Bucket,
-        names: tuple[str, ...],
-        options: Options,
-        memory: Memory,
-        dtype: torch.dtype,
-    ) -> list[Tensor]:
+    def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         """Return the sums, on the fast path from inner products of the old d and g.
 
         Where d and g nearly cancel, rounding dominates ``||d||^2`` on that path. A lower bound of
         the rounding replaces it then: the step is too short rather than too long.
         """
         ds, gs, ps = bucket.buffers[AVERAGE], bucket.grads, bucket.params
-        old, new = options["momentum"], 1.0 - options["momentum"]
+        old, new, dtype = now.options["momentum"], 1.0 - now.options["momentum"], now.dtype
         if bucket.fused and not bucket.rounds:
             gg, dg, dd = _tree.gram(ds, gs, dtype)
             length = old * old * dd + 2.0 * old * new * dg + new * new * gg
@@ -184,14 +151,12 @@ class Euclidean(Metric):
                 sums[SLOPE] = _tree.dot(formed, ps, dtype)
         return [sums[name] for name in names]
 
-    def move(
-        self, bucket: Bucket, stride: Stride, options: Options, memory: Memory
-    ) -> Tensor | None:
+    def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
         """Move along d, by the fused kernel where it is right."""
-        beta = options["momentum"]
+        beta = now.options["momentum"]
         # The kernel stores no average where beta is 0, and hides how far 16 bits have moved.
         if not bucket.fused or beta == 0.0 or bucket.rounds:
-            return super().move(bucket, stride, options, memory)
+            return super().move(bucket, stride, now)
         bucket.decay(stride.keep)
         fused_sgd(bucket.params, bucket.grads, stride, bucket.buffers[AVERAGE], beta)
         return None
@@ -230,13 +195,11 @@ class Adam(Metric):
         wide = wide_dtype(d.dtype, g.dtype, dtype)
         return torch.lerp(d.to(wide), g.to(wide), 1.0 - beta)
 
-    def direction(
-        self, d: Tensor, g: Tensor, kept: dict[str, Tensor], options: Options, memory: Memory
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
         """Return ``d / (sqrt(v / rho) + eps)`` and the new v."""
-        squares = _squares(kept[SQUARES], g, options["beta2"], d.dtype)
-        root = (squares / memory["square_weight"].to(g.device)).sqrt()
-        return d / root.add(options["eps"]), {SQUARES: squares}
+        squares = _squares(kept[SQUARES], g, now.options["beta2"], d.dtype)
+        root = (squares / now.memory["square_weight"].to(g.device)).sqrt()
+        return d / root.add(now.options["eps"]), {SQUARES: squares}
 
     def scaling(
         self, g: Tensor, v: Mapping[str, Tensor], options: Options, dtype: torch.dtype
@@ -251,21 +214,15 @@ class Adam(Metric):
         squares = _squares(_tree.as_real(v[SQUARES]), g, options["beta2"], dtype)
         return (squares / weight).sqrt_().add_(options["eps"]).reciprocal_()
 
-    def measure(
-        self,
-        bucket: Bucket,
-        names: tuple[str, ...],
-        options: Options,
-        memory: Memory,
-        dtype: torch.dtype,
-    ) -> list[Tensor]:
+    def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         """Return the sums, block by block so that each tensor is read from memory once."""
-        root = memory["square_weight"].to(bucket.device, dtype).sqrt()
+        (beta, beta2, eps), dtype = _options_of(now), now.dtype
+        root = now.memory["square_weight"].to(bucket.device, dtype).sqrt()
         parts: list[Tensor] = []
         for p, g, d, v in _blocks(bucket):
-            formed = self.average(d, g, options["momentum"], dtype)
+            formed = self.average(d, g, beta, dtype)
             # d / (sqrt(v / rho) + eps), up to the factor sqrt(rho) that all entries share
-            divisor = _squares(v, g, options["beta2"], dtype).sqrt_().add_(options["eps"] * root)
+            divisor = _squares(v, g, beta2, dtype).sqrt_().add_(eps * root)
             pairs = {NORM: (g, g), LENGTH: (formed, formed / divisor), SLOPE: (formed, p)}
             if OWN_LENGTH in names:
                 pairs[OWN_LENGTH] = (g, g / divisor)
@@ -274,17 +231,16 @@ class Adam(Metric):
         lengths = (LENGTH, OWN_LENGTH)
         return [root * s if name in lengths else s for name, s in zip(names, sums, strict=True)]
 
-    def move(
-        self, bucket: Bucket, stride: Stride, options: Options, memory: Memory
-    ) -> Tensor | None:
+    def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
         """Move along ``d / (sqrt(v / rho) + eps)``, by the fused kernel where it is right."""
         if not bucket.fused:
-            return super().move(bucket, stride, options, memory)
+            return super().move(bucket, stride, now)
         bucket.decay(stride.keep)
-        count = memory["averaged_steps"].float().to(bucket.device)
+        beta, beta2, eps = _options_of(now)
+        count = now.memory["averaged_steps"].float().to(bucket.device)
         ds = bucket.buffers[AVERAGE]
         # The kernel divides by its own bias correction of d.
-        rate = stride.size * (1.0 - options["momentum"] ** count.to(stride.size.dtype))
+        rate = stride.size * (1.0 - beta ** count.to(stride.size.dtype))
         _torch.fused_adam_(
             bucket.params,
             bucket.grads,
@@ -293,15 +249,19 @@ class Adam(Metric):
             [],
             [count.clone() for _ in ds],  # one counter each: a skipped step counts them back
             lr=rate if rate.is_cpu else rate.float(),
-            beta1=options["momentum"],
-            beta2=options["beta2"],
+            beta1=beta,
+            beta2=beta2,
             weight_decay=0.0,
-            eps=options["eps"],
+            eps=eps,
             amsgrad=False,
             maximize=False,
             found_inf=stride.skip.to(torch.float32),
         )
         return None
+
+
+def _options_of(now: Now) -> tuple[float, float, float]:
+    return now.options["momentum"], now.options["beta2"], now.options["eps"]
 
 
 def _squares(v: Tensor, g: Tensor, beta2: float, dtype: torch.dtype) -> Tensor:

@@ -12,10 +12,10 @@ the loss to another point than the one it was taken at. `move` writes the parame
     ...     always, buffers, memory = True, ("mean_point",), ("points",)
     ...     def advance(self, options, memory):
     ...         return {"points": memory["points"] + 1.0}
-    ...     def move(self, bucket, sums, stride, options, memory):
-    ...         super().move(bucket, sums, stride, options, memory)
+    ...     def move(self, bucket, sums, stride, now):
+    ...         super().move(bucket, sums, stride, now)
     ...         for p, mean in zip(bucket.params, bucket.buffers["mean_point"], strict=True):
-    ...             mean.lerp_(p, 1.0 / memory["points"])
+    ...             mean.lerp_(p, 1.0 / now.memory["points"])
     >>> class TrailingCLR(CLR):
     ...     MOTION = Trailing()
     >>> x = torch.nn.Parameter(torch.tensor([4.0]))
@@ -39,7 +39,7 @@ from corridor import _torch, _tree
 from corridor.optim import step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, Sums, fused_sgd, wide_dtype
 from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric
-from corridor.optim._options import Memory, Options
+from corridor.optim._options import Memory, Now, Options
 
 VELOCITY = "velocity"
 Rule = Callable[[Tensor, Tensor, Memory], tuple[Tensor, Memory]]
@@ -61,51 +61,29 @@ class Descent:
     memory: tuple[str, ...] = ()
 
     def advance(self, options: Options, memory: Memory) -> Memory:
-        """Return the scalars that change before anything is measured.
-
-        Args:
-            options: the first parameter group.
-            memory: the scalars before this step.
-        """
+        """Return the scalars that change before anything is measured."""
         return {}
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the sums that `measure` returns, `NORM` first.
 
-        Args:
-            decayed: True if a group has weight decay.
-            wanted: names of sums that the optimizer's limits use.
+        ``decayed`` is True if a group has weight decay. The limits use the ``wanted`` sums.
         """
         return (NORM,)
 
-    def measure(
-        self,
-        bucket: Bucket,
-        names: tuple[str, ...],
-        options: Options,
-        memory: Memory,
-        dtype: torch.dtype,
-    ) -> list[Tensor]:
+    def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         """Return the named sums over a bucket, each 0-dim."""
-        return [_tree.squared_norm(bucket.grads, dtype)]
+        return [_tree.squared_norm(bucket.grads, now.dtype)]
 
-    def plan(
-        self, loss: Tensor, sums: Sums, options: Options, memory: Memory, rule: Rule
-    ) -> tuple[Tensor, Memory]:
+    def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> tuple[Tensor, Memory]:
         """Return the step size before any limit, and the new memory.
 
-        Args:
-            loss: 0-dim.
-            sums: one row per group, complete over all ranks.
-            options: the first parameter group.
-            memory: the scalars of this step.
-            rule: the optimizer's `step_size_rule`.
+        ``sums`` has one row per group and is complete over all ranks. ``rule`` is the optimizer's
+        `step_size_rule`.
         """
-        return rule(loss, sums.total(NORM), memory)
+        return rule(loss, sums.total(NORM), now.memory)
 
-    def move(
-        self, bucket: Bucket, sums: Sums, stride: Stride, options: Options, memory: Memory
-    ) -> Tensor | None:
+    def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
         """Move a bucket's parameters.
 
         Returns:
@@ -114,19 +92,9 @@ class Descent:
         """
         bucket.descend(stride)
 
-    def settle(
-        self, sums: Sums, sizes: Tensor, keeps: Tensor, options: Options, memory: Memory
-    ) -> Memory:
-        """Return the memory after the step sizes are known.
-
-        Args:
-            sums: one row per group.
-            sizes: [groups], the step sizes.
-            keeps: [groups], the factors of weight decay.
-            options: the first parameter group.
-            memory: as `plan` returned it.
-        """
-        return memory
+    def settle(self, sums: Sums, sizes: Tensor, keeps: Tensor, now: Now) -> Memory:
+        """Return the memory after the step sizes and the factors of weight decay are known."""
+        return now.memory
 
 
 class HeavyBall(Descent):
@@ -134,11 +102,9 @@ class HeavyBall(Descent):
 
     buffers = (VELOCITY,)
 
-    def move(
-        self, bucket: Bucket, sums: Sums, stride: Stride, options: Options, memory: Memory
-    ) -> Tensor | None:
+    def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
         """Update the velocities and move by them."""
-        beta, velocities, size = options["momentum"], bucket.buffers[VELOCITY], stride.size
+        beta, velocities, size = now.options["momentum"], bucket.buffers[VELOCITY], stride.size
         part = stride._replace(size=(1.0 - beta) * size)
         forward = stride._replace(size=-torch.ones_like(size))
         if bucket.fused:
@@ -178,23 +144,15 @@ class Average(Descent):
         named = (NORM, LENGTH, SLOPE) if decayed else (NORM, LENGTH)
         return (*named, *(name for name in wanted if name not in named))
 
-    def measure(
-        self,
-        bucket: Bucket,
-        names: tuple[str, ...],
-        options: Options,
-        memory: Memory,
-        dtype: torch.dtype,
-    ) -> list[Tensor]:
+    def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         """Return the sums in the metric."""
-        self.metric.begin(bucket, options)
-        return self.metric.measure(bucket, names, options, memory, dtype)
+        self.metric.begin(bucket, now.options)
+        return self.metric.measure(bucket, names, now)
 
-    def plan(
-        self, loss: Tensor, sums: Sums, options: Options, memory: Memory, rule: Rule
-    ) -> tuple[Tensor, Memory]:
+    def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> tuple[Tensor, Memory]:
         """Return the step at which the averaged model meets f_star or its estimate."""
-        beta, new = options["momentum"], dict(memory)
+        options, memory, new = now.options, now.memory, dict(now.memory)
+        beta = options["momentum"]
         new["loss_average"] = step_size.average(memory["loss_average"], loss, beta)
         new["linear_term"] = beta * (memory["linear_term"] + memory["average_shift"])
         weight = step_size.average(memory["average_weight"], torch.ones_like(loss), beta)
@@ -214,21 +172,18 @@ class Average(Descent):
         )
         return raw, new
 
-    def move(
-        self, bucket: Bucket, sums: Sums, stride: Stride, options: Options, memory: Memory
-    ) -> Tensor | None:
+    def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
         """Move along ``P d / rho``, where rho is the sum of the weights in d."""
-        along = stride._replace(size=stride.size / memory["average_weight"].to(stride.size))
-        seen = self.metric.move(bucket, along, options, memory)
+        along = stride._replace(size=stride.size / now.memory["average_weight"].to(stride.size))
+        seen = self.metric.move(bucket, along, now)
         if seen is None:
             return None
         keep = torch.ones_like(stride.size) if stride.keep is None else stride.keep
         return seen - _shifts(sums, along.size, keep)
 
-    def settle(
-        self, sums: Sums, sizes: Tensor, keeps: Tensor, options: Options, memory: Memory
-    ) -> Memory:
+    def settle(self, sums: Sums, sizes: Tensor, keeps: Tensor, now: Now) -> Memory:
         """Return the change along d that the steps make, and the new estimate of f_star."""
+        options, memory = now.options, now.memory
         along = sizes / memory["average_weight"]
         new = {**memory, "average_shift": _shifts(sums, along, keeps).sum()}
         if "lower_bound" in memory and options["estimate_f_star"]:

@@ -19,6 +19,14 @@ Memory = dict[str, Tensor]
 Init = TypeVar("Init", bound=Callable[..., None])
 
 
+class Now(NamedTuple):
+    """Hold the options (the first group), the scalars and the dtype of the current step."""
+
+    options: Options
+    memory: Memory
+    dtype: torch.dtype
+
+
 class Rule(NamedTuple):
     """Say what an option must be, in words and as a predicate on a real number."""
 
@@ -49,12 +57,8 @@ SCHEDULERS = frozenset({"min_lr", "max_momentum", "base_momentum", "swa_lr"})
 class Owner(NamedTuple):
     """Describe the optimizer that a group belongs to.
 
-    Attributes:
-        name: name of its class.
-        names: names of its options.
-        cap: the one of them that is the cap.
-        shared: the options that all groups share, each with its range.
-        left: keys that its steps leave in a group.
+    ``names`` are its options and ``cap`` is one of them. All groups share the ``shared`` options.
+    Its steps leave the keys ``left`` in a group.
     """
 
     name: str
@@ -97,14 +101,7 @@ def naming(init: Init) -> Init:
 
 
 def unknown(what: str, name: str, owner: str, names: Collection[str]) -> TypeError:
-    """Return the TypeError for a name that an optimizer does not have.
-
-    Args:
-        what: kind of the name, "option" or "group key".
-        name: the unknown name.
-        owner: name of the optimizer's class.
-        names: the names that it has.
-    """
+    """Return the TypeError for an unknown name of an optimizer that has the given names."""
     cap = next((cap for cap in ("max_lr", "sigma") if cap in names), None)
     close = difflib.get_close_matches(name, names, n=1)
     if name == "lr" and cap:
@@ -131,12 +128,9 @@ def check_given(groups: Groups, owner: Owner) -> None:
 def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Owner) -> dict:
     """Return a copy of a new group with its options complete and checked.
 
-    Args:
-        group: the new group. Keys that a step leaves are dropped. If there are any, the group was
-            another optimizer's, and that optimizer's options are dropped, too.
-        groups: the existing groups. A shared option that the new group lacks comes from them.
-        defaults: the options that the constructor received.
-        owner: the optimizer.
+    A shared option that the group lacks comes from the existing groups. Keys that a step leaves are
+    dropped. If there are any, the group was another optimizer's, and options of that optimizer are
+    dropped, too.
 
     Raises:
         TypeError: a key is not an option.
@@ -162,11 +156,7 @@ def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Ow
 
 
 def _known(group: dict[str, Any], owner: Owner, used: bool) -> dict[str, Any]:
-    """Return a group without the keys of schedulers and of a former optimizer.
-
-    Raises:
-        TypeError: a key is unknown.
-    """
+    """Return a group without the keys of a former optimizer; raise TypeError for a strange key."""
     options = {*owner.names, *OWN, "max_lr"}
     scheduled = used or "initial_lr" in group
     known = options | NEUTRAL | (SCHEDULERS if scheduled else set())
@@ -248,13 +238,10 @@ def settle(
 def understood(
     state_dict: dict[str, Any], groups: Groups, scalars: Iterable[str], buffers: Iterable[str]
 ) -> dict[str, Any]:
-    """Return the entries of another optimizer's checkpoint that mean the same here.
+    """Return another optimizer's checkpoint, reduced to the entries that mean the same here.
 
-    Args:
-        state_dict: the checkpoint.
-        groups: the current groups. They provide everything else.
-        scalars: names of the scalars to keep. Caps and weight decay are always kept.
-        buffers: names of the tensors per parameter to keep.
+    These are caps and weight decay, and the named scalars and buffers. The current groups provide
+    everything else.
     """
     taken = {"params", "initial_lr", *OWN, *scalars}
     merged = [

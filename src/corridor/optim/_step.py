@@ -14,21 +14,15 @@ from corridor.optim import step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, Sums
 from corridor.optim._limit import Health, Limit, Seen
 from corridor.optim._motion import Descent, Rule
-from corridor.optim._options import Groups, Memory
+from corridor.optim._options import Groups, Memory, Now
 
 
 @dataclass
 class Step:
     """Hold the parts of one step.
 
-    Attributes:
-        groups: the parameter groups. The first one holds the options and the memory.
-        buckets: the parameters that have a gradient.
-        motion: what the step moves along.
-        limits: the active limits.
-        scalars: names of the memory.
-        sharded: True if other ranks hold parts of the sums over gradients.
-        found_inf: a GradScaler's verdict, or None.
+    The first group holds the options, and the memory under the names in ``scalars``. ``sharded`` is
+    True if other ranks hold parts of the sums. ``found_inf`` is a GradScaler's verdict, or None.
     """
 
     groups: Groups
@@ -47,19 +41,14 @@ class Step:
         capped: Callable[[Tensor, Any], Tensor],
         health: Health,
     ) -> None:
-        """Choose the step size and move.
+        """Choose the step size and move, from this rank's loss and its limits' measurements.
 
-        Args:
-            loss: 0-dim, the loss on this rank.
-            measured: the limits' measurements on this rank.
-            rule: the optimizer's `step_size_rule`.
-            capped: the optimizer's `capped`.
-            health: receives the outcome.
+        ``rule`` and ``capped`` are the optimizer's methods `step_size_rule` and `capped`.
         """
         first = self.groups[0]
         memory = {key: first[key] for key in self.scalars}
         memory.update(self.motion.advance(first, memory))
-        names, parts = self._measure(memory, loss.dtype)
+        names, parts = self._measure(Now(first, memory, loss.dtype))
         means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
         means, values = self._over_ranks(means, parts, len(names))
         (loss, *values), sums = means.unbind(), Sums(names, values)
@@ -67,25 +56,25 @@ class Step:
         norm_sq = sums.total(NORM)
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
-        raw, new = self.motion.plan(loss, sums, first, memory, rule)
+        raw, new = self.motion.plan(loss, sums, Now(first, memory, loss.dtype), rule)
         for limit in self.limits:
             raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, new)))
         sizes = self._sizes(raw, skip, capped)
         health.note(loss, raw, sizes[0], skip, self.groups)
-        settled = self._move(parts, sums, sizes, skip, new)
+        settled = self._move(parts, sums, sizes, skip, Now(first, new, loss.dtype))
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
 
-    def _measure(self, memory: Memory, dtype: torch.dtype) -> tuple[tuple[str, ...], list[Tensor]]:
+    def _measure(self, now: Now) -> tuple[tuple[str, ...], list[Tensor]]:
         """Return the names of all sums, and their values for each bucket."""
-        first, parts = self.groups[0], []
+        parts = []
         decayed = any(group["weight_decay"] for group in self.groups)
         wanted = tuple(name for limit in self.limits for name in limit.wanted)
         names = self.motion.sums(decayed, wanted)
         for bucket in self.buckets:
-            values = self.motion.measure(bucket, names, first, memory, dtype)
+            values = self.motion.measure(bucket, names, now)
             for limit in self.limits:
-                values += limit.measure(bucket, first, memory)
+                values += limit.measure(bucket, now)
             parts.append(torch.stack(values))
         return (*names, *(name for limit in self.limits for name in limit.sums)), parts
 
@@ -141,18 +130,17 @@ class Step:
         return sizes
 
     def _move(
-        self, parts: list[Tensor], sums: Sums, sizes: list[Tensor], skip: Tensor, memory: Memory
+        self, parts: list[Tensor], sums: Sums, sizes: list[Tensor], skip: Tensor, now: Now
     ) -> Memory:
         """Move all buckets, and return the memory after the step."""
-        first = self.groups[0]
         keeps = [_keep(group, size) for group, size in zip(self.groups, sizes, strict=True)]
         kept = [torch.ones_like(sizes[0]) if keep is None else keep for keep in keeps]
-        settled = self.motion.settle(sums, torch.stack(sizes), torch.stack(kept), first, memory)
+        settled = self.motion.settle(sums, torch.stack(sizes), torch.stack(kept), now)
         for bucket, part in zip(self.buckets, parts, strict=True):
             here, keep = bucket.device, keeps[bucket.group]
             keep = None if keep is None else keep.to(here)
             stride = Stride(sizes[bucket.group].to(here), skip.to(here), keep)
-            missed = self.motion.move(bucket, Sums(sums.names, part), stride, first, memory)
+            missed = self.motion.move(bucket, Sums(sums.names, part), stride, now)
             if missed is not None:
                 settled["average_shift"] = settled["average_shift"] + missed.to(skip.device)
         return settled

@@ -56,6 +56,7 @@ class PolyakOptimizer(Optimizer):
     MOTION: ClassVar[Descent] = HeavyBall()
     LIMITS: ClassVar[tuple[Limit, ...]] = ()
     CAP: ClassVar[str] = "max_lr"
+    _owner: ClassVar[_options.Owner]
 
     # GradScaler then passes its scale and verdict to the step and does not unscale by itself. A
     # watched loss is scaled as the gradients are, and both must be unscaled together.
@@ -65,31 +66,20 @@ class PolyakOptimizer(Optimizer):
         super().__init_subclass__()
         if "__init__" in cls.__dict__:
             cls.__init__ = _options.naming(cls.__init__)
+        cls._owner = cls._described()
 
     @_options.naming
     def __init__(
-        self,
-        params: Params,
-        max_lr: float = 1.0,
-        *,
-        f_star: float = 0.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        average_loss: bool = True,
+        self, params: Params, max_lr: float = 1.0, *, f_star: float = 0.0, momentum: float = 0.0,
+        weight_decay: float = 0.0, average_loss: bool = True,
         options: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, options or {})
 
     def _begin(
-        self,
-        params: Params,
-        max_lr: float,
-        f_star: float,
-        momentum: float,
-        weight_decay: float,
-        average_loss: bool,
-        options: Mapping[str, Any],
-    ) -> None:
+        self, params: Params, max_lr: float, f_star: float, momentum: float, weight_decay: float,
+        average_loss: bool, options: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         """Do the work of every constructor in this family, with all arguments by position."""
         common = {"f_star": f_star, "momentum": momentum, "weight_decay": weight_decay}
         defaults = {"lr": max_lr, **common, "average_loss": average_loss, **options}
@@ -97,7 +87,7 @@ class PolyakOptimizer(Optimizer):
         if not isinstance(params, Tensor):
             params = list(params)  # pyright: ignore[reportAssignmentType]
             groups = [group for group in params if isinstance(group, dict)]
-            _options.check_given(groups, self._owner())
+            _options.check_given(groups, self._owner)
         super().__init__(params, defaults)
 
     def _reset(self) -> None:
@@ -178,7 +168,7 @@ class PolyakOptimizer(Optimizer):
         """
         try:
             given, value, watched = self._channel.take(closure, loss)
-            _options.check(self.param_groups, self._owner().shared)
+            _options.check(self.param_groups, self._owner.shared)
             _options.check_no_nan(self.param_groups)
             motion, limits = self._motion(), self._limits()
             measured: Memory = {}
@@ -205,8 +195,9 @@ class PolyakOptimizer(Optimizer):
                 getattr(self, "found_inf", None),
             )
             step.take(value, measured, self.step_size_rule, self.capped, self._health)
-            for counter in self._counters(limits):
-                self.param_groups[0][counter].add_(1)
+            for limit in limits:
+                for counter in limit.counters:
+                    self.param_groups[0][counter].add_(1)
         return given
 
     def step_size_rule(
@@ -272,13 +263,13 @@ class PolyakOptimizer(Optimizer):
             TypeError: a key is not an option of this optimizer.
             ValueError: an option is out of range, or differs from one that all groups share.
         """
-        owner = self._owner()
+        owner = self._owner
         admitted = _options.admitted(param_group, self.param_groups, self.defaults, owner)
         super().add_param_group(admitted)
         self._settle_scalars(*self._home())
 
     @classmethod
-    def _owner(cls) -> _options.Owner:
+    def _described(cls) -> _options.Owner:
         """Return the options of this class, as its constructor names them, and their ranges."""
         inits = (kind.__dict__["__init__"] for kind in cls.__mro__ if "__init__" in kind.__dict__)
         named = next(names for names in map(_options.arguments, inits) if names is not None)
@@ -301,15 +292,9 @@ class PolyakOptimizer(Optimizer):
         return [limit for limit in self.LIMITS if limit.active(self.param_groups[0])]
 
     def _scalars(self, motion: Descent, limits: list[Limit]) -> list[str]:
-        """Return the names of the memory."""
         return [*motion.memory, *self.MEMORY, *(key for limit in limits for key in limit.MEMORY)]
 
-    def _counters(self, limits: list[Limit]) -> list[str]:
-        """Return the names of the limits' step counters."""
-        return [counter for limit in limits for counter in limit.counters]
-
     def _params(self) -> list[Tensor]:
-        """Return all parameters."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def _home(self) -> tuple[torch.device, torch.dtype]:
@@ -324,16 +309,16 @@ class PolyakOptimizer(Optimizer):
         first[RULE] = type(self).__name__
         _options.settle(first, "skipped", device, torch.int64)
         _options.settle(first, "grad_norm", device, dtype)
-        starts = {**self.MEMORY}
+        starts = dict(self.MEMORY)
         for limit in limits:
             starts |= limit.MEMORY
+            for counter in limit.counters:
+                # A tensor on the host: `watch` reads it, and a compiled step must not depend on it.
+                _options.settle(first, counter, torch.device("cpu"), torch.int64)
         for key in self._scalars(motion, limits):
             start = starts.get(key, 0.0)
             start = first[start] if isinstance(start, str) else start
             _options.settle(first, key, device, dtype, start)
-        for counter in self._counters(limits):
-            # A tensor on the host: `watch` reads it, and a compiled step must not depend on it.
-            _options.settle(first, counter, torch.device("cpu"), torch.int64)
         for group in self.param_groups:
             _options.settle(group, "effective_lr", device, dtype)
 
@@ -375,10 +360,13 @@ class PolyakOptimizer(Optimizer):
         """Complete the groups after loading, and forget what belonged to the former state."""
         self._channel.pending.clear()
         self._health, self._cache = Health(), {}
-        shared = self._owner().shared
+        shared = self._owner.shared
         for group in self.param_groups:
             for key in (*_options.OWN, *shared):
                 group.setdefault(key, self.defaults[key])
         if self.param_groups:
             _options.check(self.param_groups, shared)
             self._settle_scalars(*self._home())
+
+
+PolyakOptimizer._owner = PolyakOptimizer._described()

@@ -177,14 +177,6 @@ class MoMo(PolyakOptimizer):
 
     ``param_groups[0]["lower_bound"]`` is the estimate.
 
-    Example:
-        >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-        >>> opt = MoMo([x], max_lr=float("inf"))
-        >>> opt.watch(x.norm()).backward()
-        >>> opt.step()
-        >>> bool(x.norm() < 1e-6)
-        True
-
     Reference:
         Schaipp, Ohana, Eickenberg, Defazio and Gower (2024), "MoMo: Momentum Models for Adaptive
         Learning Rates", arXiv 2305.07583.

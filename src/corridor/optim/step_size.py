@@ -5,7 +5,8 @@ compiled, and on a GPU without waiting for it. ``0/0`` gives the step 0. A quant
 finite must not become a step: `usable` returns which results may be used.
 
 Arguments with the same name have the same meaning in all functions: ``loss`` is the loss E,
-``norm_sq`` is ``||g||^2`` of its gradient, and ``gap`` is the loss minus its lower bound.
+``norm_sq`` is ``||g||^2`` of its gradient, and ``gap`` is the loss minus its lower bound. The
+classes of `corridor.optim` name the papers.
 """
 
 from __future__ import annotations
@@ -64,29 +65,16 @@ def clr(
 
 
 def half_polyak(
-    loss: Tensor,
-    norm_sq: Tensor,
-    *,
-    lower_bound: Tensor,
-    best: Tensor,
-    age: Tensor,
+    loss: Tensor, norm_sq: Tensor, *, lower_bound: Tensor, best: Tensor, age: Tensor,
     every: int | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return half of Polyak's step to a lower bound, and the new bound, best loss and age.
 
     The step is ``(loss - bound)_+ / (2 ||g||^2)``. After each round of ``every`` steps the bound
     moves half of the way to the best loss of the round, and a new round begins.
 
-    Args:
-        loss: 0-dim.
-        norm_sq: 0-dim.
-        lower_bound: 0-dim, the current bound.
-        best: 0-dim, the minimum loss of this round so far, inf at its start.
-        age: 0-dim, the number of steps of this round so far.
-        every: number of steps of a round. None keeps the bound.
-
-    Reference:
-        Hazan and Kakade (2019), "Revisiting the Polyak step size".
+    ``best`` is the minimum loss of this round so far, inf at its start, and ``age`` is its number
+    of steps so far. None for ``every`` keeps the bound.
     """
     step = clr(loss, norm_sq, scale=0.5, f_star=lower_bound)
     best, age = torch.minimum(best, loss), age + 1.0
@@ -103,26 +91,14 @@ def sps_max(
 ) -> Tensor:
     """Return the stochastic Polyak step, ``min(growth last, gap_+ / (c ||g||^2))``.
 
-    Args:
-        gap: 0-dim.
-        norm_sq: 0-dim.
-        last: 0-dim, the step before.
-        c: divisor (default: 1/2, optimal on convex problems).
-        growth: factor by which a step may exceed the last one (default: None, no limit).
-
-    Reference:
-        Loizou, Vaswani, Laradji and Lacoste-Julien (2021), "Stochastic Polyak Step-size for SGD".
+    ``last`` is the step before, 0-dim. Without growth it does not limit the step.
     """
     step = ratio(gap / c, norm_sq)
     return step if growth is None else torch.minimum(step, growth * last)
 
 
 def sps_safe(gap: Tensor, norm_sq: Tensor, *, floor: float = 1.0) -> Tensor:
-    """Return the Polyak step with a floor under the norm, ``gap_+ / max(||g||^2, floor)``.
-
-    Reference:
-        "Safeguarded stochastic Polyak step sizes" (2025), arXiv 2512.02342.
-    """
+    """Return the Polyak step with a floor under the norm, ``gap_+ / max(||g||^2, floor)``."""
     step = ratio(gap, norm_sq.clamp(min=floor))
     return torch.where(norm_sq > 0.0, step, torch.zeros_like(step))
 
@@ -130,14 +106,8 @@ def sps_safe(gap: Tensor, norm_sq: Tensor, *, floor: float = 1.0) -> Tensor:
 def ngn(step: Tensor, sigma: Tensor | float) -> Tensor:
     """Return the non-negative Gauss-Newton step, ``1 / (1/sigma + 1/step)``.
 
-    Args:
-        step: 0-dim, ``2 (loss - f_star)_+ / ||g||^2``, the Gauss-Newton step on the root of the
-            loss. The result approaches it as sigma grows.
-        sigma: bound on the result, inf for none.
-
-    Reference:
-        Orvieto and Xiao (2024), "An Adaptive Stochastic Gradient Method with Non-negative
-        Gauss-Newton Stepsizes".
+    ``step`` is ``2 gap_+ / ||g||^2``, the Gauss-Newton step on the root of the loss. The result
+    approaches it as sigma grows.
     """
     if not isinstance(sigma, Tensor) and sigma <= 0.0:  # a schedule has ended
         return torch.zeros_like(step)
@@ -152,16 +122,8 @@ def dec_sps(
     The step is ``h_k = y_k / (c sqrt(k + 1))``, where y_k is the smallest Polyak step so far. With
     no gap or no gradient it is 0 and nothing is stored, since a stored 0 would end all progress.
 
-    Args:
-        gap: 0-dim.
-        norm_sq: 0-dim.
-        least: 0-dim, ``y / c`` before this step. Its first value is the largest step allowed.
-        count: 0-dim, the number k of steps before this one.
-        c: divisor (default: 1).
-
-    Reference:
-        Orvieto, Lacoste-Julien and Loizou (2022), "Dynamics of SGD with Stochastic Polyak
-        Stepsizes: Truly Adaptive Variants and Convergence to Exact Solution".
+    ``least`` is ``y / c`` before this step, at first the largest step allowed. ``count`` is the
+    number k of steps before this one, and ``c`` is a divisor (default: 1).
     """
     polyak = ratio(gap / c, norm_sq)
     gains = polyak > 0.0
@@ -179,17 +141,8 @@ def ada_sps(
     ``c_p = c / sqrt(unit)``, so the first step is `clr` over c. With no gap or no gradient it is 0,
     and the last step is kept.
 
-    Args:
-        gap: 0-dim.
-        norm_sq: 0-dim.
-        last: 0-dim, the step before, inf at first.
-        total: 0-dim, the sum of the gaps before.
-        unit: 0-dim, the first positive gap, or 0 before there was one.
-        c: divisor (default: 1).
-
-    Reference:
-        Jiang and Stich (2023), "Adaptive SGD with Polyak stepsize and Line-search: Robust
-        Convergence and Variance Reduction".
+    ``last`` is the step before, inf at first, and ``total`` is the sum of the gaps before. ``unit``
+    is the first positive gap, or 0 before there was one. ``c`` is a divisor (default: 1).
     """
     gap = gap.clamp(min=0.0)
     unit = torch.where(unit > 0.0, unit, gap)
@@ -240,10 +193,6 @@ def dal(ratio_hg: Tensor, *, power: float = 1.0) -> Tensor:
         ratio_hg: 0-dim, ``||Hg|| / ||g||``.
         power: exponent (default: 1, where the drift from gradient flow is to leading order as long
             as the step). 0 is a fixed rate.
-
-    Reference:
-        Rosca, Wu, Qin and Dherin (2023), "On a continuous time model of gradient descent dynamics
-        and instability in deep learning".
     """
     return (2.0 / ratio_hg**power).clamp(max=torch.finfo(ratio_hg.dtype).max)
 
@@ -291,16 +240,10 @@ def momentum(
 
 
 def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) -> Tensor:
-    """Return the estimate of the minimum loss, lowered where the averaged model lies below it.
+    """Return the estimate ``bound`` of the minimum loss, lowered where the model lies below it.
 
-    Args:
-        model: 0-dim, ``f_avg + c``, the averaged linear model at the current point.
-        weight: 0-dim, rho.
-        bound: 0-dim, the estimate.
-        least: the estimate never falls below it.
-
-    Reference:
-        Schaipp et al. (2024), "MoMo", section on the online lower bound.
+    ``model`` is ``f_avg + c``, the averaged linear model at the current point, and ``weight`` is
+    rho. The estimate never falls below ``least``.
     """
     lower = (model / (2.0 * weight)).clamp(min=least)
     return torch.where(model < weight * bound, lower, bound)
@@ -311,11 +254,7 @@ def estimated_bound(
 ) -> Tensor:
     """Return the estimate of the minimum loss after a step: ``(model - tau ||d||^2 / 2) / rho``.
 
-    Args:
-        model: as for `lowered_bound`.
-        weight: 0-dim, rho.
-        norm_sq: 0-dim, ``||d||^2``.
-        tau: 0-dim, the step taken along d.
-        least: the estimate never falls below it.
+    ``norm_sq`` is ``||d||^2``, and ``tau`` is the step taken along d. The others are as for
+    `lowered_bound`.
     """
     return ((model - 0.5 * tau * norm_sq) / weight).clamp(min=least)
