@@ -26,6 +26,8 @@ from corridor.surfaces import Expression
         ("atan2(y, x) + sign(x - y)*pi", math.atan2(1.5, 0.5) - math.pi),
         ("max(x, y, 1) + min(x, y) + Abs(-x)", 1.5 + 0.5 + 0.5),
         ("x if x > y else y", 1.5),
+        ("x if x >= y else y", 1.5),
+        ("x if x >= 0.5 and y <= 1.5 and not (x > 0.5 or y < 1.5) else 7", 0.5),
         ("Piecewise((x, x < 0), (y, 0 <= x < 1 and not y < 0), (7, True))", 1.5),
         ("1e-1*x + .5", 0.55),
     ],

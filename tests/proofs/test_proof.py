@@ -70,6 +70,19 @@ def test_pieces_have_speeds_of_their_own():
     assert "sqrt(5)/2 where" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("abs(x)", {"x > 0", "x < 0"}),
+        ("sign(x)*y", {"x > 0", "x < 0"}),
+        ("max(x, 1)", {"x > 1", "1 > x"}),
+        ("min(x, 1)", {"1 < x", "x < 1"}),
+    ],
+)
+def test_the_pieces_cover_both_sides_of_a_kink(text: str, where: set[str]):
+    assert {piece.where for piece in prove(text).pieces} == where
+
+
 def test_one_crooked_piece_is_enough_to_refute():
     found = prove("Piecewise((x + y, x > 0), (y + x**2, True))")
     assert found.verdict is Verdict.NEITHER
