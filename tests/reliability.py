@@ -228,10 +228,10 @@ def _damaged(bench: Bench) -> str:
     return "a warning, the one before is used" if warned and before else "taken for whole"
 
 
-def _killed_in_mid_checkpoint(bench: Bench) -> str:
+def _killed_in_mid_checkpoint(bench: Bench, times: int) -> str:
     """A checkpoint every step and a kill at any moment: most fall into one."""
     run = {**RUN, "model": f"{trained.HERE}:smooth", "checkpoint_every": 1}
-    for index in range(3):
+    for index in range(times):
         out, at = bench.folder / "killed", 12 * (index + 1)
         pair = Pair(out, [*options(**run), "--resume"])
         try:
@@ -290,15 +290,18 @@ def _other_data(bench: Bench, fault: str, needle: str) -> str:
 ONE_LINE = "one line from one rank, all end"
 AGAIN = "resumed, the same run bit for bit"
 ROWS: dict[str, Fault] = {
-    "a rank killed (SIGKILL) under `--max-restarts`": Fault(_killed(1), AGAIN),
+    "a rank killed (SIGKILL) under `--max-restarts`": Fault(_killed(1), AGAIN, slow=True),
     "rank 0 killed, the one that writes": Fault(_killed(0), AGAIN, slow=True),
     "a rank killed, parameters sharded": Fault(_killed(1, "fsdp"), AGAIN, slow=True),
+    "both ranks killed, a checkpoint every step": Fault(
+        lambda bench: _killed_in_mid_checkpoint(bench, 1), AGAIN
+    ),
     "both ranks killed three times, a checkpoint every step": Fault(
-        _killed_in_mid_checkpoint, AGAIN, slow=True
+        lambda bench: _killed_in_mid_checkpoint(bench, 3), AGAIN, slow=True
     ),
     "rank 0 killed, without a launcher": Fault(_first_killed_alone, "one line, exit status 2"),
     "a host lost under `--nnodes 1:2`": Fault(
-        _lost_host, "the other goes on alone, the same run to 1e-4"
+        _lost_host, "the other goes on alone, the same run to 1e-4", slow=True
     ),
     "SIGTERM to one rank": Fault(_told_to_stop, "all stop at one step, saved, exit status 143"),
     "SIGTERM to torchrun": Fault(_agent_told_to_stop, "all stop at one step, saved", slow=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -131,10 +132,13 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def train(layout: Layout, options: dict[str, Any]) -> dict[str, Record]:
-    """A run of every relative in a layout; a job for ranks."""
+def train(
+    layout: Layout, options: dict[str, Any], names: Sequence[str] = tuple(RELATIVES)
+) -> dict[str, Record]:
+    """A run of relatives in a layout; a job for ranks."""
     records = {}
-    for name, make in RELATIVES.items():
+    for name in names:
+        make = RELATIVES[name]
         model = laid_out(layout)
         opt = make(_groups(model), **options)
         records[name] = steps(model, opt, layout, 0, STEPS)

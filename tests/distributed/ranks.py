@@ -22,7 +22,8 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
+        context.set_forkserver_preload(["corridor.train.loop", "sklearn.datasets"])
         self.inboxes = [context.Queue() for _ in range(WORKERS)]
         self.outbox = context.Queue()
         self.workers = [

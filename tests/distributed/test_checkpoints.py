@@ -31,7 +31,7 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_one(ranks: Ranks, run):
     ranks.run(3, trained.run, OPTIONS, str(run), True)
     found = final(run)
     for key, value in right.items():
-        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-4), key
+        assert torch.allclose(found[key], value, rtol=1e-2, atol=1e-3), key
     assert not list((run / "checkpoints").glob(".*"))
 
 

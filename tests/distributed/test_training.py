@@ -8,7 +8,9 @@ from tests.distributed import trained
 from tests.distributed.ranks import Ranks
 from tests.distributed.trained import HERE, final, largest_difference
 
-TOLERANCE = 1e-4
+# Sums over 22,000 parameters in another order at each of 11 steps: the error of such a sum grows as
+# the root of its length. The factor leaves room for the steps that carry it on.
+TOLERANCE = 5 * 11 * 22_000**0.5 * torch.finfo(torch.float32).eps
 SMOOTH, NORMED = f"{HERE}:smooth", f"{HERE}:normed"
 # 1437 images: with drop_last=False the last batch has 29, which ranks share unevenly.
 OPTIONS = {
@@ -27,12 +29,25 @@ OPTIONS = {
     "momo-adam": {"model": SMOOTH, "optimizer": "momo-adam"},
     "batch norm over all, probed": {
         "model": NORMED,
-        "batch_norm": "synchronised",
+        "batch_norm": "synchronized",
         "drop_last": False,
         "probe": 6,
     },
 }
-LAYOUTS = {"ddp, 2": 2, "ddp, 3": 3, "fsdp, 2": 2, "fsdp, 3": 3}
+# Each option under both layouts, if both can run it, and on two and three processes by turns.
+PAIRS = [
+    ("clr, probed", "ddp", 2),
+    ("clr, probed", "fsdp", 3),
+    ("clr, curvature", "ddp", 3),
+    ("clr with momentum, augmented", "fsdp", 3),
+    ("sgd, last batch uneven", "ddp", 3),
+    ("sgd, last batch uneven", "fsdp", 2),
+    ("adamw, micro-batches", "ddp", 2),
+    ("adamw, micro-batches", "fsdp", 3),
+    ("momo-adam", "fsdp", 2),
+    ("batch norm over all, probed", "ddp", 3),
+    ("batch norm over all, probed", "fsdp", 2),
+]
 
 
 def config(**options):
@@ -54,31 +69,27 @@ def alone(ranks: Ranks, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("name", "kind", "world"), PAIRS)
 def test_an_epoch_over_ranks_is_that_of_one_process(
-    ranks: Ranks, alone, tmp_path, layout: str, name: str
+    ranks: Ranks, alone, tmp_path, name: str, kind: str, world: int
 ):
     options = config(**OPTIONS[name])
-    kind = layout.split(",")[0]
-    if kind == "fsdp" and "probe_curvature" in options:
-        pytest.skip("the Hessian's eigenvalue needs whole parameters")
     if kind == "fsdp" and "batch norm" in name:
         options.pop("probe")  # ReLU has kinks, across which central differences see something else
     one = alone(options)
-    ranks.run(LAYOUTS[layout], trained.run, {**options, "parallel": kind}, str(tmp_path))
+    ranks.run(world, trained.run, {**options, "parallel": kind}, str(tmp_path))
     worst = largest_difference(one, tmp_path)
     assert worst[0] <= TOLERANCE, worst
     right, found = final(one), final(tmp_path)
     for key, value in right.items():
-        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-4), key
+        assert torch.allclose(found[key], value, rtol=1e-2, atol=1e-3), key
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_compiled_ranks_come_to_nearly_the_same(ranks: Ranks, tmp_path, kind: str):
     """Blocks that differ in shape share their code, and batch norm sums over ranks in between."""
-    options = config(model="resnet8", batch_norm="synchronised", steps=3)
+    options = config(model="resnet8", batch_norm="synchronized", steps=3)
     ranks.run(1, trained.run, options, str(tmp_path / "one"))
     shared = {**options, "parallel": kind, "compile": True}
     ranks.run(2, trained.run, shared, str(tmp_path / "two"))
@@ -136,7 +147,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
         ),
         ([{"lr": 0.5}, {"lr": 0.25}], "rank 0 has --lr 0.5 and rank 1 has 0.25"),
         ([{}, {"train_limit": 500}], "rank 0 has --train-limit None and rank 1 has 500"),
-        ([{"model": "nothing"}], "expected one of"),
+        ([{"model": "nothing"}], "got 'nothing'"),
         ([{"probe": 2, "probe_curvature": True, "parallel": "fsdp"}], "use parallel ddp"),
     ],
 )

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from corridor.train.metrics import PATIENCE, Step, Watch, fetch
+from corridor.train.metrics import PATIENCE, Numbers, Step, Watch, fetch
 
 
 def line(loss=1.0, grad_norm=1.0, skipped=0):
@@ -16,10 +16,12 @@ def test_fetch_gives_one_line_a_step_in_order():
             step=k,
             epoch=0,
             seconds=k / 4,
-            loss=torch.tensor(float(k)),
-            grad_norm=torch.tensor(float(k)),
-            effective_lr=torch.tensor(0.5),
-            skipped=torch.tensor(k),
+            numbers=Numbers(
+                loss=torch.tensor(float(k)),
+                grad_norm=torch.tensor(float(k)),
+                effective_lr=torch.tensor(0.5),
+                skipped=torch.tensor(k),
+            ),
         )
         for k in (1, 2, 3)
     ]

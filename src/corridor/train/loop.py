@@ -202,7 +202,7 @@ class Loop:
         position.images += count
         position.seconds = perf_counter() - self.started
         self.pending.append(
-            Step(position.step, position.epoch, position.seconds, *numbers, geometry)
+            Step(position.step, position.epoch, position.seconds, numbers, geometry)
         )
         position.batch += 1
         if position.batch == self.trainer.loader.steps_per_epoch:

@@ -13,29 +13,41 @@ PATIENCE = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """What an optimizer step leaves, as 0-dim tensors that stay on the device.
+
+    Attributes:
+        loss: This rank's share of the loss before the step; the mean over ranks is the loss of the
+            batch.
+        grad_norm: Norm of the gradient of the batch.
+        effective_lr: Step size, or learning rate.
+        skipped: Number of steps that the optimizer has skipped.
+        drift_limit: Largest step size that drift allows; None for an optimizer without a limit.
+    """
+
+    loss: Tensor
+    grad_norm: Tensor
+    effective_lr: Tensor | float
+    skipped: Tensor | int
+    drift_limit: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """Numbers of one step; its tensors are 0-dim and still on the device.
+    """One step of a run.
 
     Attributes:
         step: Number of steps made, this one included.
         epoch: Epoch of the batch, starting at 0.
         seconds: Training time so far.
-        loss: Loss of the batch before the step.
-        grad_norm: Norm of the gradient.
-        effective_lr: Step size, or learning rate.
-        skipped: Number of steps skipped so far.
-        drift_limit: Largest step size that drift allows, if there is a limit.
+        numbers: What the optimizer left.
         geometry: Measures of the batch, if the step is probed.
     """
 
     step: int
     epoch: int
     seconds: float
-    loss: Tensor
-    grad_norm: Tensor
-    effective_lr: Tensor | float
-    skipped: Tensor | int
-    drift_limit: Tensor | None = None
+    numbers: Numbers
     geometry: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -48,19 +60,19 @@ def fetch(
         steps: The steps, in order.
         mean: Averages losses, [n], over ranks (default: no other ranks).
 
-    >>> one = Step(1, 0, 0.5, torch.tensor(2.0), torch.tensor(3.0), 0.1, 0)
+    >>> one = Step(1, 0, 0.5, Numbers(torch.tensor(2.0), torch.tensor(3.0), 0.1, 0))
     >>> fetch([one])[0]["grad_norm"]
     3.0
     """
     if not steps:
         return []
     columns = {
-        "loss": mean(torch.stack([s.loss for s in steps])).tolist(),
-        "effective_lr": _column([s.effective_lr for s in steps]),
-        "grad_norm": _column([s.grad_norm for s in steps]),
-        "skipped": _column([s.skipped for s in steps]),
+        "loss": mean(torch.stack([s.numbers.loss for s in steps])).tolist(),
+        "effective_lr": _column([s.numbers.effective_lr for s in steps]),
+        "grad_norm": _column([s.numbers.grad_norm for s in steps]),
+        "skipped": _column([s.numbers.skipped for s in steps]),
     }
-    limits = _column([s.drift_limit for s in steps])
+    limits = _column([s.numbers.drift_limit for s in steps])
     return [
         {
             "step": s.step,

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +14,11 @@ from corridor._tree import squared_norm
 from corridor.data.rng import derive
 from corridor.train import optimizers, probing
 from corridor.train.config import Config
+from corridor.train.metrics import Numbers
 from corridor.train.processes import parallel
 from corridor.train.processes.team import Team
 
 Network = Callable[[Tensor], Tensor]
-
-
-class StepNumbers(NamedTuple):
-    """Numbers of one step, as 0-dim tensors that stay on the device.
-
-    Attributes:
-        loss: This rank's share of the loss; the mean over ranks is the loss of the batch.
-        grad_norm: Norm of the gradient of the batch.
-        effective_lr: Step size, or learning rate.
-        skipped: Number of steps that the optimizer has skipped.
-        drift_limit: Largest step size that drift allows; None for an optimizer without a limit.
-    """
-
-    loss: Tensor
-    grad_norm: Tensor
-    effective_lr: Tensor | float
-    skipped: Tensor | int
-    drift_limit: Tensor | None = None
 
 
 class Trainer:
@@ -151,7 +134,7 @@ class Trainer:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return model.train()
 
-    def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> StepNumbers:
+    def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> Numbers:
         """Make one optimizer step on a batch, and return its numbers.
 
         Args:
@@ -167,13 +150,13 @@ class Trainer:
             # The next step overwrites these tensors.
             kept = [group[name].clone() for name in ("grad_norm", "effective_lr", "skipped")]
             limit = group["drift_limit"].clone() if "drift_limit" in group else None
-            numbers = StepNumbers(loss, *kept, drift_limit=limit)
+            numbers = Numbers(loss, *kept, drift_limit=limit)
         else:
             grads = [p.grad for p in self.parameters if p.grad is not None]
             sharded = any(_reduce.is_sharded(g) for g in grads)
             grad_norm = parallel.norm(grads) if sharded else squared_norm(grads).sqrt()
             self.optimizer.step()
-            numbers = StepNumbers(loss, grad_norm, group["lr"], 0)
+            numbers = Numbers(loss, grad_norm, group["lr"], 0)
         self.optimizer.zero_grad()
         if self.scheduler is not None:
             self.scheduler.step()
