@@ -1,4 +1,4 @@
-"""Small networks, one for every kind of layer whose second derivatives are worth a doubt."""
+"""Build small networks, one for every kind of layer whose second derivative may be wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 @dataclass
 class Case:
-    """A model and its batch; ``closure`` is the mean loss, computed with whatever mode is on."""
+    """Hold a model and its batch. ``closure`` computes the mean loss in the current mode."""
 
     model: nn.Module
     inputs: Tensor
@@ -40,7 +40,7 @@ class Case:
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention over three positions, the fused kernel by default."""
+    """Apply scaled dot-product attention over three positions, by default with the fused kernel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Attention(nn.Module):
 
 
 class Tied(nn.Module):
-    """Embedding and head share one matrix."""
+    """Share one matrix between embedding and head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def case(name: str, seed: int = 0) -> Case:
-    """The network called `name`, in float32, with a batch of eight."""
+    """Return the network called `name`, in float32, with a batch of eight."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         shape = (8, 3, 4) if name in ("attention", "transformer layer") else (8, 4)

@@ -1,4 +1,4 @@
-"""Derivatives without second-order autodiff: central differences of order eight, in float64."""
+"""Compute derivatives by central differences of order eight in float64, and tolerances."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def differencing(dtype: torch.dtype = torch.float64) -> float:
 
 
 def gradient(closure: Callable[[], Tensor], params: list[Tensor], seed: int = 0) -> list[Tensor]:
-    """First derivatives, with random numbers always drawn from the same seed."""
+    """Return first derivatives, with random numbers from a fixed seed."""
     torch.manual_seed(seed)
     found = torch.autograd.grad(closure(), params, allow_unused=True)
     pairs = zip(found, params, strict=True)
@@ -45,7 +45,7 @@ def product(
     seed: int = 0,
     buffers: list[Tensor] | None = None,
 ) -> list[Tensor]:
-    """``H v`` from eight gradients, the farthest four steps of the given length away."""
+    """Return ``H v`` from eight gradients, at one to four steps of the given length."""
     start = [p.detach().clone() for p in params]
     saved = [b.clone() for b in buffers or []]
     size = float(torch.cat([v.reshape(-1) for v in vector]).norm())
@@ -75,7 +75,7 @@ def dense_hessian(
     length: float = 3e-3,
     seed: int = 0,
 ) -> Tensor:
-    """The whole Hessian [n, n], a column at a time."""
+    """Return the whole Hessian [n, n], computed column by column."""
     columns = []
     for p in params:
         for index in range(p.numel()):
@@ -91,6 +91,6 @@ def flat(tensors: list[Tensor]) -> Tensor:
 
 
 def relative_error(found: list[Tensor], expected: Tensor) -> float:
-    """Euclidean distance over the expected length."""
+    """Return the Euclidean distance, divided by the expected length."""
     difference = flat(found).to(expected) - expected
     return float(difference.norm() / expected.norm())

@@ -1,4 +1,4 @@
-"""A whole data set from its batches, against the same in one batch and against definitions."""
+"""Compare measures of a data set in batches with one large batch, and with definitions."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_other_batches():
 
 
 class Restless(list):
-    """Another order, and so other losses, at every pass."""
+    """Change the order, and so the losses, in every pass."""
 
     def __iter__(self):
         self.reverse()

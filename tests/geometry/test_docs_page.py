@@ -1,4 +1,4 @@
-"""The code of docs/geometry.md runs, from top to bottom."""
+"""Run the code of docs/geometry.md from top to bottom."""
 
 from __future__ import annotations
 

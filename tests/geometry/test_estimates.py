@@ -1,4 +1,4 @@
-"""Free estimates against the exact numbers."""
+"""Compare estimates from logs and gradients with the exact numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def smooth_network() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def descent(step: float, steps: int) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Loss, ``||g||``, exact rho_parallel and the secant's error along full-batch descent."""
+    """Return loss, ``||g||``, rho_parallel and the secant's error along full-batch descent."""
     model, x, y = smooth_network()
     params = list(model.parameters())
     rows: list[tuple[float, float, float, float]] = []

@@ -1,4 +1,4 @@
-"""Layers by their formulas: values and second derivatives are torch's."""
+"""Compare layers by formulas with torch: values, first and second derivatives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from corridor.geometry.formulas.layer_norm import layer_norm
 
 
 def twice(function: Callable[..., Tensor], leaves: list[Tensor]) -> list[Tensor]:
-    """Value, gradients, and the gradients of a function of the gradients."""
+    """Return value, gradients, and gradients of a function of the gradients."""
     leaves = [t.clone().requires_grad_() for t in leaves]
     y = function(*leaves)
     weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
@@ -92,7 +92,7 @@ def batch_norm_arguments(shape: tuple[int, ...], affine: bool = True) -> list[Te
 
 
 def batch_norm_twice(function, inputs: list[Tensor | None], training: bool) -> list[Tensor]:
-    """Value, gradients, gradients of a function of the gradients, running statistics."""
+    """Return value, gradients, gradients of a function of the gradients, running statistics."""
     x, mean, var, gamma, beta = (None if t is None else t.clone() for t in inputs)
     leaves = [t.requires_grad_() for t in (x, gamma, beta) if t is not None]
     y = function(x, mean, var, gamma, beta, training, 0.1, 1e-5)

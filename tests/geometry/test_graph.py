@@ -1,4 +1,4 @@
-"""A product from a recorded graph, and what is said where the graph does not give one."""
+"""Compute products from a recorded graph, and read the errors of graphs without a product."""
 
 from __future__ import annotations
 

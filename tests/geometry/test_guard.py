@@ -1,4 +1,4 @@
-"""A model is after a measurement what it was before it, to the last bit."""
+"""Check that a model is bit for bit the same before and after an evaluation."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_graph_made_before_gives_the_gradient_it_would_have_given():
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
-def test_callers_without_gradients_are_served():
+def test_jet_works_under_no_grad():
     small = case("mlp gelu")
     with torch.no_grad():
         inside = jet(small.closure, small.model)

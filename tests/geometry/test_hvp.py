@@ -1,4 +1,4 @@
-"""Hg of all kinds of layers against differences, by every engine; the choice of an engine."""
+"""Compare Hg of all kinds of layers with differences, by every engine, and test the choice."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_attention_that_insists_on_the_fused_kernel_goes_to_differences():
 
     model = nn.Linear(4, 12)
     x = torch.randn(2, 1, 3, 4, generator=torch.Generator().manual_seed(0))
-    mask = torch.zeros(3, 3)  # with a mask, torch's own attention serves
+    mask = torch.zeros(3, 3)  # with a mask, the formula leaves attention to torch
 
     def closure(backend: SDPBackend) -> torch.Tensor:
         q, k, v = model(x).chunk(3, -1)
@@ -143,7 +143,7 @@ def test_attention_that_insists_on_the_fused_kernel_goes_to_differences():
 
 
 @pytest.mark.slow
-def test_a_compiled_module_runs_eagerly_meanwhile():
+def test_a_compiled_module_runs_eagerly_inside():
     small = case("mlp gelu")
     exact = hg(small, "double_backward")
     compiled = torch.compile(small.model, backend="aot_eager")
@@ -167,7 +167,7 @@ def test_a_fault_of_the_closure_is_not_taken_for_an_engines():
 
 
 class WrongTwice(torch.autograd.Function):
-    """x^3, whose backward treats x as a constant: the second derivative comes out as zero."""
+    """Compute x^3 with a backward pass that takes x as constant: its second derivative is 0."""
 
     @staticmethod
     def forward(ctx, x):
@@ -180,7 +180,7 @@ class WrongTwice(torch.autograd.Function):
 
 
 class Hungry(torch.autograd.Function):
-    """x^3, for whose recorded backward pass there is no memory."""
+    """Compute x^3 with a backward pass that has no memory to be recorded."""
 
     @staticmethod
     def forward(ctx, x):
@@ -194,7 +194,7 @@ class Hungry(torch.autograd.Function):
         return 3 * ctx.saved_tensors[0] ** 2 * grad
 
 
-def test_where_memory_ends_differences_serve():
+def test_without_memory_auto_takes_differences():
     x = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
     found = jet(lambda: Hungry.apply(x).sum(), [x])
     assert found.engine.name == "central_differences"

@@ -1,4 +1,4 @@
-"""What is frozen, unused or wrong: zeros where they are right, one clear line elsewhere."""
+"""Give frozen, unused and wrong input: get zeros where they are right, else one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lanczos' method against dense eigenvalues, and on spaces that end early."""
+"""Compare Lanczos' method with dense eigenvalues, also on spaces that end early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXACT = oracle.rounding(1e6)
 
 
 def matrix(values: list[float]) -> Tensor:
-    """A symmetric matrix with these eigenvalues."""
+    """Return a symmetric matrix with these eigenvalues."""
     n = len(values)
     generator = torch.Generator().manual_seed(n)
     rotation = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0]

@@ -1,4 +1,4 @@
-"""Corridor measures against closed forms, invariances, and what a step really does."""
+"""Compare corridor measures with closed forms, invariances and real steps."""
 
 from __future__ import annotations
 

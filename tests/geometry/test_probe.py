@@ -1,4 +1,4 @@
-"""A probe sees what `measure` sees, hands it on, and the training does not notice."""
+"""Check that a probe records the results of `measure` and does not change the training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network() -> nn.Module:
 
 
 def train(make: Any, probing: dict[str, Any] | None, epochs: int = 2) -> tuple[list, list[float]]:
-    """What a run leaves, with or without a probe: parameters, state, random state; and losses."""
+    """Return parameters, state and random state after a run, and its losses."""
     model = network()
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(40, 1, 6, 6, generator=generator), torch.randint(0, 3, (40,))

@@ -1,4 +1,4 @@
-"""Over two processes: what one process finds on all the data."""
+"""Compare results over two processes with those of one process on all the data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def local(rank: int) -> tuple[Tensor, Tensor]:
 
 
 def replicated(rank: int) -> dict[str, float]:
-    """DDP: `measure` on each rank's half, then an ordinary step, which must still work."""
+    """Measure under DDP, half of the data per rank, then make an ordinary step."""
     model = DistributedDataParallel(network())
     x, y = local(rank)
     found: dict[str, float] = {}
@@ -62,13 +62,13 @@ def replicated(rank: int) -> dict[str, float]:
 
 
 def whole_set(rank: int) -> dict[str, float]:
-    """Each rank has batches of its own, not equally many."""
+    """Measure a data set with a different number of batches per rank."""
     parts = uneven()[:2] if rank == 0 else uneven()[2:]
     return measure_dataset(network(), cross_entropy, parts, step=0.3).as_dict()
 
 
 def sharded(rank: int) -> dict[str, float]:
-    """FSDP2: no second derivative passes; central differences do."""
+    """Measure under FSDP2, which allows central differences only."""
     from torch.distributed.fsdp import fully_shard
 
     model = network()

@@ -1,4 +1,4 @@
-"""lambda_max against dense Hessians, its residual, and what a warm start saves."""
+"""Compare lambda_max with dense Hessians, and count the products of a warm start."""
 
 from __future__ import annotations
 
@@ -73,6 +73,15 @@ def test_a_flat_loss_and_a_loss_at_its_minimum():
     assert sharpness(lambda: x.sum(), [x]).value == 0.0
     x = nn.Parameter(torch.zeros(20))  # no gradient to begin with
     assert sharpness(lambda: 1.5 * x.square().sum(), [x]).value == pytest.approx(3.0, rel=1e-5)
+
+
+def test_a_gradient_without_a_part_in_the_top_direction_does_not_hide_it():
+    scales = torch.ones(20, dtype=torch.float64)
+    scales[-1] = 10.0
+    x, closure = quadratic(scales)
+    with torch.no_grad():
+        x[-1] = 0.0
+    assert sharpness(closure, [x]).value == pytest.approx(10.0, rel=1e-3)
 
 
 def test_frozen_and_complex_parameters():

@@ -1,7 +1,7 @@
-"""The plain torch loop that every trainer is compared with, and the small problem both train on.
+"""Train a small problem in plain torch, for comparison with every trainer.
 
-The loop hands the loss over by ``step(loss=...)``, while trainers need hooks; so the comparison is
-between two ways for the loss to arrive, not between a thing and itself.
+The loop passes the loss by ``step(loss=...)``, and trainers pass it by hooks. So the comparison is
+between two ways for the loss to arrive.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from corridor import CLR
 
 Batch = tuple[Tensor, Tensor]
 STEPS, MICRO_BATCH, FEATURES, CLASSES = 8, 8, 12, 4
-# A trainer does the plain loop's operations in the plain loop's order, so that runs agree bit for
-# bit or, where it sums micro-losses otherwise, to a rounding of float32 (6e-8) a step, which eight
-# steps carry on. A wrong loss moves the steps by percents.
+# A trainer does the operations of the plain loop in its order. Only sums of micro-losses may round
+# differently, by 6e-8 per step in float32, and eight steps carry this on. A wrong loss changes the
+# steps by percents.
 RTOL = 1e-6
 
 
 class Network(nn.Module):
-    """Scores of a few classes; the seed is set, so that all runs start alike."""
+    """Compute scores of a few classes. A fixed seed makes all runs start equal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Network(nn.Module):
 
 
 def dataset(micro_batches: int) -> TensorDataset:
-    """Points around the directions of the classes, each with noise of its own."""
+    """Return points around the directions of the classes, with noise."""
     generator = torch.Generator().manual_seed(1)
     directions = torch.randn(CLASSES, FEATURES, generator=generator)
     labels = torch.randint(CLASSES, (micro_batches * MICRO_BATCH,), generator=generator)
@@ -48,23 +48,23 @@ def dataset(micro_batches: int) -> TensorDataset:
 
 
 def batches(micro_batches: int) -> DataLoader:
-    """The micro-batches, always in the same order."""
+    """Return the micro-batches in a fixed order."""
     return DataLoader(dataset(micro_batches), batch_size=MICRO_BATCH)
 
 
 def optimizer(model: nn.Module, **options) -> CLR:
-    """CLR with the paper's cap for large data sets, high enough to let the loss choose."""
+    """Return CLR with the paper's cap for large data sets, which has no effect here."""
     return CLR(model.parameters(), **{"max_lr": 10.0, **options})
 
 
 def high_scaler() -> torch.amp.GradScaler:
-    """A scaler whose first scales overflow float16."""
+    """Return a scaler whose first scales overflow float16."""
     return torch.amp.GradScaler("cpu", init_scale=2.0**20)
 
 
 @dataclass
 class Record:
-    """What a run did: step sizes, norms and caps as each step left them, and the end."""
+    """Hold step sizes, norms and caps after each step of a run, and its last weights."""
 
     sizes: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Record:
     weights: list[Tensor] = field(default_factory=list)
 
     def follow(self, opt: CLR) -> Record:
-        """Note every step that the optimizer makes from now on."""
+        """Record every step that the optimizer makes from now on."""
 
         def note(stepped, args, kwargs) -> None:
             first = stepped.param_groups[0]
@@ -94,7 +94,7 @@ class Record:
 
 
 def differences(run: Record, expected: Record, rtol: float = RTOL) -> list[str]:
-    """In what two runs differ; weights near 0 are held to ``rtol`` of their tensor's largest."""
+    """List the differences of two runs. Weights may differ by ``rtol`` of the largest."""
     pairs = {
         "steps skipped": (run.skipped, expected.skipped),
         "caps": (run.caps, expected.caps),
@@ -113,7 +113,7 @@ def differences(run: Record, expected: Record, rtol: float = RTOL) -> list[str]:
 
 
 def mean_losses(model: nn.Module, group: Sequence[Batch]) -> Iterable[Tensor]:
-    """The terms of the mean loss over micro-batches, one at a time."""
+    """Yield the terms of the mean loss over micro-batches."""
     for x, y in group:
         yield cross_entropy(model(x), y) / len(group)
 
@@ -130,7 +130,7 @@ def train(
     terms: Callable[[nn.Module, Sequence[Batch]], Iterable[Tensor]] = mean_losses,
     **options,
 ) -> Record:
-    """The reference: torch, and no trainer. A scaler means autocast to float16."""
+    """Train in plain torch, without a trainer. A scaler implies autocast to float16."""
     autocast = torch.float16 if scaler else autocast
     model = Network()
     opt = optimizer(model, **options)

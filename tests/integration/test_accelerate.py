@@ -1,4 +1,4 @@
-"""CLR under Hugging Face Accelerate takes the steps of the plain loop."""
+"""Check that CLR under Hugging Face Accelerate takes the steps of the plain loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ accelerate = pytest.importorskip("accelerate", reason="Accelerate is not install
 
 @pytest.fixture(autouse=True)
 def no_state_left():
-    """Accelerate keeps its settings in singletons."""
+    """Reset Accelerate's singletons."""
     yield
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerate.state.GradientState._reset_state()
@@ -32,7 +32,7 @@ def fit(
     steps: int = plain.STEPS,
     **options,
 ):
-    """A loop as Accelerate's users write it; `clr` is the optimizer that `prepare` wraps."""
+    """Train in a loop as Accelerate's users write it. `prepare` wraps the optimizer `clr`."""
     model = plain.Network()
     clr = plain.optimizer(model, **options)
     record = plain.Record().follow(clr)
@@ -79,7 +79,7 @@ def test_bfloat16():
 
 
 def half(**options):
-    """Accelerate makes no scaler on a CPU; this is what it sets up for fp16 on a GPU."""
+    """Return an Accelerator with the fp16 scaler that it makes on a GPU only."""
     accelerator = start(mixed_precision="fp16", **options)
     accelerator.native_amp, accelerator.scaler = True, plain.high_scaler()
     return accelerator
@@ -93,7 +93,7 @@ def test_float16_with_a_scaler(accumulate: int):
 
 
 def test_float16_with_clipping_needs_the_scaler():
-    """Clipping unscales the gradients first, so that the watched loss must be unscaled too."""
+    """Clip: this unscales the gradients first, so the watched loss must be unscaled too."""
     with pytest.raises(ValueError, match=r"watch\(loss, scaler=scaler\)"):
         fit(half(), clip=0.5)
     accelerator = half()
@@ -133,7 +133,7 @@ def test_the_wrapper_takes_no_loss():
 
 
 def test_a_saved_run_goes_on(tmp_path):
-    """Half the steps, saved and loaded into fresh objects, then the other half."""
+    """Make half the steps, save, load into new objects, and make the other half."""
     data = [(x, y) for x, y in plain.batches(plain.STEPS)]
     record = plain.Record()
     for half in (data[: plain.STEPS // 2], data[plain.STEPS // 2 :]):

@@ -1,4 +1,4 @@
-"""CLR in Lightning Fabric takes the steps of the plain loop."""
+"""Check that CLR in Lightning Fabric takes the steps of the plain loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fit(
     steps: int = plain.STEPS,
     **options,
 ):
-    """A loop as Fabric's users write it; watched on the wrapper that `setup` returns."""
+    """Train in a loop as Fabric's users write it. The wrapper from `setup` watches the loss."""
     original = plain.Network()
     model, opt = fabric.setup(original, plain.optimizer(original, **options))
     record = plain.Record().follow(opt.optimizer)
@@ -78,7 +78,7 @@ def test_bfloat16():
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_16_mixed(accumulate: int):
-    """Fabric scales inside `backward`: a loss watched before it comes out in its own units."""
+    """Watch before `backward`: Fabric scales inside it, so the watched loss is unscaled."""
     expected = plain.train(accumulate=accumulate, scaler=plain.high_scaler())
     assert 0 < expected.skipped < plain.STEPS // 2
     plugin = MixedPrecision("16-mixed", "cpu", plain.high_scaler())
@@ -86,7 +86,7 @@ def test_16_mixed(accumulate: int):
 
 
 def test_16_mixed_with_clipping():
-    """Fabric refuses to clip for optimizers that unscale; two lines of torch do it."""
+    """Clip by two lines of torch, because Fabric does not clip for optimizers that unscale."""
     plugin = MixedPrecision("16-mixed", "cpu", plain.high_scaler())
     with pytest.raises(NotImplementedError, match="Gradient clipping is not implemented"):
         fit(start(plugins=[plugin]), clip=0.5)

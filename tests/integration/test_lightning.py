@@ -1,4 +1,4 @@
-"""CLR in the Lightning Trainer takes the steps of the plain loop."""
+"""Check that CLR in the Lightning Trainer takes the steps of the plain loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MixedPrecision = pl.plugins.precision.MixedPrecision
 
 
 class Classifier(pl.LightningModule):
-    """The network of the plain loop; `on_before_backward` is the one line CLR asks for."""
+    """Train the network of the plain loop. `on_before_backward` is the one line that CLR needs."""
 
     def __init__(self, halve_cap_every: int | None = None, **options) -> None:
         super().__init__()
@@ -43,21 +43,21 @@ class Classifier(pl.LightningModule):
 
 
 class Unwatched(Classifier):
-    """What a user has who changes nothing but the optimizer."""
+    """Change nothing except the optimizer, as a user may."""
 
     def on_before_backward(self, loss):
         pass
 
 
 class WatchedEarly(Unwatched):
-    """The loss is watched before Lightning clears the gradients, as by `attach`."""
+    """Watch the loss before Lightning clears the gradients, as `attach` does."""
 
     def training_step(self, batch, batch_idx):
         return self.optimizers().watch(super().training_step(batch, batch_idx))
 
 
 class ClippedUnderScaler(Classifier):
-    """Lightning refuses to clip for optimizers that unscale; these lines clip all the same."""
+    """Clip by hand, because Lightning does not clip for optimizers that unscale."""
 
     @property
     def scaler(self):
@@ -72,7 +72,7 @@ class ClippedUnderScaler(Classifier):
 
 
 class Manual(Classifier):
-    """Manual optimization, micro-batches included."""
+    """Train by manual optimization, with micro-batches."""
 
     def __init__(self, accumulate: int, **options) -> None:
         super().__init__(**options)
@@ -97,7 +97,7 @@ def trainer(tmp_path, **options):
 
 
 def half() -> dict:
-    """16-mixed, from a scale that overflows float16 at first: skipped steps are compared too."""
+    """Train in 16-mixed from a scale that overflows at first, to compare skipped steps too."""
     return {"plugins": [MixedPrecision("16-mixed", "cpu", plain.high_scaler())]}
 
 
@@ -126,7 +126,7 @@ def test_accumulation(tmp_path):
 
 
 def test_accumulation_needs_the_watched_loss(tmp_path):
-    """Lightning's closure returns a quarter of the last micro-loss: why the docs say watch."""
+    """Step without watch: Lightning's closure returns a quarter of the last micro-loss."""
     run = fit(Unwatched(), tmp_path, micro_batches=4 * plain.STEPS, accumulate_grad_batches=4)
     expected = plain.train(accumulate=4)
     assert run.norms[0] == pytest.approx(expected.norms[0], rel=plain.RTOL)
@@ -173,7 +173,7 @@ def test_16_mixed_needs_the_watched_loss(tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 def test_bfloat16(precision: str, tmp_path):
-    """On the CPU Lightning takes bfloat16 for 16-mixed, and says so; there is no scaler then."""
+    """Ask for 16-mixed on a CPU: Lightning warns and takes bfloat16, without a scaler."""
     run = fit(Classifier(), tmp_path, precision=precision)
     assert not plain.differences(run, plain.train(autocast=torch.bfloat16))
 
@@ -190,7 +190,7 @@ def test_16_mixed_with_clipping(tmp_path):
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    """Momentum and the schedule make the optimizer's memory matter."""
+    """Resume with momentum and a schedule, which need the state of the optimizer."""
     options = {"momentum": 0.9, "max_lr": 2.0, "halve_cap_every": 3}
     first = Classifier(**options)
     fit(first, tmp_path, enable_checkpointing=True)

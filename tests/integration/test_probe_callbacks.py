@@ -1,4 +1,4 @@
-"""The probe in other trainers: it sees the batch's landscape, and the training does not notice."""
+"""Check that the probe in other trainers measures the batch and does not change the training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERY = 3
 
 
 def network() -> nn.Module:
-    """The plain loop's, with state beside the parameters and use of the random generator."""
+    """Return the plain loop's network with batch normalization and dropout."""
     return nn.Sequential(nn.BatchNorm1d(plain.FEATURES), nn.Dropout(0.2), plain.Network())
 
 
@@ -69,13 +69,13 @@ def test_lightning_trains_bit_for_bit_the_same(precision: str):
     without, logged = with_lightning(precision=precision)
     probed, seen = with_lightning(callback, precision=precision)
     assert all(torch.equal(a, b) for a, b in zip(without, probed, strict=True))
-    assert logged == seen  # what the probe computes is not logged
+    assert logged == seen  # the log holds no loss of the probe
     assert history["step"] == [0, 3, 6]
     assert callback.probe.history == history
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lightning_measures_the_batch_at_hand():
+def test_lightning_measures_the_current_batch():
     seen = []
 
     def loss(module, batch):

@@ -1,4 +1,4 @@
-"""CLR in the Hugging Face Trainer takes the steps of the plain loop."""
+"""Check that CLR in the Hugging Face Trainer takes the steps of the plain loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IGNORED = -100
 
 
 class HubModel(nn.Module):
-    """The network of the plain loop, returning its loss as the models of the hub do."""
+    """Return the loss of the plain loop's network as models of the hub do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,13 +28,13 @@ class HubModel(nn.Module):
 
 
 class Configured(HubModel):
-    """Smoothing looks into the model's configuration."""
+    """Hold the configuration that label smoothing reads."""
 
     config = transformers.PretrainedConfig()
 
 
 class CountingModel(HubModel):
-    """A mean over the labels of the whole step, as language models with padding have it."""
+    """Compute a mean over the labels of the whole step, as for language models with padding."""
 
     def forward(self, x, labels=None, **kwargs):
         scores = self.network(x)
@@ -43,7 +43,7 @@ class CountingModel(HubModel):
 
 
 class Wordless(HubModel):
-    """Leaves its loss to the Trainer's `compute_loss_func`."""
+    """Return no loss, so that the Trainer calls its `compute_loss_func`."""
 
     def forward(self, x, labels=None):
         return {"logits": self.network(x)}
@@ -54,7 +54,7 @@ def summed_loss(outputs, labels, num_items_in_batch=None):
 
 
 class Watching(transformers.Trainer):
-    """For losses computed outside the model: watch what `compute_loss` gives."""
+    """Watch the result of `compute_loss`, for losses computed outside the model."""
 
     def compute_loss(self, *args, **kwargs):
         result = super().compute_loss(*args, **kwargs)
@@ -65,7 +65,7 @@ class Watching(transformers.Trainer):
 def items(micro_batches: int, ignored: bool = False) -> list[dict]:
     points = [{"x": x, "labels": y} for x, y in plain.dataset(micro_batches)]
     for i, item in enumerate(points if ignored else []):
-        if i % 3 == 0 and (i // plain.MICRO_BATCH) % 2:  # every other micro-batch is thinner
+        if i % 3 == 0 and (i // plain.MICRO_BATCH) % 2:  # every second micro-batch has fewer labels
             item["labels"] = torch.tensor(IGNORED)
     return points
 
@@ -111,7 +111,7 @@ def fit(
         optimizers=(opt, scheduler),
     )
     scaler = None
-    if half:  # the Trainer makes no scaler on a CPU; this is what it sets up on a GPU
+    if half:  # the Trainer makes a scaler on a GPU only
         scaler = plain.high_scaler()
         running.accelerator.native_amp, running.accelerator.scaler = True, scaler
     if attach:
@@ -175,7 +175,7 @@ def test_float16(clip: float, accumulate: int, tmp_path):
 
 
 def test_float16_needs_the_scaler(tmp_path):
-    """The Trainer unscales before every step, clipping or not, since it logs the norm."""
+    """Train in float16 without the scaler: the Trainer unscales before every step for its log."""
     with pytest.raises(ValueError, match=r"attach\(model, scaler=scaler\)"):
         fit(HubModel(), tmp_path, half=True, tell_scaler=False)
 
@@ -201,7 +201,7 @@ def test_attach_cannot_see_a_loss_computed_outside_the_model(tmp_path):
 
 
 def test_label_smoothing(tmp_path):
-    """The Trainer smooths outside the model; the same two outcomes."""
+    """Smooth labels, which the Trainer does outside the model."""
     with pytest.raises(ValueError, match="no loss reached the optimizer"):
         fit(Configured(), tmp_path, label_smoothing_factor=0.1)
 
@@ -211,7 +211,7 @@ def test_label_smoothing(tmp_path):
 
     options = {"attach": False, "label_smoothing_factor": 0.1, "kind": Watching}
     run = fit(Configured(), tmp_path, clr={"f_star": 0.3}, **options)
-    # Its formula is another one than torch's, so that every loss is rounded differently.
+    # Its formula differs from torch's, so every loss is rounded differently.
     assert not plain.differences(run, plain.train(terms=terms, f_star=0.3), rtol=1e-5)
 
 
@@ -221,7 +221,7 @@ def test_a_bare_trainer_is_told_what_to_do(tmp_path):
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    """Two trainers, the second from the checkpoint that the first left at half the steps."""
+    """Continue in a second trainer from the checkpoint of the first at half the steps."""
     half, options = plain.STEPS // 2, {"momentum": 0.9}
     saving = {"save_strategy": "steps", "save_steps": half, "clr": options}
     record = fit(HubModel(), tmp_path, max_steps=half, **saving)
