@@ -162,7 +162,7 @@ def test_sweep_runs_a_grid(run, tmp_path):
 
 
 def test_a_sweep_whose_results_are_not_here_is_no_success(run, tmp_path, monkeypatch):
-    def runner(jobs, report):  # workers that write to disks of their own
+    def runner(jobs, *, report):  # workers that write to disks of their own
         yield from (Ended(index, "") for index in range(len(jobs)))
 
     monkeypatch.setattr(Workers, "start", lambda self: runner)

@@ -108,7 +108,7 @@ def run_all(
         if not path_of(out, p, o, s).exists()
     ]
     begin = time.monotonic()
-    ends = run_jobs(work, jobs, len(os.sched_getaffinity(0)))
+    ends = run_jobs(work, jobs, processes=len(os.sched_getaffinity(0)))
     for done, (index, error) in enumerate(ends, start=1):
         left = (time.monotonic() - begin) / done * (len(jobs) - done)
         told = f"{done} of {len(jobs)}, {left / 60:.0f} min left: {jobs[index][:3]}"

@@ -80,26 +80,29 @@ def test_the_numbers_and_folders_are_those_of_this_process(
 ):
     runs = [
         Run("clr", small(model="tests.train.small_networks:noisy", momentum=0.9)),
-        Run("diverges", small(model="mlp", optimizer="sgd", lr=1e6, epochs=200)),
         Run("broken", small(model="tests.train.small_networks:broken")),
         Run("killed-once", small(**dies_once)),
-        Run("killed", small(model="tests.train.small_networks:killed")),
     ]
-    whole = [*runs[:3], Run("killed-once", small())]
-    serial = Workers(pool="serial")
-    here = sweep(whole, tmp_path / "here", processes=serial, progress=False)
-    there = sweep(runs, tmp_path / "there", processes=on(cluster, retries=1))
-    right = ["finished", "diverged", "failed", "finished"]
-    assert statuses(here) == right
-    assert statuses(there) == [*right, "failed"]
-    for one, other in zip(here, there[:4], strict=True):
+    whole = [*runs[:2], Run("killed-once", small())]
+    here = sweep(whole, tmp_path / "here", processes=Workers(pool="serial"), progress=False)
+    there = sweep(runs, tmp_path / "there", processes=on(cluster))
+    assert statuses(here) == statuses(there) == ["finished", "failed", "finished"]
+    for one, other in zip(here, there, strict=True):
         assert losses(one) == losses(other)
         assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
-    assert read_summary(here[2]).message == read_summary(there[2]).message
-    message = read_summary(there[4]).message
+    assert read_summary(here[1]).message == read_summary(there[1]).message
+    assert "[3/3]" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(cluster, tmp_path, small):
+    diverges = small(model="mlp", optimizer="sgd", lr=1e6, epochs=200)
+    runs = [Run("killed", small(model="tests.train.small_networks:killed")), Run("good", diverges)]
+    folders = sweep(runs, tmp_path, processes=on(cluster, retries=1), progress=False)
+    assert statuses(folders) == ["failed", "diverged"]
+    message = read_summary(folders[0]).message
     assert message.startswith("its worker was lost 2 times (WorkerCrashedError")
     assert "\n" not in message
-    assert "[5/5]" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from corridor.train.sweep.pool import run_jobs
 
 def outcome(folder, *jobs, processes=1):
     told = {}
-    ended = run_jobs(work, [(job, str(folder)) for job in jobs], processes, told.__setitem__)
+    work_items = [(job, str(folder)) for job in jobs]
+    ended = run_jobs(work, work_items, processes=processes, report=told.__setitem__)
     return dict(ended), told
 
 
@@ -39,7 +40,7 @@ def test_a_worker_lives_on_from_job_to_job(tmp_path):
 
 
 def test_no_jobs_start_no_workers():
-    assert list(run_jobs(work, [], 4)) == []
+    assert list(run_jobs(work, [], processes=4)) == []
 
 
 def alive(pid):
@@ -65,7 +66,7 @@ def test_no_worker_outlives_its_parent(tmp_path, number):
         "from tests.train.jobs import work\n"
         "from corridor.train.sweep.pool import run_jobs\n"
         "if __name__ == '__main__':\n"
-        f"    list(run_jobs(work, [('forever', {str(tmp_path)!r})], 1))\n"
+        f"    list(run_jobs(work, [('forever', {str(tmp_path)!r})], processes=1))\n"
     )
     (tmp_path / "main.py").write_text(program)
     parent = subprocess.Popen(

@@ -58,7 +58,7 @@ def connect(address: str | None, *, gpus_per_run: float | None, retries: int | N
         leave()
         raise
 
-    def runner(jobs: Sequence[Job], report: Report) -> Ends:
+    def runner(jobs: Sequence[Job], *, report: Report) -> Ends:
         try:
             yield from _run(ray, jobs, report, gpus, RETRIES if retries is None else retries)
         finally:
@@ -192,15 +192,12 @@ class _Board:
 
 def _task(job: Job, index: int, board: Any, versions: dict[str, str]) -> None:
     """Train one run in a worker of the cluster."""
-    import torch
-
     if versions != _versions():
         raise RuntimeError(
             f"{os.uname().nodename} has {_versions()}, and the sweep was started with {versions}; "
             "install the same versions on all hosts"
         )
     forget_launcher()
-    torch.set_num_threads(1)
     try:
         run_job(job, partial(board.put.remote, index))
     except Interrupted as stop:

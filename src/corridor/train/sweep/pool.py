@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from corridor.train.config import Config
 from corridor.train.folder.files import wait_until_free
@@ -59,25 +59,22 @@ class Ended(NamedTuple):
 
 Report = Callable[[int, float], None]
 Ends = Generator[Ended, None, None]
-
-
-class Runner(Protocol):
-    """Run jobs somewhere, and end the workers when the iterator is closed."""
-
-    def __call__(self, jobs: Sequence[Job], report: Report) -> Ends:
-        """Yield each job as it ends; call ``report`` with its index and the fraction done."""
-        ...
+# Called as ``runner(jobs, report=report)``; ends its workers when the iterator is closed.
+Runner = Callable[..., Ends]
 
 
 def run_job(job: Job, report: Callable[[float], None]) -> None:
-    """Train one run in this process, from its newest checkpoint if it has one.
+    """Train one run in this process with one torch thread, from its newest checkpoint if any.
 
     Args:
         job: What to train, and where.
         report: Called with the fraction that is done, between 0 and 1.
     """
-    from corridor.train.loop import train  # the process that starts a sweep needs no torch
+    import torch  # the process that starts a sweep does not need it
 
+    from corridor.train.loop import train
+
+    torch.set_num_threads(1)
     wait_until_free(job.folder, LEAVE_SECONDS)
     train(job.config, job.folder, resume=True, progress=_Fraction(report))
 
@@ -106,17 +103,19 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def in_this_process(jobs: Sequence[Job], report: Report) -> Ends:
-    """Run jobs one after the other in this process, with one torch thread; a `Runner`.
+def in_this_process(jobs: Sequence[Job], *, report: Report) -> Ends:
+    """Train runs one after the other in this process.
 
     Args:
-        jobs: Runs to train.
-        report: Called with a job's index and the fraction done.
+        jobs: The runs.
+        report: Called with a run's index and the fraction done.
+
+    Yields:
+        Each run as it ends.
     """
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         for index, job in enumerate(jobs):
             yield Ended(index, _attempt(run_job, job, lambda part, i=index: report(i, part)))
@@ -124,22 +123,14 @@ def in_this_process(jobs: Sequence[Job], report: Report) -> Ends:
         torch.set_num_threads(threads)
 
 
-def in_processes(processes: int) -> Runner:
-    """Return a `Runner` with worker processes on this machine.
-
-    Args:
-        processes: Maximum number of workers.
-    """
-    return lambda jobs, report: run_jobs(run_job, jobs, processes, report)
-
-
 def run_jobs(
     work: Work,
     jobs: Sequence[Any],
+    *,
     processes: int,
     report: Report = lambda index, part: None,
 ) -> Ends:
-    """Do jobs in worker processes with one torch thread each.
+    """Do jobs in worker processes, for which OMP_NUM_THREADS is 1.
 
     Each worker is a `ProcessPoolExecutor` of one process. If a worker dies, its job alone is lost:
     the job is tried once more in a new worker. A job that raises is not tried again. When the
@@ -255,13 +246,10 @@ def _starting() -> Iterator[None]:
 
 def _begin(parts: Any) -> None:
     """Prepare a worker process."""
-    import torch
-
     # The terminal sends Ctrl-C to all processes. The one that started the sweep alone reacts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     forget_launcher()
-    torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     global _parts
     _parts = parts

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from corridor.train.folder.record import (
     write_failure,
 )
 from corridor.train.processes.signals import Interrupted, terminable
-from corridor.train.sweep.pool import Job, Runner, in_processes, in_this_process
+from corridor.train.sweep.pool import Job, Runner, in_this_process, run_job, run_jobs
 
 POOLS = ("serial", "local", "ray")
 
@@ -104,7 +105,7 @@ class Workers:
             return connect(self.address, gpus_per_run=self.gpus_per_run, retries=self.retries)
         if self.pool == "serial":
             return in_this_process
-        return in_processes(self.processes or usable_cores())
+        return partial(run_jobs, run_job, processes=self.processes or usable_cores())
 
 
 def sweep(
@@ -165,7 +166,7 @@ def sweep(
 
 
 def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
-    with closing(runner(jobs, show.update)) as news:
+    with closing(runner(jobs, report=show.update)) as news:
         for index, error in news:
             folder = jobs[index].folder
             error = error or _missing(folder)
