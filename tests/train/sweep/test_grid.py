@@ -54,10 +54,10 @@ def test_names_are_folder_names():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rate": [1]}, "unknown option rate"),
-        ({"seed": []}, "seed has no values"),
+        ({"rate": [1]}, "has no option 'rate'"),
+        ({"seed": []}, "seed must have values"),
         ({"optimizer": ["sgd"]}, "lr must be a number for optimizer"),
-        ({"lr": [1e-10, 1.0000000001e-10]}, "two settings of the grid have the name lr-1e-10"),
+        ({"lr": [1e-10, 1.0000000001e-10]}, "got lr-1e-10 twice"),
     ],
 )
 def test_what_is_no_grid_is_refused(options, words):
@@ -97,7 +97,7 @@ def test_words_of_a_command_line():
 
 
 def test_an_axis_that_is_given_twice_is_refused():
-    with pytest.raises(ValueError, match=r"batch_size is an axis twice; .* batch_size=\.\.\."):
+    with pytest.raises(ValueError, match="batch_size must be one axis, got two"):
         parse_axes(["batch-size=32", "lr=1", "batch_size=64"])
 
 

@@ -1,4 +1,4 @@
-"""Where a run was made: versions, hardware, command line, commit."""
+"""Describe where a run was made: versions, hardware, command line and commit."""
 
 import os
 import platform
@@ -12,14 +12,14 @@ import corridor
 
 
 def usable_cores() -> int:
-    """Processor cores this process may run on."""
+    """Return the number of processor cores that this process can use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the software, as JSON values."""
+    """Return the machine and the software as JSON values."""
     import torch
 
     from corridor._reduce import world_size
@@ -42,8 +42,8 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model; Linux tells it in /proc/cpuinfo only."""
-    try:
+    """Return the model of the processor."""
+    try:  # on Linux, the platform module does not know the model
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
@@ -52,9 +52,13 @@ def _processor() -> str:
 
 
 def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
-    """Commit of the checkout that a file is part of, "-dirty" behind it where files have changed.
+    """Return the commit of the checkout that tracks a file; ``-dirty`` marks changed files.
 
-    None for a file that no checkout tracks, such as that of an installed package.
+    Args:
+        file: Any file (default: the one of the package ``corridor``).
+
+    Returns:
+        The commit; None if no checkout tracks the file, as in an installed package.
     """
     name = str(file.resolve())
     if _git(file, "ls-files", "--error-unmatch", name) is None:

@@ -1,4 +1,4 @@
-"""A training config times a grid of options: every combination a run."""
+"""Make the runs of a sweep from a grid of options."""
 
 import itertools
 import re
@@ -12,24 +12,25 @@ from typing import Any
 from corridor.train.config import Config
 from corridor.train.sweep.runs import Run
 
-# The tables of a grid file that give variants.
+# Key of the tables of a grid file that hold variants.
 VARIANTS = "variant"
+# Maximum length of a value in the name of a run, in characters.
 SHORT = 60
 
 
 def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ()) -> list[Run]:
-    """Every combination of the options that are given as lists.
+    """Return a run for every combination of the options that are lists.
 
     Args:
-        options: Config fields by name: a value holds for all runs, a list is an axis of the grid.
-        variants: More options, each a grid of its own beside the others, for what does not go
-            with everything: a learning rate with SGD alone.
+        options: Config fields by name. A value holds for all runs; a list is an axis of the grid.
+        variants: Further options (default: none). Each variant makes a grid of its own. It holds
+            options that do not go with all settings, such as a learning rate for SGD alone.
 
     Returns:
-        Runs, the last axis moving fastest; a run is named after its place on the axes.
+        Runs, the last axis first. A run is named after its values on the axes.
 
     Raises:
-        ValueError: An option is unknown, has no values, or a combination is no valid config.
+        ValueError: An option is unknown or has no values, or a combination is not a valid config.
 
     Example:
         >>> runs = grid({"seed": [0, 1]}, [{"optimizer": "clr"}, {"optimizer": "sgd", "lr": [0.1]}])
@@ -49,22 +50,24 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
         for values in itertools.product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
             run = Run(_name({k: chosen[k] for k in named}), Config.from_dict(chosen))
-            runs.setdefault(run.name, run)
-            if runs[run.name].config != run.config:
-                raise ValueError(f"two settings of the grid have the name {run.name}")
+            if runs.setdefault(run.name, run).config != run.config:
+                raise ValueError(
+                    f"settings of the grid must have different names, got {run.name} twice; "
+                    "choose values that differ more"
+                )
     return list(runs.values())
 
 
 def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> list[Run]:
-    """The runs of a grid file: TOML, config fields at the top, ``[[variant]]`` tables below.
+    """Return the runs of a TOML file: config fields at the top, ``[[variant]]`` tables below.
 
     Args:
         path: The file.
-        overrides: Options that replace those of the file.
+        overrides: Options that replace options of the file (default: none).
 
     Raises:
-        ValueError: It is no TOML, or no grid; the message names the file.
-        OSError: It cannot be read.
+        ValueError: The file is not TOML or not a grid; the message names the file.
+        OSError: The file cannot be read.
     """
     path = Path(path)
     try:
@@ -72,7 +75,7 @@ def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> l
             options = tomllib.load(file)
         variants = options.pop(VARIANTS, [])
         if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
-            raise ValueError(f"{VARIANTS} must be tables, each under [[{VARIANTS}]]")
+            raise ValueError(f"{VARIANTS} must be tables; write each under [[{VARIANTS}]]")
         given = overrides or {}
         kept = [{k: v for k, v in variant.items() if k not in given} for variant in variants]
         return grid({**options, **given}, kept)
@@ -81,10 +84,13 @@ def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> l
 
 
 def parse_axes(words: Iterable[str]) -> dict[str, list[Any]]:
-    """Axes from a command line: ``name=value,value,...``, numbers being numbers.
+    """Return the axes of a command line, with numbers, booleans and None converted.
+
+    Args:
+        words: Words of the form ``name=value,value,...``.
 
     Raises:
-        ValueError: A word is of another form, or an axis is given twice.
+        ValueError: A word has another form, or an axis is given twice.
 
     Example:
         >>> parse_axes(["optimizer=clr,sps-max", "lr=0.1,inf", "augment=true,false"])
@@ -94,10 +100,10 @@ def parse_axes(words: Iterable[str]) -> dict[str, list[Any]]:
     for word in words:
         name, equals, text = word.partition("=")
         if not name or not equals or not text:
-            raise ValueError(f"expected name=value,value,... for an axis, got {word!r}")
+            raise ValueError(f"an axis must be name=value,value,..., got {word!r}; add the values")
         name = name.replace("-", "_")
         if name in axes:
-            raise ValueError(f"{name} is an axis twice; give its values as one, {name}=...,...")
+            raise ValueError(f"{name} must be one axis, got two; write {name}=value,value,... once")
         axes[name] = [_value(part) for part in text.split(",")]
     return axes
 
@@ -116,13 +122,13 @@ def _check(options: Mapping[str, Any]) -> None:
     known = [entry.name for entry in fields(Config)]
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {name}; known are {', '.join(known)}")
+            raise ValueError(f"a run has no option {name!r}; use one of {', '.join(known)}")
         if isinstance(value, list) and not value:
-            raise ValueError(f"{name} has no values")
+            raise ValueError(f"{name} must have values, got an empty list; leave it out")
 
 
 def _name(chosen: Mapping[str, Any]) -> str:
-    """A folder name that tells the values."""
+    """Return a folder name that shows the values."""
     parts = [f"{key}-{_plain(value)}" for key, value in chosen.items()]
     return "_".join(parts) or "run"
 

@@ -1,9 +1,10 @@
-"""The settings of a sweep side by side, each over its seeds."""
+"""Compare the settings of a sweep, each over its seeds."""
 
 import math
 import re
 import statistics
 from collections.abc import Sequence
+from operator import itemgetter
 
 from corridor.train.folder.record import Summary
 
@@ -11,14 +12,14 @@ _HEAD = ("setting", "finished", "final loss", "test accuracy")
 
 
 def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> list[str]:
-    """A table, a line a setting, the lowest final loss first: medians, and ranges over the seeds.
+    """Return a table of medians and ranges over the seeds, the lowest final loss first.
 
     Args:
-        names: Of the runs, a seed in them being no part of the setting.
-        summaries: How the runs ended; None for one that left nothing.
+        names: Names of the runs. Runs whose names differ only in the seed share a line.
+        summaries: How the runs ended; None for a run without a summary.
 
     Returns:
-        Lines as wide as they must be; none where there are not two runs to compare.
+        One line per setting below a heading; no lines for fewer than two runs.
 
     Example:
         >>> runs = {"lr-1_seed-0": Summary("finished", final_loss=0.5, final_test_accuracy=0.8),
@@ -36,14 +37,14 @@ def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> lis
         settings.setdefault(setting, []).append(summary)
     if len(names) < 2:
         return []
-    rows = sorted((_row(name, found) for name, found in settings.items()), key=lambda row: row[0])
-    cells = [_HEAD, *(row[1] for row in rows)]
+    rows = sorted((_row(name, found) for name, found in settings.items()), key=itemgetter(0))
+    cells = [_HEAD, *(row for _, row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
 
 
 def _row(name: str, found: list[Summary | None]) -> tuple[float, tuple[str, ...]]:
-    """A setting's place in the order, and its cells."""
+    """Return the sort key and the cells of a setting."""
     well = [s for s in found if s is not None and s.status == "finished"]
     losses = [s.final_loss for s in well if s.final_loss is not None]
     tested = [s.final_test_accuracy for s in well if s.final_test_accuracy is not None]
