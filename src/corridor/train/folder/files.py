@@ -1,4 +1,4 @@
-"""Write files that are complete or absent, lock folders, and carry infinities through JSON."""
+"""Write complete files, lock folders, and store infinite numbers in JSON."""
 
 import errno
 import json
@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-# The name begins with a dot: readers of a run folder skip such files.
+# Readers of a run folder skip files whose names begin with a dot.
 LOCK = ".lock"
 # Seconds that a process which was just killed may need to end and to release its lock.
 HELD_SECONDS = 5.0
-# What a file system without locks answers; NFS without a lock service answers ENOLCK.
+# Errors of file systems without locks; ENOLCK is that of NFS without a lock service.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -37,7 +37,7 @@ def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
     Raises:
         OSError: Another process holds the lock, or the folder cannot be written.
     """
-    # filelock's replacement for missing locks is a file that outlives a killed process.
+    # In place of a missing lock, filelock would make a file that outlives a killed process.
     lock = FileLock(folder / LOCK, timeout=wait, fallback_to_soft=False)
     try:
         lock.acquire()

@@ -34,7 +34,7 @@ TRAINING = frozenset(
 
 @dataclass(frozen=True)
 class Summary:
-    """Say how a run ended.
+    """Describe how a run ended.
 
     Attributes:
         status: ``finished``, ``diverged`` or ``failed``.

@@ -25,7 +25,7 @@ POLL_SECONDS = 0.5
 
 
 class StoppedError(RuntimeError):
-    """Report that a worker had to stop, as when its host shuts down; another one continues."""
+    """Report that a worker had to stop, as when its host shuts down; another worker continues."""
 
 
 def connect(address: str | None, *, gpus_per_run: float | None, retries: int | None) -> Runner:
@@ -144,7 +144,7 @@ def _run(ray: Any, jobs: Sequence[Job], report: Report, gpus: float, retries: in
 
 
 def _error(ray: Any, ref: Any, retries: int) -> str:
-    """Return why a task failed, or nothing."""
+    """Return the error message of a task, or an empty string."""
     try:
         ray.get(ref)
     except ray.exceptions.RayTaskError as error:
@@ -158,7 +158,7 @@ def _error(ray: Any, ref: Any, retries: int) -> str:
 def _news(ray: Any, board: Any) -> dict[int, float]:
     try:
         return ray.get(board.take.remote(), timeout=POLL_SECONDS)
-    except ray.exceptions.RayError:  # a sweep does not fail for its display
+    except ray.exceptions.RayError:  # missing progress must not end a sweep
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Run jobs in this process, or in worker processes of this machine that may die."""
+"""Run jobs in this process, or in worker processes of this machine."""
 
 import os
 import signal
@@ -27,7 +27,8 @@ LEAVE_SECONDS = 30.0
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SPAWN = get_context("spawn")
-_parts: Any = None  # in a worker: the shared memory of `run_jobs`
+# In a worker: the shared memory of `run_jobs`, which no job can carry.
+_parts: Any = None
 
 Work = Callable[[Any, Callable[[float], None]], None]
 
@@ -46,11 +47,11 @@ class Job:
 
 
 class Ended(NamedTuple):
-    """Say that a job has ended.
+    """Describe the end of a job.
 
     Attributes:
         job: Index of the job.
-        error: One line that says why the job failed; empty if it did not.
+        error: Reason of a failure in one line; empty if the job succeeded.
     """
 
     job: int
@@ -130,18 +131,18 @@ def run_jobs(
     processes: int,
     report: Report = lambda index, part: None,
 ) -> Ends:
-    """Do jobs in worker processes, for which OMP_NUM_THREADS is 1.
+    """Run jobs in worker processes with OMP_NUM_THREADS=1.
 
-    Each worker is a `ProcessPoolExecutor` of one process. If a worker dies, its job alone is lost:
-    the job is tried once more in a new worker. A job that raises is not tried again. When the
+    Each worker is a `ProcessPoolExecutor` of one process. If a worker dies, a new worker tries its
+    job once more, and the other workers continue. A job that raises is not tried again. When the
     iterator is closed, the workers receive SIGTERM, save and end. When this process is killed, the
-    workers save and end by themselves.
+    workers send SIGTERM to themselves.
 
     Args:
-        work: Called as ``work(job, report)`` in a worker; a function at the top of a module.
-        jobs: Values that pickle.
+        work: Function at the top of a module; a worker calls it as ``work(job, report)``.
+        jobs: Values that can be pickled.
         processes: Maximum number of workers.
-        report: Called here with a job's index and the fraction it reported (default: ignore it).
+        report: Called with a job's index and the fraction done (default: do nothing).
 
     Yields:
         Each job as it ends.
@@ -202,7 +203,7 @@ class _Worker:
             except BrokenProcessPool:  # the process died between two jobs
                 self.renew()
                 future = self._executor.submit(_do, work, job, index)
-            # The executor does not give its process away; a signal and an exit code need it.
+            # The executor hides its process, which has the exit code and must receive SIGTERM.
             started = [process for process in active_children() if process not in before]
             self._process = started[0] if started else self._process
         return future
@@ -228,9 +229,9 @@ class _Worker:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Let new processes have one thread, and hold back signals until they are recorded.
+    """Give new processes one thread each, and delay signals until the block ends.
 
-    Workers inherit the blocked signals, so that an early Ctrl-C does not reach them.
+    A new process inherits the delay and ends it in `_begin`.
     """
     threads = os.environ.get("OMP_NUM_THREADS")
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
@@ -246,7 +247,7 @@ def _starting() -> Iterator[None]:
 
 def _begin(parts: Any) -> None:
     """Prepare a worker process."""
-    # The terminal sends Ctrl-C to all processes. The one that started the sweep alone reacts.
+    # The terminal sends Ctrl-C to all processes; only the process of the sweep may react.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     forget_launcher()
@@ -256,16 +257,16 @@ def _begin(parts: Any) -> None:
 
 
 def _do(work: Work, job: Any, index: int) -> str:
-    """Do a job in a worker process."""
+    """Run a job in a worker process."""
     try:
         return _attempt(work, job, lambda part: _parts.__setitem__(index, part))
     except KeyboardInterrupt:
-        # The run is saved. An executor's process would go on and wait for jobs that never come.
+        # The run is saved. The executor's loop would catch the exception and wait for more jobs.
         os._exit(128 + signal.SIGTERM)
 
 
 def _attempt(work: Work, job: Any, report: Callable[[float], None]) -> str:
-    """Do a job; return why it failed, or nothing."""
+    """Run a job; return its error message, or an empty string."""
     try:
         work(job, report)
     except Exception as error:
@@ -274,7 +275,7 @@ def _attempt(work: Work, job: Any, report: Callable[[float], None]) -> str:
 
 
 def _end_with_parent() -> None:
-    """End this process as SIGTERM would when its parent is gone."""
+    """Send SIGTERM to this process when its parent has ended."""
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

@@ -176,7 +176,7 @@ def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
 
 
 def _missing(folder: Path) -> str:
-    """Return why a run is not in its folder after its worker is done, or nothing."""
+    """Return an error message if a worker left no ended run in the folder."""
     summary = read_summary(folder)
     if summary is not None and summary.status != "failed":
         return ""
@@ -190,7 +190,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
             raise ValueError(f"name must be a plain folder name, got {name!r}; rename the run")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"names of runs must differ, got {', '.join(repeated)} more than once")
+        raise ValueError(
+            f"names of runs must differ, got {', '.join(repeated)} more than once; rename them"
+        )
     return names
 
 
