@@ -75,6 +75,12 @@ def test_weak_corridors_are_straight_and_change_their_speed():
         assert float(drift(descent, loss).relative[-1]) > 1e-3
 
 
+def test_on_a_quadratic_the_change_of_the_gradient_equals_hg():
+    point = torch.tensor([[-0.4, 0.7]], dtype=torch.float64)
+    found = theory.detect(Quadratic([[1.0, 0.3], [0.3, 2.0]]), point, beside=0)
+    assert found.secant == pytest.approx(found.crooked, rel=1e-9)
+
+
 def test_bad_input_is_one_line():
     with pytest.raises(ValueError, match="points must hold at least one point"):
         theory.detect(Cone(), [])
