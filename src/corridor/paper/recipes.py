@@ -33,124 +33,62 @@ DRIFT: Options = {"optimizer": "clr", "drift": 1.0}
 CAP_10: Options = {"optimizer": "clr", "lr": 10.0}
 FORMS = (UNCAPPED, DEFAULT, DRIFT)
 
-# Runs of seconds need one checkpoint, at the end.
-_END = 10**9
-_DIGITS = {"data": "digits", "model": "cnn", "width": 16, "checkpoint_every": _END}
-_CIFAR_PART = {"data": "cifar10", "image_size": 16, "checkpoint_every": 500, "keep": 1}
-_FULL = {"precision": "bfloat16", "channels_last": True}
-_CIFAR_FULL = {"data": "cifar10", "epochs": 100, "batch_size": 4096, **_FULL}
+# ResNet-14 has one block per stage: ResNet-50 hardly trains in the steps of a small machine.
+_NARROW_RESNET14: Options = {"model": "resnet14", "width": 8}
 
-_RESNET18: dict[str, Options] = {
-    "demo": {**_DIGITS, "batch_size": 512, "epochs": 60},
-    "laptop": {
-        **_CIFAR_PART,
-        "train_limit": 1000,
-        "model": "resnet8",
-        "batch_size": 250,
-        "epochs": 60,
-        "eval_every": 20,
-    },
-    "paper": {**_CIFAR_FULL, "model": "resnet18"},
+
+def _digits(**options: Any) -> Options:
+    # Runs of seconds need one checkpoint, at the end.
+    base = {"data": "digits", "model": "cnn", "width": 16, "checkpoint_every": 10**9}
+    return base | options
+
+
+def _cifar_part(**options: Any) -> Options:
+    base = {"data": "cifar10", "image_size": 16, "checkpoint_every": 500, "keep": 1}
+    return base | {"model": "resnet8", "train_limit": 1000, "batch_size": 250} | options
+
+
+def _cifar(**options: Any) -> Options:
+    base = {"data": "cifar10", "epochs": 100, "batch_size": 4096}
+    return base | {"precision": "bfloat16", "channels_last": True} | options
+
+
+_RESNET18 = {
+    "demo": _digits(batch_size=512, epochs=60),
+    "laptop": _cifar_part(epochs=60, eval_every=20),
+    "paper": _cifar(model="resnet18"),
 }
-# All of ResNet-50 hardly trains in the steps of a small machine: one block per stage.
-_BOTTLENECK = {"model": "resnet14", "width": 8}
-_IMAGENET: dict[str, Options] = {
-    "demo": {**_DIGITS, "augment": True, "batch_size": 512, "epochs": 15, "eval_every": 5},
-    "laptop": {
-        **_CIFAR_PART,
-        **_BOTTLENECK,
-        "width": 16,
-        "train_limit": 2000,
-        "augment": True,
-        "batch_size": 250,
-        "epochs": 10,
-        "eval_every": 5,
-    },
-    "paper": {
-        "data": "imagenet",
-        "model": "resnet50",
-        "augment": True,
-        "batch_size": 4096,
-        "epochs": 90,
-        "workers": 12,
-        **_FULL,
-    },
+_IMAGENET = {
+    "demo": _digits(augment=True, batch_size=512, epochs=15, eval_every=5),
+    "laptop": _cifar_part(
+        model="resnet14", width=16, train_limit=2000, augment=True, epochs=10, eval_every=5
+    ),
+    "paper": _cifar(data="imagenet", model="resnet50", augment=True, epochs=90, workers=12),
 }
-_RESNET50: dict[str, Options] = {
-    "demo": {**_DIGITS, **_BOTTLENECK, "batch_size": 128, "epochs": 8},
-    "laptop": {
-        **_CIFAR_PART,
-        **_BOTTLENECK,
-        "train_limit": 1000,
-        "batch_size": 100,
-        "epochs": 20,
-        "eval_every": 10,
-    },
-    "paper": {**_CIFAR_FULL, "model": "resnet50"},
+_RESNET50 = {
+    "demo": _digits(**_NARROW_RESNET14, batch_size=128, epochs=8),
+    "laptop": _cifar_part(**_NARROW_RESNET14, batch_size=100, epochs=20, eval_every=10),
+    "paper": _cifar(model="resnet50"),
 }
-_VGG: dict[str, Options] = {
-    "demo": {**_DIGITS, "model": "vgg16", "width": 8, "batch_size": 128, "epochs": 6},
-    "laptop": {
-        **_CIFAR_PART,
-        "model": "vgg16",
-        "width": 16,
-        "train_limit": 1000,
-        "batch_size": 100,
-        "epochs": 20,
-        "eval_every": 10,
-    },
-    "paper": {**_CIFAR_FULL, "model": "vgg16"},
+_VGG = {
+    "demo": _digits(model="vgg16", width=8, batch_size=128, epochs=6),
+    "laptop": _cifar_part(model="vgg16", width=16, batch_size=100, epochs=20, eval_every=10),
+    "paper": _cifar(model="vgg16"),
 }
-_PROBED: dict[str, Options] = {
-    "demo": {**_DIGITS, "batch_size": 256, "epochs": 30, "probe": 2},
-    "laptop": {
-        **_CIFAR_PART,
-        "train_limit": 1000,
-        "model": "resnet8",
-        "batch_size": 250,
-        "epochs": 40,
-        "eval_every": 20,
-        "probe": 8,
-    },
-    "paper": {
-        "data": "cifar10",
-        "model": "resnet18",
-        "batch_size": 4096,
-        "epochs": 100,
-        "channels_last": True,
-        "probe": 10,
-    },
+_PROBED = {
+    "demo": _digits(batch_size=256, epochs=30, probe=2),
+    "laptop": _cifar_part(epochs=40, eval_every=20, probe=8),
+    "paper": _cifar(model="resnet18", precision="float32", probe=10),
 }
-_CAPPED: dict[str, Options] = {
-    "demo": {**_DIGITS, "batch_size": 512, "epochs": 60},
-    "laptop": {
-        **_CIFAR_PART,
-        "train_limit": 5000,
-        "model": "resnet8",
-        "batch_size": 500,
-        "steps": 160,
-        "eval_every": 8,
-    },
-    "paper": {**_CIFAR_FULL, "model": "resnet8"},
+_CAPPED = {
+    "demo": _digits(batch_size=512, epochs=60),
+    "laptop": _cifar_part(train_limit=5000, batch_size=500, steps=160, eval_every=8),
+    "paper": _cifar(model="resnet8"),
 }
-_FEW_IMAGES: dict[str, Options] = {
-    "demo": {**_DIGITS, "model": "cnn", "batch_size": 512, "epochs": 40},
-    "laptop": {
-        **_CIFAR_PART,
-        "train_limit": 500,
-        "model": "resnet8",
-        "batch_size": 250,
-        "steps": 100,
-        "eval_every": 0,
-    },
-    "paper": {
-        **_CIFAR_FULL,
-        "train_limit": 500,
-        "model": "resnet8",
-        "batch_size": 250,
-        "steps": 400,
-        "eval_every": 20,
-    },
+_FEW_IMAGES = {
+    "demo": _digits(batch_size=512, epochs=40),
+    "laptop": _cifar_part(train_limit=500, steps=100, eval_every=0),
+    "paper": _cifar(model="resnet8", train_limit=500, batch_size=250, steps=400, eval_every=20),
 }
 
 

@@ -31,9 +31,6 @@ SHAPE_NOTE = (
 )
 
 
-# --- comparison ----------------------------------------------------------------------------------
-
-
 def order(mine: Sequence[float | None], theirs: Sequence[float | None]) -> int:
     """Return -1 if every value of mine is below every value of theirs, 1 if above, else 0.
 
@@ -60,9 +57,6 @@ def lower_than_all(ours: Setting, others: Sequence[Setting], name: str) -> tuple
     if all(sign < 0 for sign in found):
         return "holds", ""
     return ("does not hold", "") if any(sign > 0 for sign in found) else TIE
-
-
-# --- convergence ---------------------------------------------------------------------------------
 
 
 def share_left(setting: Setting) -> float:
@@ -153,9 +147,6 @@ def _falling(ours: Sequence[Setting]) -> tuple[str, str]:
 
 def _batches(settings: Sequence[Setting]) -> str:
     return ", ".join(str(s.config.batch_size) for s in settings)
-
-
-# --- shape of the step size ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

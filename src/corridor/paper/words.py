@@ -68,9 +68,6 @@ def limit(config: Config) -> str:
     return label(config).removeprefix("CLR, ")
 
 
-# --- numbers -------------------------------------------------------------------------------------
-
-
 def number(value: float, digits: int = 2) -> str:
     """Return a number in a few digits, or a dash if it is not finite.
 
@@ -121,9 +118,6 @@ def accuracy(curves: Sequence[Curve]) -> str:
 def median(setting: Setting, name: str) -> float:
     """Return the median over runs of a field of `Curve`; a missing value counts as infinity."""
     return spread(setting.values(name))[1]
-
-
-# --- table and caption ---------------------------------------------------------------------------
 
 
 def rows(results: Results) -> list[list[str]]:
@@ -252,9 +246,6 @@ def again(number: int, scale: str, seeds: Sequence[int], overrides: Mapping[str,
     extra = "".join(f" --{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in overrides.items())
     count = "" if len(seeds) == 3 else f" --seeds {len(seeds)}"
     return f"corridor figure {number} --scale {scale}{extra}{count} --out out"
-
-
-# --- replacements of the paper's data and networks -----------------------------------------------
 
 
 def absent(figure: int, group: str, config: Config) -> list[str]:

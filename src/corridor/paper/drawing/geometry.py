@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,31 @@ from corridor.paper.drawing import style
 Lines = Sequence[dict[str, Any]]
 # Share of an axis that is added for the legend.
 ROOM = 0.35
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 STYLES: list[dict[str, Any]] = [
-    {"color": BLUE, "linewidth": 1.8, "dashes": (1, 0)},
-    {"color": ORANGE, "linewidth": 1.8, "dashes": (5, 1.5)},
-    {"color": GREEN, "linewidth": 1.8, "dashes": (1.5, 1.2)},
-    {"color": GREY, "linewidth": 1.6, "dashes": (6, 2, 1.2, 2)},
+    {"color": "#0072B2", "linewidth": 1.8, "dashes": (1, 0)},
+    {"color": "#D55E00", "linewidth": 1.8, "dashes": (5, 1.5)},
+    {"color": "#009E73", "linewidth": 1.8, "dashes": (1.5, 1.2)},
+    {"color": "#777777", "linewidth": 1.6, "dashes": (6, 2, 1.2, 2)},
 ]
+# Title, label and scale of the vertical axis, and label of each curve by its key.
+PANELS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+    ("Loss of the batch", "E (nats)", "log",
+     {"loss": "before the step", "secant_next_loss": "after the step"}),
+    ("Gradient and Hessian times gradient", "norm", "log",
+     {"grad_norm_sq": "||g||²", "hg_norm": "||Hg||",
+      "secant_hg_norm": "||secant||, over the step"}),
+    ("Corridor numbers of a CLR step", "rho", "symlog",
+     {"rho": "rho", "rho_parallel": "rho parallel", "secant_rho": "rho of the secant"}),
+    ("Over the step", "ratio", "linear",
+     {"secant_decrease": "actual / linear loss decrease",
+      "secant_smoothness": "||Hg|| / ||secant||", "cosine": "cos(Hg, g)"}),
+    ("Curvature", "loss / length², 1 / length", "log",
+     {"sharpness": "largest eigenvalue of H", "sharpness_along_grad": "along g (where positive)",
+      "curvature": "of the flow line"}),
+    ("Step size and stability", "step size", "log",
+     {"effective_lr": "step made", "two": "2 / largest eigenvalue",
+      "one": "1 / largest eigenvalue", "clr": "CLR without a cap"}),
+)  # fmt: skip
 
 
 def below(line: dict[str, Any], level: float) -> bool:
@@ -72,10 +90,16 @@ def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, st
     stretches = near_corridor(lines, level)
     with style.new_figure(12.5, 6.6) as figure:
         axes = figure.subplots(2, 3, sharex=True)
-        panels = (_loss, _norms, _corridor_numbers, _secant, _curvature, _step_sizes)
-        for axis, panel in zip(axes.flat, panels, strict=True):
-            panel(axis, lines)
-        _mark_level(axes[0, 2], level)
+        derived = [{**line, **_derived(line)} for line in lines]
+        for axis, (title, label, scale, names) in zip(axes.flat, PANELS, strict=True):
+            axis.set(title=title, ylabel=label)
+            _plot(axis, derived, names, scale)
+        _mark(axes[0, 2], level / 2.0)
+        axes[0, 2].annotate(
+            "near-corridor below", (0.01, level / 2.0), xycoords=("axes fraction", "data"),
+            xytext=(0, 2), textcoords="offset points", fontsize=7,
+        )  # fmt: skip
+        _mark(axes[1, 0], 1.0)
         for axis in axes.flat:
             for begin, end in stretches:
                 axis.axvspan(begin, end, color="#BBBBBB", alpha=0.35, linewidth=0, zorder=0)
@@ -107,8 +131,14 @@ def _legend(axis: Any) -> None:
     axis.legend(fontsize=8, loc="upper right", ncols=columns, handlelength=2.4, columnspacing=0.8)
 
 
-def _plot(axis: Any, lines: Lines, names: Iterable[tuple[str, str]], scale: str = "log") -> None:
-    for (key, label), look in zip(names, STYLES, strict=False):
+def _derived(line: dict[str, Any]) -> dict[str, float]:
+    top = line.get("sharpness", math.nan)
+    one = 1.0 / top if top > 0 else math.nan
+    return {"grad_norm_sq": line["grad_norm"] ** 2, "one": one, "two": 2.0 * one}
+
+
+def _plot(axis: Any, lines: Lines, names: dict[str, str], scale: str) -> None:
+    for (key, label), look in zip(names.items(), STYLES, strict=False):
         if key not in lines[0]:
             continue
         values = [line[key] for line in lines]
@@ -117,72 +147,5 @@ def _plot(axis: Any, lines: Lines, names: Iterable[tuple[str, str]], scale: str 
     axis.set_yscale(scale, **({"linthresh": 0.1} if scale == "symlog" else {}))
 
 
-def _loss(axis: Any, lines: Lines) -> None:
-    axis.set(title="Loss of the batch", ylabel="E (nats)")
-    _plot(axis, lines, [("loss", "before the step"), ("secant_next_loss", "after the step")])
-
-
-def _norms(axis: Any, lines: Lines) -> None:
-    axis.set(title="Gradient and Hessian times gradient", ylabel="norm")
-    squared = [{**line, "grad_norm_sq": line["grad_norm"] ** 2} for line in lines]
-    names = [
-        ("grad_norm_sq", "||g||²"),
-        ("hg_norm", "||Hg||"),
-        ("secant_hg_norm", "||secant||, over the step"),
-    ]
-    _plot(axis, squared, names)
-
-
-def _corridor_numbers(axis: Any, lines: Lines) -> None:
-    axis.set(title="Corridor numbers of a CLR step", ylabel="rho")
-    names = [
-        ("rho", "rho"),
-        ("rho_parallel", "rho parallel"),
-        ("secant_rho", "rho of the secant"),
-    ]
-    _plot(axis, lines, names, "symlog")
-
-
-def _mark_level(axis: Any, level: float) -> None:
-    axis.axhline(level / 2.0, color="black", linewidth=0.8, linestyle=":")
-    axis.annotate(
-        "near-corridor below", (0.01, level / 2.0), xycoords=("axes fraction", "data"),
-        xytext=(0, 2), textcoords="offset points", fontsize=7,
-    )  # fmt: skip
-
-
-def _secant(axis: Any, lines: Lines) -> None:
-    axis.set(title="Over the step", ylabel="ratio")
-    names = [
-        ("secant_decrease", "actual / linear loss decrease"),
-        ("secant_smoothness", "||Hg|| / ||secant||"),
-        ("cosine", "cos(Hg, g)"),
-    ]
-    _plot(axis, lines, names, "linear")
-    axis.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
-
-
-def _curvature(axis: Any, lines: Lines) -> None:
-    axis.set(title="Curvature", ylabel="loss / length², 1 / length")
-    names = [
-        ("sharpness", "largest eigenvalue of H"),
-        ("sharpness_along_grad", "along g (where positive)"),
-        ("curvature", "of the flow line"),
-    ]
-    _plot(axis, lines, names)
-
-
-def _step_sizes(axis: Any, lines: Lines) -> None:
-    axis.set(title="Step size and stability", ylabel="step size")
-    scaled = [dict(line) for line in lines]
-    for line in scaled:
-        top = line.get("sharpness", math.nan)
-        line["one"] = 1.0 / top if top > 0 else math.nan
-        line["two"] = 2.0 / top if top > 0 else math.nan
-    names = [
-        ("effective_lr", "step made"),
-        ("two", "2 / largest eigenvalue"),
-        ("one", "1 / largest eigenvalue"),
-        ("clr", "CLR without a cap"),
-    ]
-    _plot(axis, scaled, names)
+def _mark(axis: Any, height: float) -> None:
+    axis.axhline(height, color="black", linewidth=0.8, linestyle=":")

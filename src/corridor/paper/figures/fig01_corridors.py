@@ -77,11 +77,6 @@ def picture(data: Scenes, folder: Path, name: str) -> dict[str, Any]:
 
 
 FIGURE = Figure(
-    number=1,
-    title="Corridors, one by one and glued together",
-    gather=gather,
-    read=dict,
-    claims=claims,
-    describe_data=describe,
-    picture=picture,
-)
+    number=1, title="Corridors, one by one and glued together", gather=gather, read=dict,
+    claims=claims, describe_data=describe, picture=picture,
+)  # fmt: skip

@@ -114,9 +114,6 @@ def _off_flower(distance: float) -> Tensor:
     return curve.point(t) + outward * normal
 
 
-# --- what is shown of a scene --------------------------------------------------------------------
-
-
 def values() -> dict[str, Any]:
     """Return meshes, lines, paths and verdicts of all scenes as JSON values."""
     shown = scenes()
@@ -185,9 +182,6 @@ def _red_line(loss: Surface) -> dict[str, Any]:
         "events": [event.time for event in path.events],
         "stopped": path.stopped,
     }
-
-
-# --- paths of many starts at once ----------------------------------------------------------------
 
 
 def slopes(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,9 +137,6 @@ def picture(data: Probed, folder: Path, name: str) -> dict[str, Any]:
     return {"images": geometry.draw(data.lines[0], folder, name, level=LEVEL)}
 
 
-# --- numbers of a run ----------------------------------------------------------------------------
-
-
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return Spearman's rank correlation; ties take their mean rank.
 
@@ -216,9 +213,6 @@ ROWS: dict[str, Callable[[Lines], str]] = {
 }
 
 
-# --- claims --------------------------------------------------------------------------------------
-
-
 def claims(data: Probed) -> list[Claim]:
     """Return the claims that rho_parallel and rho rank the steps of the run."""
     share = statistics.median(map(beyond_stability, data.lines))
@@ -258,11 +252,6 @@ def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
 
 
 FIGURE = Figure(
-    number=7,
-    title="The geometry along a CLR run",
-    gather=gather,
-    read=read_probed,
-    claims=claims,
-    describe_data=describe,
-    picture=picture,
-)
+    number=7, title="The geometry along a CLR run", gather=gather, read=read_probed,
+    claims=claims, describe_data=describe, picture=picture,
+)  # fmt: skip

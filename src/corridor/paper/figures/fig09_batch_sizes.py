@@ -105,9 +105,6 @@ def _of(group: Group, form: dict[str, Any]) -> list[Setting]:
     return sorted(found, key=lambda setting: setting.config.batch_size)
 
 
-# --- panels --------------------------------------------------------------------------------------
-
-
 def _panels(results: Results) -> list[panels.Panel]:
     group = _group(results)
     made = []
@@ -141,9 +138,6 @@ def _law_panel(found: Law) -> panels.Panel:
         lines.append(panels.Line("noise-scale law, fitted", LAW, curve))
     title = "Step size against batch"
     return panels.Panel(title, "median CLR", "batch size", log=True, log_x=True, lines=lines)
-
-
-# --- claims --------------------------------------------------------------------------------------
 
 
 def _claims(results: Results) -> list[Claim]:

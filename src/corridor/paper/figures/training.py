@@ -99,9 +99,6 @@ def _batch_labels(settings: Sequence[Setting]) -> list[str]:
     return [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
 
 
-# --- figure 2: CLR against fixed rates -----------------------------------------------------------
-
-
 def against_fixed(results: Results) -> list[Claim]:
     """Return the claims of figure 2: who reaches the target first, and who tests better."""
     fixed, ours = results.of("sgd"), results.of("clr")
@@ -163,9 +160,6 @@ def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
     return Claim(claim, measured, *verdicts.lower_than_all(ours, [best], "best_accuracy"))
 
 
-# --- figures 3 and 8: ImageNet -------------------------------------------------------------------
-
-
 def _falls(results: Results) -> list[Claim]:
     subject = _subject(results, "a ResNet-50 on ImageNet") + ", across batch sizes"
     return verdicts.falls(results, subject)
@@ -203,9 +197,6 @@ def _faster_than_fixed(results: Results, ours: Setting, where: str) -> Claim:
     return Claim(claim, measured, verdict, reason)
 
 
-# --- figure 4: the step size along training ------------------------------------------------------
-
-
 def _step_sizes(results: Results) -> list[panels.Panel]:
     return [
         _step_size_panel(words.in_place(results, name), group)
@@ -241,9 +232,6 @@ def _warm_up_everywhere(results: Results) -> list[Claim]:
     return claims
 
 
-# --- figures 5 and 6: other networks -------------------------------------------------------------
-
-
 def _converge_and_warm_up(results: Results, network: str) -> list[Claim]:
     subject, settings = _subject(results, f"a {network} on CIFAR-10"), results.settings
     shapes = [verdicts.warms_up(setting, subject, settings) for setting in settings]
@@ -251,50 +239,20 @@ def _converge_and_warm_up(results: Results, network: str) -> list[Claim]:
 
 
 TRAINING_FIGURES = (
-    training_figure(
-        2,
-        "CLR against fixed learning rates",
-        {"CIFAR-10": recipes.figure2},
-        claims=against_fixed,
-        panels_of=_all_curves,
-    ),
-    training_figure(
-        3,
-        "CLR at several batch sizes, ImageNet",
-        {"ImageNet": recipes.figure3},
-        claims=_falls,
-        panels_of=_by_batch,
-    ),
-    training_figure(
-        4,
-        "The step size along training",
-        {"CIFAR-10": recipes.figure4, "ImageNet": recipes.figure3},
-        claims=_warm_up_everywhere,
-        panels_of=_step_sizes,
-        headed=False,
-        note=verdicts.SHAPE_NOTE,
-    ),
-    training_figure(
-        5,
-        "CLR converges for a ResNet-50",
-        {"CIFAR-10": recipes.figure5},
-        claims=partial(_converge_and_warm_up, network="ResNet-50"),
-        panels_of=_all_curves,
-        note=verdicts.SHAPE_NOTE,
-    ),
-    training_figure(
-        6,
-        "CLR converges for a VGG",
-        {"CIFAR-10": recipes.figure6},
-        claims=partial(_converge_and_warm_up, network="VGG"),
-        panels_of=_all_curves,
-        note=verdicts.SHAPE_NOTE,
-    ),
-    training_figure(
-        8,
-        "CLR against fixed learning rates, ImageNet",
-        {"ImageNet": recipes.figure8},
-        claims=_faster,
-        panels_of=_all_curves,
-    ),
-)
+    training_figure(2, "CLR against fixed learning rates", {"CIFAR-10": recipes.figure2},
+                    claims=against_fixed, panels_of=_all_curves),
+    training_figure(3, "CLR at several batch sizes, ImageNet", {"ImageNet": recipes.figure3},
+                    claims=_falls, panels_of=_by_batch),
+    training_figure(4, "The step size along training",
+                    {"CIFAR-10": recipes.figure4, "ImageNet": recipes.figure3},
+                    claims=_warm_up_everywhere, panels_of=_step_sizes, headed=False,
+                    note=verdicts.SHAPE_NOTE),
+    training_figure(5, "CLR converges for a ResNet-50", {"CIFAR-10": recipes.figure5},
+                    claims=partial(_converge_and_warm_up, network="ResNet-50"),
+                    panels_of=_all_curves, note=verdicts.SHAPE_NOTE),
+    training_figure(6, "CLR converges for a VGG", {"CIFAR-10": recipes.figure6},
+                    claims=partial(_converge_and_warm_up, network="VGG"),
+                    panels_of=_all_curves, note=verdicts.SHAPE_NOTE),
+    training_figure(8, "CLR against fixed learning rates, ImageNet", {"ImageNet": recipes.figure8},
+                    claims=_faster, panels_of=_all_curves),
+)  # fmt: skip

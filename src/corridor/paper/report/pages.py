@@ -80,9 +80,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in escaped]
 
 
-# --- README --------------------------------------------------------------------------------------
-
-
 def write_readme(results: Path, readme: Path) -> None:
     """Write figure 2 between the markers of a README, and its picture.
 
