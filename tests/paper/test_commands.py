@@ -48,10 +48,6 @@ def test_reproduce_figure_report_and_redraw(command, tmp_path: Path, monkeypatch
         (["figure", "12"], "figure must be one of 1, 2, 3"),
         (["figure", "2", "--scale", "huge"], "scale must be one of demo, laptop, paper"),
         (["figure", "2", "--seeds", "0"], "seeds must be at least 1, got 0"),
-        (
-            ["figure", "6", "--seeds", "1", "--processes", "1", "--model", "resnet"],
-            "expected one of",
-        ),
         (["report", "nowhere"], "no figures in nowhere; make them with: corridor reproduce"),
         (["redraw", "nowhere"], "no figNN.json in nowhere"),
         (["verdicts", "nowhere"], "no results in nowhere"),

@@ -22,11 +22,12 @@ def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any)
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
     from corridor.paper.figures import figure
+    from corridor.paper.results import Plan
 
     made = figure(number)
     print(f"\nFigure {number}. {made.title}", flush=True)
-    folder = made.compute(out, scale, seeds=range(seeds), workers=workers, overrides=given(options))
-    manifest = made.draw(folder)
+    plan = Plan(out, scale, range(seeds), workers, given(options))
+    manifest = made.draw(made.compute(plan))
     for claim in manifest.claims:
         print(f"{claim.verdict}: {claim.claim} ({claim.measured}) [{claim.setting}]")
     return [claim.verdict for claim in manifest.claims]

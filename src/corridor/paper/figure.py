@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -115,32 +115,20 @@ class Figure(Generic[Data]):
         """Name of the figure's folder and files, such as ``fig02``."""
         return f"fig{self.number:02d}"
 
-    def compute(
-        self,
-        out: Path,
-        scale: str = "demo",
-        *,
-        seeds: Sequence[int] = (0, 1, 2),
-        workers: Any = None,
-        overrides: Mapping[str, Any] | None = None,
-    ) -> Path:
+    def compute(self, plan: Plan) -> Path:
         """Train the missing runs and write the numbers of the figure.
 
         Args:
-            out: folder of runs (``out/runs``) and figures (``out/figures``).
-            scale: demo, laptop or paper (default: demo).
-            seeds: seeds of every setting (default: 0, 1, 2).
-            workers: number of runs at a time, or a `Workers` (default: usable cores).
-            overrides: config fields that replace those of the recipes (default: none).
+            plan: which runs to make, and where.
 
         Returns:
             The folder of the figure.
 
         Raises:
-            ValueError: an argument is not valid, or all runs failed.
+            ValueError: the plan is not valid, or all runs failed.
         """
-        values = self.gather(Plan(out, scale, list(seeds), workers, dict(overrides or {})))
-        folder = out / "figures" / self.name
+        values = self.gather(plan)
+        folder = plan.out / "figures" / self.name
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / DATA) as file:
             file.write(dumps(rounded({"version": VERSION, **values})).encode())

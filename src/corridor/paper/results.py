@@ -167,50 +167,46 @@ def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, 
     values = {**plan.header(), "figure": number, "target": math.inf, "failed": [], "groups": {}}
     for name, recipe in recipes.items():
         trained = plan.train(recipe)
-        ended = [(run, record) for run, record in trained if _summary(record)["status"] != "failed"]
-        values["failed"] += [
-            f"{run.name}: {_summary(record)['message']}"
-            for run, record in trained
-            if _summary(record)["status"] == "failed"
-        ]
-        if not ended:
+        failed = [(run, record) for run, record in trained if _end(record)["status"] == "failed"]
+        values["failed"] += [f"{run.name}: {_end(record)['message']}" for run, record in failed]
+        if len(failed) == len(trained):
             raise ValueError(f"all {len(trained)} runs failed, first {values['failed'][-1]}")
-        folder = plan.out / "runs" / recipe.folder
-        target = target_loss(_classes(folder / ended[0][0].name, ended[0][1]))
+        ended = [pair for pair in trained if pair not in failed]
+        first, folder = ended[0][1], plan.out / "runs" / recipe.folder
+        target = target_loss(_classes(folder / ended[0][0].name, first))
         values["target"] = min(values["target"], target)
-        values["environment"] = ended[0][1].environment
-        values["groups"][name] = _group(ended, folder, target)
+        values["environment"] = first.environment
+        values["groups"][name] = {
+            "data": _end(first)["data"],
+            "images": _end(first)["images"] or first.config.train_limit or 0,
+            "parameters": _end(first)["parameters"],
+            "settings": _settings(ended, folder, target),
+        }
     return values
 
 
-def _group(trained: Trained, folder: Path, target: float) -> dict[str, Any]:
-    first = trained[0][1]
+def _settings(trained: Trained, folder: Path, target: float) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for run, record in trained:
         window = sum(line.get("epoch") == 0 for line in record.steps)
         empty = {"config": run.config.to_dict(), "curves": []}
         curves = settings.setdefault(setting_name(run.config), empty)["curves"]
         curves.append(asdict(read_curve(folder / run.name, window, target)))
-    return {
-        "data": _summary(first)["data"],
-        "images": _summary(first)["images"] or first.config.train_limit or 0,
-        "parameters": _summary(first)["parameters"],
-        "settings": settings,
-    }
+    return settings
 
 
-def _summary(record: RunRecord) -> dict[str, Any]:
+def _end(record: RunRecord) -> dict[str, Any]:
     assert record.summary is not None, "a sweep returns after all runs have ended"
     return record.summary
 
 
 def _classes(folder: Path, record: RunRecord) -> int:
-    if _summary(record)["classes"] < 2:
+    if _end(record)["classes"] < 2:
         raise ValueError(
             f"{folder} holds a run of an older version without the number of classes; "
             "remove the folder and make the figure again"
         )
-    return _summary(record)["classes"]
+    return _end(record)["classes"]
 
 
 def target_loss(classes: int) -> float:

@@ -14,6 +14,7 @@ from corridor.paper import report
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig01_scenes as scenes
 from corridor.paper.figures import figure
+from corridor.paper.results import Plan
 from corridor.surfaces import Cone, Glued, Linear
 
 
@@ -27,7 +28,7 @@ def out(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "scenes", lambda: shown)
         patch.setattr(scenes, "STARTS", 3)
-        figure(1).draw(figure(1).compute(folder))
+        figure(1).draw(figure(1).compute(Plan(folder)))
     report.build(folder)
     return folder
 

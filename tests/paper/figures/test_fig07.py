@@ -13,6 +13,7 @@ from corridor.paper.drawing import geometry
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig07_geometry as fig07
 from corridor.paper.figures import figure
+from corridor.paper.results import Plan
 from corridor.paper.view import view
 from corridor.train.config import Config
 from corridor.train.folder.record import read_run
@@ -24,7 +25,7 @@ SMALL = {"model": "mlp", "width": 8, "epochs": 2}
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    figure(7).draw(figure(7).compute(folder, "demo", seeds=(0, 1), workers=1, overrides=SMALL))
+    figure(7).draw(figure(7).compute(Plan(folder, seeds=(0, 1), workers=1, overrides=SMALL)))
     return folder
 
 

@@ -12,7 +12,7 @@ from corridor.paper import report
 from corridor.paper.curves import Curve
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import figure, training
-from corridor.paper.results import Group, Results, Setting
+from corridor.paper.results import Group, Plan, Results, Setting
 from corridor.train.config import Config
 
 TINY = {"epochs": 2, "model": "mlp", "width": 8}
@@ -22,7 +22,7 @@ TINY = {"epochs": 2, "model": "mlp", "width": 8}
 def out(tmp_path_factory) -> Path:
     """Figure 6 of two seeds and two epochs, drawn and reported."""
     folder = tmp_path_factory.mktemp("out")
-    made = figure(6).compute(folder, "demo", seeds=(0, 1), workers=1, overrides=TINY)
+    made = figure(6).compute(Plan(folder, seeds=(0, 1), workers=1, overrides=TINY))
     figure(6).draw(made)
     report.build(folder)
     return folder

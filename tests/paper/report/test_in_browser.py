@@ -12,6 +12,7 @@ import pytest
 
 from corridor import cli
 from corridor.paper import figures
+from corridor.paper.results import Plan
 
 KEPT = Path(__file__).parents[3] / "results" / "laptop"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -55,7 +56,7 @@ def page(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("report")
     assert cli.main(["redraw", str(KEPT), "--out", str(out)]) == 0
     first = figures.figure(1)
-    first.draw(first.compute(out, "demo"))
+    first.draw(first.compute(Plan(out)))
     assert cli.main(["report", str(out)]) == 0
     return out / "report.html"
 

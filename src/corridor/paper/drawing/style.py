@@ -14,14 +14,6 @@ from corridor.train.folder.files import atomic
 
 Style = Mapping[str, Any]
 
-# The palette of Okabe and Ito differs for color-blind readers; the dashes differ in grey.
-CLR_UNCAPPED: Style = {"color": "#D55E00", "linewidth": 2.4, "zorder": 5}
-CLR_CAPPED: Style = {
-    "color": "#0072B2",
-    "linewidth": 2.0,
-    "zorder": 6,  # the uncapped line often lies at the same place
-    "dashes": (5, 1.5),
-}
 SHORT_DECADES = 1.8
 DASHES = [(1, 0), (6, 2), (2, 1.2), (6, 2, 1.2, 2), (1, 2.2)]
 
@@ -41,10 +33,20 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "corridor",
     "figure.dpi": 110,
 }
-CAP_10: Style = {"color": "#009E73", "linewidth": 2.0, "zorder": 4, "dashes": (3, 1)}
-SAFE: Style = {"color": "#CC79A7", "linewidth": 2.0, "zorder": 4, "dashes": (1, 1)}
-DRIFT: Style = {"color": "#56B4E9", "linewidth": 2.4, "zorder": 4, "dashes": (2, 0.8)}
-HALF: Style = {"color": "#E69F00", "linewidth": 2.0, "zorder": 4, "dashes": (6, 2, 1, 2)}
+
+
+def _look(color: str, linewidth: float, zorder: int, *dashes: float) -> Style:
+    return {"color": color, "linewidth": linewidth, "zorder": zorder, "dashes": dashes or (1, 0)}
+
+
+# The palette of Okabe and Ito differs for color-blind readers; the dashes differ in grey.
+CLR_UNCAPPED = _look("#D55E00", 2.4, 5)
+# The capped line often coincides with the uncapped line, and lies above it.
+CLR_CAPPED = _look("#0072B2", 2.0, 6, 5, 1.5)
+CAP_10 = _look("#009E73", 2.0, 4, 3, 1)
+SAFE = _look("#CC79A7", 2.0, 4, 1, 1)
+DRIFT = _look("#56B4E9", 2.4, 4, 2, 0.8)
+HALF = _look("#E69F00", 2.0, 4, 6, 2, 1, 2)
 
 
 def of(configs: Sequence[Config]) -> list[Style]:
@@ -58,7 +60,7 @@ def of(configs: Sequence[Config]) -> list[Style]:
 
 def _style_of(config: Config, rates: list[float]) -> Style:
     if config.optimizer == "sgd" and config.lr is not None:
-        return fixed_rate(rates.index(config.lr), len(rates))
+        return _fixed_rate(rates.index(config.lr), len(rates))
     other = {"sps-safe": SAFE, "half-polyak": HALF}
     if config.optimizer in other:
         return other[config.optimizer]
@@ -83,16 +85,10 @@ def by_batch(count: int, style: Style) -> list[Style]:
     return made
 
 
-def fixed_rate(index: int, count: int) -> Style:
-    """Return the style of one of `count` fixed rates in ascending order."""
+def _fixed_rate(index: int, count: int) -> Style:
     shade = 0.78 - 0.63 * index / max(count - 1, 1)
-    return {
-        "color": (shade, shade, shade),
-        "linewidth": 1.3,
-        "zorder": 2,
-        "dashes": DASHES[index % len(DASHES)],
-        "shade": 0.07,
-    }
+    look = _look("", 1.3, 2, *DASHES[index % len(DASHES)])
+    return {**look, "color": (shade, shade, shade), "shade": 0.07}
 
 
 def draw_band(axes: Any, values: dict[str, list[float]], label: str, style: Style) -> None:

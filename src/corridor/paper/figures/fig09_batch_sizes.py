@@ -24,7 +24,7 @@ FORMS = (
 )
 # The law holds if it misses no batch size by a larger share.
 MISS = 0.15
-LAW: dict[str, Any] = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
+LAW: style.Style = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
 
 
 @dataclass(frozen=True)
