@@ -1,1 +1,1 @@
-"""The experiments of the paper: recipes, figures and report. No other package imports this."""
+"""Run the experiments of the paper: recipes, figures and report."""

@@ -1,4 +1,4 @@
-"""A figure of the paper: its numbers, its claims, its picture, and the manifest of all three."""
+"""Compute, describe and draw one figure of the paper."""
 
 from __future__ import annotations
 

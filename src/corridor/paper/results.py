@@ -1,4 +1,4 @@
-"""The numbers behind a figure: train runs, gather their curves, and read them from one file."""
+"""Gather the numbers behind a figure from runs, and read them from one file."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Plan:
         out: folder of runs and figures.
         scale: demo, laptop or paper (default: demo).
         seeds: seeds of every setting (default: 0, 1, 2).
-        workers: number of runs at a time, or the engine of the sweep (default: usable cores).
+        workers: number of runs at a time, or a `Workers` (default: usable cores).
         overrides: config fields that replace those of the recipes (default: none).
     """
 

@@ -1,4 +1,4 @@
-"""The rules that turn curves into verdicts: comparison, convergence, shape of the step size."""
+"""Turn curves into verdicts: comparison, convergence, shape of the step size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words for numbers, settings and results: labels, table cells, captions and commands."""
+"""Put numbers, settings and results into words: labels, cells, captions and commands."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Style and panels of the figures."""
+"""Draw the panels of the figures in one style."""

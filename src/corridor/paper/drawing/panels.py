@@ -1,4 +1,4 @@
-"""Panels of lines with bands, drawn by matplotlib, and by plotly in the report."""
+"""Draw panels of lines with bands, by matplotlib, and by plotly in the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look of all figures: colors that differ in greyscale too, axes, and image files."""
+"""Set the look of all figures: colors that differ in greyscale too, axes, image files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ RC: dict[Any, Any] = {
 
 
 def _look(color: str, linewidth: float, zorder: int, *dashes: float) -> Style:
-    return {"color": color, "linewidth": linewidth, "zorder": zorder, "dashes": dashes or (1, 0)}
+    look = {"color": color, "linewidth": linewidth, "zorder": zorder}
+    return {**look, "dashes": dashes} if dashes else look
 
 
 # The palette of Okabe and Ito differs for color-blind readers; the dashes differ in grey.

@@ -1,4 +1,4 @@
-"""The figures of the paper by number, and the numbers kept in the repository."""
+"""Find a figure by its number, and keep the numbers of figures in the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 1: corridors one by one, and a surface glued from them, with lines of steepest descent."""
+"""Make figure 1: corridors one by one, and glued together, with lines of steepest descent."""
 
 from __future__ import annotations
 

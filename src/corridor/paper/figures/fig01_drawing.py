@@ -1,4 +1,4 @@
-"""The pictures of figure 1: two panels by matplotlib, and a turning surface for the report."""
+"""Draw figure 1: two panels by matplotlib, and a turning surface for the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of figure 1: surfaces as meshes, lines of steepest descent, paths of methods."""
+"""Compute figure 1: surfaces as meshes, lines of steepest descent, paths of methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 7: the loss of a CLR run, and the geometry of the loss surface along it."""
+"""Make figure 7: the loss of a CLR run, and the geometry of the loss surface along it."""
 
 from __future__ import annotations
 

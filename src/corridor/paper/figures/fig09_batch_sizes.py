@@ -1,4 +1,4 @@
-"""Figure 9: CLR over a wide range of batch sizes, and the noise law of its step size."""
+"""Make figure 9: CLR over a wide range of batch sizes, and the noise law of its step size."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
 
 @dataclass(frozen=True)
 class Law:
-    """Hold the CLR before the cap per batch size, over one stretch of the loss, and its fit.
+    """Hold the CLR before the cap per batch size, at matched loss, and its fit.
+
+    The loss is matched while it is between 0.5 and 0.9 of its first value.
 
     Attributes:
         sizes: batch sizes, ascending.
@@ -87,7 +89,7 @@ class Law:
 
 
 def law(results: Results) -> Law:
-    """Return the noise law of the results, without batches that miss the stretch of loss."""
+    """Return the noise law of the results, over the batch sizes that reach the matched loss."""
     group = _group(results)
     found = {group.batch(s): spread(s.values("matched_clr")) for s in _of(group, recipes.DEFAULT)}
     kept = {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}

@@ -1,4 +1,4 @@
-"""Figure 10, an addition: where CLR without a cap fails, what helps, and where it trains."""
+"""Make figure 10, an addition: where CLR without a cap fails, what helps, where it trains."""
 
 from __future__ import annotations
 

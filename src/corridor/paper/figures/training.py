@@ -1,4 +1,4 @@
-"""Figures made of training curves: 2, 3, 4, 5, 6 and 8, and the maker of 9 and 10."""
+"""Make figures of training curves: 2, 3, 4, 5, 6 and 8 here, and the base of 9 and 10."""
 
 from __future__ import annotations
 

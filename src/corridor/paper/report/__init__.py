@@ -1,4 +1,4 @@
-"""The report: one HTML file from the manifests of all figures, readable without a network."""
+"""Build the report: one HTML file from the manifests, readable without a network."""
 
 from __future__ import annotations
 

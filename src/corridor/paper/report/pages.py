@@ -1,4 +1,4 @@
-"""Markdown from kept numbers: the page of verdicts, and figure 2 in the README."""
+"""Write Markdown from kept numbers: the page of verdicts, and figure 2 in the README."""
 
 from __future__ import annotations
 
