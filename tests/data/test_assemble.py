@@ -14,7 +14,7 @@ def name(parquet_folder):
 
 
 def files():
-    """Files of decoded images; the Arrow copies of parquet files lie beside them."""
+    """List the files of decoded images. Arrow copies of parquet files lie in subfolders."""
     return sorted(sources.cache_folder().glob("*.pt"))
 
 

@@ -17,7 +17,7 @@ def test_images_in_the_order_of_class_and_file_name(image_folder, pictures):
     assert (data.classes, data.title) == (("cat", "dog"), "pets")
 
 
-def test_a_folder_called_test_serves_too(image_folder):
+def test_the_second_folder_may_be_called_test(image_folder):
     (image_folder / "val").rename(image_folder / "test")
     assert len(load(f"imagefolder:{image_folder}").test) == 4
 

@@ -22,7 +22,11 @@ def first_line(error: BaseException) -> str:
 
 
 def open_image(rows: Rows, i: int) -> Image.Image:
-    """Open and decode image `i`.
+    """Open and decode one image.
+
+    Args:
+        rows: The encoded images.
+        i: Position of the image.
 
     Raises:
         OSError: The image cannot be decoded or has more than 8 bits per channel.
@@ -49,7 +53,12 @@ def is_gray(rows: Rows) -> bool:
 
 
 def read_image(rows: Rows, i: int, channels: int) -> Image.Image:
-    """Return image `i` in mode L (1 channel) or RGB (3 channels).
+    """Return one image in mode L (1 channel) or RGB (3 channels).
+
+    Args:
+        rows: The encoded images.
+        i: Position of the image.
+        channels: 1 or 3.
 
     Raises:
         OSError: The image cannot be decoded, or has color where `channels` is 1.

@@ -21,7 +21,9 @@ def derive(*numbers: int) -> int:
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """Return a generator on the CPU, seeded by `derive`. Every device gets its numbers.
+    """Return a generator on the CPU, with a seed from `derive`.
+
+    Its numbers do not depend on the device that uses them.
 
     Args:
         numbers: Whole numbers that the seed is made from.

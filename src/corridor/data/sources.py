@@ -36,12 +36,21 @@ IDX_FILES = [
 
 
 def check_name(name: str) -> None:
-    """Raise a one-line ValueError unless `name` is in the table. Nothing is opened."""
+    """Raise ValueError unless `name` is the name of a data set. Nothing is opened.
+
+    Args:
+        name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
+    """
     _row(name)
 
 
 def find(name: str, data_dir: Path | None) -> Source:
-    """Find the data set called `name`, with local copies in the folder `data_dir` or None."""
+    """Find a data set, which is opened later.
+
+    Args:
+        name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
+        data_dir: Folder with local copies; None if there is none.
+    """
     return _row(name)(name.partition(":")[2], data_dir)
 
 
@@ -76,7 +85,7 @@ def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
 
 
 def _read_digits() -> Contents:
-    """Read scikit-learn's 1797 digits, and test on a fifth of each class after one shuffle."""
+    """Read scikit-learn's 1797 digits. A fifth of each class, after one shuffle, is for tests."""
     with required("scikit-learn", extra="lab"):
         from sklearn.datasets import load_digits
 
@@ -94,7 +103,7 @@ def _read_digits() -> Contents:
 
 
 def _titled(source: Source, title: str, classes: str) -> Source:
-    """Give a source its title and class names. The title tells the quality of JPEG copies."""
+    """Give a source its title and class names. JPEG copies get their quality in the title."""
 
     def read() -> Contents:
         contents = source.read()
@@ -143,7 +152,7 @@ def _idx_rows(images_path: Path, labels_path: Path) -> Rows:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Read the bytes 0, 0, 8, d, then d sizes as big-endian 32-bit integers, then the values."""
+    """Read an idx file: bytes 0, 0, 8, d, then d sizes (big-endian, 32 bits), then the values."""
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
@@ -249,7 +258,7 @@ def _count(path: str) -> int:
 def _local_or_hub(
     name: str, repository: str, data_dir: Path | None, files: str = "*.parquet"
 ) -> Source:
-    """Find parquet files in `data_dir/name`, else download from the hub or read its cache."""
+    """Find parquet files in `data_dir/name`, else ask the hub, or read its cache offline."""
     if data_dir is not None and (data_dir / name).is_dir():
         return _parquet(str(data_dir / name))
     with _quiet_datasets() as datasets:
@@ -273,7 +282,7 @@ def _local_or_hub(
 
 
 def _contents(tables: Sequence[Any], title: str, name: str) -> Contents:
-    """Read two tables. Classes without names are called 0, 1, ..."""
+    """Read the tables of both splits. Classes without names get the names 0, 1, ..."""
     train, test = (
         _table_rows(table, f"{name} ({split})")
         for table, split in zip(tables, ("train", "test"), strict=True)

@@ -32,7 +32,7 @@ class Batches(Dataset):
         self.split, self.augment, self.flip = split, augment, flip
 
     def __getitem__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor] | Exception:
-        """Return the batch, or the error of an image: a worker would add a traceback to it."""
+        """Return the batch or an error. A worker that raises it would make it a traceback."""
         try:
             return self.read(positions)
         except (OSError, ValueError) as error:
