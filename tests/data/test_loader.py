@@ -170,6 +170,14 @@ def test_augmentation_mirrors_only_where_the_data_set_allows_it():
         assert bool((images[:, 0, 4, 4] < images[:, 0, 4, 3]).any()) == flip
 
 
+def test_batches_of_an_epoch_are_augmented_differently():
+    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(100, 1, 8, 8)
+    split = TensorSplit(image, torch.zeros(100, dtype=torch.int64))
+    data = Data("x", "x", split, split, ("a",), 1, 8, (0.0,), (1.0,))
+    first, second = Loader(data, batch_size=50, device="cpu", augment=True).train(0)
+    assert not torch.equal(first[0], second[0])
+
+
 def test_digits_through_the_loader():
     loader = Loader(load("digits"), batch_size=128, device="cpu", drop_last=False, augment=True)
     images = torch.cat([images for images, _ in loader.train(0)])
