@@ -60,6 +60,11 @@ def _autograd(loss: Tensor, params: list[Tensor]) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(loss, params, allow_unused=True)
 
 
+def minus(xs: Tensors, ys: Tensors) -> list[Tensor]:
+    """Return ``xs - ys``, pair by pair."""
+    return [x - y for x, y in zip(xs, ys, strict=True)]
+
+
 def rounding(params: Tensors) -> float:
     """Return the relative rounding error of gradients: of the parameters' or autocast's dtype."""
     live = [p for p in params if p.requires_grad]

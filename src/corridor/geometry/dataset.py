@@ -181,7 +181,7 @@ class _Sums:
         self.square += size * _tree.squared_norm(gradient)
         self.weight += size
         # Welford's update avoids the difference of two large sums.
-        shift = _minus(gradient, self.gradient)
+        shift = _gradient.minus(gradient, self.gradient)
         share = size / self.weight
         self.spread += size * (1.0 - share) * _tree.squared_norm(shift)
         for mean, s in zip(self.gradient, shift, strict=True):
@@ -196,7 +196,9 @@ class _Sums:
         _reduce.sum_over_ranks([self.weight, self.loss, *map(_tree.as_real, self.gradient)])
         for total in (self.loss, *self.gradient):
             total.div_(self.weight)
-        self.spread += weight * _tree.squared_norm(_minus(mean, self.gradient))  # between ranks
+        self.spread += weight * _tree.squared_norm(
+            _gradient.minus(mean, self.gradient)
+        )  # between ranks
 
 
 def _second_pass(source: Batches, first: _Sums) -> list[Tensor]:
@@ -224,10 +226,6 @@ def _add(totals: list[Tensor], terms: list[Tensor], weight: float) -> None:
         total.add_(term, alpha=weight)
 
 
-def _minus(xs: list[Tensor], ys: list[Tensor]) -> list[Tensor]:
-    return [x - y for x, y in zip(xs, ys, strict=True)]
-
-
 def _cast(tensors: list[Tensor], params: Tensors) -> list[Tensor]:
     return [t.to(p.dtype) for t, p in zip(tensors, params, strict=True)]
 
@@ -241,7 +239,7 @@ def _gathered(
     if first.products:
         sharpness = wide(first.bend / first.square)
         own = wide(_tree.squared_norm(first.own)).sqrt()
-        apart = wide(_tree.squared_norm(_minus(first.own, product))).sqrt()
+        apart = wide(_tree.squared_norm(_gradient.minus(first.own, product))).sqrt()
     count = int(first.count)
     return DatasetMeasures(
         **{entry.name: getattr(found, entry.name) for entry in fields(Measures)},

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from corridor._types import Tensors
+from corridor.geometry._gradient import minus
 
 
-def secant(gradient: Tensors, next_gradient: Tensors, step: float) -> list[Tensor]:
+def secant(gradient: Tensors, next_gradient: Tensors, step: float | Tensor) -> list[Tensor]:
     """Estimate Hg from two gradients of one loss, ``(g(theta) - g(theta - h g)) / h``.
 
     This is the mean of ``H g`` along the step. It is exact on quadratics, and differs by ``O(h)``
@@ -29,7 +30,7 @@ def secant(gradient: Tensors, next_gradient: Tensors, step: float) -> list[Tenso
         >>> secant([g], [torch.tensor([1.5, 2.0])], 0.125)
         [tensor([ 4., 16.])]
     """
-    return [(a - b) / step for a, b in zip(gradient, next_gradient, strict=True)]
+    return [difference / step for difference in minus(gradient, next_gradient)]
 
 
 def rho_parallel_from_logs(

@@ -199,16 +199,12 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
             moved.to(length / norm)
             return _gradient.evaluate(guard, closure)[1]
 
-        rough = _norm(_minus(at(first), gradient)) / first  # of H g / ||g||
+        rough = _norm(_gradient.minus(at(first), gradient)) / first  # of H g / ||g||
         length = eps ** (1 / 3) * norm / rough if rough else first
         length = min(max(length, 0.1 * first), 100.0 * first)  # `rough` can be far off at kinks
         ahead, behind = at(length), at(-length)
     factor = norm / (2.0 * length)
-    return loss, gradient, [factor * d for d in _minus(ahead, behind)]
-
-
-def _minus(xs: Tensors, ys: Tensors) -> list[Tensor]:
-    return [x - y for x, y in zip(xs, ys, strict=True)]
+    return loss, gradient, [factor * d for d in _gradient.minus(ahead, behind)]
 
 
 def _norm(tensors: Tensors) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from corridor import _reduce, _tree
 from corridor._types import Tensors
+from corridor.geometry.estimates import secant
 
 NUMBERS = (
     "loss", "grad_norm", "hg_norm", "ghg", "rho", "rho_parallel", "rho_perp", "cosine",
@@ -291,17 +292,17 @@ def with_secant(
         next_loss: the loss at ``theta - h g``.
         next_gradient: the gradient at ``theta - h g``.
     """
-    change = [(a - b) / step for a, b in zip(gradient, next_gradient, strict=True)]
+    change = secant(gradient, next_gradient, step)
     found = from_parts(measures.loss, gradient, change, f_star=measures.f_star)
     values = {entry.name: getattr(found, entry.name) for entry in fields(Measures)}
-    secant = SecantMeasures(
+    over_step = SecantMeasures(
         **{**values, "engine": "secant of two gradients"},
         step=wide(torch.as_tensor(step, dtype=found.loss.dtype, device=found.loss.device)),
         next_loss=wide(next_loss.detach()),
         next_grad_norm=wide(_tree.whole_squared_norm(next_gradient)).sqrt(),
         smoothness=measures.hg_norm / found.hg_norm,
     )
-    return replace(measures, secant=secant)
+    return replace(measures, secant=over_step)
 
 
 def wide(value: Tensor) -> Tensor:

@@ -81,7 +81,9 @@ class Probe:
             )
         self.params = _inputs.parameters(params)
         self.every, self.f_star, self.step, self.engine = every, f_star, step, engine
-        self.curvature, self.across_ranks = curvature, across_ranks
+        self.curvature = curvature
+        # A diverging run must not end in the probe.
+        self._always: dict[str, Any] = {"across_ranks": across_ranks, "allow_nonfinite": True}
         self.history: dict[str, list[float]] = {}
         self.sinks = as_sinks([self.history, sink])
         self.measures: Measures | None = None
@@ -106,15 +108,8 @@ class Probe:
             closure: computes the loss of the current batch, forward only.
             number: number of the step.
         """
-        found = measure(
-            closure,
-            self.params,
-            f_star=self.f_star,
-            step=self.step,
-            engine=self.engine,
-            across_ranks=self.across_ranks,
-            allow_nonfinite=True,  # a diverging run must not end here
-        )
+        options: dict[str, Any] = {"f_star": self.f_star, "step": self.step, "engine": self.engine}
+        found = measure(closure, self.params, **options, **self._always)
         values: dict[str, float] = {"step": number, **found.as_dict()}
         if self.curvature:
             values |= self._curvature(closure, values)
@@ -124,13 +119,7 @@ class Probe:
         return found
 
     def _curvature(self, closure: LossClosure, values: dict[str, float]) -> dict[str, float]:
-        top = sharpness(
-            closure,
-            self.params,
-            start=self._top,
-            across_ranks=self.across_ranks,
-            allow_nonfinite=True,
-        )
+        top = sharpness(closure, self.params, start=self._top, **self._always)
         self._top = top.vector if top.products else None  # a NaN loss gives no vector
         found = {"sharpness": top.value, "sharpness_residual": top.residual}
         if "secant_step" in values:
