@@ -146,7 +146,7 @@ def test_an_estimated_bound_counts_on_the_longest_of_the_groups_steps(parameter)
     assert float(opt.param_groups[0]["lower_bound"]) == pytest.approx((5.0 - 0.25) / 0.5)
 
 
-def noisy_run(make, steps: int = 3000) -> float:
+def noisy_run(make, steps: int = 600) -> float:
     """Mean distance from the minimiser, last tenth: least squares that batches disagree on."""
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(60, 4, generator=generator, dtype=torch.float64)

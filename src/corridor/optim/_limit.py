@@ -151,27 +151,21 @@ class Health:
             self.counts, self.steps = torch.zeros_like(flags, dtype=torch.int64), 0
         self.counts.add_(flags)
         self.steps += 1
-        if self.copy is not None:
-            self._read(groups[0])
+        if self.copy is not None and (self.copy[1] is None or self.copy[1].query()):
+            self._read(self.copy[0], groups[0])
         if self.steps >= WINDOW:
-            self._send()
+            self._send(self.counts)
 
-    def _send(self) -> None:
+    def _send(self, counts: Tensor) -> None:
         """Start a copy of the counts to the host, and reset them."""
-        assert self.counts is not None
-        host, event = self.counts.to("cpu", non_blocking=True, copy=True), None
-        if self.counts.is_cuda:
+        host, event = counts.to("cpu", non_blocking=True, copy=True), None
+        if counts.is_cuda:
             event = torch.cuda.Event()
             event.record()
-        self.copy, self.steps = (host, event), 0
-        self.counts = torch.zeros_like(self.counts)
+        self.copy, self.steps, self.counts = (host, event), 0, torch.zeros_like(counts)
 
-    def _read(self, first: dict[str, Any]) -> None:
+    def _read(self, host: Tensor, first: dict[str, Any]) -> None:
         """Warn if the counts that have arrived say so."""
-        assert self.copy is not None
-        host, event = self.copy
-        if event is not None and not event.query():
-            return
         self.copy = None
         under, capped = (n / WINDOW for n in host.tolist())
         if under >= MOSTLY["under"]:

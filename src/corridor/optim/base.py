@@ -97,13 +97,12 @@ class PolyakOptimizer(Optimizer):
         self._cache: dict[str, Any] = {}
 
     def watch(self, loss: Tensor, scaler: Any = None) -> Tensor:
-        """Watch a loss before its backward pass; the next `step` uses it.
+        """Watch a loss before its backward pass. The next `step` uses it.
 
-        Several watched losses add up with their weights in what is differentiated, as gradients do.
-        With ``(loss / k).backward()`` over k micro-batches the step uses their mean. Only passes
-        that add to ``.grad`` count: not ``autograd.grad``, and not a loss that is never
-        differentiated. `step` and `zero_grad` of this optimizer clear what was watched.
-        ``model.zero_grad()`` does not.
+        Several watched losses add up with their weights in what is differentiated, as gradients do:
+        with ``(loss / k).backward()`` over k micro-batches the step uses their mean. Only passes
+        that add to ``.grad`` count, so ``autograd.grad`` does not. `step` and `zero_grad` of this
+        optimizer clear what was watched; ``model.zero_grad()`` does not.
 
         Args:
             loss: scalar tensor.
@@ -115,15 +114,6 @@ class PolyakOptimizer(Optimizer):
 
         Raises:
             ValueError: the loss is not one real number, or is already watched.
-
-        Example:
-            >>> from corridor import CLR
-            >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-            >>> opt = CLR([x], max_lr=float("inf"))
-            >>> opt.watch(x.norm()).backward()
-            >>> opt.step()
-            >>> bool(x.norm() < 1e-6)
-            True
         """
         self._channel.watch(loss, scaler, self._measure)
         return loss
