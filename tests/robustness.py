@@ -1,8 +1,8 @@
-"""The robustness table: what each optimizer does with what usually breaks its kind.
+"""Run the robustness table: every optimizer on every case that breaks others of its kind.
 
     python -m tests.robustness        writes docs/robustness.md
 
-Every row says what must come out; `tests/optim/test_robustness.py` runs all rows on all optimizers.
+Each row states the right outcome. `tests/optim/test_robustness.py` runs all rows on all optimizers.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def _scaler(make: Make) -> str:
             scaler.step(opt, loss=loss.detach())
             scaler.update()
         ends.append(p.detach())
-    return "overflow skipped, same steps" if torch.allclose(*ends, rtol=1e-6) else "differs"
+    return "overflow skipped, same steps" if torch.allclose(*ends, rtol=1e-5) else "differs"
 
 
 def _scheduler(make: Make) -> str:
@@ -269,7 +269,7 @@ def _watched(make: Make) -> str:
             opt.watch((p - some).square().sum(1).mean() / parts).backward()
         opt.step()
         ends.append(p.detach())
-    return "the mean loss" if torch.allclose(*ends, rtol=1e-13) else "differs"
+    return "the mean loss" if torch.allclose(*ends, rtol=1e-12) else "differs"
 
 
 NAN, INF = math.nan, math.inf

@@ -44,7 +44,7 @@ CAPS = [(float("inf"), float("inf")), (0.3, 0.05)]
 @pytest.mark.parametrize("common", COMMON, ids=str)
 @pytest.mark.parametrize("caps", CAPS, ids=str)
 @pytest.mark.parametrize("kind", TWINS, ids=lambda k: k.__name__)
-def test_steps_agree_to_1e_12(kind: Any, problem: Problem, common: dict[str, float], caps):
+def test_steps_agree_to_rounding(kind: Any, problem: Problem, common: dict[str, float], caps):
     twin, options = TWINS[kind]
     params = [torch.nn.Parameter(t) for t in problem.start()]
     groups = [{"params": [p], "lr": cap} for p, cap in zip(params, caps, strict=True)]
@@ -68,9 +68,9 @@ def test_steps_agree_to_1e_12(kind: Any, problem: Problem, common: dict[str, flo
             break
         fast.step(loss=loss)
         slow.step(value, grads)
-        assert step_sizes(fast) == pytest.approx(slow.h, rel=1e-11, abs=1e-13)
+        assert step_sizes(fast) == pytest.approx(slow.h, rel=1e-10, abs=1e-12)
         for p, theta in zip(params, slow.theta, strict=True):
-            torch.testing.assert_close(p.detach().reshape(-1), theta, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(p.detach().reshape(-1), theta, rtol=1e-10, atol=1e-10)
             with torch.no_grad():  # go on from the same point, so that errors do not add up
                 p.copy_(theta.reshape(p.shape))
 
@@ -88,5 +88,5 @@ def test_a_step_that_is_skipped_is_skipped_by_both(kind: Any):
         p.grad = g.clone()
         fast.step(loss=0.3 + k)
         slow.step(0.3 + k, [g])
-        torch.testing.assert_close(p.detach(), slow.theta[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(p.detach(), slow.theta[0], rtol=1e-10, atol=1e-10)
     assert int(fast.param_groups[0]["skipped"]) == 2

@@ -40,7 +40,7 @@ def test_a_corridor_that_ends_at_zero_is_solved_in_one_step(name: str, beta: flo
     loss_fn, start = CORRIDORS[name]
     before, after = one_step(loss_fn, start, momentum=beta)
     assert before > 0.5
-    assert after <= 1e-14 * before
+    assert after <= 1e-13 * before
 
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 4.0])
@@ -52,7 +52,7 @@ def test_power_norms_fall_by_the_closed_form(p: float):
 def test_an_overshoot_by_degree_two_solves_the_quadratic():
     """CLR times the homogeneity degree is exact on a power law."""
     _, after = one_step(lambda x: x.square().sum(), [0.3, -1.2], scale=2.0)
-    assert after <= 1e-30
+    assert after <= 1e-28
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.9])

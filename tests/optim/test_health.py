@@ -9,12 +9,12 @@ from corridor.optim import DAL, NGN
 from corridor.optim._limit import WINDOW
 
 
-def run(parameter, losses, **options) -> list[warnings.WarningMessage]:
+def run(parameter, losses, windows: int = 2, **options) -> list[warnings.WarningMessage]:
     p = parameter([1.0], [1.0])
     opt = CLR([p], **options)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        for k in range(3 * WINDOW + 2):
+        for k in range(windows * WINDOW + 2):
             opt.step(loss=losses(k))
     return seen
 
@@ -32,10 +32,10 @@ def test_losses_under_f_star_are_told_once(parameter):
 
 
 def test_a_loss_that_decides_is_left_in_peace(parameter):
-    assert not run(parameter, lambda k: 0.1 + (k % 5))
-    assert not run(parameter, lambda k: 0.2 if k % 3 else -1.0, f_star=0.0)
-    assert not run(parameter, lambda k: float("nan"), max_lr=0.1)
-    assert not run(parameter, lambda k: 5.0, max_lr=float("inf"))
+    assert not run(parameter, lambda k: 0.1 + (k % 5), windows=1)
+    assert not run(parameter, lambda k: 0.2 if k % 3 else -1.0, windows=1, f_star=0.0)
+    assert not run(parameter, lambda k: float("nan"), windows=1, max_lr=0.1)
+    assert not run(parameter, lambda k: 5.0, windows=1, max_lr=float("inf"))
 
 
 def test_ngn_is_told_of_a_bound_that_it_only_approaches(parameter):

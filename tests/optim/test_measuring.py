@@ -88,7 +88,7 @@ def test_squares_of_the_product_may_leave_float32(make, unit: float):
     watched_step(make([p]), p, lambda t: unit * (SCALES.float() * t.square()).sum())
     q = start()
     watched_step(make([q]), q, lambda t: unit * (SCALES * t.square()).sum())
-    torch.testing.assert_close(p.detach().double(), q.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(p.detach().double(), q.detach(), rtol=1e-4, atol=1e-5)
     assert not torch.equal(q, start())
 
 
@@ -103,7 +103,7 @@ def test_micro_batches_are_limited_as_the_loss_they_make_up(make):
             (opt.watch(quadratic(p) + 100.0) / divisor).backward()
         opt.step()
         steps[name] = float(opt.param_groups[0]["effective_lr"])
-    assert steps["mean"] == pytest.approx(steps["batch"], rel=1e-12)
+    assert steps["mean"] == pytest.approx(steps["batch"], rel=1e-11)
     # In Adam's metric that is too careful at the very first step, whose D is not known when the
     # first micro-batch is measured; later D has grown with the gradients.
     assert steps["sum"] == pytest.approx(0.25 * steps["batch"], rel=1e-9)
@@ -119,7 +119,7 @@ def test_a_scalers_scale_is_no_part_of_the_limit():
         scaler.scale(opt.watch(loss)).backward()
         scaler.step(opt)
         steps.append(float(opt.param_groups[0]["effective_lr"]))
-    assert steps[1] == pytest.approx(steps[0], rel=1e-6)
+    assert steps[1] == pytest.approx(steps[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("make", MEASURING)
@@ -187,4 +187,4 @@ def test_a_loss_differentiated_twice_counts_twice():
     loss.backward()
     opt.step()
     once = watched_step(DAL([q := start()]), q, quadratic)
-    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5 * once, rel=1e-12)
+    assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5 * once, rel=1e-11)

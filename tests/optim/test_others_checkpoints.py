@@ -13,8 +13,10 @@ from torch import nn
 from corridor import CLR, CLRAdam
 from corridor.optim import DAL, MoMo, SPSMax
 
+# One of each motion, each kind of scalars and each limit. The rest repeats their buffers and keys.
+DIFFERENT = ["CLR", "CLR, momentum", "HalfPolyak", "SPSMax, momentum", "DecSPS", "MoMoAdam"]
 MAKERS = {
-    **RELATIVES,
+    **{name: RELATIVES[name] for name in (*DIFFERENT, "MoMo, bound estimated")},
     "CLR, drift": lambda p, **o: CLR(p, **{"drift": 0.5, "every": 3, **o}),
     "CLRAdam": CLRAdam,
     "DAL": DAL,

@@ -19,7 +19,7 @@ from corridor.optim._options import Now
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)],
+    [(torch.float64, 1e-11), (torch.float32, 1e-4), (torch.bfloat16, 3e-2), (torch.float16, 5e-3)],
 )
 @pytest.mark.parametrize("shape", [(7,), (300, 70), (0,), ()])
 def test_real_dtypes(parameter, dtype, tolerance, shape, momentum):
@@ -46,7 +46,7 @@ def test_complex_parameters_move_as_pairs_of_reals(dtype, momentum):
     loss = z.abs().square().sum().sqrt()
     loss.backward()
     opt.step(loss=loss)
-    assert float(z.detach().abs().max()) < (1e-6 if dtype == torch.complex64 else 1e-14)
+    assert float(z.detach().abs().max()) < (1e-5 if dtype == torch.complex64 else 1e-13)
 
 
 def test_mixed_dtypes_share_one_step_size(parameter):
@@ -81,7 +81,7 @@ def test_layouts_in_memory_do_not_matter(case: str, make):
         a.grad, b.grad = g, g0.clone()
         for opt in opts:
             opt.step(loss=0.7)
-    torch.testing.assert_close(a.detach(), b.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(a.detach(), b.detach(), rtol=1e-4, atol=1e-5)
     if case == "slice":
         assert torch.equal(p._base[..., 3:], p0)  # the memory in between is not ours
 
@@ -144,7 +144,7 @@ def test_the_fused_kernel_and_plain_expressions_agree(momentum, monkeypatch):
                 p.grad[0, 0] = math.nan
             opt.step(loss=1.0 + k)
         ends.append(p.detach())
-    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("noise", [1e-3, 1e-4])

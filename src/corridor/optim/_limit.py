@@ -165,7 +165,7 @@ class Health:
         self.copy, self.steps, self.counts = (host, event), 0, torch.zeros_like(counts)
 
     def _read(self, host: Tensor, first: dict[str, Any]) -> None:
-        """Warn if the counts that have arrived say so."""
+        """Warn where the copied counts exceed the shares in `MOSTLY`."""
         self.copy = None
         under, capped = (n / WINDOW for n in host.tolist())
         if under >= MOSTLY["under"]:

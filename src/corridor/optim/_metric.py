@@ -179,7 +179,7 @@ class Adam(Metric):
         return {"square_weight": weight, "averaged_steps": memory["averaged_steps"] + 1.0}
 
     def begin(self, bucket: Bucket, options: Options) -> None:
-        """Give new parameters the squares of a gradient that was always this one.
+        """Start the squares of new parameters as if each earlier gradient had equaled this one.
 
         The sum of the weights is one number for all parameters. With squares of 0, a step could
         exceed the cap by the factor ``(1 - beta1) / sqrt(1 - beta2)``.

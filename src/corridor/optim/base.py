@@ -38,7 +38,7 @@ class PolyakOptimizer(Optimizer):
         MEMORY: the scalars that the rule keeps, with their first values. A string names the option
             that holds the first value.
         MOTION: what a step with momentum moves along.
-        LIMITS: what bounds a step beside the cap.
+        LIMITS: what bounds a step in addition to the cap.
         CAP: name of the cap among the arguments.
 
     Args:
@@ -91,7 +91,7 @@ class PolyakOptimizer(Optimizer):
         super().__init__(params, defaults)
 
     def _reset(self) -> None:
-        """Make what belongs to this process and is not saved."""
+        """Create the attributes that are not saved: loss channel, warnings and cache."""
         self._channel = LossChannel(self)
         self._health = Health()
         self._cache: dict[str, Any] = {}
@@ -347,7 +347,7 @@ class PolyakOptimizer(Optimizer):
         self._restore()
 
     def _restore(self) -> None:
-        """Complete the groups after loading, and forget what belonged to the former state."""
+        """Complete the groups after loading, and reset what is not saved."""
         self._channel.pending.clear()
         self._health, self._cache = Health(), {}
         shared = self._owner.shared

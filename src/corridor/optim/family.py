@@ -1,4 +1,4 @@
-"""Relatives of CLR: Polyak's step and its half, NGN, MoMo and DAL.
+"""Define relatives of CLR: Polyak's step and its half, NGN, MoMo and DAL.
 
 Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i]["lr"]``, its skipped
 steps, its weight decay and its values in the groups. With momentum, `HalfPolyak`, `NGN` and `DAL`

@@ -1,4 +1,4 @@
-"""Stochastic Polyak steps, relatives of CLR: SPSMax, SPSSafe, DecSPS and AdaSPS.
+"""Define relatives of CLR with stochastic Polyak steps: SPSMax, SPSSafe, DecSPS and AdaSPS.
 
 Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i]["lr"]``, its skipped
 steps, its weight decay and its values in the groups. With momentum they move as a heavy ball,
