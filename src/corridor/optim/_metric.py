@@ -53,12 +53,14 @@ class Metric:
 
     Attributes:
         always: True if the metric also acts without momentum.
+        tracks: True if 16-bit moves are measured, because rounding can lose part of them.
         buffers: names of the tensors it keeps per parameter, zeros at first.
         memory: names of the scalars it keeps, 0 at first.
         OPTIONS: its own options, each with its range.
     """
 
     always: bool = True
+    tracks: bool = True
     buffers: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
@@ -110,7 +112,7 @@ class Metric:
             d = self.average(kept[AVERAGE], g, beta, dtype)
             along, new = self.direction(d, g, kept, now)
             after = stride.moved(p, along)
-            if bucket.rounds and bucket.share is None:
+            if self.tracks and bucket.rounds and bucket.share is None:
                 seen.append((d.to(dtype) * (after.to(dtype) - p.to(dtype))).sum())
             _tree.assign([p], [after])
             for name, value in {AVERAGE: d, **new}.items():
@@ -168,6 +170,7 @@ class Adam(Metric):
     v is the average of the squared gradients, and rho is the sum of the weights in it.
     """
 
+    tracks = False  # its steps are as long as the cap allows, and rounding loses little of them
     buffers = (SQUARES,)
     memory = ("square_weight", "averaged_steps")
     OPTIONS: ClassVar = {"beta2": _options.FRACTION, "eps": _options.POSITIVE}
