@@ -95,6 +95,7 @@ def test_every_step_is_that_of_the_package(name: str, problem: Problem):
                 p.copy_(q)
 
 
+@pytest.mark.slow
 def test_polyak_is_optaxs_polyak_sgd(tmp_path):
     """In float32, JAX's default: one step from each point of a run on each problem.
 
