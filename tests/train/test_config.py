@@ -89,3 +89,7 @@ def test_differences_name_what_changes_the_numbers():
 def test_the_batched_loop_says_what_to_use_instead():
     with pytest.raises(ImportError, match=r"use corridor\.train\.sweep\.sweep"):
         from corridor.train import train_batched  # noqa: F401
+
+
+def test_the_old_spelling_of_a_batch_norm_is_read():
+    assert Config(batch_norm="synchronised") == Config(batch_norm="synchronized")

@@ -163,6 +163,7 @@ class Loop:
         title = f"{config.data} {config.model} {config.optimizer}"
         self.show.start(title, self.position.step, self.trainer.total)
         self.rhythm = Rhythm(self.team, self.position.step)
+        # The training time of earlier processes counts as if this one had started before.
         self.started = perf_counter() - self.position.seconds
         try:
             message = self._steps()

@@ -130,6 +130,7 @@ def build(
     """
     row = OPTIMIZERS[name]
     given = {"momentum": momentum, "f_star": f_star, "scale": scale, "drift": drift}
+    # Polyak has no default for f_star.
     options: dict[str, Any] = {
         key: value
         for key, value in given.items()

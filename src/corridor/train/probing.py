@@ -43,8 +43,9 @@ def make(
 def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Measures], float] | None:
     """Return a function from the measures of a batch to the optimizer's next step size.
 
-    None with momentum, with a limit by drift, which is not measured yet, and for optimizers other
-    than SGD and CLR's family: their steps do not go along the gradient.
+    Return None if the step does not go along the gradient, as with momentum and with optimizers
+    other than SGD and CLR's family. Return None also if drift limits the step, because the drift is
+    measured later.
     """
     group = optimizer.param_groups[0]
     if group.get("momentum", 1.0) != 0.0 or group.get("drift") is not None:

@@ -145,6 +145,7 @@ class Trainer:
         loss = self._backward(images, labels, self._share(labels, count))
         group = self.optimizer.param_groups[0]
         if self.takes_loss:
+            # A watched loss and a loss argument together are an error.
             given: dict[str, Any] = {} if self.watches else {"loss": loss}
             self.optimizer.step(**given)
             # The next step overwrites these tensors.
@@ -225,6 +226,7 @@ class Trainer:
             outputs = self._outputs(images, self.forward)
             loss = cross_entropy(outputs, labels, reduction="sum")
             right = (outputs.argmax(1) == labels).sum()
+            # Float32 would lose digits in sums over all test images.
             sums.append(torch.stack([loss.double(), right.double()]))
             count += len(labels)
         self.model.train()

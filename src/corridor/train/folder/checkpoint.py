@@ -98,6 +98,7 @@ class Saver:
         self.team.doing = f"the checkpoint of step {position.step}"
         path = self.out / FOLDER / f"step-{position.step:09d}"
         self.team.together(lambda: self._prepare(path.parent))
+        # Ranks draw different dropout masks, so each stores its own generators.
         tensors = _random_state(self.team.rank)
 
         def extract(name: str, value: Any) -> Any:
@@ -276,9 +277,9 @@ def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed:
         return
     torch.set_rng_state(random[f"random/{team.rank}/cpu"])
     devices = range(torch.cuda.device_count())
-    cuda = [random.get(f"random/{team.rank}/cuda/{device}") for device in devices]
-    if cuda and None not in cuda:
-        torch.cuda.set_rng_state_all([state for state in cuda if state is not None])
+    names = [f"random/{team.rank}/cuda/{device}" for device in devices]
+    if names and all(name in random for name in names):
+        torch.cuda.set_rng_state_all([random[name] for name in names])
 
 
 def _random_state(rank: int) -> dict[str, Tensor]:

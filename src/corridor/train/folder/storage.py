@@ -126,7 +126,7 @@ def complete(path: Path, plain: Any) -> None:
     folder = temporary(path)
     save_tensors(folder / PLAIN, plain)
     write_json(folder / MANIFEST, {file.name: _checksum(file) for file in folder.iterdir()})
-    _sync(folder)
+    _sync(folder)  # a name can be lost in a power failure until its folder is on the disk
     if path.exists():  # a damaged checkpoint of the same step
         shutil.rmtree(path)
     os.replace(folder, path)

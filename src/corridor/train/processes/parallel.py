@@ -46,6 +46,7 @@ def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (team.world,))
+    # Modules first: what is sharded before the network is gathered separately from the rest.
     for part in _parts(model):
         if sum(p.numel() for p in part.parameters()) >= SHARD_NUMBERS:
             fully_shard(part, mesh=mesh)

@@ -74,6 +74,7 @@ def _handling(numbers: Sequence[int], handler: Callable[..., Any]) -> Iterator[N
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in numbers:
+            # A shell's background job ignores SIGINT, so that Ctrl-C stops the foreground job only.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
     try:

@@ -62,6 +62,7 @@ class Team:
         """Return the value of every rank, in the order of the ranks."""
         if self.world == 1:
             return [value]
+        # The values travel as pickles, which is safe between the processes of one run only.
         found: list[Any] = [None] * self.world
         dist.all_gather_object(found, value)
         return found
@@ -99,7 +100,7 @@ class Team:
         failed = [rank for rank, bad in enumerate(self.gather(caught is not None)) if bad]
         if not failed:
             return found  # pyright: ignore[reportReturnType]
-        self.reported = True
+        self.reported = True  # by the gather above, so that no rank waits for this one
         if failed[0] == self.rank and caught is not None:
             raise caught
         raise ElsewhereError(f"rank {failed[0]} failed")
