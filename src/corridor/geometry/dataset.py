@@ -196,9 +196,8 @@ class _Sums:
         _reduce.sum_over_ranks([self.weight, self.loss, *map(_tree.as_real, self.gradient)])
         for total in (self.loss, *self.gradient):
             total.div_(self.weight)
-        self.spread += weight * _tree.squared_norm(
-            _gradient.minus(mean, self.gradient)
-        )  # between ranks
+        between_ranks = _gradient.minus(mean, self.gradient)
+        self.spread += weight * _tree.squared_norm(between_ranks)
 
 
 def _second_pass(source: Batches, first: _Sums) -> list[Tensor]:
