@@ -8,7 +8,7 @@
 >>> _ = opt.step(loss=loss)
 """
 
-from corridor import flows, geometry, integrations, optim, surfaces, theory
+from corridor import flows, geometry, optim, surfaces, theory
 from corridor.geometry import Measures, Probe, measure, measure_dataset
 from corridor.optim import CLR, CLRAdam
 from corridor.surfaces import prove
@@ -22,7 +22,6 @@ __all__ = [
     "Probe",
     "flows",
     "geometry",
-    "integrations",
     "measure",
     "measure_dataset",
     "optim",
