@@ -39,10 +39,10 @@ from corridor import _torch, _tree
 from corridor.optim import step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, Sums, fused_sgd, wide_dtype
 from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric
-from corridor.optim._options import Memory, Now, Options
+from corridor.optim._options import Memory, Now, Options, Sized
 
 VELOCITY = "velocity"
-Rule = Callable[[Tensor, Tensor, Memory], tuple[Tensor, Memory]]
+Rule = Callable[[Tensor, Tensor, Memory], Sized]
 
 
 class Descent:
@@ -75,7 +75,7 @@ class Descent:
         """Return the named sums over a bucket, each 0-dim."""
         return [_tree.squared_norm(bucket.grads, now.dtype)]
 
-    def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> tuple[Tensor, Memory]:
+    def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> Sized:
         """Return the step size before any limit, and the new memory.
 
         ``sums`` has one row per group and is complete over all ranks. ``rule`` is the optimizer's
@@ -149,7 +149,7 @@ class Average(Descent):
         self.metric.begin(bucket, now.options)
         return self.metric.measure(bucket, names, now)
 
-    def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> tuple[Tensor, Memory]:
+    def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> Sized:
         """Return the step at which the averaged model meets f_star or its estimate."""
         options, memory, new = now.options, now.memory, dict(now.memory)
         beta = options["momentum"]

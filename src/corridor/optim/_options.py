@@ -16,6 +16,7 @@ from torch import Tensor
 Groups = list[dict[str, Any]]
 Options = Mapping[str, Any]
 Memory = dict[str, Tensor]
+Sized = tuple[Tensor, Memory]  # a step size, and the memory after it
 Init = TypeVar("Init", bound=Callable[..., None])
 
 

@@ -21,7 +21,7 @@ from corridor.optim._bucket import NORM, Sums
 from corridor.optim._limit import Health, Limit, Recorded, Seen
 from corridor.optim._loss import AttachedWatch, LossChannel
 from corridor.optim._motion import Descent, HeavyBall
-from corridor.optim._options import Memory
+from corridor.optim._options import Memory, Sized
 from corridor.optim._step import Step
 
 RULE = "rule"  # the class that wrote a checkpoint
@@ -190,9 +190,7 @@ class PolyakOptimizer(Optimizer):
                     self.param_groups[0][counter].add_(1)
         return given
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the step size before any limit, and the rule's new memory.
 
         Args:

@@ -28,7 +28,7 @@ from corridor.optim import _options, step_size
 from corridor.optim._curvature import DriftAdjusted
 from corridor.optim._metric import Adam, Euclidean
 from corridor.optim._motion import Average
-from corridor.optim._options import Memory
+from corridor.optim._options import Memory, Sized
 from corridor.optim.base import PolyakOptimizer
 
 
@@ -91,9 +91,7 @@ class HalfPolyak(PolyakOptimizer):
         own = {"refine_every": refine_every}
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return half the step to the current bound."""
         first, bound = self.param_groups[0], memory["lower_bound"]
         bound = torch.where(loss < bound, torch.full_like(bound, first["f_star"]), bound)
@@ -140,9 +138,7 @@ class NGN(PolyakOptimizer):
     ) -> None:  # fmt: skip
         self._begin(params, sigma, f_star, momentum, weight_decay, average_loss, {})
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return twice Polyak's step."""
         f_star = self.param_groups[0]["f_star"]
         return step_size.clr(loss, norm_sq, f_star=f_star, scale=2.0), memory
@@ -275,8 +271,6 @@ class DAL(PolyakOptimizer):
         own = {"power": power, "every": every}
         self._begin(params, max_lr, 0.0, momentum, weight_decay, average_loss, own)
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the largest number: only the curvature limits the step."""
         return torch.full_like(norm_sq, torch.finfo(norm_sq.dtype).max), memory

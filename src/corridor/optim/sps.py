@@ -26,7 +26,7 @@ from torch import Tensor
 
 from corridor._types import Params
 from corridor.optim import _options, step_size
-from corridor.optim._options import Memory
+from corridor.optim._options import Memory, Sized
 from corridor.optim.base import PolyakOptimizer
 
 _GROWTH = _options.Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
@@ -71,9 +71,7 @@ class SPSMax(PolyakOptimizer):
         own = {"c": c, "growth": growth, "first": first}
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the step with its growth limited. A step of 0 is not stored."""
         first, last = self.param_groups[0], memory["last_step"]
         gap = loss - first["f_star"]
@@ -107,9 +105,7 @@ class SPSSafe(PolyakOptimizer):
         own = {"floor": floor}
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the gap over the squared norm or its floor."""
         first = self.param_groups[0]
         return step_size.sps_safe(loss - first["f_star"], norm_sq, floor=first["floor"]), memory
@@ -145,9 +141,7 @@ class DecSPS(PolyakOptimizer):
     ) -> None:  # fmt: skip
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"c": c})
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the smallest step so far over the root of the count."""
         first, least, count = self.param_groups[0], memory["least_step"], memory["counted_steps"]
         gap = loss - first["f_star"]
@@ -184,9 +178,7 @@ class AdaSPS(PolyakOptimizer):
     ) -> None:  # fmt: skip
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"c": c})
 
-    def step_size_rule(
-        self, loss: Tensor, norm_sq: Tensor, memory: Memory
-    ) -> tuple[Tensor, Memory]:
+    def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the step over the root of the sum of all gaps so far."""
         first, last = self.param_groups[0], memory["last_step"]
         total, unit = memory["gap_sum"], memory["first_gap"]
