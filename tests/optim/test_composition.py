@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from corridor import CLR, CLRAdam
+from corridor._tree import squared_norm
 from corridor.optim import DAL, SPSMax
+from corridor.optim._limit import NORM, Limit
 
 
 def files_entered(make, steps: int = 2) -> set[str]:
@@ -62,3 +64,41 @@ def test_a_step_enters_the_files_of_its_parts_alone(make, parts: set[str]):
 
 def test_a_plain_step_never_enters_the_code_that_measures_curvature():
     assert not any("curvature" in name or "geometry" in name for name in files_entered(CLR))
+
+
+class Trust(Limit):
+    """No step is longer than a tenth of the way from the start, or of 1."""
+
+    sums = ("distance_sq",)
+    buffers = ("start",)
+
+    def measure(self, bucket, now):
+        starts = bucket.buffers["start"]
+        for index in bucket.fresh:
+            starts[index].copy_(bucket.params[index])
+        moved = [p - start for p, start in zip(bucket.params, starts, strict=True)]
+        return [squared_norm(moved, now.dtype)]
+
+    def bound(self, seen):
+        way = seen.sums.total("distance_sq").sqrt().clamp(min=1.0)
+        return 0.1 * way / seen.sums.total(NORM).sqrt()
+
+
+class Trusting(CLR):
+    LIMITS = (*CLR.LIMITS, Trust())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_limit_may_measure_sums_and_keep_buffers_of_its_own(momentum: float):
+    x = torch.nn.Parameter(torch.tensor([30.0, 40.0], dtype=torch.float64))
+    start = x.detach().clone()
+    opt = Trusting([x], max_lr=float("inf"), momentum=momentum)
+    for _ in range(40):
+        way = float((x.detach() - start).norm())
+        before = x.detach().clone()
+        opt.zero_grad()
+        opt.watch(x.norm()).backward()
+        opt.step()
+        assert float((x.detach() - before).norm()) == pytest.approx(0.1 * max(way, 1.0), rel=1e-9)
+    assert torch.equal(opt.state[x]["start"], start)
+    assert ("gradient_average" in opt.state[x]) == (momentum > 0.0)

@@ -272,8 +272,8 @@ class PolyakOptimizer(Optimizer):
     def _motion(self) -> Descent:
         """Return the motion of the next step. With momentum 0, one that has buffers goes on."""
         momentum = self.param_groups[0]["momentum"]
-        moving = self.MOTION.always or momentum > 0.0 or any(map(bool, self.state.values()))
-        return self.MOTION if moving else Descent()
+        kept = (name in kept for kept in self.state.values() for name in self.MOTION.buffers)
+        return self.MOTION if self.MOTION.always or momentum > 0.0 or any(kept) else Descent()
 
     def _limits(self) -> list[Limit]:
         """Return the limits that the options turn on."""
