@@ -1,14 +1,22 @@
+import errno
 import math
+import os
+import subprocess
+import sys
 
 import pytest
+from filelock import FileLock
+from tests.train.processes import environment
 
 from corridor.train.folder.files import (
     atomic,
     dumps,
+    locked,
     numbers,
     read_json,
     read_lines,
     save_tensors,
+    wait_until_free,
     write_json,
 )
 
@@ -81,3 +89,44 @@ def test_a_json_file_that_holds_no_object_is_one_line(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="must hold a JSON object, got list"):
         read_json(tmp_path / "a.json")
+
+
+HOLD = """
+import os, pathlib, sys, time
+from corridor.train.folder.files import locked
+with locked(pathlib.Path(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_holds_between_processes_and_ends_with_a_killed_one(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as holder:
+        child = int(holder.stdout.readline())
+        with pytest.raises(OSError, match="another process is writing to"), locked(tmp_path):
+            pass
+        assert not wait_until_free(tmp_path, 0.1)
+        holder.kill()
+        holder.wait()
+        # The child that the holder forked still lives, as a process that decodes images would.
+        assert wait_until_free(tmp_path, 5.0)
+        os.kill(child, 9)
+
+
+def test_one_process_holds_a_folder_once(tmp_path):
+    with locked(tmp_path), pytest.raises(OSError, match="another process"), locked(tmp_path):
+        pass
+    assert wait_until_free(tmp_path, 0.0)
+    assert wait_until_free(tmp_path / "absent", 0.0)
+
+
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch):
+    def refuse(self):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.warns(UserWarning, match="has no locks"), locked(tmp_path):
+        pass

@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
-    """Return the commit of the checkout that tracks a file; ``-dirty`` marks changed files.
+    """Return the commit of the checkout that tracks a file, with ``-dirty`` after changes.
 
     Args:
         file: Any file (default: the one of the package ``corridor``).

@@ -1,4 +1,4 @@
-"""Show progress on stderr: bars on a terminal, else lines of text, at most one per ten seconds."""
+"""Show progress on stderr: bars on a terminal, lines of text elsewhere."""
 
 import sys
 from collections.abc import Callable, Sequence

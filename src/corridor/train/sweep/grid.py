@@ -19,7 +19,7 @@ SHORT = 60
 
 
 def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ()) -> list[Run]:
-    """Return a run for every combination of the options that are lists.
+    """Return one run per combination of the values of options that are lists.
 
     Args:
         options: Config fields by name. A value holds for all runs; a list is an axis of the grid.
@@ -27,7 +27,7 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
             options that do not go with all settings, such as a learning rate for SGD alone.
 
     Returns:
-        Runs, the last axis first. A run is named after its values on the axes.
+        Runs; the value of the last axis changes first. A run is named after its values.
 
     Raises:
         ValueError: An option is unknown or has no values, or a combination is not a valid config.
