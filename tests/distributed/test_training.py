@@ -143,7 +143,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
         ([{"batch_size": 122, "accumulate": 2}], "2 processes x 2 micro-batches, got 122"),
         (
             [{"batch_size": 1436, "drop_last": False}],
-            "last batch must be divisible by 2 processes, got 1 images",
+            "last batch must have an image for each of 2 processes, got 1 images",
         ),
         ([{"lr": 0.5}, {"lr": 0.25}], "rank 0 has --lr 0.5 and rank 1 has 0.25"),
         ([{}, {"train_limit": 500}], "rank 0 has --train-limit None and rank 1 has 500"),

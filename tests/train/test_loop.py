@@ -13,6 +13,9 @@ from corridor.train.loop import Loop, Rhythm, train
 from corridor.train.processes.signals import Interrupted
 from corridor.train.processes.team import Team
 
+# Sums over 650 parameters and 256 images in float32, in any order, at each of ten steps. The factor
+# leaves room for the steps that carry the rounding on.
+ROUNDING = 10 * (650 + 256) ** 0.5 * torch.finfo(torch.float32).eps * 20
 NOISY = "tests.train.small_networks:noisy"
 
 
@@ -83,7 +86,7 @@ def test_micro_batches_give_the_step_of_the_whole_batch(tmp_path, small, optimiz
     whole, parts = (read_run(tmp_path / name).steps for name in ("whole", "parts"))
     for one, other in zip(whole, parts, strict=True):
         for key in ("loss", "effective_lr", "grad_norm"):
-            assert one[key] == pytest.approx(other[key], rel=1e-4), (one["step"], key)
+            assert one[key] == pytest.approx(other[key], rel=ROUNDING), (one["step"], key)
 
 
 def test_steps_end_the_run_earlier_or_later_than_epochs(tmp_path, small):
@@ -124,7 +127,7 @@ def test_other_ways_to_compute_come_to_nearly_the_same(tmp_path, small, options)
     train(small(**config, **options), tmp_path / "other", progress=False)
     plain, other = (read_run(tmp_path / name).steps for name in ("plain", "other"))
     for one, two in zip(plain, other, strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], rel=0.03)
+        assert one["loss"] == pytest.approx(two["loss"], rel=12 * torch.finfo(torch.bfloat16).eps)
 
 
 @pytest.mark.slow
@@ -133,7 +136,7 @@ def test_a_compiled_network_comes_to_nearly_the_same(tmp_path, small):
         train(small(compile=compiled, steps=3), tmp_path / name, progress=False)
     plain, compiled = (read_run(tmp_path / name).steps for name in ("plain", "compiled"))
     for one, two in zip(plain, compiled, strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+        assert one["loss"] == pytest.approx(two["loss"], rel=ROUNDING)
     assert "0.weight" not in parameters(tmp_path / "compiled")  # names are those of the network
     assert "1.weight" in parameters(tmp_path / "compiled")
 

@@ -67,8 +67,8 @@ def test_a_compiled_network_is_probed_eagerly_and_trained_the_same(tmp_path):
 def test_the_secant_is_over_the_step_that_was_made(tmp_path, options):
     train(Config(**{**NOISY, **options}, probe=1), tmp_path / "run", progress=False)
     for line in read_run(tmp_path / "run").steps:
-        assert line["secant_step"] == pytest.approx(line["effective_lr"], rel=1e-5)
-        assert line["clr"] == pytest.approx(line["loss"] / line["grad_norm"] ** 2, rel=1e-5)
+        assert line["secant_step"] == pytest.approx(line["effective_lr"], rel=1e-4)
+        assert line["clr"] == pytest.approx(line["loss"] / line["grad_norm"] ** 2, rel=1e-4)
 
 
 def test_the_numbers_are_those_of_the_batch_before_the_step(tmp_path, small):
@@ -78,7 +78,7 @@ def test_the_numbers_are_those_of_the_batch_before_the_step(tmp_path, small):
     images, labels = next(iter(trainer.loader.train(0)))
     found = measure(lambda: cross_entropy(trainer.model(images), labels), trainer.parameters)
     line = read_run(tmp_path / "run").steps[0]
-    assert line["rho"] == pytest.approx(float(found.rho), rel=1e-4)
+    assert line["rho"] == pytest.approx(float(found.rho), rel=1e-3)
 
 
 @pytest.mark.parametrize("curvature", [False, True])

@@ -66,7 +66,9 @@ class Row:
             if option not in self.uses and options[option] != default:
                 raise ValueError(f"optimizer {name!r} has no option {option!r}")
         if lr is None:
-            raise ValueError(f"lr must be a number for optimizer {name!r}, got None; give lr=0.1")
+            raise ValueError(
+                f"lr must be a number for optimizer {name!r}, got None; give lr, for example 0.1"
+            )
         if not lr > 0:
             raise ValueError(f"lr must be above 0, got {lr}")
         if math.isinf(lr) and not self.takes_loss:

@@ -98,8 +98,9 @@ class Trainer:
             )
         last = loader.size(loader.steps_per_epoch - 1)
         if last < ranks or (config.accumulate > 1 and last % parts):
+            condition = "have an image for each of" if last < ranks else "be divisible by"
             raise ValueError(
-                f"an epoch's last batch must be divisible by {what}, got {last} images; "
+                f"an epoch's last batch must {condition} {what}, got {last} images; "
                 "use --drop-last, or another batch_size"
             )
         if config.parallel == "fsdp" and (config.probe_curvature or self.watches):
