@@ -148,7 +148,8 @@ class Plan:
         return [(run, read_run(folder)) for run, folder in zip(runs, folders, strict=True)]
 
     def header(self) -> dict[str, Any]:
-        """Return scale, seeds and overrides as JSON values, without folders of this machine."""
+        """Return scale, seeds and overrides as JSON values."""
+        # A kept file must not depend on the folders of one machine.
         overrides = {k: v for k, v in self.overrides.items() if k != "data_dir"}
         return {"scale": self.scale, "seeds": list(self.seeds), "overrides": overrides}
 
@@ -174,6 +175,7 @@ def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, 
         ended = [pair for pair in trained if pair not in failed]
         first, folder = ended[0][1], plan.out / "runs" / recipe.folder
         target = target_loss(_classes(folder / ended[0][0].name, first))
+        # A figure has one target line, the smallest of its groups.
         values["target"] = min(values["target"], target)
         values["environment"] = first.environment
         values["groups"][name] = {
@@ -188,6 +190,7 @@ def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, 
 def _settings(trained: Trained, folder: Path, target: float) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for run, record in trained:
+        # Averaged over one epoch, the loss of each image counts once.
         window = sum(line.get("epoch") == 0 for line in record.steps)
         empty = {"config": run.config.to_dict(), "curves": []}
         curves = settings.setdefault(setting_name(run.config), empty)["curves"]

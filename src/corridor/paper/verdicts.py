@@ -111,6 +111,7 @@ def _converged(ours: Sequence[Setting], every: Sequence[Setting]) -> tuple[str, 
     done = [s for s in ours if share_left(s) < SHARE]
     if len(done) == len(ours):
         return "holds", ""
+    # Only CLR without a cap has a known reason to fail.
     failing = [s for s in ours if s.fails]
     reason = "the loss falls in every run, but not below a tenth in the given steps"
     if failing:

@@ -113,6 +113,7 @@ def loss_panel(
     lowest = min(c.final_loss for c in curves)
     near = lowest < NEAR * target
     bottom = min(lowest, target) if near else lowest
+    # A loss of zero has no place on a logarithmic axis.
     limits = (0.5 * max(bottom, 1e-6), 4 * began)
     return Panel(title, "cross-entropy (nats)", log=True, limits=limits,
                  target=target if near else None, lines=made)  # fmt: skip
@@ -228,6 +229,7 @@ def _axes(axes: Any, panel: Panel) -> dict[str, Any]:
         style.draw_band(axes, line.values, line.label, line.look)
         ends = [(x, y) for x, y in zip(line.values["x"], line.values["median"], strict=True)
                 if math.isfinite(y)]  # fmt: skip
+        # Without a cross, a diverged run looks like a run that was stopped early.
         if line.diverged and ends:
             axes.plot(*ends[-1], marker="x", color=line.look["color"], markersize=8, zorder=6,
                       markeredgewidth=2, linestyle="")  # fmt: skip
@@ -283,6 +285,7 @@ def _traces(index: int, line: Line) -> list[dict[str, Any]]:
         "mode": "lines+markers" if "marker" in line.look else "lines",
         "line": {"color": color, "width": line.look["linewidth"], "dash": dash},
     }
+    # One seed has no range.
     if values["low"] == values["high"]:
         return [middle]
     fill = {"fill": "tonexty", "fillcolor": color + "26"}

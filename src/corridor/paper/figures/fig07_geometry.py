@@ -169,6 +169,7 @@ def _ranks(values: list[float]) -> list[float]:
 
 def predicted_loss_ratio(line: dict[str, Any]) -> float:
     """Return ``E_1 / E_0`` of the step, as the pointwise quadratic model predicts it."""
+    # t is the step in units of CLR.
     t = line["secant_step"] / line["clr"] if line["clr"] else math.nan
     return 1.0 - t + line["rho_parallel"] * t * t
 

@@ -160,6 +160,7 @@ def _noise(found: Law) -> Claim:
         f"B_n {words.number(found.fit.noise)} images; "
         f"log-log slope {found.fit.slope:.2f} between the two smallest batches"
     )
+    # A law that a constant fits as well explains nothing.
     rises = all(a < b for a, b in pairwise(rates))
     if rises and (max(rates) - min(rates)) / (max(rates) + min(rates)) <= MISS:
         return Claim(claim, measured, "undecided", "one CLR for all batches would fit as well")

@@ -71,6 +71,7 @@ def stable(results: Results) -> Claim:
 
 def _remedies(group: Group, name: str) -> list[Claim]:
     free, *others = group.settings.values()
+    # Where CLR without a cap trains, there is nothing to remedy.
     if free.fails:
         return [_remedy(setting, free, name) for setting in others]
     best = min(others, key=lambda s: words.median(s, "final_loss"))

@@ -93,6 +93,7 @@ def write_readme(results: Path, readme: Path) -> None:
     """
     text = readme.read_text(encoding="utf-8")
     filled = insert(text, block(results)).encode()
+    # Draw before writing, so that a fault leaves the README as it was.
     with _figure2(results, "demo") as folder:
         picture = folder / figure(2).draw(folder).images["png"]
         with atomic(readme.parent / PICTURE) as file:
