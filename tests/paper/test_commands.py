@@ -123,7 +123,7 @@ def test_an_interrupted_figure_is_one_line_and_keeps_its_steps(tmp_path: Path):
     lines = [line for line in said.strip().splitlines() if not line.startswith("[")]
     assert len(lines) == 1
     assert "stopped; the same sweep into" in lines[0]
-    assert list((first / "checkpoints").glob("*.pt"))
+    assert list((first / "checkpoints").glob("step-*"))
 
 
 def test_missing_data_is_one_line_that_says_where_to_put_them(command, tmp_path: Path):

@@ -81,3 +81,15 @@ def test_a_law_that_a_constant_fits_as_well_is_undecided(tmp_path: Path):
     claim = next(claim for claim in claims if "gradient noise" in claim.claim)
     assert claim.verdict == "undecided"
     assert "misses by" in claim.measured
+
+
+def test_figure_9_is_drawn_without_a_batch_size_at_matched_loss(tmp_path: Path):
+    folder = unpack(KEPT / "laptop", tmp_path)[9]
+    values = json.loads((folder / "data.json").read_text())
+    for setting in values["groups"]["CIFAR-10"]["settings"].values():
+        for curve in setting["curves"]:
+            curve["matched_clr"] = "nan"
+    (folder / "data.json").write_text(json.dumps(values))
+    manifest = figure(9).draw(folder)
+    assert "undecided" in [claim.verdict for claim in manifest.claims]
+    assert len(json.loads((folder / str(manifest.curves)).read_text())) == 3

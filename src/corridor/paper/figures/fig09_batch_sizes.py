@@ -124,7 +124,9 @@ def _panels(results: Results) -> list[panels.Panel]:
         panel = panels.loss_panel(ours, lines, results.target, f"Training loss, {name}")
         panel.x = "epochs"
         made.append(panel)
-    return [*made, _law_panel(law(results))]
+    found = law(results)
+    # matplotlib cannot draw logarithmic axes without a point.
+    return [*made, _law_panel(found)] if found.sizes else made
 
 
 def _law_panel(found: Law) -> panels.Panel:
