@@ -58,7 +58,7 @@ def test_one_file_for_each_size_and_no_remains(name):
     assert len(files()) == 1
     load(name, image_size=4)
     assert len(files()) == 2
-    assert not list(sources.cache_folder().glob("*.part"))
+    assert not list(sources.cache_folder().glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("kind", ["empty", "cut", "text", "other", "pickle"])

@@ -1,11 +1,9 @@
 """Load a data set: decoded into memory if it fits, decoded on the fly if it does not."""
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import PIL
 import torch
 from torch import Tensor
 
+from corridor._atomic import atomic
 from corridor.data.decode import decode, first_line, is_gray, mean_and_std, open_image
 from corridor.data.sources import cache_folder, choose, find
 from corridor.data.stream import Batches
@@ -164,15 +163,9 @@ def _cached(path: Path | None) -> Data | None:
 
 def _save(path: Path, data: Data) -> None:
     """Write a cache file and rename it when it is whole. A failure is logged, not raised."""
-    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
+        with atomic(path) as file:
             torch.save({**vars(data), "train": vars(data.train), "test": vars(data.test)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         logger.warning("decoded images are not cached in %s: %s", path.parent, first_line(error))

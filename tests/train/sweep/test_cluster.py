@@ -16,8 +16,8 @@ from corridor.train.sweep.runs import Run, Workers, sweep
 
 ray = pytest.importorskip("ray", reason='Ray is missing: pip install "corridor[sweeps]"')
 
-# About 2 seconds of training, in 100 steps, each saved.
-SLOW = {"model": "tests.train.small_networks:slow", "epochs": 20, "checkpoint_every": 1}
+# About 2 seconds of training, in 100 steps, saved after each epoch of 5.
+SLOW = {"model": "tests.train.small_networks:slow", "epochs": 20, "checkpoint_every": 5}
 
 
 @pytest.fixture(scope="module")

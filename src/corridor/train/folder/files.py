@@ -1,16 +1,17 @@
-"""Write complete files, lock folders, and store infinite numbers in JSON."""
+"""Lock folders, and write complete files of tensors and of JSON with infinite numbers."""
 
 import errno
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from filelock import FileLock, Timeout
+
+from corridor._atomic import atomic
 
 # Readers of a run folder skip files whose names begin with a dot.
 LOCK = ".lock"
@@ -74,26 +75,6 @@ def wait_until_free(folder: Path, seconds: float) -> bool:
             return True
     except OSError:
         return False
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that replaces ``path`` in one move after it is on the disk.
-
-    Args:
-        path: File to replace. The temporary file lies in the same folder. It is removed if the
-            block raises.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def save_tensors(path: Path, content: Any) -> None:

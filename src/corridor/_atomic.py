@@ -1,0 +1,29 @@
+"""Write files that are complete or absent; the package writes them in no other way."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that replaces ``path`` in one move after it is on the disk.
+
+    Args:
+        path: File to replace. The temporary file lies in the same folder. It is removed if the
+            block raises.
+    """
+    # Several hosts can share a disk: a process number would not be unique.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
