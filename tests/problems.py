@@ -1,4 +1,4 @@
-"""The one table of small problems that every optimizer is put through."""
+"""List the small problems that every optimizer must solve in the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """A loss over a list of parameters, and where to start."""
+    """Hold a loss over a list of parameters, and its starting point."""
 
     name: str
     start: Callable[[], list[Tensor]]

@@ -1,4 +1,4 @@
-"""The one table of optimizers: a new relative earns all tests by one row."""
+"""List all optimizers: one row brings a new relative into all tests."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ GRAD = [0.6, -0.8, 3.0, 1.0]
 
 
 class Row(NamedTuple):
-    """A test and the one right outcome."""
+    """Hold a check and its right outcome."""
 
     check: Callable[[Make], str]
     right: str
@@ -61,7 +61,7 @@ def _one_step(loss: float, grad: Any = GRAD) -> Callable[[Make], str]:
 
 
 def _then_good(loss: float, grad: Any = GRAD) -> Callable[[Make], str]:
-    """After bad steps the next good one is what it would have been without them."""
+    """Compare a good step after bad ones with the same step without them."""
 
     def check(make: Make) -> str:
         ends = []
@@ -81,7 +81,7 @@ def _then_good(loss: float, grad: Any = GRAD) -> Callable[[Make], str]:
 
 
 def _never_frozen(make: Make) -> str:
-    """A stretch with nothing to gain ends the moment there is something."""
+    """Check that steps resume once there is a gap again."""
     p = _parameter()
     opt = make([p])
     for loss, grad in ((1.0, GRAD), (0.0, GRAD), (-1.0, GRAD), (1.0, [0.0] * 4)):
@@ -107,7 +107,7 @@ def _refused(call: Callable[[Any], Any], needle: str) -> Callable[[Make], str]:
 
 
 def _closure(make: Make) -> str:
-    """A closure that runs backward is called once, and gives the step of ``step(loss=)``."""
+    """Check that a closure is called once, and gives the step of ``step(loss=)``."""
     calls, ends = 0, []
     for by_closure in (True, False):
         p = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
@@ -145,7 +145,7 @@ def _groups(make: Make) -> str:
 
 
 def _like_float64(dtype: torch.dtype, tolerance: float) -> Callable[[Make], str]:
-    """Two steps on 200,000 entries in a dtype against the same numbers in float64."""
+    """Compare two steps on 200,000 entries in a dtype with float64."""
 
     def check(make: Make) -> str:
         generator = torch.Generator().manual_seed(0)
@@ -165,7 +165,7 @@ def _like_float64(dtype: torch.dtype, tolerance: float) -> Callable[[Make], str]
 
 
 def _complex(make: Make) -> str:
-    """A complex parameter steps as its real and imaginary parts do."""
+    """Compare the steps of a complex parameter with those of its real and imaginary parts."""
     z = nn.Parameter(torch.tensor([3.0 + 4.0j, 1.0 - 2.0j], dtype=torch.complex128))
     p = nn.Parameter(torch.view_as_real(z.detach()).clone())
     runs = [(z, make([z])), (p, make([p]))]
@@ -218,7 +218,7 @@ def _through_state(p: nn.Parameter, opt: Any, make: Make) -> tuple[nn.Parameter,
 
 
 def _scaler(make: Make) -> str:
-    """GradScaler: a step that overflows is skipped, the next is that without a scaler."""
+    """Check that a GradScaler's overflow is skipped, and that later steps ignore the scale."""
     ends = []
     for scale in (2.0**20, None):
         p = nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -259,7 +259,7 @@ def _gradients_kept(make: Make) -> str:
 
 
 def _watched(make: Make) -> str:
-    """Two micro-batches, their losses watched: the step of the mean loss."""
+    """Compare two watched micro-batches with a step on the mean loss."""
     ends = []
     for parts in (2, 1):
         p = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
@@ -320,7 +320,7 @@ ROWS: dict[str, Row] = {
 
 
 def table() -> str:
-    """The page's table, made by running every row on every optimizer."""
+    """Run every row on every optimizer, and return the page's table."""
     lines = [f"| | {len(RELATIVES)} optimizers |", "|---|---|"]
     for name, row in ROWS.items():
         seen: dict[str, list[str]] = {}
@@ -332,7 +332,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Write the table into the page, between its marks."""
+    """Write the table into the page between its marks."""
     write_table(PAGE, table())
 
 

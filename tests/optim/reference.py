@@ -1,7 +1,7 @@
-"""The slow twins of the optimizers, in the papers' notation: the oracle of the tests, not exported.
+"""Compute the optimizers' steps slowly, in the papers' notation, as the oracle of the tests.
 
-Plain Python on float64 vectors, one line a formula, no recursion: every point, loss and gradient
-seen is kept, and what the fast optimizers remember is summed anew from all of them.
+This is plain Python on float64 vectors, with one line per formula and no recursion. Every point,
+loss and gradient is kept. What the fast optimizers store is summed again from all of them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ Vectors = list[Tensor]
 
 
 def norm_sq(g: Vectors) -> float:
-    """``||g||^2`` over all groups."""
+    """Return ``||g||^2`` over all groups."""
     return sum(float(x @ x) for x in g)
 
 
 class Reference:
-    """What all twins share: groups of vectors, their caps and decay, and the history.
+    """Hold what all twins share: groups of vectors, their caps and decay, and the history.
 
     Args:
-        theta: one float64 vector a group; moved by `step`.
-        max_lr: one cap a group.
+        theta: one float64 vector per group. `step` moves them.
+        max_lr: one cap per group.
         f_star: lower bound of the loss.
         beta: momentum.
-        decay: one decoupled weight decay a group.
-        options: those of the rule.
+        decay: one decoupled weight decay per group.
+        options: options of the rule.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Reference:
         self.h = [0.0] * len(theta)
 
     def step(self, E: float, g: Vectors) -> None:
-        """One step from the loss E and its gradient g, one vector a group."""
+        """Take one step from the loss E and its gradient g, one vector per group."""
         self.h = [0.0] * len(self.theta)
         if not math.isfinite(E) or not all(bool(x.isfinite().all()) for x in g):
             return
@@ -66,15 +66,15 @@ class Reference:
             self.theta[j] = kept * self.theta[j] - direction[j]
 
     def rule(self) -> float:
-        """The uncapped step size."""
+        """Return the step size before the cap."""
         raise NotImplementedError
 
     def limit(self, h: float, cap: float) -> float:
-        """The step size under a cap."""
+        """Return the step size under a cap."""
         return min(h, cap)
 
     def direction(self) -> Vectors:
-        """Heavy ball: ``sum_j beta^(k - j) (1 - beta) h_j g_j``."""
+        """Return the heavy ball's direction, ``sum_j beta^(k - j) (1 - beta) h_j g_j``."""
         k = len(self.losses) - 1
         return [
             sum(
@@ -85,20 +85,20 @@ class Reference:
         ]
 
     def gaps(self) -> list[float]:
-        """``(E_j - f*)_+``."""
+        """Return ``(E_j - f*)_+``."""
         return [max(0.0, E - self.f_star) for E in self.losses]
 
     def ratios(self) -> list[float]:
-        """Polyak's step at every point, 0 where the gradient vanishes."""
+        """Return Polyak's step at every point, 0 where the gradient vanishes."""
         norms = [norm_sq(g) for g in self.gradients]
         return [gap / n if n > 0.0 else 0.0 for gap, n in zip(self.gaps(), norms, strict=True)]
 
 
 class ReferenceCLR(Reference):
-    """CLR, with momentum in MoMo's form."""
+    """Follow CLR, with momentum in MoMo's form."""
 
     def rule(self) -> float:
-        """``rho [sum_j w_j (f_j + <g_j, x - x_j>) - rho f*]_+ / ||d||^2``."""
+        """Return ``rho [sum_j w_j (f_j + <g_j, x - x_j>) - rho f*]_+ / ||d||^2``."""
         d, w = self._average(), self._weights()
         model = 0.0
         for j, weight in enumerate(w):
@@ -110,7 +110,7 @@ class ReferenceCLR(Reference):
         return self.options.get("scale", 1.0) * sum(w) * gap / G if G > 0.0 else 0.0
 
     def direction(self) -> Vectors:
-        """``h d / rho``."""
+        """Return ``h d / rho``."""
         rho = sum(self._weights())
         return [h * d / rho for h, d in zip(self.h, self._average(), strict=True)]
 
@@ -127,10 +127,10 @@ class ReferenceCLR(Reference):
 
 
 class ReferenceHalfPolyak(Reference):
-    """Half step to a lower bound, refined after every round."""
+    """Take half steps to a lower bound that is refined after every round."""
 
     def rule(self) -> float:
-        """``(E - bound)_+ / (2 ||g||^2)``, the bound found anew from all losses."""
+        """Return ``(E - bound)_+ / (2 ||g||^2)``, with the bound computed from all losses."""
         bound, every = self.f_star, self.options["refine_every"]
         for start in range(0, len(self.losses) - 1, every or len(self.losses)):
             stretch = self.losses[start : start + every] if every else self.losses
@@ -144,10 +144,10 @@ class ReferenceHalfPolyak(Reference):
 
 
 class ReferenceSPSMax(Reference):
-    """SPS_max, its growth limited."""
+    """Follow SPS_max with limited growth."""
 
     def rule(self) -> float:
-        """``min_j growth^(k - j) ratio_j / c``, and the first step's allowance."""
+        """Return ``min_j growth^(k - j) ratio_j / c``, at most the first step's allowance."""
         c, growth, first = (self.options[key] for key in ("c", "growth", "first"))
         ratios = [r / c for r in self.ratios()]
         if growth is None or ratios[-1] == 0.0:
@@ -158,33 +158,33 @@ class ReferenceSPSMax(Reference):
 
 
 class ReferenceSPSSafe(Reference):
-    """SPS with a floor under the norm."""
+    """Follow SPS with a floor under the norm."""
 
     def rule(self) -> float:
-        """``gap / max(||g||^2, M)``."""
+        """Return ``gap / max(||g||^2, M)``."""
         G = norm_sq(self.gradients[-1])
         return self.gaps()[-1] / max(G, self.options["floor"]) if G > 0.0 else 0.0
 
 
 class ReferenceNGN(Reference):
-    """Non-negative Gauss-Newton."""
+    """Follow the non-negative Gauss-Newton step."""
 
     def rule(self) -> float:
-        """Twice Polyak's step."""
+        """Return twice Polyak's step."""
         return 2.0 * self.ratios()[-1]
 
     def limit(self, h: float, cap: float) -> float:
-        """``sigma / (1 + sigma ||g||^2 / (2 gap))``."""
+        """Return ``sigma / (1 + sigma ||g||^2 / (2 gap))``."""
         if h == 0.0 or math.isinf(cap):
             return h
         return cap / (1.0 + cap / h)
 
 
 class ReferenceDecSPS(Reference):
-    """Decreasing SPS."""
+    """Follow decreasing SPS."""
 
     def rule(self) -> float:
-        """``min(c gamma_b, min_j ratio_j) / (c sqrt(k + 1))``."""
+        """Return ``min(c gamma_b, min_j ratio_j) / (c sqrt(k + 1))``."""
         c, ratios = self.options["c"], self.ratios()
         if ratios[-1] == 0.0:
             return 0.0
@@ -193,10 +193,10 @@ class ReferenceDecSPS(Reference):
 
 
 class ReferenceAdaSPS(Reference):
-    """AdaSPS, its divisor in units of the first gap."""
+    """Follow AdaSPS, with its divisor in units of the first gap."""
 
     def rule(self) -> float:
-        """``min_j ratio_j sqrt(gap_0) / (c sqrt(sum_{i <= j} gap_i))``."""
+        """Return ``min_j ratio_j sqrt(gap_0) / (c sqrt(sum_{i <= j} gap_i))``."""
         ratios, gaps = self.ratios(), self.gaps()
         if ratios[-1] == 0.0:
             return 0.0
@@ -209,16 +209,16 @@ class ReferenceAdaSPS(Reference):
 
 
 class ReferenceMoMoAdam(ReferenceCLR):
-    """MoMo in Adam's metric."""
+    """Follow MoMo in Adam's metric."""
 
     def rule(self) -> float:
-        """MoMo's step with ``<d, d / D>`` in place of ``||d||^2``."""
+        """Return MoMo's step with ``<d, d / D>`` in place of ``||d||^2``."""
         d = self._average()
         G = sum(float(x @ (x / D)) for x, D in zip(d, self._metric(), strict=True))
         return super().rule() * norm_sq(d) / G if G > 0.0 else 0.0
 
     def direction(self) -> Vectors:
-        """``h d / (rho D)``."""
+        """Return ``h d / (rho D)``."""
         plain = super().direction()
         return [x / D for x, D in zip(plain, self._metric(), strict=True)]
 
