@@ -20,9 +20,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no chromium; apt-get install chromium"),
 ]
-# What the browser says of the speed of plotly's canvases, which is no error.
+# Messages of the browser on the speed of canvases are not errors.
 ADVICE = "Canvas2D: Multiple readback|GL Driver Message|GPU stall"
-# Opens all that can be opened, waits, and tells the page around it what is there. It stands in the
+# Opens all that can be opened, waits, and sends what is there to the outer page. It stands in the
 # page itself, since a page read from a file may not look into another.
 PROBE = """<script>
 window.addEventListener("load", function () {
@@ -46,7 +46,7 @@ window.addEventListener("load", function () {
   }, 4000);
 });</script>"""
 FRAME = """<!DOCTYPE html><title>waiting</title><body style="margin:0"><script>
-window.addEventListener("message", e => { document.title = "told " + e.data; });
+window.addEventListener("message", e => { document.title = "shown " + e.data; });
 </script><iframe src="page.html" style="border:0;width:{width}px;height:900px"></iframe></body>"""
 
 
@@ -73,7 +73,7 @@ def look(folder: Path, html: str, width: int) -> tuple[dict, list[str]]:
          str(folder / "frame.html")],
         capture_output=True, text=True, timeout=140, check=True,
     )  # fmt: skip
-    title = re.search("<title>told (.*?)</title>", made.stdout)
+    title = re.search("<title>shown (.*?)</title>", made.stdout)
     assert title is not None, made.stderr[-2000:]
     console = [line for line in made.stderr.splitlines() if "CONSOLE" in line]
     return json.loads(title[1]), [line for line in console if not re.search(ADVICE, line)]
