@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import corridor
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,10 +40,36 @@ def test_the_sdist_holds_the_tests(dist: Path):
 
 
 def test_importing_corridor_imports_none_of_what_its_calls_need():
-    wanted = "scipy", "matplotlib", "plotly", "click", "sklearn"
+    wanted = "torch", "numpy", "scipy", "matplotlib", "plotly", "click", "sklearn"
     program = f"import sys, corridor; print([n for n in {wanted!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_every_name_is_reached_at_its_first_use():
+    program = """
+import sys, corridor
+assert not any(name.partition(".")[0] in ("torch", "numpy") for name in sys.modules)
+assert set(corridor.__all__) <= set(dir(corridor))
+assert not hasattr(corridor, "__wrapped__")
+corridor.integrations.lightning.probe_callback, corridor.train.read_run
+assert corridor.CLR is corridor.optim.CLR and corridor.prove is corridor.surfaces.prove
+from corridor import *
+assert all(globals()[name] is getattr(corridor, name) for name in corridor.__all__)
+try:
+    corridor.thery
+except AttributeError as error:
+    assert (error.name, error.obj) == ("thery", corridor)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_type_checkers_see_every_name():
+    tree = ast.parse(Path(corridor.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    lines = [line for line in block.body if isinstance(line, ast.ImportFrom)]
+    assert sorted(name.name for line in lines for name in line.names) == corridor.__all__
 
 
 PROGRAM = """

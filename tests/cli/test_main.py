@@ -13,6 +13,16 @@ def test_version(command):
     assert command("--version") == (0, f"corridor {corridor.__version__}\n", "")
 
 
+def test_torch_waits_until_a_command_needs_it():
+    commands = "train", "probe", "export", "sweep", "figure", "reproduce", "flow", "prove"
+    words = [[], ["--version"], ["--help"], ["practise"], *([name, "--help"] for name in commands)]
+    program = f"import sys; from corridor.cli import main; [main(line) for line in {words}]; "
+    program += "print([name for name in ('torch', 'numpy', 'sympy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert done.stdout.count("Usage: ") == 2 + len(commands)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_help_names_the_commands(command, arguments):
     status, out, err = command(*arguments)
