@@ -16,6 +16,7 @@ from corridor.train.sweep.runs import Run, Workers, sweep
 
 ray = pytest.importorskip("ray", reason='Ray is missing: pip install "corridor[sweeps]"')
 
+SERIAL = Workers(pool="serial")
 # About 2 seconds of training, in 100 steps, saved after each epoch of 5.
 SLOW = {"model": "tests.train.small_networks:slow", "epochs": 20, "checkpoint_every": 5}
 
@@ -75,23 +76,29 @@ def tasks():
     ]
 
 
-def test_the_numbers_and_folders_are_those_of_this_process(
+def test_a_run_whose_worker_is_killed_goes_on_in_another(
     cluster, tmp_path, small, dies_once, capfd
 ):
+    (whole,) = sweep([Run("a", small())], tmp_path / "here", processes=SERIAL, progress=False)
+    (folder,) = sweep([Run("a", small(**dies_once))], tmp_path / "there", processes=on(cluster))
+    assert statuses([folder]) == ["finished"]
+    assert losses(folder) == losses(whole)
+    assert "[1/1]" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_numbers_and_folders_are_those_of_this_process(cluster, tmp_path, small):
     runs = [
         Run("clr", small(model="tests.train.small_networks:noisy", momentum=0.9)),
         Run("broken", small(model="tests.train.small_networks:broken")),
-        Run("killed-once", small(**dies_once)),
     ]
-    whole = [*runs[:2], Run("killed-once", small())]
-    here = sweep(whole, tmp_path / "here", processes=Workers(pool="serial"), progress=False)
-    there = sweep(runs, tmp_path / "there", processes=on(cluster))
-    assert statuses(here) == statuses(there) == ["finished", "failed", "finished"]
+    here = sweep(runs, tmp_path / "here", processes=SERIAL, progress=False)
+    there = sweep(runs, tmp_path / "there", processes=on(cluster), progress=False)
+    assert statuses(here) == statuses(there) == ["finished", "failed"]
     for one, other in zip(here, there, strict=True):
         assert losses(one) == losses(other)
         assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
     assert read_summary(here[1]).message == read_summary(there[1]).message
-    assert "[3/3]" in capfd.readouterr().err
 
 
 @pytest.mark.slow
