@@ -181,7 +181,7 @@ def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_pa
 
 def test_a_killed_driver_loses_no_run_that_had_ended(tmp_path, small):
     """The driver is killed during the second run, and the same sweep goes on at once."""
-    slow = {"model": "tests.train.small_networks:slow", "epochs": 6, "checkpoint_every": 3}
+    slow = {"model": "tests.train.small_networks:slow", "epochs": 4, "checkpoint_every": 3}
     start = (
         f"sweep([Run(str(i), Config(batch_size=256, seed=i, **{slow!r})) for i in range(3)], "
         f"{str(tmp_path / 'out')!r}, processes=1, progress=False)"
