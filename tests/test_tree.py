@@ -42,6 +42,14 @@ def test_low_precision_is_summed_in_float32(dtype):
     assert float(_tree.dot([x], [x])) == pytest.approx(9.0 * 30_000, rel=1e-6)
 
 
+def test_a_lazy_conjugate_is_read_as_its_value_and_refused_as_a_parameter():
+    z = torch.tensor([1.0 + 2.0j, 3.0])
+    assert _tree.as_real(z.conj()).tolist() == [[1.0, -2.0], [3.0, 0.0]]
+    assert float(_tree.dot([z.conj()], [z])) == 6.0  # Re (1 - 4 - 4i + 9)
+    with pytest.raises(ValueError, match="params must own their numbers"):
+        _tree.as_real(torch.nn.Parameter(z.conj()))
+
+
 def test_complex_empty_and_strided_tensors():
     z = torch.tensor([3.0 + 4.0j])
     assert float(_tree.squared_norm([z])) == pytest.approx(25.0)

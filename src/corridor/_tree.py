@@ -53,8 +53,22 @@ def accumulation_dtype(tensors: Tensors) -> torch.dtype:
 
 
 def as_real(tensor: Tensor) -> Tensor:
-    """Return a real view [..., 2] of a complex tensor, and any other tensor unchanged."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    """Return a real view [..., 2] of a complex tensor, and any other tensor unchanged.
+
+    A lazy conjugate, which autograd returns as the gradient of ``w.conj()``, has no such view. It
+    is copied.
+
+    Raises:
+        ValueError: A parameter is a lazy conjugate. Writing to its copy would not change it.
+    """
+    if not tensor.is_complex():
+        return tensor
+    if tensor.is_conj() and tensor.is_leaf and tensor.requires_grad:
+        raise ValueError(
+            "params must own their numbers, got the lazy conjugate of another tensor; "
+            "make the parameter from conj().resolve_conj()"
+        )
+    return torch.view_as_real(tensor.resolve_conj())
 
 
 def flatten(tensor: Tensor) -> Tensor:

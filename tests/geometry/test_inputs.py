@@ -7,7 +7,7 @@ import torch
 from tests.geometry import oracle
 from torch import nn
 
-from corridor.geometry import jet
+from corridor.geometry import jet, measure, sharpness
 
 
 def cubic(x: torch.Tensor) -> torch.Tensor:
@@ -52,6 +52,24 @@ def test_complex_parameters():
     g = torch.tensor([3 + 2.0, 12 + 1.0], dtype=torch.float64)
     hessian = torch.tensor([[6.0, 1], [1, 12]], dtype=torch.float64)
     assert torch.allclose(torch.view_as_real(found.hessian_gradient[0])[0], hessian @ g)
+
+
+def test_a_gradient_that_is_a_lazy_conjugate():
+    """Compare with the same loss of real and imaginary parts."""
+    X = torch.tensor([[1.0 + 2.0j, -1.0j], [0.5, 2.0 - 1.0j]], dtype=torch.complex128)
+    w = nn.Parameter(torch.tensor([1.0 - 1.0j, 2.0 + 0.5j], dtype=torch.complex128))
+    parts = nn.Parameter(torch.view_as_real(w.detach()).clone())
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        return (w.conj() @ X - 1.0).abs().sum()
+
+    assert torch.autograd.grad(loss(w), w)[0].is_conj()
+    for measured in (
+        lambda f, p: measure(f, [p], step=0.1, check=True).as_dict(),
+        lambda f, p: {"value": sharpness(f, [p], tolerance=1e-6).value},
+    ):
+        found = measured(lambda: loss(w), w)
+        assert found == pytest.approx(measured(lambda: loss(torch.view_as_complex(parts)), parts))
 
 
 @pytest.mark.parametrize("form", ["groups", "named", "generator", "module"])
