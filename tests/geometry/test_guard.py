@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
 import pytest
 import torch
+from tests.geometry import oracle
 from tests.geometry.networks import MODELS, Case, case
 from torch import nn
 
 import corridor
-from corridor.geometry import jet
+from corridor.geometry import jet, measure, measure_dataset, sharpness
 
 
 def state(small: Case) -> dict[str, torch.Tensor]:
@@ -61,6 +63,73 @@ def test_a_module_that_changes_its_mode_or_replaces_a_buffer_is_put_back():
     jet(lambda: model(), model)
     assert model.calls is calls
     assert model.training
+
+
+class Short(nn.Module):
+    """Shorten rows of the embedding in each forward pass, and share them with the last layer."""
+
+    def __init__(self, *, tied: bool = False, frozen: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows = nn.Embedding(7, 4, max_norm=0.7)
+        self.last = nn.Linear(4, 7)
+        self.rows.weight.requires_grad_(not frozen)
+        if tied:
+            self.last.weight = self.rows.weight
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.rows(words)))
+
+
+WORDS, NEXT = torch.tensor([0, 1, 2, 1]), torch.tensor([0, 5, 6, 3])
+
+
+@pytest.mark.parametrize("kind", ["own", "tied", "frozen"])
+def test_weights_that_a_forward_pass_rewrites_are_put_back_and_measured_as_rewritten(kind: str):
+    model = Short(tied=kind == "tied", frozen=kind == "frozen").double()
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+
+    def closure() -> torch.Tensor:
+        return nn.functional.cross_entropy(model(WORDS), NEXT)
+
+    def unchanged() -> bool:
+        return all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+
+    products = []
+    for engine in ("double_backward", "central_differences"):
+        found = jet(closure, model, engine=engine, check=True)
+        assert found.checked is not None
+        assert found.checked.verdict == "right"
+        products.append(oracle.flat(found.hessian_gradient))
+        assert unchanged()
+    assert torch.allclose(*products, rtol=oracle.differencing(), atol=oracle.differencing())
+    assert math.isfinite(sharpness(closure, list(model.last.parameters())).value)
+    pairs = [(WORDS, NEXT), (WORDS[:2], NEXT[:2])]
+    measure_dataset(model, nn.functional.cross_entropy, pairs, step=0.1)
+    over_step = measure(closure, model, step=0.5).secant
+    assert unchanged()
+    opt = torch.optim.SGD(model.parameters(), lr=0.5)
+    closure().backward()
+    opt.step()
+    assert over_step is not None
+    assert float(over_step.next_loss) == pytest.approx(closure().item(), rel=1e-12)
+
+
+def test_a_closure_that_writes_to_its_parameters_or_replaces_their_memory_leaves_them():
+    w = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def clamped() -> torch.Tensor:
+        with torch.no_grad():
+            w.clamp_(max=1.5)
+        return (w**3).sum()
+
+    def binary() -> torch.Tensor:
+        w.data = 0.5 * w.data.sign()
+        return (w**3).sum()
+
+    for closure, expected in ((clamped, [18.0, 60.75]), (binary, [2.25, 2.25])):
+        assert jet(closure, [w]).hessian_gradient[0].tolist() == expected  # 18 w^3
+        assert w.tolist() == [1.0, 2.0]
 
 
 def test_hooks_see_the_model_and_no_hook_is_left():

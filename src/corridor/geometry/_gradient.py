@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -115,35 +114,3 @@ def holds(loss: Tensor, name: str) -> bool:
         seen.add(node)
         stack.extend(parent for parent, _ in node.next_functions)
     return False
-
-
-class Moved(AbstractContextManager["Moved"]):
-    """Move parameters inside a block, and restore them bit for bit at its end.
-
-    Tensors that autograd saved before the block stay usable after it.
-
-    Args:
-        params: leaf tensors. Frozen parameters do not move.
-        direction: v, one tensor per parameter.
-    """
-
-    def __init__(self, params: Tensors, direction: Tensors) -> None:
-        pairs = zip(params, direction, strict=True)
-        # Writing to .data does not change the version that autograd compares.
-        self.pairs = [(p.data, v) for p, v in pairs if p.requires_grad]
-
-    def __enter__(self) -> Moved:
-        self.start = [p.clone() for p, _ in self.pairs]
-        return self
-
-    def to(self, length: float | Tensor) -> None:
-        """Set the parameters to ``theta + length v``."""
-        length = float(length)  # wait for the device once, not per tensor
-        with torch.no_grad():
-            for (p, v), start in zip(self.pairs, self.start, strict=True):
-                p.copy_(start + length * v)
-
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for (p, _v), start in zip(self.pairs, self.start, strict=True):
-                p.copy_(start)

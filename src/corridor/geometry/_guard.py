@@ -3,6 +3,7 @@
 A closure changes running means, draws random numbers and may fill ``.grad``. Inside the guard each
 evaluation starts from the state at entry, so dropout masks and buffers are equal every time. The
 guard restores the state at exit. It finds modules by their first forward pass and needs no list.
+A forward pass may also rewrite parameters: ``Embedding(max_norm=)`` shortens the rows that it uses.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from corridor.geometry.formulas import twice_differentiable
 
 
 class Untouched(AbstractContextManager["Untouched"]):
-    """Restore random state, ``.grad``, buffers and modes at the end of a block.
+    """Restore parameters, random state, ``.grad``, buffers and modes at the end of a block.
 
     Args:
         params: the parameters whose ``.grad`` is kept. It is None inside the block.
@@ -34,6 +35,7 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     Attributes:
         closure_failed: True if the closure raised in its last evaluation.
+        moved: the move of the parameters that is in force, or None.
     """
 
     def __init__(self, params: Tensors, *, across_ranks: bool = False) -> None:
@@ -41,11 +43,14 @@ class Untouched(AbstractContextManager["Untouched"]):
         self.modules = _SeenModules()
         self.closure_failed = False
         self.evaluated = False
+        self.moved: Moved | None = None
 
     def __enter__(self) -> Untouched:
         self.leaves = [p for p in self.params if p.is_leaf]
         self.grads = [p.grad for p in self.leaves]
         self.random = _RandomState(self.params[0].device)
+        for p in self.params:
+            self.modules.keep(p)
         _set_grads(self.leaves, [None] * len(self.leaves))
         self.hook = register_module_forward_pre_hook(self.modules.see)
         return self
@@ -56,9 +61,14 @@ class Untouched(AbstractContextManager["Untouched"]):
         _set_grads(self.leaves, self.grads)
 
     def rewind(self) -> None:
-        """Restore random state, buffers and modes as they were at entry."""
+        """Restore the state at entry. Parameters that are moved return to where they moved."""
         self.random.restore()
         self.modules.restore()
+        if self.moved is not None:
+            self.moved.again()
+        else:
+            for p, value in self.modules.weights.items():
+                p.data.copy_(value)
 
     def evaluate(self, closure: LossClosure) -> Tensor:
         """Return the loss of the closure with its graph, computed from the state at entry.
@@ -71,7 +81,8 @@ class Untouched(AbstractContextManager["Untouched"]):
         self.evaluated = True
         torch.clear_autocast_cache()  # it may hold copies of parameters that have moved since
         self.closure_failed = True
-        with torch.enable_grad(), _differentiable_layers():
+        difference = self.moved is not None and not self.moved.step
+        with torch.enable_grad(), _differentiable_layers(renormalize=not difference):
             value = closure()
             self.closure_failed = False
             if any(p.grad is not None for p in self.leaves):
@@ -103,11 +114,52 @@ def _set_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None
         p.grad = grad
 
 
+class Moved(AbstractContextManager["Moved"]):
+    """Move parameters inside a block, and restore them bit for bit at its end.
+
+    Tensors that autograd saved before the block stay usable after it.
+
+    Args:
+        guard: the entered guard over the parameters. Frozen parameters do not move.
+        direction: v, one tensor per parameter.
+        step: True for a step of training, after which layers renormalize their weights as usual.
+            In finite differences they must not, because derivatives take this for the identity
+            (default: False).
+    """
+
+    def __init__(self, guard: Untouched, direction: Tensors, *, step: bool = False) -> None:
+        self.guard, self.step, self.length = guard, step, 0.0
+        pairs = zip(guard.params, direction, strict=True)
+        self.direction = {p: v for p, v in pairs if p.requires_grad}
+
+    def __enter__(self) -> Moved:
+        self.start = {p: p.data.clone() for p in self.guard.modules.weights}
+        self.guard.moved = self
+        return self
+
+    def to(self, length: float | Tensor) -> None:
+        """Set the parameters to ``theta + length v``."""
+        self.length = float(length)  # wait for the device once, not per tensor
+        self.again()
+
+    def again(self) -> None:
+        """Set the parameters to where `to` moved them last."""
+        for p, start in self.start.items():
+            v = self.direction.get(p) if self.length else None
+            # Writing to .data does not change the version that autograd compares.
+            p.data.copy_(start if v is None else start + self.length * v)
+
+    def __exit__(self, *_: object) -> None:
+        self.guard.moved, self.length = None, 0.0
+        self.again()
+
+
 class _SeenModules:
-    """Keep the buffers and modes of all modules that run, as they were before their first run."""
+    """Keep parameters, buffers and modes of all modules that run, as before their first run."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
+        self.weights: dict[Tensor, Tensor] = {}
         self.modes: dict[nn.Module, bool] = {}
         self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
 
@@ -119,9 +171,17 @@ class _SeenModules:
             if part in self.modes:
                 continue
             self.modes[part] = part.training
+            for p in part._parameters.values():
+                if p is not None:
+                    self.keep(p, rewritten=getattr(part, "max_norm", None) is not None)
             for name, buffer in part._buffers.items():
                 if buffer is not None and not buffer.is_inference():  # those cannot change
                     self.buffers.append((part, name, buffer, buffer.detach().clone()))
+
+    def keep(self, p: Tensor, *, rewritten: bool = False) -> None:
+        """Keep the numbers of a parameter; of frozen ones only of those that a layer rewrites."""
+        if (p.requires_grad or rewritten) and p not in self.weights:
+            self.weights[p] = p.data.clone()
 
     def restore(self) -> None:
         """Restore all modules. Graphs that use a buffer from before the guard stay usable."""
@@ -155,12 +215,12 @@ class _RandomState:
 
 
 @contextmanager
-def _differentiable_layers() -> Iterator[None]:
+def _differentiable_layers(*, renormalize: bool) -> Iterator[None]:
     """Compute layers by formulas with a second derivative, and run compiled modules eagerly."""
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # a compiled module has imported it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
-        stack.enter_context(twice_differentiable())
+        stack.enter_context(twice_differentiable(renormalize=renormalize))
         yield

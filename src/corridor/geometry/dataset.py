@@ -14,8 +14,7 @@ from corridor import _reduce, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _gradient, _inputs
 from corridor.geometry._batches import Batches, wide_zeros
-from corridor.geometry._gradient import Moved
-from corridor.geometry._guard import Untouched
+from corridor.geometry._guard import Moved, Untouched
 from corridor.geometry.graph import record
 from corridor.geometry.hvp import Engine
 from corridor.geometry.measures import Measures, from_parts, wide, with_secant
@@ -144,7 +143,7 @@ def measure_dataset(
             return result
         size = step(result) if callable(step) else step
         _inputs.check_step(size)
-        with Moved(params, _cast(first.gradient, params)) as moved:
+        with Moved(guard, _cast(first.gradient, params), step=True) as moved:
             moved.to(-size)
             after = _Sums(source, products=False)
     return with_secant(result, first.gradient, size, after.loss, after.gradient)

@@ -14,8 +14,7 @@ from torch.autograd import forward_ad
 from corridor import _reduce, _torch, _tree
 from corridor._types import LossClosure, Params, Tensors
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._gradient import Moved
-from corridor.geometry._guard import Untouched
+from corridor.geometry._guard import Moved, Untouched
 from corridor.geometry.graph import record
 
 TOLERANCE = 0.02  # relative, for Hg against finite differences
@@ -193,7 +192,7 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
         return loss, gradient, [torch.zeros_like(g) for g in gradient]
     eps = _gradient.rounding(guard.params)
     first = eps**0.5 * max(_norm(guard.params), 1.0)  # the best length of a one-sided difference
-    with Moved(guard.params, gradient) as moved:
+    with Moved(guard, gradient) as moved:
 
         def at(length: float) -> list[Tensor]:
             moved.to(length / norm)
@@ -271,7 +270,7 @@ def _compare(
     found = float(_tree.whole_dot(product, direction))
     eps = _gradient.rounding(guard.params)
     length = eps ** (1 / 3) * (_norm(gradient) ** 2 / abs(found) if found else 1.0)
-    with Moved(guard.params, direction) as moved:
+    with Moved(guard, direction) as moved:
 
         def half_square(length: float) -> float:
             moved.to(length)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from corridor._types import LossClosure, Params
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._gradient import Moved
-from corridor.geometry._guard import Untouched
+from corridor.geometry._guard import Moved, Untouched
 from corridor.geometry.hvp import guarded_jet
 from corridor.geometry.measures import Measures, from_parts, with_secant
 
@@ -73,7 +72,7 @@ def measure(
         size = float(step(measures) if callable(step) else step)
         if not allow_nonfinite:
             _inputs.check_step(size)
-        with Moved(guard.params, found.gradient) as moved:
+        with Moved(guard, found.gradient, step=True) as moved:
             moved.to(-size)
             loss, gradient = _gradient.evaluate(guard, closure)
     return with_secant(measures, found.gradient, size, loss, gradient)

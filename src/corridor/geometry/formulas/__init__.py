@@ -25,19 +25,30 @@ from corridor.geometry.formulas.layer_norm import layer_norm
 
 
 @contextmanager
-def twice_differentiable() -> Iterator[None]:
+def twice_differentiable(*, renormalize: bool = True) -> Iterator[None]:
     """Inside the block, replace the layers above by their formulas.
 
     Calls from Python use the formulas. Attention that is called from C++ uses torch's plain path.
+
+    Args:
+        renormalize: False to use embeddings as they are, and not shorten them to ``max_norm``
+            (default: True).
     """
-    with sdpa_kernel(SDPBackend.MATH), _Formulas():  # nn.Transformer calls attention from C++
+    # nn.Transformer calls attention from C++.
+    with sdpa_kernel(SDPBackend.MATH), _Formulas(renormalize):
         yield
 
 
 class _Formulas(TorchFunctionMode):
+    def __init__(self, renormalize: bool) -> None:
+        super().__init__()
+        self.renormalize = renormalize
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if not self.renormalize and func in EMBEDDINGS:
+            kwargs = {**kwargs, "max_norm": None}
         formula = _formula(func)
         if formula is not None and all(map(_is_plain, args)):
             found = formula(*args, **(kwargs or {}))
@@ -93,6 +104,7 @@ COMPOSED: dict[Any, Any] = {
     _torch.weight_norm: weight_norm,
     functional.scaled_dot_product_attention: attention,
 }
+EMBEDDINGS = (functional.embedding, functional.embedding_bag)
 # These have derivatives written by hand, for two backward passes and no forward mode.
 BY_HAND: dict[Any, Any] = {
     functional.batch_norm: batch_norm,
