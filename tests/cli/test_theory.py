@@ -58,6 +58,13 @@ def test_prove_answers_by_its_status(command, expression, status, words):
     assert words in out
 
 
+def test_prove_takes_constants(command):
+    assert command("prove", "3", "--variable", "x")[0] == 0
+    names = ("--variable", "x", "--constant", "a", "--constant", "b")
+    status, out, _ = command("prove", "a*x + b", *names)
+    assert (status, "speed Abs(a)" in out) == (0, True)
+
+
 def test_undecided_is_a_status_of_its_own(command):
     status, out, _ = command("prove", "sqrt(x**2 + y**2)", "--time-limit", 0.01)
     assert status == 2

@@ -169,3 +169,75 @@ def test_bad_input_is_one_line(call, words):
     with pytest.raises(ValueError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "excluded"),
+    [
+        # Decimals keep all digits that are written.
+        ("x + 1e-400*x**2", Verdict.WEAK, ()),
+        ("x + (1 - 0.99999999999999999)*x**2", Verdict.WEAK, ()),
+        ("x**2 + 1e-30*y**3", Verdict.NEITHER, ()),
+        # No witness lies on a kink, and none is the rounding of terms that cancel.
+        ("sqrt(x**2 + 2*x + 1)", Verdict.CORRIDOR, ("x**2 + 2*x + 1 <= 0",)),
+        ("x + 10**100*10**100*(sin(2*x) - 2*sin(x)*cos(x))", Verdict.CORRIDOR, ()),
+        ("x + 10**99*(cos(x)**2 + sin(x)**2 - 1)", Verdict.CORRIDOR, ()),
+        # Parts that SymPy cancels still bound the domain.
+        ("sqrt(x)**2 + y", Verdict.CORRIDOR, ("x <= 0",)),
+        ("exp(log(x))", Verdict.CORRIDOR, ("x <= 0",)),
+        ("y/x*x", Verdict.CORRIDOR, ("x = 0",)),
+        ("log(x) - log(x) + y", Verdict.CORRIDOR, ("x <= 0",)),
+        ("x**-2*x**3", Verdict.CORRIDOR, ("x = 0",)),
+        ("0*abs(x*y) + x", Verdict.CORRIDOR, ("x*y = 0",)),
+        ("asin(sin(x))", Verdict.CORRIDOR, ("abs(sin(x)) >= 1",)),
+        ("atan(x) + atan(1/x)", Verdict.CORRIDOR, ("x = 0",)),
+        ("sqrt(x) if x > 0 else 1/y", Verdict.WEAK, ("x = 0", "x <= 0", "y = 0")),
+        # A piece far from the origin counts as well.
+        ("Piecewise((x**2, x > 1000), (x, True))", Verdict.WEAK, ("x = 1000",)),
+        ("Piecewise((x**2*y, x > 1000), (x, True))", Verdict.NEITHER, ("x = 1000",)),
+    ],
+)
+def test_the_formula_as_written_decides(text: str, verdict: Verdict, excluded: tuple[str, ...]):
+    found = prove(text)
+    assert (found.verdict, found.excluded) == (verdict, excluded)
+
+
+@pytest.mark.parametrize(
+    "text", ["x + 0*sqrt(-1 - x**2)", "x/(y - y)", "x*0**x", "x + log(-exp(x))/10**99"]
+)
+def test_a_formula_without_real_values_has_no_verdict(text: str):
+    with pytest.raises(ValueError, match="no real value with a gradient"):
+        prove(text)
+
+
+def test_rounding_refutes_nothing():
+    """tanh(x) rounds to 1 in any number of digits, so that only intervals show what is known."""
+    text = "x + tanh(10**6*x) - (1 - 2/(exp(2*10**6*x) + 1))"
+    assert surfaces.prove(text, time_limit=2.0).verdict in (Verdict.CORRIDOR, Verdict.UNDECIDED)
+
+
+def test_speeds_are_named():
+    assert "Hg = 0, speed 1\n" in str(prove("(x**3)**(1/3)"))
+    assert prove("atan(x) + atan(1/x)").speed == 0
+    assert {piece.speed for piece in prove("x + sqrt(x**2 + 2*x + 1)").pieces} == {0, 2}
+    assert "Hg = (2.0e-400) at x" in str(prove("x + 1e-400*x**2"))
+
+
+def test_constants_are_no_variables():
+    found = prove("a*x + b", ["x"], constants=["a", "b"])
+    assert found
+    assert str(found.speed) == "Abs(a)"
+    assert prove("a*x + b", ["x"], constants=["a", "b"], domain="a > 0").speed == sympy.Symbol(
+        "a", real=True
+    )
+    assert not prove("a*x**2", ["x"], constants=["a"])
+    assert prove("3", ["x"]).speed == 0
+    with pytest.raises(ValueError, match="variables must be those of the expression, \\['a', 'x'"):
+        prove("a*x", ["x"])
+    with pytest.raises(ValueError, match="expression, \\['x'\\], got \\['y'\\]"):
+        prove("x", domain="y > 0")
+
+
+def test_any_time_limit_is_one():
+    assert prove("abs(x)", time_limit=float("inf"))
+    assert prove("abs(x)", time_limit=1e300)

@@ -206,15 +206,29 @@ def _as_json(found: _Followed) -> str:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("expression")
 @click.option("--domain", multiple=True, help='A condition that holds, such as "x > 0".')
+@click.option("--variable", multiple=True, help="A variable, where the formula may have none.")
+@click.option("--constant", multiple=True, help="A name that is a constant.")
 @click.option("--time-limit", default=20.0, show_default=True, help="Seconds to try for.")
-def prove(expression: str, domain: Sequence[str], time_limit: float) -> None:
+def prove(
+    expression: str,
+    domain: Sequence[str],
+    variable: Sequence[str],
+    constant: Sequence[str],
+    time_limit: float,
+) -> None:
     """Prove or refute that a formula such as "sqrt(x**2 + y**2)" is a corridor.
 
     Exit status 0: a corridor. 1: not a corridor. 2: undecided, or the formula cannot be read.
     """
     from corridor.surfaces import prove
 
-    found = prove(expression, domain=list(domain) or None, time_limit=time_limit)
+    found = prove(
+        expression,
+        list(variable) or None,
+        constants=constant,
+        domain=list(domain) or None,
+        time_limit=time_limit,
+    )
     print(found)
     if not found:
         raise click.exceptions.Exit(2 if found.verdict == "undecided" else 1)

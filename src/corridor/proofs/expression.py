@@ -25,6 +25,7 @@ LONGEST = 2000  # characters
 DEEPEST = 60  # levels of nesting
 LARGEST_EXPONENT = 100
 LARGEST_NUMBER = 1e30
+SMALLEST_POWER = 1000  # of ten
 MINUS_ONE: Tree = ["Rational", -1, 1]
 
 SAME_NAME = (
@@ -103,23 +104,25 @@ def variables_of(tree: Tree) -> list[str]:
     return sorted(found, key=lambda name: (name.rstrip("0123456789"), len(name), name))
 
 
-def named_variables(tree: Tree, variables: Sequence[str] | None) -> list[str]:
+def named_variables(
+    tree: Tree, variables: Sequence[str] | None, constants: Sequence[str] = ()
+) -> list[str]:
     """Return the variables of an expression in the order of a point's coordinates.
 
     Args:
         tree: the expression.
         variables: the names in order, or None for the names that occur, in alphabetical order.
+        constants: names that are no variables (default: none).
 
     Raises:
-        ValueError: the expression contains other variables, or there is no variable.
+        ValueError: the expression contains other names, or there is no variable.
     """
-    used = variables_of(tree)
-    if variables is None:
-        if not used:
-            raise ValueError("expression must contain a variable, got none; pass variables=")
-        return used
-    given = [_variable(name) for name in variables]
-    if not given or not set(used) <= set(given) or len(set(given)) != len(given):
+    used = [name for name in variables_of(tree) if name not in constants]
+    given = [_variable(name) for name in (used if variables is None else variables)]
+    names = [*given, *map(_variable, constants)]
+    if not given and variables is None:
+        raise ValueError("expression must contain a variable, got none; pass variables=")
+    if not given or not set(used) <= set(given) or len(set(names)) != len(names):
         raise ValueError(f"variables must be those of the expression, {used}, got {given}")
     return given
 
@@ -168,10 +171,15 @@ def _grammar(text: str) -> ast.expr:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns about spellings that are refused below
-            return ast.parse(text.strip(), mode="eval").body
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise ValueError(f"the expression cannot be read: {reason}") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, float):
+            # The digits as written: a float would drop those after the seventeenth.
+            node.kind = ast.get_source_segment(text.strip(), node)
+    return tree
 
 
 def _value(node: ast.expr, room: int) -> Tree:
@@ -179,7 +187,7 @@ def _value(node: ast.expr, room: int) -> Tree:
     inside = partial(_value, room=_less(room))
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return _number(number)
+            return _number(node.kind or str(number))
         case ast.Name(id="pi"):
             return ["pi"]
         case ast.Name(id=name):
@@ -281,17 +289,43 @@ def _variable(name: str) -> str:
     return name
 
 
-def _number(value: float) -> Tree:
-    if not abs(value) <= LARGEST_NUMBER:
-        raise ValueError(f"numbers must be at most {LARGEST_NUMBER:g}; write a smaller number")
-    exact = Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+def _number(text: str) -> Tree:
+    digits, _, power = text.replace("_", "").lower().partition("e")
+    if power and abs(int(power)) > SMALLEST_POWER:
+        raise ValueError(f"numbers must have powers of ten below {SMALLEST_POWER}, got {text}")
+    exact = Fraction(digits) * Fraction(10) ** int(power or 0)
+    if exact > LARGEST_NUMBER:
+        raise ValueError(
+            f"numbers must be at most {LARGEST_NUMBER:g}, got {text}; write it smaller"
+        )
     return ["Rational", exact.numerator, exact.denominator]
 
 
 def _exponent(tree: Tree) -> Tree:
-    """Return the exponent, unless it is so large a number that algebra would not end."""
+    """Return the exponent, as one fraction where it is a constant fraction.
+
+    It is refused if it is so large a number that algebra would not end.
+    """
     if not variables_of(tree):
         size = abs(float(evaluate(tree, {}, torch.zeros((), dtype=torch.float64))))
         if not size <= LARGEST_EXPONENT:
             raise ValueError(f"exponents must be at most {LARGEST_EXPONENT}, got {size:g}")
+        exact = _fraction(tree)
+        return tree if exact is None else ["Rational", exact.numerator, exact.denominator]
     return tree
+
+
+def _fraction(tree: Tree) -> Fraction | None:
+    """Return the value of a constant tree of sums, products and fractions, None for others."""
+    head, *parts = tree
+    if head == "Rational":
+        return Fraction(*parts)
+    values = [_fraction(part) for part in parts] if head in ("Add", "Mul", "Pow") else [None]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    if head == "Pow":
+        base, power = known
+        small = max(base.numerator.bit_length(), base.denominator.bit_length()) < 100
+        return base ** int(power) if power.denominator == 1 and base and small else None
+    return sum(known) if head == "Add" else math.prod(known)

@@ -8,10 +8,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from corridor._extras import required
-from corridor.proofs.expression import Tree, named_variables, parse, parse_condition
+from corridor.proofs.expression import (
+    Tree,
+    named_variables,
+    parse,
+    parse_condition,
+    variables_of,
+)
+
+LONGEST_WAIT = 1e6  # seconds; the system's timers overflow above
 
 
 class Verdict(StrEnum):
@@ -92,17 +101,29 @@ class Proof:
             return f"Hg = 0, speed {speeds}"
         if self.witness is not None:
             point = ", ".join(f"{k} = {v}" for k, v in self.witness.items())
-            values = ", ".join(f"{v:.4g}" for v in self.evidence.get("hg_at_witness", ()))
-            return f"Hg = ({values}) at {point}"
+            return f"Hg = ({', '.join(self.evidence['digits'])}) at {point}"
         points, largest = self.evidence.get("points", 0), self.evidence.get("largest", float("nan"))
         reason = self.evidence.get("reason", "no proof found")
         return f"{reason}; largest ||Hg|| {largest:.2g} at {points} points"
+
+
+# corridor itself would import torch, which delays the start by seconds. -P and the explicit paths
+# keep files of the working directory from hiding a library.
+PROGRAM = """
+import sys, types
+for name in ("corridor", "corridor.proofs"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules[name].__path__ = sys.argv[1:]
+from corridor.proofs import prover
+prover.main()
+"""
 
 
 def prove(
     expression: str,
     variables: Sequence[str] | None = None,
     *,
+    constants: Sequence[str] = (),
     domain: str | Sequence[str] | None = None,
     time_limit: float = 20.0,
 ) -> Proof:
@@ -117,8 +138,9 @@ def prove(
         expression: the formula: ``sqrt(x**2 + y**2)``, ``abs(x) + max(y, 0)``,
             ``x if x > 0 else -x``.
         variables: names of all variables, in order. Default: those that occur, alphabetically.
+        constants: names of real constants; the verdict holds for all their values. Default: none.
         domain: one or more conditions that hold, such as ``x > 0``. Default: none.
-        time_limit: seconds until the verdict is undecided, positive. Default: 20.
+        time_limit: seconds until the verdict is undecided, positive; may be inf. Default: 20.
 
     Returns:
         The proof. The verdict is undecided if the time did not suffice for a proof or a witness.
@@ -143,31 +165,38 @@ def prove(
     if not time_limit > 0.0:
         raise ValueError(f"time_limit must be positive, got {time_limit}")
     tree = parse(expression)
-    names = named_variables(tree, variables)
+    names = named_variables(tree, variables, constants)
     texts = [domain] if isinstance(domain, str) else domain or ()
     conditions = [parse_condition(text) for text in texts]
-    for condition in conditions:
-        named_variables(condition, names)
+    known = [*names, *constants]
+    others = sorted({name for part in conditions for name in variables_of(part)} - set(known))
+    if others:
+        raise ValueError(
+            f"domain's variables must be those of the expression, {known}, got {others}"
+        )
     request = {
         "tree": tree,
         "variables": names,
+        "constants": list(constants),
         "domain": conditions,
-        "positive": [name for name in names if _positive(name, conditions)],
+        "positive": [name for name in known if _positive(name, conditions)],
         "seed": 0,
     }
-    answer = _ask(str(prover.__file__), request, time_limit)
+    answer = _ask(request, time_limit)
     failed = str(answer.get("failed", ""))
     if failed.startswith("ValueError: "):
         raise ValueError(failed.removeprefix("ValueError: "))
     pieces = tuple(
         ProvedPiece(
             piece["where"],
-            None if piece["hg"] is None else prover.revive(piece["hg"], names),
-            None if piece["speed"] is None else prover.revive([piece["speed"]], names)[0],
+            None if piece["hg"] is None else prover.revive(piece["hg"], known),
+            None if piece["speed"] is None else prover.revive([piece["speed"]], known)[0],
         )
         for piece in answer.get("pieces", ())
     )
-    evidence = {k: answer[k] for k in ("points", "largest", "hg_at_witness") if k in answer}
+    evidence = {
+        k: answer[k] for k in ("points", "largest", "hg_at_witness", "digits") if k in answer
+    }
     return Proof(
         expression,
         tuple(names),
@@ -186,15 +215,15 @@ def _positive(name: str, conditions: Sequence[Tree]) -> bool:
     return any(condition in plain for condition in conditions)
 
 
-def _ask(program: str, request: dict[str, Any], time_limit: float) -> dict[str, Any]:
+def _ask(request: dict[str, Any], time_limit: float) -> dict[str, Any]:
     """Return the answer of a prover process, which is killed at the time limit."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", program],  # -P: no file beside the program hides a library
+            [sys.executable, "-P", "-c", PROGRAM, str(Path(__file__).parent)],
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            timeout=time_limit,
+            timeout=time_limit if time_limit < LONGEST_WAIT else None,
             check=False,
         )
         output, reason = done.stdout, "the prover ran out of memory or failed"

@@ -11,18 +11,28 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
 import sympy as sp
+from mpmath import mp
+
+from corridor.proofs.intervals import around, enclose_all, nonzero
 
 MEMORY = 3 << 30  # bytes that a proof may take
 MOST_PIECES = 64
 POINTS = 24  # points per piece for the numeric evidence
-DRAWS = 400
-DIGITS = 40
+SIZES = (2.0, 0.3, 8.0) * 134 + (100.0, 1e4) * 50  # of random points; few formulas need far ones
+PRECISIONS = (50, 250, 1200)  # digits; more are needed where large terms cancel
 KINKED = (sp.Abs, sp.sign, sp.Max, sp.Min, sp.Piecewise)
+# Parts of a formula that have edges, and the order in which edges are listed.
+RANKS = {
+    **dict.fromkeys(("Abs", "sign", "Max", "Min"), 0),
+    **dict.fromkeys(("StrictGreaterThan", "GreaterThan", "StrictLessThan", "LessThan"), 1),
+    **dict.fromkeys(("Pow", "sqrt"), 2),
+    **{"log": 3, "atan2": 4, "tan": 5, "asin": 6, "acos": 6},
+}
 
 
 def build(tree: list[Any], symbols: dict[str, Any]) -> Any:
@@ -32,7 +42,7 @@ def build(tree: list[Any], symbols: dict[str, Any]) -> Any:
         return symbols[parts[0]]
     if head == "Rational":
         return sp.Rational(*parts)
-    if head in ("pi", "true"):
+    if head in ("pi", "true", "false"):
         return getattr(sp, head)
     if head == "Piecewise":
         return sp.Piecewise(*([build(part, symbols) for part in pair] for pair in parts))
@@ -55,8 +65,8 @@ def to_tree(expr: Any) -> list[Any]:
         return ["Rational", int(expr.p), int(expr.q)]
     if expr.is_Symbol:
         return ["Symbol", expr.name]
-    if expr is sp.pi:
-        return ["pi"]
+    if expr in (sp.pi, sp.true, sp.false):
+        return [str(expr).lower()]
     if expr is sp.E:
         return ["exp", ["Rational", 1, 1]]
     head = type(expr).__name__
@@ -97,29 +107,53 @@ def _choices(atom: Any) -> list[tuple[Any, Any]]:
     return [(high, sp.Gt(u, 0)), (low, sp.Lt(u, 0))]
 
 
-def excluded(expr: Any) -> list[str]:
-    """Return, as text, where pieces meet and where the expression is not twice differentiable."""
-    out = []
-    for atom in _atoms(expr, sp.Abs, sp.sign, sp.Max, sp.Min):
-        out += [f"{a} = {b}" for a, b in combinations(atom.args, 2)] or [_zeros(atom.args[0], "=")]
-    for atom in _atoms(expr, sp.Piecewise):
-        for _, condition in atom.args:
-            out += [f"{r.lhs} = {r.rhs}" for r in _atoms(condition, sp.core.relational.Relational)]
-    for base, exponent in (atom.args for atom in _atoms(expr, sp.Pow)):
-        if not exponent.is_integer and not base.is_number:
-            out.append(_zeros(base, "<="))
-        elif exponent.is_integer and exponent.is_negative:
-            out.append(_zeros(base, "="))
-    out += [_zeros(atom.args[0], "<=") for atom in _atoms(expr, sp.log)]
-    out += [f"{atom.args[0]} = 0 and {atom.args[1]} <= 0" for atom in _atoms(expr, sp.atan2)]
-    out += [f"cos({atom.args[0]}) = 0" for atom in _atoms(expr, sp.tan)]
-    out += [f"abs({atom.args[0]}) >= 1" for atom in _atoms(expr, sp.asin, sp.acos)]
-    return list(dict.fromkeys(filter(None, out)))
+def excluded(tree: list[Any], symbols: dict[str, Any]) -> list[str]:
+    """Return, as text, where pieces meet and where a part of the tree is not real or not smooth.
+
+    The parts are those of the formula as written, because SymPy cancels ``x/x`` and others.
+    """
+    found = sorted(_edges(tree, symbols), key=lambda edge: edge[:2])
+    return list(dict.fromkeys(text for *_, text in found if text))
+
+
+def _edges(tree: list[Any], symbols: dict[str, Any]) -> Iterator[tuple[int, Any, str]]:
+    """Yield rank, sort key and text of the edges of all parts."""
+    head, *parts = tree
+    if isinstance(head, list):  # a value with its condition
+        parts = tree
+    elif head in RANKS:
+        args = [build(part, symbols) for part in parts]
+        key = [sp.default_sort_key(arg) for arg in args] if head[-4:] != "Than" else []
+        yield from ((RANKS[head], key, text) for text in _edge(head, *args))
+    for part in parts:
+        if isinstance(part, list):
+            yield from _edges(part, symbols)
+
+
+def _edge(head: str, u: Any, *rest: Any) -> list[str]:
+    """Return the edges of one part as text."""
+    if head in ("Pow", "sqrt") and (rest or [sp.Rational(1, 2)])[0].is_integer:
+        return [_zeros(u, "=")] if rest[0].is_negative else []
+    if head in ("Max", "Min"):
+        whole = getattr(sp, head)(u, *rest)
+        flat = whole.args if isinstance(whole, sp.Max | sp.Min) else (u, *rest)
+        return [_meet(a, b) for a, b in combinations(flat, 2)]
+    if head == "atan2":
+        return [" and ".join(filter(None, [f"{u} = 0" if u != 0 else "", f"{rest[0]} <= 0"]))]
+    if head in ("tan", "asin", "acos"):
+        return [f"cos({u}) = 0" if head == "tan" else f"abs({u}) >= 1"]
+    if rest and head != "Pow":
+        return [_meet(u, *rest)]
+    return [_zeros(u, "=" if head in ("Abs", "sign") else "<=")]
+
+
+def _meet(a: Any, b: Any) -> str:
+    return "" if (a - b).is_number else f"{a} = {b}"
 
 
 def _zeros(u: Any, sign: str) -> str:
     """Return ``u = 0`` or ``u <= 0`` in its shortest form, or nothing where it cannot hold."""
-    if u.is_positive or u.is_number:
+    if u.is_positive or u.is_number or (sign == "=" and u.is_nonzero):
         return ""
     if u.is_nonnegative:
         sign = "="
@@ -129,76 +163,106 @@ def _zeros(u: Any, sign: str) -> str:
     return f"{u} {sign} 0"
 
 
-def sample(symbols: list[Any], seed: int) -> list[dict[Any, Any]]:
-    """Return random rational points of several sizes."""
+def sample(symbols: list[Any], seed: int) -> list[dict[str, Any]]:
+    """Return random rational points of several sizes, by name."""
     draw = random.Random(seed)
     points = []
-    for i in range(DRAWS):
-        size = (2.0, 0.3, 8.0)[i % 3]
+    for size in SIZES:
         values = [sp.Rational(round(draw.uniform(-size, size) * 64), 64) for _ in symbols]
         pairs = zip(symbols, values, strict=True)
         # A positive variable must not be 0 either.
-        points.append({s: abs(v) + sp.Rational(1, 64) if s.is_positive else v for s, v in pairs})
+        points.append(
+            {s.name: abs(v) + sp.Rational(1, 64) if s.is_positive else v for s, v in pairs}
+        )
     return points
 
 
-def true_at(condition: Any, point: dict[Any, Any]) -> bool:
-    """Return True if a condition holds at a point."""
-    found = condition.subs(point)
-    return bool(found == sp.true) or (found.is_Relational and bool(found.evalf() == sp.true))
-
-
-def values_at(expressions: list[Any], point: dict[Any, Any]) -> list[Any] | None:
-    """Return the values at a point, or None unless all are real and finite."""
-    values = []
-    for expr in expressions:
-        value = expr.evalf(DIGITS, subs=point if expr.free_symbols else None)
-        if not (value.is_number and value.is_real and value.is_finite):
-            return None
-        values.append(value)
-    return values
-
-
 class Piece:
-    """Collect numeric and algebraic results on one smooth piece of the expression."""
+    """Collect numeric and algebraic results on one smooth piece of the expression.
 
-    def __init__(self, expr: Any, where: tuple[Any, ...], symbols: list[Any]) -> None:
-        self.where, self.symbols = sp.And(*where), symbols
-        g = [sp.diff(expr, s) for s in symbols]
-        self.square = sp.Add(*(gi**2 for gi in g))
+    Args:
+        expr: the expression on this piece.
+        where: conditions that hold on the piece.
+        symbols: the variables. Other symbols of the expression are constants.
+        tree: the whole expression as written, which must be real and smooth at every point.
+    """
+
+    def __init__(self, expr: Any, where: tuple[Any, ...], symbols: list[Any], tree: Any) -> None:
+        self.where, self.symbols, self.tree = sp.And(*where), symbols, tree
+        self.g = [sp.diff(expr, s) for s in symbols]
+        self.square = sp.Add(*(gi**2 for gi in self.g))
         self.Hg = [sp.diff(self.square, s) / 2 for s in symbols]
-        self.looked_at = [expr, *g, *self.Hg]
-        self.points = 0
-        self.witness: dict[Any, Any] | None = None
+        self.seen: list[tuple[dict[str, Any], Any]] = []  # points with ||g||^2
+        self.witness: dict[str, Any] | None = None
+        self.at_witness: list[Any] = []
         self.largest = 0.0
-        self.bent = 0.0
+        self.bent = False
 
-    def look(self, points: list[dict[Any, Any]]) -> None:
-        """Evaluate Hg at points of the piece, and keep the first point where Hg is not 0."""
-        n = len(self.symbols)
+    def look(self, points: list[dict[str, Any]], precisions: tuple[int, ...]) -> None:
+        """Enclose Hg at points of the piece, and keep the first point where Hg is not 0."""
+        try:
+            trees = [self.tree, *map(to_tree, (*self.g, *self.Hg))]
+            where = to_tree(self.where)
+        except ValueError:
+            return
+        self.seen, n = [], len(self.g)
         for point in points:
-            if self.points >= POINTS:
+            if len(self.seen) >= POINTS:
                 break
-            values = values_at(self.looked_at, point) if true_at(self.where, point) else None
-            if values is None:
-                continue
-            self.points += 1
-            g, Hg = values[1 : n + 1], values[n + 1 :]
-            size = max(map(abs, Hg))
-            scale = max(*map(abs, g), size, 1e-30)
-            if size > 1e-20 * scale:  # 40 digits, of which cancellation may cost half
-                self.witness = self.witness or point
-            cross = [abs(Hg[i] * g[j] - Hg[j] * g[i]) for i, j in combinations(range(n), 2)]
-            self.largest = max(self.largest, float(size))
-            self.bent = max([self.bent, *(float(c / scale**2) for c in cross)])
+            for digits in precisions:
+                at = around(point, digits)
+                inside = enclose_all([where], at) == [True]
+                values = enclose_all(trees, at) if inside else None
+                if values is None or self._keep(point, values[1 : n + 1], values[n + 1 :]):
+                    break
+
+    def _keep(self, point: dict[str, Any], g: list[Any], Hg: list[Any]) -> bool:
+        """Keep the numbers at a point, unless they leave open if Hg is 0."""
+        pairs = combinations(range(len(g)), 2)
+        cross = [Hg[i] * g[j] - Hg[j] * g[i] for i, j in pairs]
+        size = 1 + max(abs(v).b for v in g)
+        # An interval around 0 must be short, else large terms cancel in it.
+        if not all(nonzero([v]) or v.delta < 1e-20 * size**2 for v in (*Hg, *cross)):
+            return False
+        self.seen.append((point, sum(v * v for v in g)))
+        self.bent = self.bent or nonzero(cross)
+        self.largest = max(self.largest, *(abs(float(v.mid)) for v in Hg))
+        if nonzero(Hg) and self.witness is None:
+            self.witness, self.at_witness = point, [mp.mpf(v.mid) for v in Hg]
+        return True
 
     def solve(self) -> dict[str, Any]:
         """Bring ``||g||^2`` to a constant by algebra, or at least simplify its gradient."""
+        zeros = [sp.Integer(0)] * len(self.symbols)
+        square = self.square
         for form in (sp.simplify, lambda e: sp.simplify(sp.trigsimp(sp.expand(e))), sp.factor):
             square = form(self.square)
-            if not square.free_symbols:
-                return self.answer([sp.Integer(0)] * len(self.symbols), to_tree(sp.sqrt(square)))
-        return self.answer([sp.simplify(sp.diff(square, s) / 2) for s in self.symbols])
+            if not square.has(*self.symbols) and self._agrees(square):
+                return self.answer(zeros, to_tree(sp.sqrt(square)))
+        Hg = [sp.simplify(sp.diff(square, s) / 2) for s in self.symbols]
+        if any(Hg) or not self.seen:
+            return self.answer(Hg)
+        # ||g||^2 is constant on each connected part, and a point gives the constant.
+        variables = {s: self.seen[0][0][s.name] for s in self.symbols}
+        constant = sp.simplify(self.square.subs(variables))
+        return self.answer(Hg, to_tree(sp.sqrt(constant)) if self._agrees(constant) else None)
+
+    def _agrees(self, square: Any) -> bool:
+        """Return True if a constant may be ``||g||^2`` at all points seen."""
+        for point, found in self.seen:
+            values = enclose_all([to_tree(square)], around(point, PRECISIONS[0]))
+            if values is None or nonzero([values[0] - found]):
+                return False
+        return True
+
+    def straight(self) -> bool:
+        """Return True if Hg is parallel to g: at all points seen, by algebra if there are none."""
+        pairs = combinations(range(len(self.g)), 2)
+        if self.bent or self.seen:
+            return not self.bent
+        return not any(
+            sp.simplify(self.Hg[i] * self.g[j] - self.Hg[j] * self.g[i]) for i, j in pairs
+        )
 
     def refuted(self) -> dict[str, Any]:
         """Return Hg on a piece where it is not 0, factored where that is quick."""
@@ -218,8 +282,8 @@ def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> 
     """Return the verdict as JSON values.
 
     Args:
-        request: the expression's tree, the variables, those that are positive, the conditions of
-            the domain and the seed of the random points.
+        request: the expression's tree, the variables, the constants, those that are positive, the
+            conditions of the domain and the seed of the random points.
         report: called with the numeric evidence before the algebra begins.
 
     Raises:
@@ -227,48 +291,75 @@ def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> 
     """
     symbols = {
         name: sp.Symbol(name, real=True, positive=True if name in request["positive"] else None)
-        for name in request["variables"]
+        for name in [*request["variables"], *request["constants"]]
     }
-    order = list(symbols.values())
-    expr = build(request["tree"], symbols)
-    domain = sp.And(*(build(condition, symbols) for condition in request["domain"]))
-    points = [p for p in sample(order, request["seed"]) if true_at(domain, p)]
+    tree, domain = request["tree"], ["And", *request["domain"]]
+    variables = [symbols[name] for name in request["variables"]]
+    points = [
+        point
+        for point in sample(list(symbols.values()), request["seed"])
+        if enclose_all([domain], around(point, PRECISIONS[0])) == [True]
+    ]
     if not points:
-        raise ValueError(f"no point of the domain was found among {DRAWS} random points")
-    found = [Piece(e, (*where, domain), order) for e, where in pieces(expr)]
+        raise ValueError(
+            f"domain must hold somewhere, got no point of the domain among {len(SIZES)}; enlarge it"
+        )
+    inside = build(domain, symbols)
+    parts = [(e, sp.And(*where, inside)) for e, where in pieces(_rooted(build(tree, symbols)))]
+    found = [Piece(e, (where,), variables, tree) for e, where in parts if where != sp.false]
     for piece in found:
-        piece.look(points)
+        piece.look(points, PRECISIONS)
     evidence = {
-        "points": sum(p.points for p in found),
-        "largest": max(p.largest for p in found),
-        "excluded": excluded(expr),
+        "points": sum(len(p.seen) for p in found),
+        "largest": max((p.largest for p in found), default=0.0),
+        "excluded": excluded(tree, symbols),
     }
     if not evidence["points"]:
         raise ValueError(
-            f"the expression has no real value with a gradient at {DRAWS} random points"
+            "expression must be real and smooth, got no real value with a gradient "
+            f"at {len(points)} points of its domain; change the expression"
         )
     report(evidence)
-    against = next((p for p in found if p.witness), None)
-    return {**evidence, **(_proved(found) if against is None else _refuted(against, found))}
+    return {**evidence, **_judge(found, points)}
 
 
-def _refuted(piece: Piece, found: list[Piece]) -> dict[str, Any]:
-    point = piece.witness or {}
-    weak = all(p.bent < 1e-20 for p in found)
+def _rooted(expr: Any) -> Any:
+    """Return an expression in which roots of squares are absolute values."""
+
+    def square(base: Any, exponent: Any) -> Any:
+        whole = sp.factor(base) if base.is_Add and not exponent.is_integer else base
+        return sp.Pow(whole if whole.is_Pow else base, exponent)
+
+    return expr.replace(sp.Pow, square)
+
+
+def _judge(found: list[Piece], points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return verdict and pieces: a witness refutes, algebra proves."""
+    answers: list[dict[str, Any]] = []
+    if not any(piece.witness for piece in found):
+        answers = [piece.solve() for piece in found]
+        if all(answer["zero"] for answer in answers):
+            return {"verdict": "corridor", "pieces": _met(answers, found)}
+        for piece in found:
+            piece.look(points, PRECISIONS[-1:])
+    against = next((piece for piece in found if piece.witness), None)
+    if against is None:
+        return {"verdict": "undecided", "pieces": _met(answers, found)}
+    weak = all(piece.straight() for piece in found)
     return {
         "verdict": "weak corridor" if weak else "not a corridor",
-        "witness": {str(k): str(v) for k, v in point.items()},
-        "hg_at_witness": [float(v) for v in values_at(piece.Hg, point) or []],
-        "pieces": [piece.refuted()],
+        "witness": {k: str(v) for k, v in (against.witness or {}).items()},
+        "hg_at_witness": [float(v) for v in against.at_witness],
+        "digits": [
+            f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in against.at_witness
+        ],
+        "pieces": [against.refuted()],
     }
 
 
-def _proved(found: list[Piece]) -> dict[str, Any]:
-    answers = [piece.solve() for piece in found]
-    verdict = "corridor" if all(a["zero"] for a in answers) else "undecided"
-    # A piece that no point met may be empty; it must be proved, but it is not shown.
-    met = [answer for answer, piece in zip(answers, found, strict=True) if piece.points]
-    return {"verdict": verdict, "pieces": met}
+def _met(answers: list[dict[str, Any]], found: list[Piece]) -> list[dict[str, Any]]:
+    """Return the pieces that points met; others may be empty, and are proved but not shown."""
+    return [answer for answer, piece in zip(answers, found, strict=True) if piece.seen]
 
 
 def main() -> None:
