@@ -328,4 +328,4 @@ def _fraction(tree: Tree) -> Fraction | None:
         base, power = known
         small = max(base.numerator.bit_length(), base.denominator.bit_length()) < 100
         return base ** int(power) if power.denominator == 1 and base and small else None
-    return sum(known) if head == "Add" else math.prod(known)
+    return sum(known, Fraction(0)) if head == "Add" else math.prod(known, start=Fraction(1))
