@@ -116,9 +116,11 @@ def _shapes(path: Path) -> Iterator[tuple[int, str]]:
         if token.type not in SKIPPED and token.start[0] not in left_out:
             lines[token.start[0]].append(_kind(token))
     for number, kinds in lines.items():
-        # A row of a table or of a signature has names and values, and does nothing.
-        if any(kind in ("(", "=", ".") or kind in keyword.kwlist for kind in kinds):
-            yield number, " ".join(kinds)
+        # A row of a table or of a signature names values. It does nothing.
+        row = " ".join(kinds)
+        does = any(kind in ("(", "=") or kind in keyword.kwlist for kind in kinds)
+        if does and not row.startswith(("S : ", "N . N : ")):
+            yield number, row
 
 
 def _kind(token: tokenize.TokenInfo) -> str:
