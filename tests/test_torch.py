@@ -1,10 +1,33 @@
 """The private names of torch still mean what corridor takes them to mean."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from torch.autograd.graph import get_gradient_edge
 
+import corridor
 from corridor import _torch
+
+SOURCES = sorted(Path(corridor.__file__).parent.rglob("*.py"))
+
+
+def test_no_other_file_names_a_private_part_of_torch():
+    found = []
+    for file in SOURCES:
+        if file.name == "_torch.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute):
+                dotted = ast.unparse(node)
+                private = node.attr.startswith("_") and not node.attr.startswith("__")
+                if private and dotted.startswith(("torch.", "dist.")):
+                    found.append(f"{file.name}:{node.lineno} {dotted}")
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
+                names = [node.module.split(".")[-1], *(alias.name for alias in node.names)]
+                found += [f"{file.name}:{node.lineno} {n}" for n in names if n.startswith("_")]
+    assert found == []
 
 
 def test_foreach_kernels():

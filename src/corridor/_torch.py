@@ -46,3 +46,13 @@ BatchNorm = _BatchNorm
 def forward_mode_is_on() -> bool:
     """Return True inside forward-mode differentiation, which geometry's formulas do not support."""
     return forward_ad._current_level >= 0
+
+
+def default_store() -> Any:
+    """Return the store of the default process group. Ranks meet there without a collective.
+
+    A rank that hangs would hold a collective for ever. A store has a time limit.
+    """
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()

@@ -86,12 +86,13 @@ def test_a_damaged_checkpoint_is_a_warning_line(tmp_path):
     assert "step-000000010 is damaged" in line
 
 
-def test_progress_off_a_terminal_is_a_line_an_epoch(tmp_path):
+def test_progress_off_a_terminal_ends_with_the_last_epoch(tmp_path):
     done = corridor_process("train", "--out", tmp_path / "a", *QUICK[:-1])
     assert done.returncode == 0
     first, *epochs = done.stderr.splitlines()
     assert "10 steps" in first
-    assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
+    # Lines of earlier epochs are left out if the line before is younger than ten seconds.
+    assert [line.split(":")[0] for line in epochs] in (["epoch 2"], ["epoch 1", "epoch 2"])
     assert all("images/s" in line and "test accuracy" in line for line in epochs)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from corridor import _torch
 from corridor.train.processes import launched
 from corridor.train.processes.signals import ElsewhereError, listening
 
@@ -163,7 +164,7 @@ class Team:
                 self._store().set(f"{self.name}/failed/{self.rank}", "")
 
     def _store(self) -> Any:
-        store = dist.distributed_c10d._get_default_store()
+        store = _torch.default_store()
         store.set_timeout(timedelta(seconds=GRACE))
         return store
 
