@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from corridor.data.decode import decode, fit, jpeg_quality, mean_and_std, random_crop
+from corridor.data.decode import (
+    decode,
+    fit,
+    jpeg_quality,
+    mean_and_std,
+    open_image,
+    random_crop,
+)
 from corridor.data.types import Rows
 
 
@@ -99,6 +106,74 @@ def test_mean_and_std_of_many_images_and_of_a_constant_channel():
     assert mean == pytest.approx((first.mean(), 0.2), rel=1e-12)
     assert std[0] == pytest.approx(first.std(), rel=1e-12)
     assert std[1] == 1.0
+
+
+TURNED = {  # what a viewer shows of the stored pixels, by EXIF orientation
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).T,
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_images_are_turned_as_their_exif_orientation_says(form, orientation):
+    stored = np.random.default_rng(0).integers(0, 256, (5, 8), dtype=np.uint8)
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    image = Image.fromarray(stored).convert("RGB") if form == "WEBP" else Image.fromarray(stored)
+    image.save(file, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    rows = Rows([file.getvalue()], torch.zeros(1, dtype=torch.int64), "made")
+    shown = np.asarray(open_image(rows, 0).convert("L"))
+    assert np.array_equal(shown, TURNED[orientation](stored))
+
+
+def test_a_turned_jpeg_keeps_its_quality_and_damaged_exif_data_do_no_harm(pictures):
+    image, exif = Image.fromarray(pictures(1)[0][:, :5]), Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    for tag in (0x0F, 0x00):  # 0x0100 is a width, and a text is none
+        content = bytearray(exif.tobytes())
+        content[17] = tag
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=40, exif=bytes(content))
+        opened = open_image(Rows([file.getvalue()], torch.zeros(1), "made"), 0)
+        assert (jpeg_quality(opened), opened.size) == (40, (8, 5))
+
+
+def test_transparent_pixels_are_refused_and_an_opaque_alpha_channel_is_not(pictures, encoded):
+    opaque = np.concatenate([pictures(1)[0], np.full((8, 8, 1), 255, np.uint8)], -1)
+    clear = opaque.copy()
+    clear[3, 4, 3] = 254
+    gray = np.stack([opaque[..., 0], clear[..., 3]], -1)
+    palette, file = Image.fromarray(clear).convert("P"), io.BytesIO()
+    palette.save(file, "PNG", transparency=palette.getpixel((0, 0)))
+    keyed = encoded(opaque[..., :3], transparency=tuple(opaque[0, 0, :3].tolist()))
+    cells = [encoded(opaque), encoded(clear), encoded(gray), file.getvalue(), keyed]
+    rows = Rows(cells, torch.zeros(5, dtype=torch.int64), "made")
+    assert np.array_equal(np.asarray(open_image(rows, 0)), opaque)
+    for i in range(1, 5):
+        with pytest.raises(OSError, match=f"row {i} must be opaque, got transparent pixels; paste"):
+            open_image(rows, i)
+
+
+@pytest.mark.parametrize(
+    ("cell", "got"),
+    [
+        (bytes(192), "no known image format"),
+        (None, "NoneType, not the bytes of an image file"),
+        ([[0, 255]], "list, not the bytes of an image file"),
+        ({"bytes": None, "path": None}, "NoneType, not"),
+        ({"bytes": None}, "NoneType, not"),
+    ],
+)
+def test_a_cell_that_holds_no_image_file_is_named(cell, got):
+    with pytest.raises(OSError, match=f"made, row 0 must be an image, got: {got}"):
+        open_image(Rows([cell], torch.zeros(1), "made"), 0)
 
 
 def test_rows_of_bytes_paths_and_pixels(tmp_path, pictures, encoded):

@@ -42,6 +42,26 @@ def test_no_images(image_folder, failure):
     assert "val must have images" in message
 
 
+def test_one_class_is_refused(image_folder, failure):
+    for split in ("train", "val"):
+        for path in (image_folder / split / "dog").iterdir():
+            path.unlink()
+        (image_folder / split / "dog").rmdir()
+    message = failure(ValueError, load, f"imagefolder:{image_folder}")
+    assert "must have at least 2 classes, got only cat" in message
+
+
+def test_a_class_without_training_images_is_named_each_time(image_folder):
+    (image_folder / "train" / "emu").mkdir()
+    for _ in range(2):  # decoded, and from the cache
+        with pytest.warns(
+            UserWarning, match="1 of 3 classes of .* no training images, such as emu"
+        ):
+            assert len(load(f"imagefolder:{image_folder}").classes) == 3
+    with pytest.warns(UserWarning, match="9 of 10 classes of digits have no .* such as 1"):
+        load("digits", limit=1)
+
+
 def test_a_class_only_among_the_test_images(image_folder, failure):
     (image_folder / "val" / "emu").mkdir()
     assert "got also emu" in failure(ValueError, load, f"imagefolder:{image_folder}")

@@ -169,7 +169,37 @@ def test_labels_out_of_range(
     assert f"({split})" in message
 
 
-@pytest.mark.parametrize("labels", [["cat", "dog"], [0.0, 1.0], [0, None]])
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        ([10**12, 10**12 + 5, 10**12], "from 0 to 1, got 1000000000000 in row 0 (3 wrong in all)"),
+        ([1, 2, 1], "from 0 to 1, got 2 in row 1 (1 wrong in all)"),
+        ([0, 3, 0], "from 0 to 1, got 3 in row 1 (1 wrong in all)"),
+    ],
+)
+def test_labels_that_are_ids_or_have_gaps(
+    parquet_folder, pictures, write_parquet, labels, wanted, failure
+):
+    write_parquet(parquet_folder / "train-0.parquet", pictures(3), labels)
+    message = failure(ValueError, load, f"parquet:{parquet_folder}")
+    assert wanted in message
+    assert "number the classes from 0 without gaps" in message
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "struct<bytes: binary>"])
+def test_images_may_be_plain_bytes(parquet_folder, pictures, encoded, kind):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [encoded(image) for image in pictures(6)]
+    column = [{"bytes": x} for x in images] if kind.startswith("struct") else images
+    form = pa.struct({"bytes": pa.binary()}) if kind.startswith("struct") else kind
+    table = pa.table({"img": pa.array(column, form), "label": [0, 1, 2] * 2})
+    pq.write_table(table, parquet_folder / "train-0.parquet")
+    assert torch.equal(load(f"parquet:{parquet_folder}").train.images, by_channel(pictures(6)))
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [0.0, 1.0], [0, None], [[0], [1]]])
 def test_labels_that_are_no_numbers(parquet_folder, pictures, write_parquet, labels, failure):
     for split in ("train", "test"):
         write_parquet(parquet_folder / f"{split}-0.parquet", pictures(2), labels)
@@ -213,9 +243,11 @@ def test_oblong_images_ask_for_image_size_and_then_lose_their_ends(
     image = np.zeros((8, 12, 3), np.uint8)
     image[:, 2:10] = 200  # what a centerd square of 8 x 8 keeps
     for split in ("train", "test"):
-        write_parquet(parquet_folder / f"{split}-0.parquet", [image], [0])
+        write_parquet(parquet_folder / f"{split}-0.parquet", [image] * 2, [0, 1])
     message = failure(ValueError, load, f"parquet:{parquet_folder}")
-    assert "got 12 x 8; give image_size" in message
+    assert (
+        "(train), row 0 must be square, got 12 x 8; give image_size to crop and resize" in message
+    )
     data = load(f"parquet:{parquet_folder}", image_size=4)
     assert (data.train.images == 200).all()
 
@@ -231,5 +263,5 @@ def test_color_among_gray_is_named(tmp_path, pictures, write_parquet, failure):
 def test_sixteen_bit_images_are_refused(tmp_path, write_parquet, failure):
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     for split in ("train", "test"):
-        write_parquet(tmp_path / f"{split}.parquet", [deep], [0])
+        write_parquet(tmp_path / f"{split}.parquet", [deep] * 2, [0, 1])
     assert "must have 8 bits per channel" in failure(OSError, load, f"parquet:{tmp_path}")

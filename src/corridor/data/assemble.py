@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from corridor.data.types import Data, Rows, Source, StreamSplit, TensorSplit
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pixels, training and test images together
 SAMPLED = 512  # images that mean and std of a streaming data set are estimated from
-VERSION = 2  # version of the cached content; files of other versions are never read
+VERSION = 3  # version of the cached content; files of other versions are never read
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ def load(
             All test images are kept.
 
     Raises:
-        ValueError: The name is unknown, a number is below 1, a label is out of range, or images
-            have different sizes.
+        ValueError: The name is unknown, a number is below 1, labels do not count from 0, there is
+            one class only, or images have different sizes.
         OSError: A file or folder is missing or damaged, or the hub cannot be reached.
         ImportError: A library that reads the data set is not installed.
 
@@ -70,9 +71,10 @@ def load(
         data = _opened(name, source, size, streams)
         if path is not None:
             _save(path, data)
-    if limit is None or limit >= len(data.train):
-        return data
-    return replace(data, train=_selected(data.train, choose(data.train.labels, limit)))
+    if limit is not None and limit < len(data.train):
+        data = replace(data, train=_selected(data.train, choose(data.train.labels, limit)))
+    _check_classes(data)
+    return data
 
 
 def _data_folder(data_dir: str | Path | None) -> Path | None:
@@ -89,7 +91,13 @@ def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
     for rows, part in ((contents.train, "train"), (contents.test, "test")):
         _check_labels(rows.labels, len(contents.classes), f"{name} ({part})")
     channels = 1 if source.statistics is None and is_gray(contents.train) else 3
-    side = size or open_image(contents.train, 0).width
+    first = open_image(contents.train, 0)
+    if size is None and first.width != first.height:
+        raise ValueError(
+            f"{contents.train.where(0)} must be square, got {first.width} x {first.height}; "
+            "give image_size to crop and resize all images"
+        )
+    side = size or first.width
     if size is None and source.count * channels * side**2 > MEMORY_LIMIT:
         raise ValueError(
             f"image_size must be given for {name}, which exceeds {MEMORY_LIMIT // 2**30} GiB "
@@ -129,7 +137,24 @@ def _check_labels(labels: Tensor, classes: int, name: str) -> None:
     if wrong:
         raise ValueError(
             f"{name} must have labels from 0 to {classes - 1}, got {int(labels[wrong[0]])} in row "
-            f"{wrong[0]} ({len(wrong)} wrong in all); correct the labels"
+            f"{wrong[0]} ({len(wrong)} wrong in all); number the classes from 0 without gaps"
+        )
+
+
+def _check_classes(data: Data) -> None:
+    """Refuse a single class, and warn of classes that the training images do not show."""
+    names, here = data.classes, data.train.labels.unique().tolist()
+    if len(names) < 2:
+        raise ValueError(
+            f"{data.name} must have at least 2 classes, got only {names[0]}; "
+            "make one folder or label per class"
+        )
+    if len(here) < len(names):
+        absent = [name for label, name in enumerate(names) if label not in set(here)]
+        warnings.warn(
+            f"{len(absent)} of {len(names)} classes of {data.name} have no training images, such "
+            f"as {absent[0]}",
+            stacklevel=3,
         )
 
 

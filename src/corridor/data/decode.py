@@ -1,12 +1,13 @@
 """Decode images: open one, bring it to a mode and size, decode a whole split, read its quality."""
 
+import contextlib
 import io
 import random
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from corridor.data.types import Rows
@@ -18,28 +19,40 @@ SAMPLED = 64  # images whose modes decide between gray and color
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known image format"  # its message is the address of a buffer
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def open_image(rows: Rows, i: int) -> Image.Image:
-    """Open and decode one image.
+    """Open and decode one image, and turn it upright as its EXIF orientation says.
 
     Args:
         rows: The encoded images.
         i: Position of the image.
 
     Raises:
-        OSError: The image cannot be decoded or has more than 8 bits per channel.
+        OSError: The image cannot be decoded, has more than 8 bits per channel, or has transparent
+            pixels.
     """
     try:
         image = rows.open(i)
         image.load()
+        with contextlib.suppress(Exception):  # damaged EXIF data leave the pixels readable
+            ImageOps.exif_transpose(image, in_place=True)
+        clear = image.has_transparency_data and _alpha(image).getextrema()[0] < 255
     # Decoders raise errors of many classes for damaged input.
     except Exception as error:
         raise _wrong(rows, i, f"be an image, got: {first_line(error)}; replace it") from error
     if image.mode not in MODES:
         raise _wrong(rows, i, f"have 8 bits per channel, got mode {image.mode}; convert it")
+    if clear:
+        raise _wrong(rows, i, "be opaque, got transparent pixels; paste it on a background")
     return image
+
+
+def _alpha(image: Image.Image) -> Any:
+    return image.convert("RGBA").getchannel("A")
 
 
 def _wrong(rows: Rows, i: int, what: str) -> OSError:
@@ -136,7 +149,7 @@ def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
             image = fit(image, size)
         elif image.size != (size, size):
             raise ValueError(
-                f"{rows.where(i)} must have {size} x {size} pixels like the first image, "
+                f"{rows.where(i)} must have {size} x {size} pixels like the first training image, "
                 f"got {image.width} x {image.height}; give image_size to resize all images"
             )
         pixels[i] = np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)

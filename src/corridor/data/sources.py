@@ -288,7 +288,8 @@ def _contents(tables: Sequence[Any], title: str, name: str) -> Contents:
         for table, split in zip(tables, ("train", "test"), strict=True)
     )
     feature = tables[0].features[_column(tables[0].column_names, LABEL_COLUMNS, name)]
-    classes = getattr(feature, "names", None) or range(int(train.labels.max()) + 1)
+    # Labels that are not 0 .. n - 1, such as ids, are refused by this number of classes.
+    classes = getattr(feature, "names", None) or range(len(train.labels.unique()))
     return Contents(title, [str(label) for label in classes], train, test)
 
 
@@ -298,12 +299,12 @@ def _table_rows(table: Any, name: str) -> Rows:
     if len(table) == 0:
         raise _missing(name, "rows", "check the files")
     column = table.data.column(label)
-    if "int" not in str(column.type) or column.null_count:
+    if not str(column.type).lstrip("u").startswith("int") or column.null_count:
         raise ValueError(
             f"{name} must have whole numbers in column {label}, got {column.type} with "
             f"{column.null_count} empty cells; number the classes from 0"
         )
-    return Rows(_Cells(table, image), torch.tensor(column.to_numpy().astype("int64")), name)
+    return Rows(_Cells(table, image), torch.tensor(column.cast("int64").to_numpy().copy()), name)
 
 
 class _Cells:

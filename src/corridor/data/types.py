@@ -16,7 +16,7 @@ class Rows:
 
     Args:
         cells: One entry per image: the path of a file (str), the bytes of a file, a mapping with
-            the keys `bytes` and `path`, or pixels (uint8 [h, w] or [h, w, 3]).
+            the key `bytes` or `path`, or pixels (uint8 [h, w] or [h, w, 3]).
         labels: Class numbers, int64 [n].
         name: Name of the split in error messages.
     """
@@ -32,10 +32,14 @@ class Rows:
         """Open image `i` without decoding it."""
         cell = self.cells[i]
         if isinstance(cell, dict):
-            cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
+            cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
         if isinstance(cell, bytes):
             return Image.open(io.BytesIO(cell))
-        return Image.open(cell) if isinstance(cell, str) else Image.fromarray(cell)
+        if isinstance(cell, str):
+            return Image.open(cell)
+        if not hasattr(cell, "__array_interface__"):
+            raise TypeError(f"{type(cell).__name__}, not the bytes of an image file")
+        return Image.fromarray(cell)
 
     def where(self, i: int) -> str:
         """Return the file of image `i`, or its row, for an error message."""
