@@ -116,6 +116,19 @@ def test_arrow_copies_that_cannot_be_written_are_one_line(name, tmp_path, monkey
     assert str(tmp_path / "file") in failure(OSError, load, name)
 
 
+def test_a_full_disk_is_not_called_damaged_data(name):
+    resource = pytest.importorskip("resource")
+    free = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, free[1]))  # what `ulimit -f` sets
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            load(name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, free)
+    assert caught.value.filename == str(sources.cache_folder())
+    assert len(load(name).train) == 12
+
+
 @pytest.mark.skipif(os.name == "nt", reason="file modes are POSIX")
 def test_the_file_has_the_mode_of_any_new_file(name, tmp_path):
     load(name)

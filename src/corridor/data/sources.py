@@ -224,7 +224,11 @@ def _parquet(argument: str, data_dir: Path | None = None) -> Source:
                 options = {"cache_dir": str(cache_folder())}
                 opened = [datasets.Dataset.from_parquet(paths, **options) for paths in pair]
             except datasets.exceptions.DatasetGenerationError as error:
-                raise _damaged(folder, "parquet", error.__cause__ or error) from error
+                cause = error.__cause__ or error
+                if isinstance(cause, OSError) and cause.errno:  # of a write: of a read it is None
+                    cause.filename = str(cache_folder())
+                    raise cause from None
+                raise _damaged(folder, "parquet", cause) from error
         return _contents(opened, folder.resolve().name, str(folder))
 
     return Source(sum(map(_count, files)), files, read)

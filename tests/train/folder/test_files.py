@@ -39,6 +39,19 @@ def test_an_atomic_file_is_the_old_one_until_it_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_atomic_file_that_cannot_be_written_is_named_and_not_its_temporary_name(
+    tmp_path, monkeypatch
+):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for path in (tmp_path / "a", tmp_path / "no" / "folder"):
+        with pytest.raises(OSError, match="No") as caught:
+            write_json(path, {})
+        assert caught.value.filename == str(path)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [("no/such.pt", "No such file or directory"), ("folder", "Is a directory")]
 )
