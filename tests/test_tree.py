@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from corridor import _tree
+from corridor import _tree, surfaces, theory
 
 
 @pytest.mark.parametrize("n", [1, 100, _tree.SHORT, _tree.SHORT + 1, 40_000_000])
@@ -72,3 +72,20 @@ def test_a_norm_whose_square_leaves_float32_is_right():
     )
     assert math.isnan(float(_tree.norm([torch.tensor([math.nan, 1.0])])))
     assert not math.isfinite(float(_tree.norm([torch.tensor([math.inf, 1.0])])))
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 10**30])
+def test_seeds_beyond_64_bits_are_one_line(seed):
+    wanted = f"seed must be from -2\\*\\*63 to 2\\*\\*64 - 1, got {seed}; give another number"
+    for call in (
+        lambda: _tree.seeded(seed),
+        lambda: surfaces.Quadratic(torch.eye(2)).sample(3, seed=seed),
+        lambda: theory.detect(lambda x: x.sum(), [torch.ones(2)], seed=seed),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            call()
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**64 - 1])
+def test_seeds_of_64_bits_are_those_of_torch(seed):
+    assert _tree.seeded(seed).initial_seed() % 2**64 == seed % 2**64

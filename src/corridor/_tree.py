@@ -241,3 +241,10 @@ def whole_squared_norm(tensors: Tensors) -> Tensor:
     if not any(_reduce.is_sharded(t) for t in tensors):
         return squared_norm(tensors)
     return whole_dot(tensors, tensors)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator on the CPU, or raise ValueError for a seed that torch does not take."""
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must be from -2**63 to 2**64 - 1, got {seed}; give another number")
+    return torch.Generator().manual_seed(seed)

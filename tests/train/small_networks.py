@@ -126,3 +126,17 @@ class _Poisoned(nn.Module):
 
 def poisoned(num_classes: int) -> nn.Module:
     return nn.Sequential(_Poisoned(), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class _Pair(nn.Linear):
+    def forward(self, input):
+        return super().forward(input.flatten(1)), input
+
+
+def tuples(num_classes: int) -> nn.Module:
+    return _Pair(64, num_classes)
+
+
+def normed(num_classes: int) -> nn.Module:
+    """Batch norm over vectors, which refuses a batch of one image in training."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.BatchNorm1d(num_classes))

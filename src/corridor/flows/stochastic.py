@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from corridor import _tree
 from corridor.flows.discrete import walk
 from corridor.flows.space import FlatLoss, Loss, Point, positive_number, starting_at, whole_number
 from corridor.flows.trajectory import Trajectory
@@ -96,7 +97,7 @@ def mean_epoch(
     if permutations is None:
         orders = list(itertools.permutations(range(m)))
     else:
-        generator = torch.Generator().manual_seed(seed)
+        generator = _tree.seeded(seed)
         number = whole_number("permutations", permutations)
         orders = [torch.randperm(m, generator=generator).tolist() for _ in range(number)]
     # One epoch in each order: the modified flow of SGD describes this mean, not a single path.

@@ -87,6 +87,13 @@ def build(
     for key, value in arguments.items():
         if value is not None and value < 1:
             raise ValueError(f"{key} must be at least 1, got {value}")
-    if name in _BUILDERS:
-        return _BUILDERS[name](**arguments)
-    return build_custom(name, arguments)
+    try:
+        return _BUILDERS[name](**arguments) if name in _BUILDERS else build_custom(name, arguments)
+    except ValueError:
+        raise
+    except Exception as error:  # of the network's code, or of torch for lack of memory
+        given = ", ".join(f"{k}={v}" for k, v in arguments.items() if v is not None)
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise ValueError(
+            f"model {name} must be possible with {given}, got {reason}; change it or the numbers"
+        ) from error

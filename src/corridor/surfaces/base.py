@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from corridor import _tree
 from corridor.proofs import Verdict
 
 
@@ -121,7 +122,7 @@ class Surface:
             ValueError: too few random points lie in the domain.
         """
         shape = self._point_shape(dimension)
-        generator = torch.Generator().manual_seed(seed)
+        generator = _tree.seeded(seed)
         kept: list[Tensor] = []
         for _ in range(50):  # a domain too thin to be met must end in an error
             x = torch.randn(4 * count, *shape, generator=generator, dtype=torch.float64) * spread

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from corridor import _tree
 from corridor.flows.space import FlatLoss, Loss, Space
 from corridor.flows.trajectory import Trajectory
 from corridor.geometry.lanczos import lanczos
@@ -73,7 +74,7 @@ def detect(
     given = list(points)
     if not given:
         raise ValueError("points must hold at least one point, got none; add a point")
-    generator = torch.Generator().manual_seed(seed)
+    generator = _tree.seeded(seed)
     size = _extent(given)
     numbers = []
     for point in given:

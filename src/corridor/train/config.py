@@ -143,6 +143,8 @@ class Config:
             least, choices = _LEAST.get(entry.name), _CHOICES.get(entry.name)
             if least is not None and value is not None and value < least:
                 raise ValueError(f"{entry.name} must be at least {least}, got {value}")
+            if entry.name == "seed" and value >= 2**64:
+                raise ValueError(f"seed must be below 2**64, got {value}; give a smaller number")
             if choices is not None:
                 _one_of(entry.name, value, choices)
         self._validate_machine()

@@ -1,5 +1,6 @@
 """Run the training loop: step, fetch metrics, evaluate, save and stop at the right times."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -253,11 +254,23 @@ class Loop:
             lines = lines[: bad + 1]
             self.position.step = lines[-1]["step"]
         self.recorder.write(lines)
+        if lines and lines[0]["step"] == 1:
+            self._warn_of_f_star([line["loss"] for line in lines])
         if lines:
             speed = self.position.images / max(self.position.seconds, 1e-9)
             loss, effective_lr = lines[-1]["loss"], lines[-1]["effective_lr"]
             self.show.update(self.position.step, loss, effective_lr, speed)
         return "" if bad is None else self.watch.message(self.position.step)
+
+    def _warn_of_f_star(self, losses: list[float]) -> None:
+        """Warn if `f_star` is above the first losses: there the step size is 0."""
+        f_star = self.config.f_star
+        if self.team.first and max(losses) < f_star:
+            warnings.warn(
+                f"f_star {f_star:g} is above all of the first losses (largest {max(losses):.4g}), "
+                "where the step size is 0; give the minimum of the loss",
+                stacklevel=2,
+            )
 
     def _mean(self, losses: Tensor) -> Tensor:
         team = self.team

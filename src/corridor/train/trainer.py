@@ -17,6 +17,7 @@ from corridor.train.config import Config
 from corridor.train.metrics import Numbers
 from corridor.train.processes import parallel
 from corridor.train.processes.team import Team
+from corridor.train.trial import check_network
 
 Network = Callable[[Tensor], Tensor]
 
@@ -133,7 +134,20 @@ class Trainer:
             raise ValueError(f"model must have parameters to train, got {self.config.model!r}")
         if self.config.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        return model.train()
+        check_network(model, self._outputs, self._blank(), len(self.data.classes))
+        return model
+
+    def _blank(self) -> Tensor:
+        """Return blank images: two, or one if some micro-batch has a single image."""
+        loader, ranks = self.loader, self.team.world
+        smallest = 2
+        for count in (loader.batch_size, loader.size(loader.steps_per_epoch - 1)):
+            size = -(-(count // ranks) // self.config.accumulate)
+            smallest = min(smallest, (count // ranks) % size or size)
+        side = self.data.image_size
+        blank = torch.zeros(smallest, self.data.channels, side, side, device=self.device)
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        return blank.contiguous(memory_format=layout)
 
     def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> Numbers:
         """Make one optimizer step on a batch, and return its numbers.

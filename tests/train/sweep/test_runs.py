@@ -47,7 +47,7 @@ def test_a_sweep_from_beginning_to_end(tmp_path, small, dies_once, capfd, monkey
     assert read_run(folders[2]).config == runs[2].config
     said = capfd.readouterr().err
     assert "[4/4]" in said
-    assert "broken: failed: RuntimeError" in said
+    assert "broken: failed: ValueError: model" in said
 
     # The numbers are those of one process with one thread, also after a kill.
     alone = [runs[0], Run("whole", small())]
