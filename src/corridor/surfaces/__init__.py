@@ -6,10 +6,11 @@ from corridor.surfaces.cones import BlockCone, Cone, PNorm, PowerNorm
 from corridor.surfaces.curves import Curve, LevelSet, flower
 from corridor.surfaces.distance import DistanceTo
 from corridor.surfaces.fixed_step import FixedStep
+from corridor.surfaces.formula import Expression
 from corridor.surfaces.glued import Glued, landscape
 from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear
 from corridor.surfaces.matrices import NuclearNorm, SpectralNorm
-from corridor.surfaces.named import SURFACES, Expression, surface
+from corridor.surfaces.named import SURFACES, surface
 from corridor.surfaces.quadratic import Quadratic
 from corridor.surfaces.ruled import DevelopableHelicoid, Helicoid, Saddle, Trough
 from corridor.surfaces.shapes import Box, CircleInSpace, Points, Segment, Shape, Sphere

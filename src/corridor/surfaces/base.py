@@ -31,6 +31,11 @@ class Domain:
     words: str = "all of R^n"
     margin: Callable[[Tensor], Tensor] = everywhere
 
+    def __post_init__(self) -> None:
+        margin = self.margin
+        # One number is a point of dimension one, as for the surface itself.
+        object.__setattr__(self, "margin", lambda x: margin(x if x.dim() else x.reshape(1)))
+
     def __contains__(self, x: Tensor) -> bool:
         return bool((self.margin(x) > 0.0).all())
 
@@ -97,7 +102,8 @@ class Surface:
         if x.dim() == 0 and self.dimension in (None, 1) and self.point_dims == 1:
             return x.reshape(1)
         if x.dim() < self.point_dims:
-            raise ValueError(f"points of {name} must be [..., m, k], got shape {tuple(x.shape)}")
+            form = "[..., n]" if self.point_dims == 1 else "[..., m, k]"
+            raise ValueError(f"points of {name} must be {form}, got shape {tuple(x.shape)}")
         if self.dimension is not None and x.shape[-1] != self.dimension:
             raise ValueError(
                 f"points of {name} must have dimension {self.dimension}, got {x.shape[-1]}"
@@ -133,6 +139,17 @@ class Surface:
 
     def _point_shape(self, dimension: int | None) -> tuple[int, ...]:
         return (self.dimension or dimension or 2,)
+
+
+def judge(crooked: float, bent: float, eps: float) -> Verdict:
+    """Return the verdict on the largest ``||Hg||`` and ``||(Hg)_perp||``, as numbers of scale 1."""
+    # Rounding alone stays below eps^0.6, and a clear bend exceeds eps^0.25.
+    low, high = eps**0.6, eps**0.25
+    if crooked < low:
+        return Verdict.CORRIDOR
+    if not crooked >= high:
+        return Verdict.UNDECIDED
+    return Verdict.WEAK if bent < low else Verdict.NEITHER
 
 
 def gap(x: Tensor, center: Tensor) -> Tensor:

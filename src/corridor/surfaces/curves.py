@@ -224,6 +224,11 @@ class LevelSet(Shape):
         with torch.enable_grad():
             q = q.detach().requires_grad_()
             value = self.function(q)
+            if value.shape != q.shape[:-1]:
+                raise ValueError(
+                    f"function must map points {list(q.shape)} to numbers {list(q.shape[:-1])}, "
+                    f"got {list(value.shape)}; return one number per point"
+                )
             (g,) = torch.autograd.grad(value.sum(), q, create_graph=second)
             H = torch.zeros(*q.shape, self.dimension, dtype=q.dtype, device=q.device)
             if second and g.requires_grad:

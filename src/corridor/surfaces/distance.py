@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
+from torch.autograd.functional import hessian, jacobian
 
 from corridor.proofs import Verdict
-from corridor.surfaces.base import Domain, Surface, everywhere, nonzero
+from corridor.surfaces.base import Domain, Surface, everywhere, judge, nonzero
 from corridor.surfaces.shapes import Shape
 
 
@@ -18,8 +20,11 @@ class DistanceTo(Surface):
     ``E / slope`` solves the eikonal equation ``|grad d| = 1``, as distances do. Conversely, every
     corridor has this form near each of its points.
 
+    Any function may replace the shape. Its verdict and speed then come from derivatives at 16
+    random points, and `LevelSet` makes a distance from a function that is not a distance.
+
     Args:
-        shape: a `Shape`, or any function from points [..., n] to their signed distances [...].
+        shape: a `Shape`, or a function from points [..., n] to their signed distances [...].
         slope: ``||g||``, not 0; negative for hills. Default: 1.
         level: added to the loss. Default: 0.
         absolute: True for the distance without its sign, which has a kink on the boundary of the
@@ -59,11 +64,35 @@ class DistanceTo(Surface):
         self._focal = shape.focal if known else (margin or everywhere)
         self.domain = Domain("where one point of the set is nearest", self._margin)
         self.expression = self._text(shape.expression) if known and shape.expression else None
+        if not known:
+            self.verdict, self.speed = self._measured()
 
     def value(self, x: Tensor) -> Tensor:
         """Return ``slope * distance + level``."""
         distance = self.shape(x)
+        if distance.shape != x.shape[:-1]:
+            raise ValueError(
+                f"shape must map points {list(x.shape)} to distances {list(x.shape[:-1])}, "
+                f"got {list(distance.shape)}; return one number per point"
+            )
         return self.slope * (distance.abs() if self.absolute else distance) + self.level
+
+    def _measured(self) -> tuple[Verdict, float | None]:
+        """Return verdict and speed of a function, undecided where it has no derivatives."""
+        rows, speeds = [], set()
+        for x in self.sample(16):
+            g, H = (of(self.value, x).reshape(-1, x.numel()) for of in (jacobian, hessian))
+            Hg, speed = H @ g[0], float(g.norm())
+            across = Hg - g[0] * (g[0] @ Hg) / speed**2
+            unit = speed * max(float(torch.linalg.matrix_norm(H, 2)), 1e-4 * speed)
+            if 0.0 < unit < float("inf"):
+                rows.append((float(Hg.norm()) / unit, float(across.norm()) / unit))
+                speeds.add(round(speed, 10))
+        if not rows:
+            return Verdict.UNDECIDED, None
+        verdict = judge(*map(max, zip(*rows, strict=True)), torch.finfo(torch.float64).eps)
+        one = verdict is Verdict.CORRIDOR and len(speeds) == 1
+        return verdict, speeds.pop() if one else None
 
     def _infimum(self) -> float:
         if self.slope > 0.0 and self.absolute:

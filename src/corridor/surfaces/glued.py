@@ -49,8 +49,7 @@ class Glued(Surface):
             raise ValueError(f"pieces must have one dimension, got {sorted(dimensions)}")
         self.pieces, self.highest = list(pieces), highest
         self.dimension = dimensions.pop() if dimensions else None
-        corridors = all(piece.is_corridor for piece in pieces)
-        self.verdict = Verdict.CORRIDOR if corridors else Verdict.NEITHER
+        self.verdict = max((piece.verdict for piece in pieces), key=list(Verdict).index)
         speeds = {piece.speed for piece in pieces}
         self.speed = speeds.pop() if len(speeds) == 1 else None
         bound = (max if highest else min)(piece.f_star for piece in pieces)

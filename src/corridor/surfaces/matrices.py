@@ -9,6 +9,15 @@ from corridor.proofs import Verdict
 from corridor.surfaces.base import Domain, Surface
 
 
+def _singular_values(x: Tensor) -> Tensor:
+    """Return the singular values of matrices, NaN for matrices with NaN or inf."""
+    finite = torch.isfinite(x).all(-1).all(-1)[..., None]
+    # LAPACK has no half precision, and raises for NaN.
+    wide = x.float() if x.dtype.itemsize < 4 else x
+    values = torch.linalg.svdvals(torch.where(finite[..., None], wide, 0.0))
+    return torch.where(finite, values, torch.nan).to(x)
+
+
 class _Spectral(Surface):
     """Compute a function of the singular values of a matrix [..., m, k]."""
 
@@ -60,12 +69,12 @@ class NuclearNorm(_Spectral):
         super().__init__(rows, columns)
         self.speed = min(rows, columns) ** 0.5
         self.domain = Domain(
-            "matrices of full rank", lambda x: torch.linalg.svdvals(x)[..., -1].clone()
+            "matrices of full rank", lambda x: _singular_values(x)[..., -1].clone()
         )
 
     def value(self, x: Tensor) -> Tensor:
         """Return the sum of the singular values."""
-        return torch.linalg.svdvals(x).sum(-1)
+        return _singular_values(x).sum(-1)
 
 
 class SpectralNorm(_Spectral):
@@ -86,10 +95,10 @@ class SpectralNorm(_Spectral):
 
     def value(self, x: Tensor) -> Tensor:
         """Return the largest singular value."""
-        return torch.linalg.svdvals(x)[..., 0]
+        return _singular_values(x)[..., 0]
 
     def _margin(self, x: Tensor) -> Tensor:
-        values = torch.linalg.svdvals(x)
+        values = _singular_values(x)
         if values.shape[-1] == 1:
             return values[..., 0].clone()
         # A change of norm 1 can lower one value and raise the other by 1 / sqrt(2).

@@ -1,13 +1,9 @@
-"""Find surfaces by name, or make them from text."""
+"""Find surfaces by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from torch import Tensor
-
-from corridor.proofs import Verdict
-from corridor.proofs.expression import evaluate, named_variables, parse
 from corridor.surfaces import cones, linear, matrices, ruled, shapes, tails
 from corridor.surfaces.base import Surface
 from corridor.surfaces.curves import flower
@@ -71,36 +67,3 @@ def surface(name: str) -> Surface:
     if name not in SURFACES:
         raise ValueError(f"unknown surface {name!r}; use one of {', '.join(SURFACES)}")
     return SURFACES[name]()
-
-
-class Expression(Surface):
-    """Compute a formula. Its verdict is undecided; `corridor.prove` finds it.
-
-    Args:
-        text: the formula, as for `corridor.proofs.expression.parse`.
-        variables: names in the order of a point's coordinates. Default: those that occur,
-            alphabetically.
-
-    Raises:
-        ValueError: the text cannot be read, or contains variables that are not named.
-
-    Example:
-        >>> import torch
-        >>> loss = Expression("sqrt(x**2 + y**2)")
-        >>> float(loss(torch.tensor([3.0, 4.0])))
-        5.0
-    """
-
-    verdict = Verdict.UNDECIDED
-    f_star = -float("inf")
-
-    def __init__(self, text: str, variables: Sequence[str] | None = None) -> None:
-        self.tree = parse(text)
-        self.expression = text
-        self.variables = named_variables(self.tree, variables)
-        self.dimension = len(self.variables)
-
-    def value(self, x: Tensor) -> Tensor:
-        """Return the formula at points [..., n]."""
-        values = dict(zip(self.variables, x.unbind(-1), strict=True))
-        return evaluate(self.tree, values, x[..., 0])

@@ -14,8 +14,9 @@ from corridor.flows.space import FlatLoss, Loss, Space
 from corridor.flows.trajectory import Trajectory
 from corridor.geometry.lanczos import lanczos
 from corridor.surfaces import Verdict
+from corridor.surfaces.base import judge
 
-SCALES = (1e-2, 1e-3)
+SCALES = (1e-2, 1e-3, 1e-4, 1e-5)  # of steps, relative to the length on which g may change
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ class Detection:
         verdict: corridor, weak corridor, not a corridor, or undecided.
         crooked: largest ``||Hg|| / (||H|| ||g||)``, at most 1.
         bent: largest ``||(Hg)_perp|| / (||H|| ||g||)``. The perpendicular part bends flow lines.
-        secant: largest change of g over steps of two sizes, in the unit of `crooked`.
+        secant: largest change of g over steps, in the unit of `crooked`. At each point the step
+            is the one of four sizes that changes g least, because longer steps may meet a kink.
         points: number of points, neighbors included.
-        skipped: number of points with a zero gradient or a non-finite loss.
+        skipped: number of points with a zero gradient, a non-finite loss or a kink that even the
+            shortest step meets.
     """
 
     verdict: Verdict
@@ -53,8 +56,9 @@ def detect(
     points, which are skipped. It can also hold on lines, so the function tests random neighbors.
 
     The agreement of gradient descent and flow for a single step size proves nothing either (S5).
-    The function therefore computes Hg itself, and the change of g over steps of two sizes. The
-    change of g also reveals kinks, which second derivatives miss.
+    The function therefore computes Hg itself, and the change of g over steps of four sizes, which
+    also judges losses whose second derivatives are wrong. Kinks are no part of the region: a jump
+    of g between a point and the end of its step does not count.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -88,7 +92,7 @@ def detect(
         nan = math.nan
         return Detection(Verdict.UNDECIDED, nan, nan, nan, len(numbers), skipped)
     crooked, bent, secant = (max(column) for column in zip(*found, strict=True))
-    verdict = _verdict(crooked, bent, secant, torch.finfo(given[0].dtype).eps)
+    verdict = judge(max(crooked, secant), bent, torch.finfo(given[0].dtype).eps)
     return Detection(verdict, crooked, bent, secant, len(numbers), skipped)
 
 
@@ -96,16 +100,6 @@ def _extent(points: list[Tensor]) -> float:
     rows = torch.stack([p.detach().reshape(-1) for p in points]).double()
     spread = float((rows - rows.mean(0)).norm(dim=1).mean())
     return spread or float(rows.norm(dim=1).mean()) or 1.0
-
-
-def _verdict(crooked: float, bent: float, secant: float, eps: float) -> Verdict:
-    # Rounding alone stays below eps^0.6, and a clear bend exceeds eps^0.25.
-    low, high = eps**0.6, eps**0.25
-    if max(crooked, secant) < low:
-        return Verdict.CORRIDOR
-    if max(crooked, secant) < high:
-        return Verdict.UNDECIDED
-    return Verdict.WEAK if bent < low else Verdict.NEITHER
 
 
 def _neighbors(
@@ -136,12 +130,16 @@ def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float,
     bent = float((Hg - g * (g @ Hg) / (g @ g)).norm()) / (unit * speed)
     length = min(speed / unit, size)
     room = flat_loss.margin(x)
-    secant = 0.0
+    changes, secants = [], []
     for scale in SCALES:
         step = scale * length if room is None else min(scale * length, 0.5 * room)
         moved = flat_loss.gradient(x - step * g / speed)
-        secant = max(secant, float((moved - g).norm()) / speed * (length / step))
-    return crooked, bent, secant
+        changes.append(float((moved - g).norm()) / speed)
+        secants.append(changes[-1] * (length / step))
+    # A smooth change shrinks with its step, and a jump keeps its size.
+    if changes[-1] > 0.1 * changes[0] and changes[-1] > torch.finfo(x.dtype).eps ** 0.5:
+        return None
+    return crooked, bent, min(secants)
 
 
 @dataclass(frozen=True)
