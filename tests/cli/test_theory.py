@@ -58,6 +58,15 @@ def test_prove_answers_by_its_status(command, expression, status, words):
     assert words in out
 
 
+def test_the_kinks_of_a_formula_end_a_flow(command):
+    for text, start in (("abs(x)", [1]), ("max(x, -2*x)", [-1]), ("sqrt(x**2 + y**2)", [0.6, 0.8])):
+        status, out, _ = command("flow", text, "--start", *start, "--time", 3)
+        assert (status, "stopped: minimum" in out) == (0, True)
+        met = 0.5 if "max" in text else 1.0
+        assert f"kink at time {met:.9g}\n" in out + "\n"
+    assert "left the domain" in command("flow", "log(x)", "--start", 1, "--time", 3)[1]
+
+
 def test_prove_takes_constants(command):
     assert command("prove", "3", "--variable", "x")[0] == 0
     names = ("--variable", "x", "--constant", "a", "--constant", "b")

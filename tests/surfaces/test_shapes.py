@@ -140,6 +140,8 @@ def test_two_branches_bound_the_room_of_a_level_set():
         (lambda: LevelSet(lambda q: q[..., 0], [(-1.0, 1.0)]), "2 or 3 pairs"),
         (lambda: Curve(lambda t: torch.stack([t, t], -1)), "must be smooth"),
         (lambda: Curve(lambda t: torch.stack([t.cos()] * 3, -1)), "must have dimension 2"),
+        (lambda: LevelSet(lambda q: q[..., :1], [(-1, 1)] * 2), "one number per point"),
+        (lambda: DistanceTo(lambda q: q[..., :1], dimension=2), "one number per point"),
         (lambda: Box([1.0]), "two or more positive numbers"),
         (lambda: Sphere(radius=0.0), "radius must be positive, got 0.0"),
     ],
@@ -148,6 +150,27 @@ def test_shapes_that_cannot_be_are_one_line(make, words):
     with pytest.raises(ValueError, match=words) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda q: q.flip(-1)[..., 0],
+        lambda q: torch.stack([q[..., 1], q[..., 0]])[0],
+        lambda q: q[..., 1:].squeeze(-1),
+        lambda q: q.unbind(-1)[1],
+    ],
+)
+def test_views_are_read_by_their_strides(view):
+    x = torch.tensor([[0.3, 0.7], [1.0, -0.4], [-1.0, 0.2]], dtype=torch.float64)
+    level = LevelSet(view, [(-2.0, 2.0)] * 2)
+    torch.testing.assert_close(level(x), x[:, 1])
+    torch.testing.assert_close(DistanceTo(view, dimension=2)(x), x[:, 1])
+    wide = torch.empty(2, 7, dtype=torch.float64).mT[1:4]
+    wide.copy_(x)
+    torch.testing.assert_close(level(wide), x[:, 1])
+    ring = Curve(lambda t: torch.stack([t.cos(), t.sin()]).mT)
+    torch.testing.assert_close(ring(wide), x.norm(dim=1) - 1.0)
 
 
 def test_the_grid_that_went_names_its_successor():

@@ -14,10 +14,12 @@ from corridor.surfaces import (
     SURFACES,
     Cone,
     DistanceTo,
+    Expression,
     Glued,
     Linear,
     NuclearNorm,
     Quadratic,
+    SpectralNorm,
     Sphere,
     Surface,
     Verdict,
@@ -165,3 +167,69 @@ def test_float32_points_stay_float32():
     for name in ("cone", "landscape", "block-cone", "segment"):
         x = surface(name).sample(3).float()
         assert surface(name)(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("norm", [NuclearNorm(4, 3), SpectralNorm(4, 3)])
+def test_norms_of_matrices_of_any_dtype_and_value(norm: Surface):
+    x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        low = x.to(dtype)
+        assert norm(low).dtype == norm.domain.margin(low).dtype == dtype
+        assert norm(low).tolist() == pytest.approx(norm(x).tolist(), rel=4 * torch.finfo(dtype).eps)
+    x[0, 0, 0] = math.nan
+    assert (
+        torch.isnan(norm(x)).tolist()
+        == torch.isnan(norm.domain.margin(x)).tolist()
+        == [True, False]
+    )
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_one_number_is_a_point_of_dimension_one(name: str):
+    loss = surface(name)
+    x = torch.tensor(0.7, dtype=torch.float64)
+    if loss.dimension in (None, 1) and loss.point_dims == 1:
+        torch.testing.assert_close(loss(x), loss(x[None]), equal_nan=True)
+        torch.testing.assert_close(loss.domain.margin(x), loss.domain.margin(x[None]))
+    else:
+        with pytest.raises(ValueError, match=r"points of \w+ must be \[..., "):
+            loss(x)
+
+
+FORMULAS = {  # with a point, and the distance to the nearest kink if it is known
+    "abs(x)": ([-0.3], 0.3),
+    "abs(x**2 - 1)": ([0.01], 0.99),
+    "abs(exp(x) - 1)": ([-5.0], 5.0),
+    "sqrt(x**2 + y**2)": ([3.0, 4.0], 5.0),
+    "max(x, 2*y) + min(x, 7)": ([1.0, 3.0], 5.0**0.5),
+    "max(x, y, 1)": ([-1.0, -1.5], 2.0),
+    "log(x)": ([2.0], 2.0),
+    "log(x) + y": ([-1.0, 0.0], -1.0),
+    "sqrt(x) if x > 0 else y": ([-2.0, 1.0], 2.0),
+    "atan2(y, x)": ([-1.0, 0.5], 0.5),
+    "1/(x*y)": ([0.1, 3.0], 0.1),
+    "asin(x)/tan(y)": ([0.5, 1.0], 0.5),
+    "abs(sin(x*y))": ([1.0, 1.0], 1.0),
+    "x**y + sinh(x)": ([2.0, 3.0], 2.0),
+    "sign(x**3 + 0.001)*cosh(y)": ([1.0, 3.0], 1.1),
+    "tanh(x)*exp(y) + cos(x)": ([1.0, 3.0], math.inf),
+}
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formulas_have_a_margin(text: str):
+    """It is a lower bound of the distance, and exact to a factor of ten."""
+    loss = Expression(text)
+    point, distance = FORMULAS[text]
+    x = torch.tensor(point, dtype=torch.float64)
+    found = float(loss.domain.margin(x))
+    assert found == distance or 0.1 < found / distance <= 1.0 + EXACT
+    rows = x.expand(3, 2, -1)
+    assert loss.domain.margin(rows).shape == (3, 2)
+
+
+def test_a_piece_that_does_not_hold_spoils_no_gradient():
+    x = torch.tensor([[-1.0, 2.0], [4.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    loss = Expression("sqrt(x) if x > 0 else y")
+    (g,) = torch.autograd.grad(loss(x).sum(), x)
+    assert g.tolist() == [[0.0, 1.0], [0.25, 0.0]]

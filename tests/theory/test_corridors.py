@@ -131,3 +131,16 @@ def test_a_check_says_what_it_found():
 def test_bad_input_is_one_line(call, words):
     with pytest.raises(ValueError, match=words):
         call(torch.tensor([3.0, 4.0], dtype=torch.float64))
+
+
+def test_float32_does_not_refute_a_theorem():
+    """A loss of any dtype is evaluated in float64; the bound of a float32 loss is wider."""
+    x = torch.tensor([3.0, 4.0])
+    eye = torch.eye(2)
+    for loss in (Cone(), lambda q: (q @ eye).norm()):
+        assert theory.lemma_2_9(loss, x, 4.0)
+        assert theory.proposition_2_10(loss, x, 4.0)
+        assert theory.theorem_3_1(loss, x, 0.5, 9)
+        assert theory.lemma_a_1(loss, x, 0.1, 0.5, 5)
+        assert theory.appendix_a_2(loss, x, 0.5, 3)
+    assert not theory.lemma_2_9(lambda q: (q @ eye)[0] * q[1], x, 0.5)

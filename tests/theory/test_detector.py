@@ -10,12 +10,17 @@ from corridor.flows import drift, gradient_descent, gradient_flow
 from corridor.surfaces import (
     SURFACES,
     Cone,
+    DistanceTo,
+    Expression,
     FixedStep,
+    Glued,
+    Linear,
     LogDistance,
     PowerNorm,
     Quadratic,
     RiverValley,
     Verdict,
+    prove,
     surface,
 )
 
@@ -28,6 +33,67 @@ def test_the_detector_tells_corridors_from_the_rest(name: str, knows_domain: boo
     found = theory.detect(loss if knows_domain else lambda x: loss(x), loss.sample(6, seed=9))
     assert found.verdict is loss.verdict
     assert bool(found) is loss.is_corridor
+
+
+NET = torch.nn.Sequential(
+    torch.nn.Linear(2, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16), torch.nn.ReLU(),
+    torch.nn.Linear(16, 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("loss", "verdict"),
+    [
+        (lambda x: x.abs().sum(), Verdict.CORRIDOR),
+        (lambda x: x.max(), Verdict.CORRIDOR),
+        (lambda x: torch.maximum(x[0], 2.0 * x[1]), Verdict.CORRIDOR),
+        (lambda x: NET.to(x.dtype)(x)[0], Verdict.CORRIDOR),
+        (lambda x: x.relu().square().sum(), Verdict.WEAK),
+        (lambda x: (x[0] * x[1]).abs(), Verdict.NEITHER),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_seams_between_the_points_do_not_count(loss, verdict, dtype):
+    generator = torch.Generator().manual_seed(5)
+    for count in (10, 100):
+        points = 2.0 * torch.randn(count, 2, generator=generator, dtype=torch.float64).to(dtype)
+        assert theory.detect(loss, points).verdict is verdict
+
+
+def test_a_wrong_second_derivative_makes_no_corridor():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.square().sum()
+
+        @staticmethod
+        def backward(ctx, *grads):
+            (x,) = ctx.saved_tensors
+            return grads[0] * 2.0 * x.detach()  # Hg of autograd is 0
+
+    points = torch.randn(10, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert theory.detect(Square.apply, points).verdict is not Verdict.CORRIDOR
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        DistanceTo(lambda x: x.square().sum(-1), dimension=2),
+        DistanceTo(lambda x: x[..., 0] * x[..., 1], dimension=2),
+        DistanceTo(lambda x: 2.0 * x.norm(dim=-1), dimension=2),
+        Expression("sqrt(x**2 + y**2)"),
+        Expression("abs(x*y)"),
+        Expression("max(x, 2*y) + 1"),
+        Expression("log(1 + x**2 + y**2)"),
+        Glued([PowerNorm(2.0), Linear([1.0, 0.0], 1.0)], highest=True),
+    ],
+)
+def test_one_verdict_per_object(loss):
+    found = theory.detect(loss, loss.sample(10, seed=2))
+    assert loss.verdict is found.verdict
+    if loss.expression is not None:
+        assert prove(loss.expression).verdict is found.verdict
 
 
 def test_enough_of_either_kind_is_told_apart():

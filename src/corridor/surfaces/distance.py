@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -81,16 +82,17 @@ class DistanceTo(Surface):
         """Return verdict and speed of a function, undecided where it has no derivatives."""
         rows, speeds = [], set()
         for x in self.sample(16):
-            g, H = (of(self.value, x).reshape(-1, x.numel()) for of in (jacobian, hessian))
-            Hg, speed = H @ g[0], float(g.norm())
-            across = Hg - g[0] * (g[0] @ Hg) / speed**2
+            g, H = cast(Tensor, jacobian(self.value, x)), cast(Tensor, hessian(self.value, x))
+            Hg, speed = H @ g, float(g.norm())
+            across = Hg - g * (g @ Hg) / speed**2
             unit = speed * max(float(torch.linalg.matrix_norm(H, 2)), 1e-4 * speed)
             if 0.0 < unit < float("inf"):
                 rows.append((float(Hg.norm()) / unit, float(across.norm()) / unit))
                 speeds.add(round(speed, 10))
         if not rows:
             return Verdict.UNDECIDED, None
-        verdict = judge(*map(max, zip(*rows, strict=True)), torch.finfo(torch.float64).eps)
+        crooked, bent = (max(column) for column in zip(*rows, strict=True))
+        verdict = judge(crooked, bent, torch.finfo(torch.float64).eps)
         one = verdict is Verdict.CORRIDOR and len(speeds) == 1
         return verdict, speeds.pop() if one else None
 

@@ -61,12 +61,13 @@ class Expression(Surface):
     @property
     def verdict(self) -> Verdict:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Return the verdict of the proof, which is computed once, at the first use."""
-        return self.proof.verdict if self.proof else Verdict.UNDECIDED
+        return Verdict.UNDECIDED if self.proof is None else self.proof.verdict
 
     @property
     def speed(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Return the speed of the proof."""
-        return None if not self.proof or self.proof.speed is None else float(self.proof.speed)
+        speed = None if self.proof is None else self.proof.speed
+        return None if speed is None else float(speed)
 
     def _margin(self, x: Tensor) -> Tensor:
         return _Rooms(self.variables, x.detach()).margin(self.tree)

@@ -85,16 +85,28 @@ class Glued(Surface):
         return torch.tensor(speeds, dtype=x.dtype, device=x.device)[self.piece(x)]
 
     def _margin(self, x: Tensor) -> Tensor:
-        """Return the room to the seams, by the slopes, and to the kinks of the piece itself."""
+        """Return the room to the seams, by the slopes, and to the kinks of the piece itself.
+
+        The room is a first-order estimate where a piece has no bound of its slope.
+        """
         with torch.no_grad():
             values = self._values(x)
             margins = torch.stack([p.domain.margin(x) for p in self.pieces], dim=-1)
         index = self.piece(x)[..., None]
         gaps = (values - values.gather(-1, index)).abs()
-        steep = torch.tensor([p.steepest for p in self.pieces], dtype=x.dtype, device=x.device)
-        room = gaps / (steep + steep[index])
+        steep = torch.stack([_steepness(p, x) for p in self.pieces], dim=-1)
+        room = gaps / (steep + steep.gather(-1, index))
         room = room.scatter(-1, index, torch.inf).amin(-1)
         return torch.minimum(room, margins.gather(-1, index)[..., 0])
+
+
+def _steepness(piece: Surface, x: Tensor) -> Tensor:
+    """Return the bound of ``||g||`` of a piece, its value at x if there is no bound."""
+    with torch.enable_grad():
+        q = x.detach().requires_grad_()
+        (g,) = torch.autograd.grad(piece.value(q).sum(), q, materialize_grads=True)
+    here = g.flatten(x.dim() - piece.point_dims).norm(dim=-1)
+    return here if piece.steepest == torch.inf else torch.full_like(here, piece.steepest)
 
 
 def landscape() -> Glued:

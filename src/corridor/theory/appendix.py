@@ -17,7 +17,7 @@ from corridor.flows import (
     runge_kutta,
 )
 from corridor.flows.space import Loss, starting_at
-from corridor.theory.check import Check
+from corridor.theory.check import Check, precise, rounding
 
 TINY = 1e-300  # keeps ratios finite for paths without length
 
@@ -81,6 +81,7 @@ def lemma_a_1(
         steps: number of steps.
         aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
     """
+    start = precise(loss, start)
     flat_loss = starting_at(loss, start)
     x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
     rows = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=aligned).flat()
@@ -92,7 +93,7 @@ def lemma_a_1(
     off = float((rows - places).norm(dim=1).max())
     wrong = float((rows[1:] - rows[:-1] - moves).norm(dim=1).max())
     length = max(float((places[-1] - x).norm()), TINY)
-    return Check("lemma A.1, momentum's closed form", max(off, wrong) / length, 1e-12)
+    return Check("lemma A.1, momentum's closed form", max(off, wrong) / length, rounding(start))
 
 
 def momentum_flow(
@@ -128,11 +129,12 @@ def remark_a_3(loss: Loss, start: Tensor, step_size: float, momentum: float, ste
         momentum: beta, in [0, 1).
         steps: number of steps.
     """
+    start = precise(loss, start)
     ball = heavy_ball(loss, start, step_size, steps, momentum=momentum).flat()
     flow = momentum_flow(loss, start, step_size, momentum, steps)
     length = max(float((ball[-1] - ball[0]).norm()), TINY)
     distance = float((ball - flow).norm(dim=1).max()) / length
-    return Check("remark A.3, momentum's piecewise flow", distance, 1e-12)
+    return Check("remark A.3, momentum's piecewise flow", distance, rounding(start))
 
 
 def misaligned_displacement(
@@ -171,13 +173,16 @@ def appendix_a_2(
         steps: number of steps (default: 1).
         method: key of `corridor.flows.TABLES` (default: "rk4").
     """
+    start = precise(loss, start)
     flat_loss = starting_at(loss, start)
     x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
     end = runge_kutta(loss, start, step_size, steps, method=method).flat()[-1]
     exact = x - step_size * steps * g
     scale = float(x.norm()) + float((exact - x).norm())
     distance = float((end - exact).norm())
-    return Check(f"appendix A.2, {method} steps on the flow", distance, 1e-14 * scale)
+    return Check(
+        f"appendix A.2, {method} steps on the flow", distance, rounding(start, 1e-14) * scale
+    )
 
 
 def appendix_a_3(
@@ -198,6 +203,7 @@ def appendix_a_3(
         Smith, Dherin, Barrett and De (2021), "On the Origin of Implicit Regularization in
         Stochastic Gradient Descent".
     """
+    start = precise(mean_loss(losses), start)
     m = len(losses)
     modified, plain = [], []
     for h in step_sizes:
@@ -220,11 +226,16 @@ def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
         losses: losses of the batches.
         point: point of the gradients.
     """
+    point = precise(mean_loss(losses), point)
     rows = torch.stack([starting_at(one, point).gradient(point.reshape(-1)) for one in losses])
     g = rows.mean(0)
     left = rows.square().sum(1).mean()
     right = g.square().sum() + (rows - g).square().sum(1).mean()
-    return Check("appendix A.3, the penalties' identity", float((left - right).abs() / left), 1e-14)
+    return Check(
+        "appendix A.3, the penalties' identity",
+        float((left - right).abs() / left),
+        rounding(point, 1e-14),
+    )
 
 
 def kantorovich(condition: float) -> float:

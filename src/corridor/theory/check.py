@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+def precise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """Return a start in float64 if the loss accepts it, because float32 hides small distances."""
+    wide = start.detach().double()
+    try:
+        with torch.no_grad():
+            loss(wide)
+    except RuntimeError:  # the loss contains tensors of another dtype
+        return start
+    return wide
+
+
+def rounding(start: Tensor, bound: float = 1e-12) -> float:
+    """Return a bound of errors that are rounding alone, from the bound for float64."""
+    return bound * torch.finfo(start.dtype).eps / torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from corridor.flows import gradient_descent, gradient_flow
 from corridor.flows.discrete import first_kink
 from corridor.flows.space import FlatLoss, Loss, starting_at
 from corridor.geometry.lanczos import top_curvature
-from corridor.theory.check import Check
+from corridor.theory.check import Check, precise, rounding
 
 TINY = 1e-300  # keeps ratios finite for paths without length
 
@@ -36,6 +36,7 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
         >>> bool(lemma_2_8(LogSumExp(), torch.tensor([0.3, -0.5], dtype=torch.float64)))
         True
     """
+    start = precise(loss, start)
     flat_loss = starting_at(loss, start)
     g, Hg = _bent(flat_loss)
     # The quotient divides the error of the flow by delta, so the flow must be accurate.
@@ -67,6 +68,7 @@ def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check
     Returns:
         The check. Its detail contains "gradient change" and "distance from the line".
     """
+    start = precise(loss, start)
     flat_loss = starting_at(loss, start)
     x = flat_loss.space.start
     g = flat_loss.gradient(x)
@@ -79,7 +81,7 @@ def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check
     return Check(
         "lemma 2.9, straight flow lines with one gradient",
         max(away / max(speed * time, TINY), change / speed),
-        1e-12,
+        rounding(start),
         {"gradient change": change, "distance from the line": away},
     )
 
@@ -97,6 +99,7 @@ def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) 
         The check of the largest distance from the line, divided by the total fall. Its detail
         contains "unexplained variance", which is 1 - R^2 of a linear fit.
     """
+    start = precise(loss, start)
     flat_loss = starting_at(loss, start)
     fall = float(flat_loss.gradient(flat_loss.space.start).square().sum())
     times = torch.linspace(0.0, time, samples, dtype=torch.float64)
@@ -108,7 +111,7 @@ def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) 
     return Check(
         "proposition 2.10, the loss falls linearly",
         away / max(fall * time, TINY),
-        1e-12,
+        rounding(start),
         {"unexplained variance": unexplained},
     )
 
@@ -165,6 +168,7 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
         >>> bool(theorem_3_1(Cone(), x, 0.5, 9)), theorem_3_1(Cone(), x, 7.0, 1).detail
         (True, {'exit time': 5.0})
     """
+    start = precise(loss, start)
     descent = gradient_descent(loss, start, step_size, steps)
     left = math.inf if descent.exit_time is None else descent.exit_time
     measured = math.inf
@@ -174,7 +178,7 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
         length = float((ours[1:] - ours[:-1]).norm(dim=1).sum())
         measured = float((ours - flow).norm(dim=1).max()) / max(length, TINY)
     name = "theorem 3.1, gradient descent steps on the flow"
-    return Check(name, measured, 1e-12, {"exit time": round(left, 6)})
+    return Check(name, measured, rounding(start), {"exit time": round(left, 6)})
 
 
 def theorem_3_1_converse(
@@ -195,6 +199,7 @@ def theorem_3_1_converse(
     Raises:
         ValueError: `step_sizes` has fewer than two numbers, or ``Hg = 0`` at `start`.
     """
+    start = precise(loss, start)
     if len(step_sizes) < 2:
         raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
     flat_loss = starting_at(loss, start)

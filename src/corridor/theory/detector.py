@@ -130,6 +130,8 @@ def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float,
     bent = float((Hg - g * (g @ Hg) / (g @ g)).norm()) / (unit * speed)
     length = min(speed / unit, size)
     room = flat_loss.margin(x)
+    if room is not None and not room > 0.0:
+        return None
     changes, secants = [], []
     for scale in SCALES:
         step = scale * length if room is None else min(scale * length, 0.5 * room)
