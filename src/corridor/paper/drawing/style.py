@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -149,3 +150,17 @@ def save(figure: Any, folder: Path, name: str) -> dict[str, str]:
         with atomic(folder / f"{name}.{kind}") as file:
             figure.savefig(file, format=kind, bbox_inches="tight", **special)
     return {kind: f"{name}.{kind}" for kind in options}
+
+
+def save_data(value: Any, folder: Path, name: str) -> str:
+    """Write data that the report shows as compact JSON, and return the name of the file.
+
+    Args:
+        value: JSON values; a number that is not finite becomes null.
+        folder: folder of the file.
+        name: name of the file.
+    """
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    with atomic(folder / name) as file:
+        file.write(json.dumps(finite, separators=(",", ":")).encode())
+    return name

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from corridor.paper.drawing import style
-from corridor.train.folder.files import atomic
 
 INK, RED = "#1b1f24", "#D7191C"
 COLORS = {
@@ -19,18 +16,13 @@ COLORS = {
     "heavy ball": "#009E73",
     "CLR": "#D55E00",
 }
-PANEL_A = ("cone", "concave-cone", "helicoid", "wavy-cone")
+# Elevation and azimuth of each individual corridor, in the order of panel a.
 VIEWS = {
     "cone": (24, -60),
     "concave-cone": (24, -60),
     "helicoid": (38, -150),
     "wavy-cone": (34, -60),
 }
-
-
-def _array(rows: Any) -> np.ndarray:
-    # None becomes NaN.
-    return np.array(rows, dtype=float)
 
 
 def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
@@ -46,9 +38,9 @@ def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
             2, 4, width_ratios=[1, 1, 1.25, 1.25], left=0.005, right=0.995, top=0.93, bottom=0.01,
             wspace=0.0, hspace=0.05,
         )  # fmt: skip
-        for index, key in enumerate(PANEL_A):
+        for index, (key, view) in enumerate(VIEWS.items()):
             axes = figure.add_subplot(grid[index // 2, index % 2], projection="3d")
-            _corridor(axes, data["scenes"][key], VIEWS[key])
+            _corridor(axes, data["scenes"][key], view)
         _glued(figure.add_subplot(grid[:, 2:], projection="3d"), data)
         for x, text in ((0.01, "(a) individual corridors"), (0.47, "(b) corridors glued together")):
             figure.text(x, 0.96, text, fontsize=12, fontweight="bold")
@@ -56,80 +48,75 @@ def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def _corridor(axes: Any, scene: dict[str, Any], view: tuple[float, float]) -> None:
-    mesh = _array(scene["mesh"])
-    x, y, z = mesh[..., 0], mesh[..., 1], mesh[..., 2]
-    _surface(axes, x, y, z)
-    span = np.nanmax(z) - np.nanmin(z)
+    span = _surface(axes, scene)
     for line in scene["lines"]:
-        p = _array(line)
-        axes.plot(p[:, 0], p[:, 1], p[:, 2] + 0.012 * span, color=INK, linewidth=1.2, zorder=10)
-        _arrow(axes, p, span)
+        p = _line(axes, line, 0.012 * span, color=INK, linewidth=1.2, zorder=10)
+        # An arrow in the middle shows the direction of descent.
+        a, b = p[len(p) // 2 - 1 : len(p) // 2 + 1]
+        axes.quiver(*a, *(b - a), color=INK, linewidth=1.2, arrow_length_ratio=0.9, zorder=11)
     axes.set_title(scene["name"], loc="center", fontsize=10, fontweight="normal", y=0.98)
-    _frame(axes, view, (1, 1, 0.75))
-
-
-def _arrow(axes: Any, p: np.ndarray, span: float) -> None:
-    middle = len(p) // 2
-    a, b = p[middle - 1], p[middle]
-    tail = a + np.array([0.0, 0.0, 0.012 * span])
-    look = {"color": INK, "linewidth": 1.2, "arrow_length_ratio": 0.9, "zorder": 11}
-    axes.quiver(*tail, *(b - a), **look)
+    _frame(axes, view, (1, 1, 0.75), zoom=1.22)
+    axes.set_axis_off()
 
 
 def _glued(axes: Any, data: dict[str, Any]) -> None:
     scene = data["scenes"]["landscape"]
-    mesh = _array(scene["mesh"])
-    x, y, z = mesh[..., 0], mesh[..., 1], mesh[..., 2]
-    _surface(axes, x, y, z)
+    _surface(axes, scene)
     for line in scene["lines"]:
-        p = _array(line)
-        p = p[(np.abs(p[:, :2]) <= 3.0).all(1)]
-        axes.plot(p[:, 0], p[:, 1], p[:, 2] + 0.03, color=INK, linewidth=0.8, alpha=0.75, zorder=10)
-    red = _array(data["red"]["points"])
-    axes.plot(red[:, 0], red[:, 1], red[:, 2] + 0.05, color=RED, linewidth=2.8, zorder=20)
-    corners = red[_turns(red)]
-    axes.scatter(*corners.T[:2], corners[:, 2] + 0.06, color=RED, s=22, zorder=21, depthshade=False)
+        p = np.array(line, dtype=float)
+        inside = p[(np.abs(p[:, :2]) <= 3.0).all(1)]
+        _line(axes, inside, 0.03, color=INK, linewidth=0.8, alpha=0.75, zorder=10)
+    red = _line(axes, data["red"]["points"], 0.05, color=RED, linewidth=2.8, zorder=20)
+    axes.scatter(*red[_turns(red)].T, color=RED, s=22, zorder=21, depthshade=False)
     axes.set_xlabel(r"$\theta_1$", labelpad=-4)
     axes.set_ylabel(r"$\theta_2$", labelpad=-4)
     axes.set_zlabel(r"loss $E$", labelpad=-4)
-    _frame(axes, (46, -118), (1, 1, 0.52), bare=False)
+    _frame(axes, (46, -118), (1, 1, 0.52), zoom=1.12)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.pane.fill = False
+        axis.set_tick_params(pad=-2, labelsize=8)
+
+
+def _line(axes: Any, points: Any, lift: float, **look: Any) -> np.ndarray:
+    """Draw a line a little above its surface, and return its points."""
+    p = np.array(points, dtype=float)
+    p[:, 2] += lift
+    axes.plot(*p.T, **look)
+    return p
 
 
 def _turns(path: np.ndarray) -> list[int]:
     moves = np.diff(path, axis=0)
     sizes = np.linalg.norm(moves, axis=1)
-    kept = [i for i in range(len(moves)) if sizes[i] > 1e-3]
-    units = {i: moves[i] / sizes[i] for i in kept}
-    bends = [b for a, b in pairwise(kept) if units[a] @ units[b] < 0.999]
+    kept = np.flatnonzero(sizes > 1e-3)
+    units = moves[kept] / sizes[kept, None]
+    bends = kept[1:][(units[1:] * units[:-1]).sum(1) < 0.999]
     return [0, *bends, len(path) - 1]
 
 
-def _surface(axes: Any, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
-    # One lightness ramp keeps the surface readable in grey.
+def _surface(axes: Any, scene: dict[str, Any]) -> float:
+    """Draw the surface of a scene, and return its height."""
     from matplotlib import colormaps
     from matplotlib.colors import LightSource, Normalize
 
-    ramp = Normalize(np.nanmin(z) - 0.35 * np.ptp(z[np.isfinite(z)]), np.nanmax(z))
+    x, y, z = np.moveaxis(np.array(scene["mesh"], dtype=float), -1, 0)
+    low, high = np.nanmin(z), np.nanmax(z)
+    # One lightness ramp keeps the surface readable in grey.
+    colors = colormaps["cividis"](Normalize(low - 0.35 * (high - low), high)(z))
     light = LightSource(azdeg=300, altdeg=50)
-    colors = colormaps["cividis"](ramp(z))
     shade = light.hillshade(np.nan_to_num(z), vert_exag=0.6, fraction=0.7)
     colors[..., :3] = np.clip(colors[..., :3] * (0.72 + 0.4 * shade[..., None]), 0, 1)
     axes.plot_surface(
         x, y, z, facecolors=colors, rcount=z.shape[0], ccount=z.shape[1], linewidth=0,
         antialiased=False, rasterized=True, shade=False,
     )  # fmt: skip
+    return high - low
 
 
-def _frame(axes: Any, view: tuple[float, float], box: tuple[float, ...], bare: bool = True) -> None:
+def _frame(axes: Any, view: tuple[float, float], box: tuple[float, ...], zoom: float) -> None:
     axes.view_init(*view)
-    axes.set_box_aspect(box, zoom=1.22 if bare else 1.12)
+    axes.set_box_aspect(box, zoom=zoom)
     axes.computed_zorder = False
-    if bare:
-        axes.set_axis_off()
-        return
-    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.pane.fill = False
-        axis.set_tick_params(pad=-2, labelsize=8)
 
 
 def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
@@ -143,18 +130,12 @@ def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
     shown = {
         key: {
             "name": scene["name"],
-            "mesh": _columns(scene["mesh"]),
+            "mesh": {axis: [[p[i] for p in row] for row in scene["mesh"]]
+                     for i, axis in enumerate("xyz")},
             "starts": scene["starts"],
             "paths": scene["paths"],
         }
         for key, scene in data["scenes"].items()
-    }
+    }  # fmt: skip
     payload = {"scenes": shown, "colors": COLORS, "first": "landscape"}
-    target = folder / f"{name}.interactive.json"
-    with atomic(target) as file:
-        file.write(json.dumps(payload, separators=(",", ":")).encode())
-    return target.name
-
-
-def _columns(mesh: Any) -> dict[str, Any]:
-    return {axis: [[p[i] for p in row] for row in mesh] for i, axis in enumerate("xyz")}
+    return style.save_data(payload, folder, f"{name}.interactive.json")

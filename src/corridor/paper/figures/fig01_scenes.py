@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ FINE = 0.02
 EDGE = 3.0
 RED_START = (1.2, 1.29)
 GLUED = "corridors glued together"
+_spaced = partial(torch.linspace, dtype=torch.float64)
 # Number of starts per side of the grid that a reader picks from.
 STARTS = 8
 
@@ -57,13 +59,12 @@ class Scene:
 
 def scenes() -> dict[str, Scene]:
     """Return the individual corridors of panel a, and the glued surface of panel b."""
-    hill = Cone(-1.0)
     wavy = DistanceTo(flower(), absolute=False)
-    ring = torch.arange(12, dtype=torch.float64) * (2.0 * torch.pi / 12.0)
+    ring = _spaced(0.0, 2.0 * torch.pi, 13)[:-1]
     return {
         "cone": Scene("convex cone", Cone(), _polar(0.0, 2.4), _circle(2.4, ring), 2.4, 0.0),
         "concave-cone": Scene(
-            "concave cone", hill, _polar(0.0, 2.4), _circle(0.15, ring), 2.25, -2.4
+            "concave cone", Cone(-1.0), _polar(0.0, 2.4), _circle(0.15, ring), 2.25, -2.4
         ),
         "helicoid": Scene(
             "tangents of a helix",
@@ -82,9 +83,8 @@ def scenes() -> dict[str, Scene]:
 
 
 def _polar(inner: float, outer: float, turn: float = 1.0) -> Tensor:
-    r = torch.linspace(inner, outer, 25, dtype=torch.float64)
-    angle = torch.linspace(-turn * torch.pi, turn * torch.pi, 97, dtype=torch.float64)
-    return torch.stack([torch.outer(r, angle.cos()), torch.outer(r, angle.sin())], dim=-1)
+    circle = _circle(1.0, _spaced(-turn * torch.pi, turn * torch.pi, 97))
+    return _spaced(inner, outer, 25)[:, None, None] * circle
 
 
 def _circle(radius: float, angles: Tensor) -> Tensor:
@@ -92,21 +92,17 @@ def _circle(radius: float, angles: Tensor) -> Tensor:
 
 
 def _square(count: int = 161) -> Tensor:
-    ticks = torch.linspace(-EDGE, EDGE, count, dtype=torch.float64)
-    x, y = torch.meshgrid(ticks, ticks, indexing="xy")
-    return torch.stack([x, y], dim=-1)
+    ticks = _spaced(-EDGE, EDGE, count)
+    return torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1)
 
 
 def _about_flower() -> Tensor:
-    t = torch.linspace(0.0, 2.0 * torch.pi, 161, dtype=torch.float64)
-    foot = flower().point(t)
-    s = torch.linspace(0.02, 2.3, 41, dtype=torch.float64)
-    return s[:, None, None] * foot
+    return _spaced(0.02, 2.3, 41)[:, None, None] * flower().point(_spaced(0.0, 2 * torch.pi, 161))
 
 
 def _off_flower(distance: float) -> Tensor:
     curve = flower()
-    t = torch.arange(10, dtype=torch.float64) * (torch.pi / 5.0)
+    t = _spaced(0.0, 1.8 * torch.pi, 10)
     ahead, behind = curve.point(t + 1e-5), curve.point(t - 1e-5)
     along = (ahead - behind) / (ahead - behind).norm(dim=-1, keepdim=True)
     normal = torch.stack([along[:, 1], -along[:, 0]], dim=-1)
@@ -130,12 +126,12 @@ def _values_of(scene: Scene) -> dict[str, Any]:
     found = detect(scene.loss, scene.loss.sample(12, seed=2))
     return {
         "name": scene.name,
-        "mesh": lifted(scene.loss, scene.mesh),
-        "lines": [lifted(scene.loss, line) for line in lines],
+        "mesh": _listed(scene.loss, scene.mesh),
+        "lines": [_listed(scene.loss, line) for line in lines],
         "deviation": deviation,
-        "starts": lifted(scene.loss, picks),
+        "starts": _listed(scene.loss, picks),
         "paths": {
-            method: lifted(scene.loss, rows.transpose(0, 1))
+            method: _listed(scene.loss, rows.transpose(0, 1))
             for method, rows in paths(scene, picks).items()
         },
         "verdict": found.verdict.value,
@@ -151,15 +147,15 @@ def _lines(scene: Scene) -> tuple[list[Tensor], float | None]:
     lines = []
     for start in scene.starts:
         path = gradient_flow(scene.loss, start, scene.time, dense=True)
-        times = torch.linspace(0.0, float(path.times[-1]), 13, dtype=torch.float64)
+        times = _spaced(0.0, float(path.times[-1]), 13)
         lines.append(torch.stack([path.at(float(t)) for t in times]))
     return lines, max(_deviation(scene.loss, line) for line in lines)
 
 
 def _deviation(loss: Surface, line: Tensor) -> float:
-    with torch.no_grad():
-        lifted_line = torch.cat([line, loss(line)[:, None]], dim=1)
-    chord, away = lifted_line[-1] - lifted_line[0], lifted_line - lifted_line[0]
+    away = _lifted(loss, line)
+    away = away - away[0]
+    chord = away[-1]
     across = away - torch.outer(away @ chord, chord) / chord.square().sum()
     return float(across.norm(dim=1).max() / chord.norm())
 
@@ -167,8 +163,7 @@ def _deviation(loss: Surface, line: Tensor) -> float:
 def _picks(scene: Scene) -> Tensor:
     low, high = scene.mesh.reshape(-1, 2).amin(0), scene.mesh.reshape(-1, 2).amax(0)
     parts = (torch.arange(STARTS, dtype=torch.float64) + 0.5) / STARTS
-    x, y = torch.meshgrid(parts, parts, indexing="ij")
-    grid = low + torch.stack([x, y], -1).reshape(-1, 2) * (high - low)
+    grid = low + torch.cartesian_prod(parts, parts) * (high - low)
     if scene.name != GLUED:
         grid = grid[grid.norm(dim=1) <= float(high.max())]
     return grid[scene.loss.domain.margin(grid) > 0.02]
@@ -177,19 +172,7 @@ def _picks(scene: Scene) -> Tensor:
 def _red_line(loss: Surface) -> dict[str, Any]:
     start = torch.tensor(RED_START, dtype=torch.float64)
     path = gradient_flow(lambda x: loss(x), start, 12.0, 1e-7)
-    return {
-        "points": lifted(loss, path.points),
-        "events": [event.time for event in path.events],
-        "stopped": path.stopped,
-    }
-
-
-def slopes(loss: Surface, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return losses and gradients at points [s, 2]; the gradient is 0 where there is none."""
-    leaf = x.detach().requires_grad_()
-    value = loss(leaf)
-    (g,) = torch.autograd.grad(value.sum(), leaf)
-    return value.detach(), g.nan_to_num()
+    return {"points": _listed(loss, path.points), "events": [event.time for event in path.events]}
 
 
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
@@ -205,7 +188,14 @@ def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
     Returns:
         [steps + 1, s, 2] per method; NaN after the end of a path.
     """
-    walked = _paths(scene, starts)
+    h, steps = scene.step, round(scene.time / scene.step)
+    fine = _walk(scene, starts, lambda loss, g, v: -FINE * g, round(scene.time / FINE))
+    walked = {
+        "gradient flow": fine,
+        "gradient descent": _walk(scene, starts, lambda loss, g, v: -h * g, steps),
+        "heavy ball": _walk(scene, starts, lambda loss, g, v: 0.7 * v - 0.5 * h * g, 2 * steps),
+        "CLR": _walk(scene, starts, lambda loss, g, v: -_clr(scene, loss, g) * g, 4),
+    }
     if not isinstance(scene.loss, Glued):
         walked = {method: _inside(scene.loss, rows) for method, rows in walked.items()}
     walked["gradient flow"] = walked["gradient flow"][:: round(0.1 / FINE)]
@@ -222,48 +212,31 @@ def _inside(loss: Surface, rows: Tensor) -> Tensor:
     return torch.where(kept[..., None], rows, torch.nan)
 
 
-def _paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
-    h, steps = scene.step, round(scene.time / scene.step)
-    fine = _walk(scene, starts, lambda g, v, e: -FINE * g, round(scene.time / FINE))
-    return {
-        "gradient flow": fine,
-        "gradient descent": _walk(scene, starts, lambda g, v, e: -h * g, steps),
-        "heavy ball": _walk(scene, starts, lambda g, v, e: 0.7 * v - 0.5 * h * g, 2 * steps),
-        "CLR": _walk(scene, starts, lambda g, v, e: -_clr(scene, e, g)[:, None] * g, 4),
-    }
-
-
-def _clr(scene: Scene, value: Tensor, g: Tensor) -> Tensor:
-    return rules.clr(value, g.square().sum(-1), f_star=scene.aim)
+def _clr(scene: Scene, loss: Tensor, g: Tensor) -> Tensor:
+    return rules.clr(loss, g.square().sum(-1), f_star=scene.aim)[:, None]
 
 
 def _walk(scene: Scene, x: Tensor, move: Callable[..., Tensor], steps: int) -> Tensor:
     v = torch.zeros_like(x)
     rows = [x]
     for _ in range(steps):
-        value, g = slopes(scene.loss, x)
-        v = move(g, v, value)
+        leaf = x.detach().requires_grad_()
+        loss = scene.loss(leaf)
+        (g,) = torch.autograd.grad(loss.sum(), leaf)
+        # Where there is no gradient, a path stays.
+        v = move(loss.detach(), g.nan_to_num(), v)
         x = x + v
         rows.append(x)
     return torch.stack(rows)
 
 
-def lifted(loss: Surface, x: Tensor) -> list[Any]:
-    """Return points and their losses as rounded nested lists, [..., 3]; None where undefined.
-
-    Args:
-        loss: the surface.
-        x: points, [..., 2].
-    """
+def _lifted(loss: Surface, x: Tensor) -> Tensor:
     with torch.no_grad():
-        z = loss(x)
-    rows = torch.cat([x, z[..., None]], dim=-1)
-    rounded = (rows * 1e4).round() / 1e4
-    keep = torch.isfinite(rounded).all(-1)
-    return _listed(rounded, keep)
+        return torch.cat([x, loss(x)[..., None]], dim=-1)
 
 
-def _listed(rows: Tensor, keep: Tensor) -> list[Any]:
-    if rows.dim() == 1:
-        return rows.tolist() if bool(keep) else [None, None, None]
-    return [_listed(r, k) for r, k in zip(rows, keep, strict=True)]
+def _listed(loss: Surface, x: Tensor) -> list[Any]:
+    """Return points [..., 2] and their losses as rounded nested lists; NaN where undefined."""
+    rows = _lifted(loss, x)
+    defined = rows.isfinite().all(-1, keepdim=True)
+    return torch.where(defined, rows, torch.nan).round(decimals=4).tolist()
