@@ -82,6 +82,21 @@ class Group:
     parameters: int
     settings: dict[str, Setting]
 
+    @property
+    def members(self) -> list[Setting]:
+        """All settings, in the order of the recipe."""
+        return [*self.settings.values()]
+
+    @property
+    def config(self) -> Config:
+        """Config of the first setting."""
+        return self.members[0].config
+
+    @property
+    def batches(self) -> list[int]:
+        """Different numbers of images per step, ascending."""
+        return sorted({*map(self.batch, self.members)})
+
     def batch(self, setting: Setting) -> int:
         """Return the number of images per step, at most all images."""
         return min(setting.config.batch_size, self.images or setting.config.batch_size)
@@ -116,11 +131,40 @@ class Results:
     @property
     def settings(self) -> list[Setting]:
         """All settings of all groups."""
-        return [s for group in self.groups.values() for s in group.settings.values()]
+        return [s for group in self.groups.values() for s in group.members]
 
     def of(self, optimizer: str) -> list[Setting]:
         """Return the settings of one optimizer."""
         return [s for s in self.settings if s.config.optimizer == optimizer]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Hold all numbers of a figure on the geometry along runs.
+
+    Attributes:
+        scale: demo, laptop or paper.
+        seeds: one seed per run.
+        overrides: config fields that replaced those of the recipe.
+        config: config of the first run.
+        data: title of the data set.
+        parameters: number of parameters of the network.
+        environment: machine and versions of the first run.
+        lines: probed steps of each run.
+        images: number of training images; 0 in files of older versions.
+    """
+
+    scale: str
+    seeds: list[int]
+    overrides: dict[str, Any]
+    config: StoredConfig
+    data: str
+    parameters: int
+    environment: dict[str, Any]
+    lines: list[list[dict[str, float]]]
+    images: int = 0
+
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corridor.paper.curves import Curve, spread
-from corridor.paper.results import Group, Results, Setting
+from corridor.paper.results import Group, Probed, Results, Setting
 from corridor.train.config import Config
 
 COLUMNS = [
@@ -134,7 +134,7 @@ def rows(results: Results) -> list[list[str]]:
             f"{sum(setting.values('diverged'))} of {len(setting.curves)}",
         ]
         for group in results.groups.values()
-        for setting in group.settings.values()
+        for setting in group.members
     ]
 
 
@@ -161,7 +161,8 @@ def caption(results: Results, leads: Mapping[str, str]) -> str:
     """
     several = len(results.groups) > 1
     groups = " ".join(
-        (f"{leads[name]}: " if leads[name] and several else "") + _group(group)
+        (f"{leads[name]}: " if leads[name] and several else "")
+        + f"{subject(group)}; batch {', '.join(map(str, group.batches))}."
         for name, group in results.groups.items()
     )
     band = "" if len(results.seeds) == 1 else " (line: median, shade: range)"
@@ -171,29 +172,14 @@ def caption(results: Results, leads: Mapping[str, str]) -> str:
     )
 
 
-def _group(group: Group) -> str:
-    settings = group.settings.values()
-    batches = ", ".join(map(str, sorted({group.batch(setting) for setting in settings})))
-    config = next(iter(settings)).config
-    return f"{subject(config, group.data, group.images, group.parameters)}; batch {batches}."
-
-
-def subject(config: Config, data: str, images: int, parameters: int) -> str:
-    """Return images and network of a run.
-
-    Args:
-        config: config of the run.
-        data: title of the data set.
-        images: number of training images; 0 if unknown.
-        parameters: number of parameters of the network.
-
-    >>> subject(Config(train_limit=5000, width=8), "Digits", 1437, 1234)
-    '1,437 images of Digits; mlp of width 8, 1,234 parameters'
-    """
-    count = f"{images:,} images of " if images else ""
+def subject(source: Group | Probed) -> str:
+    """Return images, network and number of parameters."""
+    config = source.config
+    count = f"{source.images:,} images of " if source.images else ""
     size = f" at {config.image_size} pixels" if config.image_size else ""
     augmented = ", cropped and mirrored at random" if config.augment else ""
-    return f"{count}{data}{size}{augmented}; {network(config)}, {parameters:,} parameters"
+    parameters = f"{source.parameters:,} parameters"
+    return f"{count}{source.data}{size}{augmented}; {network(config)}, {parameters}"
 
 
 def network(config: Config) -> str:
@@ -201,16 +187,16 @@ def network(config: Config) -> str:
     return config.model + (f" of width {config.width}" if config.width else "")
 
 
-def place(config: Config, data: str, images: int) -> str:
-    """Return network and images in a few words."""
-    size = f", {config.image_size} px" if config.image_size else ""
-    return f"{network(config)}, {f'{images:,} ' if images else ''}{data}{size}"
-
-
-def places(results: Results, groups: Sequence[Group]) -> str:
+def places(results: Results | Probed, sources: Sequence[Group | Probed]) -> str:
     """Return scale, networks, data and seeds of some groups, for the table of verdicts."""
-    parts = (place(next(iter(g.settings.values())).config, g.data, g.images) for g in groups)
-    return f"{results.scale}: {'; '.join(dict.fromkeys(parts))}; {count(results.seeds)}"
+    parts = "; ".join(dict.fromkeys(map(_place, sources)))
+    return f"{results.scale}: {parts}; {count(results.seeds)}"
+
+
+def _place(source: Group | Probed) -> str:
+    images = f"{source.images:,} " if source.images else ""
+    size = f", {source.config.image_size} px" if source.config.image_size else ""
+    return f"{network(source.config)}, {images}{source.data}{size}"
 
 
 def count(seeds: Sequence[int]) -> str:
@@ -241,11 +227,12 @@ def commit(environment: Mapping[str, Any]) -> str:
     return found[:9] + (" with changes" if found.endswith("-dirty") else "")
 
 
-def again(number: int, scale: str, seeds: Sequence[int], overrides: Mapping[str, Any]) -> str:
+def again(number: int, results: Results | Probed) -> str:
     """Return the command that makes a figure again."""
-    extra = "".join(f" --{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in overrides.items())
-    count = "" if len(seeds) == 3 else f" --seeds {len(seeds)}"
-    return f"corridor figure {number} --scale {scale}{extra}{count} --out out"
+    options = results.overrides.items()
+    extra = "".join(f" --{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in options)
+    count = "" if len(results.seeds) == 3 else f" --seeds {len(results.seeds)}"
+    return f"corridor figure {number} --scale {results.scale}{extra}{count} --out out"
 
 
 def absent(figure: int, group: str, config: Config) -> list[str]:
@@ -266,38 +253,30 @@ def absent(figure: int, group: str, config: Config) -> list[str]:
     return [name for name, own in pairs if not own.startswith(name.lower().replace("-", ""))]
 
 
-def replaced(figure: int, group: str, config: Config, data: str) -> str:
+def replaced(figure: int, name: str, source: Group | Probed) -> str:
     """Return a sentence on what replaces the paper's data set and network; empty if nothing does.
 
     Args:
         figure: number of the figure.
-        group: name of the group, which is the paper's data set.
-        config: config of the run.
-        data: title of its data set.
-
-    >>> replaced(2, "CIFAR-10", Config(data="digits", model="cnn"), "Digits")
-    'At this scale, Digits and cnn replace CIFAR-10 and ResNet-18'
+        name: name of the group, which is the paper's data set.
+        source: group, or probed runs.
     """
-    names = absent(figure, group, config)
-    own = [data if name == group else network(config) for name in names]
+    names = absent(figure, name, source.config)
+    own = [source.data if lost == name else network(source.config) for lost in names]
     verb = "replaces" if len(own) == 1 else "replace"
     return f"At this scale, {' and '.join(own)} {verb} {' and '.join(names)}" if names else ""
 
 
 def replacements(results: Results) -> str:
     """Return a sentence on what replaces the paper's data sets and networks, or nothing."""
-    found = (
-        replaced(results.figure, name, next(iter(group.settings.values())).config, group.data)
-        for name, group in results.groups.items()
-    )
+    found = (replaced(results.figure, *item) for item in results.groups.items())
     first, *rest = [*dict.fromkeys(filter(None, found))] or [""]
     return "; ".join([first, *(text.removeprefix("At this scale, ") for text in rest)])
 
 
 def in_place(results: Results, name: str) -> str:
     """Return the name of a group, or what the group is in place of."""
-    config = next(iter(results.groups[name].settings.values())).config
-    names = absent(results.figure, name, config)
+    names = absent(results.figure, name, results.groups[name].config)
     return f"in place of {' and '.join(names)}" if names else name
 
 

@@ -82,15 +82,18 @@ def by_batch(count: int, style: Style) -> list[Style]:
     for index in range(count):
         light = 0.65 * (1 - (index + 1) / count)
         parts = [int(style["color"][k : k + 2], 16) / 255 for k in (1, 3, 5)]
-        color = tuple((1 - light) * part * 0.9 + light for part in parts)
+        color = _hex([(1 - light) * part * 0.9 + light for part in parts])
         made.append({**style, "color": color, "dashes": DASHES[index % len(DASHES)]})
     return made
 
 
+def _hex(parts: Sequence[float]) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+
+
 def _fixed_rate(index: int, count: int) -> Style:
     shade = 0.78 - 0.63 * index / max(count - 1, 1)
-    look = _look("", 1.3, 2, *DASHES[index % len(DASHES)])
-    return {**look, "color": (shade, shade, shade), "shade": 0.07}
+    return {**_look(_hex([shade] * 3), 1.3, 2, *DASHES[index % len(DASHES)]), "shade": 0.07}
 
 
 def draw_band(axes: Any, values: dict[str, list[float]], label: str, style: Style) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from corridor.paper.curves import spread
 from corridor.paper.drawing import geometry
 from corridor.paper.figure import Claim, Figure, Manifest
 from corridor.paper.recipes import figure7
-from corridor.paper.results import STRICT, Plan, StoredConfig, checked
+from corridor.paper.results import Plan, Probed, checked
 from corridor.train.folder.record import RunRecord
 
 LEVEL = 0.5
@@ -23,35 +23,6 @@ ASKED = 0.9
 NEAR = "steps in a near-corridor"
 
 Lines = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Probed:
-    """Hold all numbers of the figure.
-
-    Attributes:
-        scale: demo, laptop or paper.
-        seeds: one seed per run.
-        overrides: config fields that replaced those of the recipe.
-        config: config of the first run.
-        data: title of the data set.
-        parameters: number of parameters of the network.
-        environment: machine and versions of the first run.
-        lines: probed steps of each run.
-        images: number of training images; 0 in files of older versions.
-    """
-
-    scale: str
-    seeds: list[int]
-    overrides: dict[str, Any]
-    config: StoredConfig
-    data: str
-    parameters: int
-    environment: dict[str, Any]
-    lines: list[Lines]
-    images: int = 0
-
-    __pydantic_config__ = STRICT
 
 
 def gather(plan: Plan) -> dict[str, Any]:
@@ -96,10 +67,9 @@ def read_probed(values: dict[str, Any]) -> Probed:
 
 def describe(figure: Figure[Probed], data: Probed) -> Manifest:
     """Return caption, claims and table, without images."""
-    replaced = words.replaced(figure.number, "CIFAR-10", data.config, data.data)
+    replaced = words.replaced(figure.number, "CIFAR-10", data)
     caption = _caption(data)
-    place = words.place(data.config, data.data, data.images)
-    setting = f"{data.scale}: {place}; {words.count(data.seeds)}"
+    setting = words.places(data, [data])
     return Manifest(
         number=figure.number,
         title=figure.title + (" (with replacements)" if replaced else ""),
@@ -116,18 +86,17 @@ def describe(figure: Figure[Probed], data: Probed) -> Manifest:
             "Rank correlations are over the probed steps of a run, on one batch before and after "
             "the step.",
         ],
-        again=words.again(figure.number, data.scale, data.seeds, data.overrides),
+        again=words.again(figure.number, data),
         environment=data.environment,
     )
 
 
 def _caption(data: Probed) -> str:
-    config, images = data.config, data.images
-    batch = min(config.batch_size, images or config.batch_size)
+    config = data.config
+    batch = min(config.batch_size, data.images or config.batch_size)
     return (
-        f"{words.subject(config, data.data, images, data.parameters)}. "
-        f"{words.label(config)}, batch {batch}, measured every {config.probe} steps on the batch "
-        f"of the step. Scale {data.scale}, seed {data.seeds[0]} of {len(data.seeds)} drawn. "
+        f"{words.subject(data)}. {words.label(config)}, batch {batch}, measured every "
+        f"{config.probe} steps on the batch of the step. Scale {data.scale}, seed {data.seeds[0]} of {len(data.seeds)} drawn. "
         f"{words.made(data.environment)}"
     )
 

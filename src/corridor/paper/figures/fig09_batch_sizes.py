@@ -103,7 +103,7 @@ def _group(results: Results) -> Group:
 
 def _of(group: Group, form: dict[str, Any]) -> list[Setting]:
     wanted = words.label(Config(**form))
-    found = [s for s in group.settings.values() if words.label(s.config) == wanted]
+    found = [s for s in group.members if words.label(s.config) == wanted]
     return sorted(found, key=lambda setting: setting.config.batch_size)
 
 
@@ -112,18 +112,12 @@ def _panels(results: Results) -> list[panels.Panel]:
     made = []
     for form, name, look in FORMS:
         ours = _of(group, form)
-        if not ours:
-            continue
-        lines = panels.lines(
-            ours,
-            "loss",
-            styles=style.by_batch(len(ours), look),
-            labels=[f"{name}, batch {group.batch(s)}" for s in ours],
-            per=[group.images / group.batch(s) for s in ours],
-        )
-        panel = panels.loss_panel(ours, lines, results.target, f"Training loss, {name}")
-        panel.x = "epochs"
-        made.append(panel)
+        if ours:
+            styles = style.by_batch(len(ours), look)
+            labels = [f"{name}, batch {group.batch(s)}" for s in ours]
+            epochs = [group.images / group.batch(s) for s in ours]
+            curves = panels.Curves(ours, styles, labels, epochs)
+            made.append(curves.loss(results.target, f"Training loss, {name}"))
     found = law(results)
     # matplotlib cannot draw logarithmic axes without a point.
     return [*made, _law_panel(found)] if found.sizes else made

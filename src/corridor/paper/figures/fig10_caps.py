@@ -15,29 +15,25 @@ from corridor.paper.results import Group, Results, Setting
 def names(results: Results) -> dict[str, str]:
     """Return a name per group; groups of one network and number of images get their length too."""
     plain = {
-        key: f"{group.images:,} images, {words.network(_uncapped(group).config)}"
+        key: f"{group.images:,} images, {words.network(group.config)}"
         for key, group in results.groups.items()
     }
     counts = Counter(plain.values())
     return {
-        key: f"{name}, {_uncapped(results.groups[key]).curves[0].steps[-1]} steps"
+        key: f"{name}, {results.groups[key].members[0].curves[0].steps[-1]} steps"
         if counts[name] > 1
         else name
         for key, name in plain.items()
     }
 
 
-def _uncapped(group: Group) -> Setting:
-    return next(iter(group.settings.values()))
-
-
 def _panels(results: Results) -> list[panels.Panel]:
     made = []
     for key, group in results.groups.items():
-        loss, _, rate = panels.of_training(list(group.settings.values()), results.target)
-        loss.title = names(results)[key]
+        curves = panels.Curves(group.members)
+        loss = curves.loss(results.target, names(results)[key])
         loss.y = f"training loss, {loss.y}"
-        made += [loss, rate]
+        made += [loss, curves.step_size()]
     return made
 
 
@@ -53,7 +49,7 @@ def _claims(results: Results) -> list[Claim]:
 def stable(results: Results) -> Claim:
     """Return the claim that CLR without a cap is stable on every network."""
     known = names(results)
-    ours = {key: _uncapped(group) for key, group in results.groups.items()}
+    ours = {key: group.members[0] for key, group in results.groups.items()}
     measured = "; ".join(
         f"{known[key]}: final loss {words.losses(s.curves)}, largest step "
         f"{words.cell(s.values('max_lr'))}"
@@ -64,13 +60,13 @@ def stable(results: Results) -> Claim:
     if len(good) == len(ours):
         return Claim(claim, measured, "holds")
     failing = [group for key, group in results.groups.items() if key not in good]
-    settings = [s for group in failing for s in group.settings.values()]
+    settings = [s for group in failing for s in group.members]
     holds = f"it holds for {'; '.join(known[key] for key in good)}; elsewhere " if good else ""
     return Claim(claim, measured, "does not hold", holds + verdicts.why_it_fails(settings))
 
 
 def _remedies(group: Group, name: str) -> list[Claim]:
-    free, *others = group.settings.values()
+    free, *others = group.members
     # Where CLR without a cap trains, there is nothing to remedy.
     if free.fails:
         return [_remedy(setting, free, name) for setting in others]

@@ -65,7 +65,7 @@ def training_figure(
 def _manifest(
     figure: Figure[Results], results: Results, note: str, leads: Callable[[Results, str], str]
 ) -> Manifest:
-    place = words.places(results, list(results.groups.values()))
+    place = words.places(results, [*results.groups.values()])
     replaced = words.replacements(results)
     caption = words.caption(results, {name: leads(results, name) for name in results.groups})
     return Manifest(
@@ -77,26 +77,32 @@ def _manifest(
         columns=words.COLUMNS,
         rows=words.rows(results),
         notes=[*words.notes(results), *([note] if note else [])],
-        again=words.again(figure.number, results.scale, results.seeds, results.overrides),
+        again=words.again(figure.number, results),
         environment=results.environment,
     )
 
 
 def _all_curves(results: Results) -> list[panels.Panel]:
-    return panels.of_training(results.settings, results.target)
+    return panels.Curves(results.settings).panels(results.target)
 
 
 def _subject(results: Results, papers: str) -> str:
     return f"in place of {papers}" if words.replacements(results) else papers
 
 
-def _epochs(group: Group) -> list[float]:
+def _curves(group: Group) -> panels.Curves:
+    """Return the curves of a group over epochs; batch sizes get shades of one color."""
+    settings = group.members
     # Without images an epoch is a step.
-    return [max(1.0, group.images / group.batch(s)) for s in group.settings.values()]
+    epochs = [max(1.0, group.images / group.batch(s)) for s in settings]
+    if not _several_batches(group):
+        return panels.Curves(settings, per=epochs)
+    labels = [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
+    return panels.Curves(settings, style.by_batch(len(settings), style.CAP_10), labels, epochs)
 
 
-def _batch_labels(settings: Sequence[Setting]) -> list[str]:
-    return [f"CLR, cap 10, batch {s.config.batch_size}" for s in settings]
+def _several_batches(group: Group) -> bool:
+    return len({s.config.batch_size for s in group.members}) > 1
 
 
 def against_fixed(results: Results) -> list[Claim]:
@@ -166,14 +172,8 @@ def _falls(results: Results) -> list[Claim]:
 
 
 def _by_batch(results: Results) -> list[panels.Panel]:
-    settings = results.settings
-    return panels.of_training(
-        settings,
-        results.target,
-        styles=style.by_batch(len(settings), style.CAP_10),
-        labels=_batch_labels(settings),
-        per=[epoch for group in results.groups.values() for epoch in _epochs(group)],
-    )
+    (group,) = results.groups.values()
+    return _curves(group).panels(results.target)
 
 
 def _faster(results: Results) -> list[Claim]:
@@ -199,35 +199,18 @@ def _faster_than_fixed(results: Results, ours: Setting, where: str) -> Claim:
 
 def _step_sizes(results: Results) -> list[panels.Panel]:
     return [
-        _step_size_panel(words.in_place(results, name), group)
+        _curves(group).step_size(f"Step size,\n{words.in_place(results, name)}")
         for name, group in results.groups.items()
     ]
-
-
-def _several_batches(group: Group) -> bool:
-    return len({s.config.batch_size for s in group.settings.values()}) > 1
-
-
-def _step_size_panel(name: str, group: Group) -> panels.Panel:
-    settings = list(group.settings.values())
-    labels = styles = None
-    if _several_batches(group):
-        labels, styles = _batch_labels(settings), style.by_batch(len(settings), style.CAP_10)
-    per = _epochs(group)
-    made = panels.lines(settings, "effective_lr", styles=styles, labels=labels, per=per)
-    panel = panels.rate_panel(made, f"Step size,\n{name}")
-    panel.x = "epochs"
-    return panel
 
 
 def _warm_up_everywhere(results: Results) -> list[Claim]:
     claims = []
     for name, group in results.groups.items():
-        settings = list(group.settings.values())
-        for setting in settings:
-            several = _several_batches(group)
+        place, several = words.in_place(results, name), _several_batches(group)
+        for setting in group.members:
             batch = f", batch {setting.config.batch_size}" if several else ""
-            claim = verdicts.warms_up(setting, words.in_place(results, name) + batch, settings)
+            claim = verdicts.warms_up(setting, place + batch, group.members)
             claims.append(replace(claim, setting=words.places(results, [group])))
     return claims
 
