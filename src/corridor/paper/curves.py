@@ -91,33 +91,30 @@ def read_curve(folder: Path, window: int, target: float) -> Curve:
     run = read_run(folder)
     if run.summary is None:
         raise FileNotFoundError(f"the run in {folder} has not ended; run its sweep again")
+    status = run.summary["status"]
     with reading(folder / METRICS, f"remove {folder} and run its sweep again"):
         if not run.steps:
             raise ValueError("the file holds no steps")
-        return _curve(run, run.summary["status"], window, target)
-
-
-def _curve(run: RunRecord, status: str, window: int, target: float) -> Curve:
-    loss = running_mean([line["loss"] for line in run.steps], window)
-    rates = [line["effective_lr"] for line in run.steps]
-    reached = first_below(loss, target, window)
-    kept = thinned(len(loss))
-    accuracy = [line["test_accuracy"] for line in run.evaluations]
-    return Curve(
-        status=status,
-        steps=[run.steps[i]["step"] for i in kept],
-        loss=[loss[i] for i in kept],
-        effective_lr=[rates[i] for i in kept],
-        test_steps=[line["step"] for line in run.evaluations],
-        test_accuracy=accuracy,
-        steps_to_target=reached,
-        mean_lr=statistics.fmean(rates[:reached]),
-        median_lr=statistics.median(rates),
-        max_lr=max(rates),
-        matched_clr=_matched_clr(run, loss),
-        final_loss=loss[-1] if status == "finished" else math.inf,
-        best_accuracy=max(accuracy, default=-math.inf),
-    )
+        loss = running_mean([line["loss"] for line in run.steps], window)
+        rates = [line["effective_lr"] for line in run.steps]
+        reached = first_below(loss, target, window)
+        kept = thinned(len(loss))
+        accuracy = [line["test_accuracy"] for line in run.evaluations]
+        return Curve(
+            status=status,
+            steps=[run.steps[i]["step"] for i in kept],
+            loss=[loss[i] for i in kept],
+            effective_lr=[rates[i] for i in kept],
+            test_steps=[line["step"] for line in run.evaluations],
+            test_accuracy=accuracy,
+            steps_to_target=reached,
+            mean_lr=statistics.fmean(rates[:reached]),
+            median_lr=statistics.median(rates),
+            max_lr=max(rates),
+            matched_clr=_matched_clr(run, loss),
+            final_loss=loss[-1] if status == "finished" else math.inf,
+            best_accuracy=max(accuracy, default=-math.inf),
+        )
 
 
 def _matched_clr(run: RunRecord, loss: Sequence[float]) -> float:
@@ -153,10 +150,8 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 def first_below(values: Sequence[float], target: float, window: int) -> int | None:
     """Return the number of values until one is below the target, from a full window on."""
-    for index, value in enumerate(values):
-        if index + 1 >= window and value < target:
-            return index + 1
-    return None
+    below = (count for count, value in enumerate(values, 1) if count >= window and value < target)
+    return next(below, None)
 
 
 def thinned(count: int) -> list[int]:

@@ -9,7 +9,7 @@ batch size and seed, so that figures share runs of equal names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -24,8 +24,11 @@ SCALES = ("demo", "laptop", "paper")
 FIXED_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 FEWER_RATES = (0.01, 0.1, 0.3, 1.0, 3.0, 30.0)
 SLOW_RATES = (0.1, 0.3, 1.0, 3.0)
-SMALL_BATCHES = {"demo": (16, 64, 256, 1024), "laptop": (16, 64, 250, 1000)}
-BATCHES = {**SMALL_BATCHES, "paper": (16, 64, 256, 1024, 4096)}
+BATCHES = {
+    "demo": (16, 64, 256, 1024),
+    "laptop": (16, 64, 250, 1000),
+    "paper": (16, 64, 256, 1024, 4096),
+}
 IMAGENET_BATCHES = {"demo": (32, 128, 512), "laptop": (32, 100, 250), "paper": (256, 1024, 4096)}
 UNCAPPED: Options = {"optimizer": "clr", "lr": math.inf}
 DEFAULT: Options = {"optimizer": "clr", "lr": DEFAULT_MAX_LR}
@@ -137,19 +140,15 @@ class Recipe:
         given = dict(overrides or {})
         if "seed" in given:
             raise ValueError("seed must not be given to a recipe; give seeds")
-        settings = self.settings(scale)
-        runs = list(self._runs(_base(self.bases[scale], given), settings, seeds, given))
+        base, settings = _base(self.bases[scale], given), self.settings(scale)
+        runs = []
+        for seed, setting in product(dict.fromkeys(seeds), settings):
+            config = Config(**{**base, **setting, **given, "seed": seed})
+            runs.append(Run(f"{setting_name(config)}_seed{seed}", config))
         if len({run.name for run in runs}) < len(runs):
             own = ", ".join(sorted({key for s in settings for key in s} & given.keys()))
             raise ValueError(f"{own} must differ between the runs of {self.name}; leave {own} out")
         return runs
-
-    def _runs(
-        self, base: Options, settings: Sequence[Options], seeds: Sequence[int], given: Options
-    ) -> Iterator[Run]:
-        for seed, setting in product(dict.fromkeys(seeds), settings):
-            config = Config(**{**base, **setting, **given, "seed": seed})
-            yield Run(f"{setting_name(config)}_seed{seed}", config)
 
 
 def _base(options: Options, given: Options) -> Options:
@@ -183,13 +182,11 @@ def _with(settings: Sequence[Options], **options: Any) -> list[Options]:
 
 
 def _over_batches(scale: str) -> list[Options]:
-    # At laptop scale an epoch of the largest batch is one step, and of the smallest 63.
-    epochs = {16: 30, 1000: 120} if scale == "laptop" else {}
-    sizes = [
-        {"batch_size": b}
-        | ({"epochs": epochs[b], "eval_every": epochs[b] // 3} if b in epochs else {})
-        for b in BATCHES[scale]
-    ]
+    sizes: list[Options] = [{"batch_size": size} for size in BATCHES[scale]]
+    if scale == "laptop":
+        # An epoch of the largest batch is one step, and of the smallest 63.
+        sizes[0] |= {"epochs": 30, "eval_every": 10}
+        sizes[-1] |= {"epochs": 120, "eval_every": 40}
     forms = [{**form, **size} for size in sizes for form in FORMS]
     return forms + _with(_sgd(0.01, 0.1), **sizes[0])
 

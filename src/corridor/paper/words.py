@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from corridor.paper.curves import Curve, spread
 from corridor.paper.results import Group, Probed, Results, Setting
 from corridor.train.config import Config
 
-COLUMNS = [
-    "optimizer",
-    "batch",
-    "steps to the target",
-    "final training loss",
-    "best test accuracy",
-    "median step size",
-    "largest step size",
-    "diverged",
-]
-# The networks of the paper, by figure and group; a group has the name of the paper's data set.
-NETWORKS = {
-    (2, "CIFAR-10"): "ResNet-18",
-    (3, "ImageNet"): "ResNet-50",
-    (4, "CIFAR-10"): "ResNet-18",
-    (4, "ImageNet"): "ResNet-50",
-    (5, "CIFAR-10"): "ResNet-50",
-    (6, "CIFAR-10"): "VGG-16",
-    (7, "CIFAR-10"): "ResNet-18",
-    (8, "ImageNet"): "ResNet-50",
-    (9, "CIFAR-10"): "ResNet-18",
+COLUMNS: dict[str, Callable[[Group, Setting], str]] = {
+    "optimizer": lambda group, setting: label(setting.config),
+    "batch": lambda group, setting: str(group.batch(setting)),
+    "steps to the target": lambda group, setting: cell(setting.values("steps_to_target")),
+    "final training loss": lambda group, setting: losses(setting.curves),
+    "best test accuracy": lambda group, setting: accuracy(setting.curves),
+    "median step size": lambda group, setting: cell(setting.values("median_lr")),
+    "largest step size": lambda group, setting: cell(setting.values("max_lr")),
+    "diverged": lambda _, setting: f"{sum(setting.values('diverged'))} of {len(setting.curves)}",
 }
+# The networks of the paper, by the paper's data set; figures 5 and 6 have others.
+NETWORKS = {"CIFAR-10": "ResNet-18", "ImageNet": "ResNet-50"}
+AT_SCALE = "At this scale, "
+OTHER_NETWORKS = {5: "ResNet-50", 6: "VGG-16"}
 
 
 def label(config: Config) -> str:
@@ -123,16 +115,7 @@ def median(setting: Setting, name: str) -> float:
 def rows(results: Results) -> list[list[str]]:
     """Return one row per setting, under `COLUMNS`."""
     return [
-        [
-            label(setting.config),
-            str(group.batch(setting)),
-            cell(setting.values("steps_to_target")),
-            losses(setting.curves),
-            accuracy(setting.curves),
-            cell(setting.values("median_lr")),
-            cell(setting.values("max_lr")),
-            f"{sum(setting.values('diverged'))} of {len(setting.curves)}",
-        ]
+        [column(group, setting) for column in COLUMNS.values()]
         for group in results.groups.values()
         for setting in group.members
     ]
@@ -152,16 +135,16 @@ def notes(results: Results) -> list[str]:
     ]
 
 
-def caption(results: Results, leads: Mapping[str, str]) -> str:
+def caption(results: Results, *, led: bool = True) -> str:
     """Return data, network, scale, seeds, hardware and commit.
 
     Args:
         results: results of the figure.
-        leads: text before each group, by its name.
+        led: True to begin each of several groups with its name (default: True).
     """
-    several = len(results.groups) > 1
+    led = led and len(results.groups) > 1
     groups = " ".join(
-        (f"{leads[name]}: " if leads[name] and several else "")
+        (f"{_capital(in_place(results, name))}: " if led else "")
         + f"{subject(group)}; batch {', '.join(map(str, group.batches))}."
         for name, group in results.groups.items()
     )
@@ -170,6 +153,10 @@ def caption(results: Results, leads: Mapping[str, str]) -> str:
         f"{groups} No momentum, no weight decay. Scale {results.scale}, "
         f"{count(results.seeds)}{band}. {made(results.environment)}"
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def subject(source: Group | Probed) -> str:
@@ -246,7 +233,7 @@ def absent(figure: int, group: str, config: Config) -> list[str]:
     >>> absent(2, "CIFAR-10", Config(data="cifar10", model="resnet8"))
     ['ResNet-18']
     """
-    network = NETWORKS.get((figure, group))
+    network = OTHER_NETWORKS.get(figure, NETWORKS.get(group))
     if network is None:
         return []
     pairs = ((group, config.data), (network, config.model))
@@ -264,23 +251,17 @@ def replaced(figure: int, name: str, source: Group | Probed) -> str:
     names = absent(figure, name, source.config)
     own = [source.data if lost == name else network(source.config) for lost in names]
     verb = "replaces" if len(own) == 1 else "replace"
-    return f"At this scale, {' and '.join(own)} {verb} {' and '.join(names)}" if names else ""
+    return f"{AT_SCALE}{' and '.join(own)} {verb} {' and '.join(names)}" if names else ""
 
 
 def replacements(results: Results) -> str:
     """Return a sentence on what replaces the paper's data sets and networks, or nothing."""
     found = (replaced(results.figure, *item) for item in results.groups.items())
-    first, *rest = [*dict.fromkeys(filter(None, found))] or [""]
-    return "; ".join([first, *(text.removeprefix("At this scale, ") for text in rest)])
+    parts = [text.removeprefix(AT_SCALE) for text in dict.fromkeys(found) if text]
+    return AT_SCALE + "; ".join(parts) if parts else ""
 
 
 def in_place(results: Results, name: str) -> str:
     """Return the name of a group, or what the group is in place of."""
     names = absent(results.figure, name, results.groups[name].config)
     return f"in place of {' and '.join(names)}" if names else name
-
-
-def lead(results: Results, name: str) -> str:
-    """Return the text before a group in a caption."""
-    text = in_place(results, name)
-    return text[:1].upper() + text[1:]

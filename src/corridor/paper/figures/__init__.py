@@ -10,19 +10,11 @@ from corridor.paper.figures import fig01_corridors, fig07_geometry, fig09_batch_
 from corridor.paper.figures.training import TRAINING_FIGURES
 from corridor.train.folder.files import atomic, dumps, read_json
 
-FIGURES: dict[int, Figure[Any]] = {
-    figure.number: figure
-    for figure in sorted(
-        (
-            fig01_corridors.FIGURE,
-            *TRAINING_FIGURES,
-            fig07_geometry.FIGURE,
-            fig09_batch_sizes.FIGURE,
-            fig10_caps.FIGURE,
-        ),
-        key=lambda figure: figure.number,
-    )
-}
+_ALL = (
+    fig01_corridors.FIGURE, *TRAINING_FIGURES, fig07_geometry.FIGURE, fig09_batch_sizes.FIGURE,
+    fig10_caps.FIGURE,
+)  # fmt: skip
+FIGURES: dict[int, Figure[Any]] = {f.number: f for f in sorted(_ALL, key=lambda f: f.number)}
 
 
 def figure(number: int) -> Figure[Any]:

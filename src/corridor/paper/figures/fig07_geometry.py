@@ -96,8 +96,8 @@ def _caption(data: Probed) -> str:
     batch = min(config.batch_size, data.images or config.batch_size)
     return (
         f"{words.subject(data)}. {words.label(config)}, batch {batch}, measured every "
-        f"{config.probe} steps on the batch of the step. Scale {data.scale}, seed {data.seeds[0]} of {len(data.seeds)} drawn. "
-        f"{words.made(data.environment)}"
+        f"{config.probe} steps on the batch of the step. Scale {data.scale}, "
+        f"seed {data.seeds[0]} of {len(data.seeds)} drawn. {words.made(data.environment)}"
     )
 
 

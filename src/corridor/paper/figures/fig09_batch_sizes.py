@@ -66,35 +66,20 @@ def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
     return Fit(1 / line.intercept, line.slope / line.intercept, misses, slope)
 
 
-@dataclass(frozen=True)
-class Law:
-    """Hold the CLR before the cap per batch size, at matched loss, and its fit.
+def matched(results: Results) -> dict[int, tuple[float, float, float]]:
+    """Return minimum, median and maximum CLR over seeds per batch size, before the cap.
 
-    The loss is matched while it is between 0.5 and 0.9 of its first value.
-
-    Attributes:
-        sizes: batch sizes, ascending.
-        rates: minimum, median and maximum CLR over seeds, per batch size.
-        fit: fit to the medians; None for fewer than three batch sizes.
+    They are medians over the steps whose loss is between 0.5 and 0.9 of its first value. Batch
+    sizes without such steps are left out.
     """
-
-    sizes: list[int]
-    rates: list[tuple[float, float, float]]
-    fit: Fit | None
-
-    @property
-    def medians(self) -> list[float]:
-        """Median CLR per batch size."""
-        return [middle for _, middle, _ in self.rates]
-
-
-def law(results: Results) -> Law:
-    """Return the noise law of the results, over the batch sizes that reach the matched loss."""
     group = _group(results)
     found = {group.batch(s): spread(s.values("matched_clr")) for s in _of(group, recipes.DEFAULT)}
-    kept = {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}
-    medians = [middle for _, middle, _ in kept.values()]
-    return Law([*kept], [*kept.values()], fit([*kept], medians) if len(kept) >= 3 else None)
+    return {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}
+
+
+def _fitted(found: dict[int, tuple[float, float, float]]) -> Fit | None:
+    medians = [middle for _, middle, _ in found.values()]
+    return fit([*found], medians) if len(found) >= 3 else None
 
 
 def _group(results: Results) -> Group:
@@ -118,20 +103,20 @@ def _panels(results: Results) -> list[panels.Panel]:
             epochs = [group.images / group.batch(s) for s in ours]
             curves = panels.Curves(ours, styles, labels, epochs)
             made.append(curves.loss(results.target, f"Training loss, {name}"))
-    found = law(results)
+    found = matched(results)
     # matplotlib cannot draw logarithmic axes without a point.
-    return [*made, _law_panel(found)] if found.sizes else made
+    return [*made, _law_panel(found)] if found else made
 
 
-def _law_panel(found: Law) -> panels.Panel:
-    low, middle, high = ([rates[k] for rates in found.rates] for k in range(3))
-    band: panels.Band = {"x": found.sizes, "median": middle, "low": low, "high": high}
+def _law_panel(found: dict[int, tuple[float, float, float]]) -> panels.Panel:
+    sizes, law = [*found], _fitted(found)
+    low, middle, high = map(list, zip(*found.values(), strict=True))
+    band: panels.Band = {"x": sizes, "median": middle, "low": low, "high": high}
     look = {**style.CLR_CAPPED, "dashes": (1, 0), "marker": "o"}
     lines = [panels.Line("CLR before the cap, at matched loss", look, band)]
-    if found.fit and found.fit.limit > 0:
-        first, last = found.sizes[0], found.sizes[-1]
-        places = [first * (last / first) ** (k / 40) for k in range(41)]
-        y = [found.fit.limit / (1 + found.fit.noise / size) for size in places]
+    if law and law.limit > 0:
+        places = [sizes[0] * (sizes[-1] / sizes[0]) ** (k / 40) for k in range(41)]
+        y = [law.limit / (1 + law.noise / size) for size in places]
         curve: panels.Band = {"x": places, "median": y, "low": y, "high": y}
         lines.append(panels.Line("noise-scale law, fitted", LAW, curve))
     title = "Step size against batch"
@@ -140,21 +125,22 @@ def _law_panel(found: Law) -> panels.Panel:
 
 def _claims(results: Results) -> list[Claim]:
     claims = verdicts.converges(results, "over a wide range of batch sizes")
-    return [*claims, _noise(law(results)), _tuned(results)]
+    return [*claims, _noise(matched(results)), _tuned(results)]
 
 
-def _noise(found: Law) -> Claim:
+def _noise(found: dict[int, tuple[float, float, float]]) -> Claim:
     claim = "CLR grows with the batch as gradient noise predicts, CLR_inf / (1 + B_n / B)"
-    if found.fit is None:
+    law = _fitted(found)
+    if law is None:
         return Claim(claim, "too few batch sizes reached the stretch of loss", "undecided")
-    worst = max(found.fit.misses)
-    rates = found.medians
-    pairs = ", ".join(f"{words.number(r)} at {b}" for b, r in zip(found.sizes, rates, strict=True))
+    worst = max(law.misses)
+    rates = [middle for _, middle, _ in found.values()]
+    pairs = ", ".join(f"{words.number(r)} at {b}" for b, r in zip(found, rates, strict=True))
     measured = (
         f"median CLR before the cap {pairs}; the fitted law misses by {worst:.0%} at most, "
-        f"at batch {found.sizes[found.fit.misses.index(worst)]}; "
-        f"B_n {words.number(found.fit.noise)} images; "
-        f"log-log slope {found.fit.slope:.2f} between the two smallest batches"
+        f"at batch {[*found][law.misses.index(worst)]}; "
+        f"B_n {words.number(law.noise)} images; "
+        f"log-log slope {law.slope:.2f} between the two smallest batches"
     )
     # A law that a constant fits as well explains nothing.
     rises = all(a < b for a, b in pairwise(rates))

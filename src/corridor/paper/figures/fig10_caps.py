@@ -102,5 +102,5 @@ FIGURE = training_figure(
     columns=2,
     headed=False,
     # Images and network name each group.
-    leads=lambda results, name: "",
+    led=False,
 )

@@ -30,7 +30,7 @@ def training_figure(
     columns: int = 3,
     headed: bool = True,
     note: str = "",
-    leads: Callable[[Results, str], str] = words.lead,
+    led: bool = True,
 ) -> Figure[Results]:
     """Return a figure that trains the runs of recipes and draws their curves.
 
@@ -43,8 +43,7 @@ def training_figure(
         columns: number of panels side by side (default: 3).
         headed: True to name replacements of the paper's networks above the panels (default: True).
         note: last remark below the table (default: none).
-        leads: function from results and the name of a group to the text before the group in the
-            caption (default: the name of the group).
+        led: True to begin each group of the caption with its name (default: True).
     """
 
     def picture(results: Results, folder: Path, name: str) -> dict[str, Any]:
@@ -57,24 +56,22 @@ def training_figure(
         gather=partial(gather, number=number, recipes=recipes),
         read=read_results,
         claims=claims,
-        describe_data=partial(_manifest, note=note, leads=leads),
+        describe_data=partial(_manifest, note=note, led=led),
         picture=picture,
     )
 
 
-def _manifest(
-    figure: Figure[Results], results: Results, note: str, leads: Callable[[Results, str], str]
-) -> Manifest:
+def _manifest(figure: Figure[Results], results: Results, note: str, led: bool) -> Manifest:
     place = words.places(results, [*results.groups.values()])
     replaced = words.replacements(results)
-    caption = words.caption(results, {name: leads(results, name) for name in results.groups})
+    caption = words.caption(results, led=led)
     return Manifest(
         number=figure.number,
         title=figure.title + (" (with replacements)" if replaced else ""),
         caption=f"{replaced}. {caption}" if replaced else caption,
         images={},
         claims=[replace(c, setting=c.setting or place) for c in figure.claims(results)],
-        columns=words.COLUMNS,
+        columns=[*words.COLUMNS],
         rows=words.rows(results),
         notes=[*words.notes(results), *([note] if note else [])],
         again=words.again(figure.number, results),
