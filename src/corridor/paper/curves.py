@@ -1,7 +1,5 @@
 """Read run folders into curves, and summarize curves over seeds."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Sequence

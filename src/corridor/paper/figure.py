@@ -1,7 +1,5 @@
 """Compute, describe and draw one figure of the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -107,7 +105,7 @@ class Figure(Generic[Data]):
     gather: Callable[[Plan], dict[str, Any]]
     read: Callable[[dict[str, Any]], Data]
     claims: Callable[[Data], list[Claim]]
-    describe_data: Callable[[Figure[Data], Data], Manifest]
+    describe_data: Callable[["Figure[Data]", Data], Manifest]
     picture: Callable[[Data, Path, str], dict[str, Any]]
 
     @property

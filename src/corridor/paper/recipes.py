@@ -6,8 +6,6 @@ the networks of the paper on all of its data. The name of a run contains optimiz
 batch size and seed, so that figures share runs of equal names.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

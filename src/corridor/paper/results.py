@@ -1,7 +1,5 @@
 """Gather the numbers behind a figure from runs, and read them from one file."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -102,31 +100,40 @@ class Group:
         return min(setting.config.batch_size, self.images or setting.config.batch_size)
 
 
-@dataclass(frozen=True)
-class Results:
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """State which runs the numbers of a figure come from.
+
+    Attributes:
+        scale: demo, laptop or paper.
+        seeds: seeds of every setting.
+        overrides: config fields that replaced those of the recipes.
+        environment: machine and versions of the first run.
+    """
+
+    scale: str
+    seeds: list[int]
+    overrides: dict[str, Any]
+    environment: dict[str, Any]
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Runs):
     """Hold all numbers of a figure made of training curves.
 
     Attributes:
         figure: number of the figure.
-        scale: demo, laptop or paper.
-        seeds: seeds of every setting.
-        overrides: config fields that replaced those of the recipes.
         target: training loss that counts as reached; the smallest target of all groups.
         failed: runs that raised or were killed, each with the reason.
-        environment: machine and versions of the first run.
         groups: groups by name.
     """
 
     figure: int
-    scale: str
-    seeds: list[int]
-    overrides: dict[str, Any]
     target: float
     failed: list[str]
-    environment: dict[str, Any]
     groups: dict[str, Group]
-
-    __pydantic_config__ = STRICT
 
     @property
     def settings(self) -> list[Setting]:
@@ -138,33 +145,23 @@ class Results:
         return [s for s in self.settings if s.config.optimizer == optimizer]
 
 
-@dataclass(frozen=True)
-class Probed:
-    """Hold all numbers of a figure on the geometry along runs.
+@dataclass(frozen=True, kw_only=True)
+class Probed(Runs):
+    """Hold all numbers of a figure on the geometry along runs of one setting.
 
     Attributes:
-        scale: demo, laptop or paper.
-        seeds: one seed per run.
-        overrides: config fields that replaced those of the recipe.
         config: config of the first run.
         data: title of the data set.
         parameters: number of parameters of the network.
-        environment: machine and versions of the first run.
         lines: probed steps of each run.
         images: number of training images; 0 in files of older versions.
     """
 
-    scale: str
-    seeds: list[int]
-    overrides: dict[str, Any]
     config: StoredConfig
     data: str
     parameters: int
-    environment: dict[str, Any]
     lines: list[list[dict[str, float]]]
     images: int = 0
-
-    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Turn curves into verdicts: comparison, convergence, shape of the step size."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Draw the geometry of one run from its folder: from its metrics, or from its checkpoints."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,14 +1,12 @@
 """Put numbers, settings and results into words: labels, cells, captions and commands."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from corridor.paper.curves import Curve, spread
-from corridor.paper.results import Group, Probed, Results, Setting
+from corridor.paper.results import Group, Probed, Results, Runs, Setting
 from corridor.train.config import Config
 
 COLUMNS: dict[str, Callable[[Group, Setting], str]] = {
@@ -174,7 +172,7 @@ def network(config: Config) -> str:
     return config.model + (f" of width {config.width}" if config.width else "")
 
 
-def places(results: Results | Probed, sources: Sequence[Group | Probed]) -> str:
+def places(results: Runs, sources: Sequence[Group | Probed]) -> str:
     """Return scale, networks, data and seeds of some groups, for the table of verdicts."""
     parts = "; ".join(dict.fromkeys(map(_place, sources)))
     return f"{results.scale}: {parts}; {count(results.seeds)}"
@@ -214,7 +212,7 @@ def commit(environment: Mapping[str, Any]) -> str:
     return found[:9] + (" with changes" if found.endswith("-dirty") else "")
 
 
-def again(number: int, results: Results | Probed) -> str:
+def again(number: int, results: Runs) -> str:
     """Return the command that makes a figure again."""
     options = results.overrides.items()
     extra = "".join(f" --{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in options)

@@ -57,11 +57,19 @@ def test_drawing_again_trains_nothing_and_gives_the_same_picture(out: Path):
     assert (folder / "fig06.svg").read_bytes() == before
 
 
+def made_of(number: int, scale: str, groups: dict[str, Group]) -> Results:
+    """Return results of one seed with a target of 0.01."""
+    return Results(
+        figure=number, scale=scale, seeds=[0], overrides={}, target=0.01, failed=[],
+        environment={}, groups=groups,
+    )  # fmt: skip
+
+
 def test_the_network_of_the_paper_has_no_replacement():
     config = Config(data="cifar10", model="vgg16")
     settings = {"clr": Setting(config, [curve(1, 0.9, 1.0)])}
     groups = {"CIFAR-10": Group("CIFAR-10", 50_000, 5, settings)}
-    results = Results(6, "paper", [0], {}, 0.01, [], {}, groups)
+    results = made_of(6, "paper", groups)
     made = figure(6).describe_data(figure(6), results)
     assert made.title == figure(6).title
     assert made.caption.startswith("50,000 images of CIFAR-10; vgg16")
@@ -73,7 +81,7 @@ def verdicts(clr: Curve, fixed: dict[float, Curve]) -> list[str]:
     for rate, one in fixed.items():
         settings[str(rate)] = Setting(Config(optimizer="sgd", lr=rate), [one])
     groups = {"CIFAR-10": Group("Digits", 10, 5, settings)}
-    results = Results(2, "demo", [0], {}, 0.01, [], {}, groups)
+    results = made_of(2, "demo", groups)
     return [claim.verdict for claim in training.against_fixed(results)]
 
 

@@ -1,7 +1,5 @@
 """Draw the geometry of a run: loss, gradients, corridor numbers, curvature and step sizes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

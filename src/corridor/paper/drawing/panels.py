@@ -1,7 +1,5 @@
 """Draw panels of lines with bands, by matplotlib, and by plotly in the report."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Set the look of all figures: colors that differ in greyscale too, axes, image files."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence

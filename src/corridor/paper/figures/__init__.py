@@ -1,7 +1,5 @@
 """Find a figure by its number, and keep the numbers of figures in the repository."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

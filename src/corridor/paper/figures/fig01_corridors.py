@@ -1,7 +1,5 @@
 """Make figure 1: corridors one by one, and glued together, with lines of steepest descent."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Draw figure 1: two panels by matplotlib, and a turning surface for the report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Compute figure 1: surfaces as meshes, lines of steepest descent, paths of methods."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Make figure 7: the loss of a CLR run, and the geometry of the loss surface along it."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Make figure 9: CLR over a wide range of batch sizes, and the noise law of its step size."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Make figure 10, an addition: where CLR without a cap fails, what helps, where it trains."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

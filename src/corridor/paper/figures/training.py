@@ -1,7 +1,5 @@
 """Make figures of training curves: 2, 3, 4, 5, 6 and 8 here, and the base of 9 and 10."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Build the report: one HTML file from the manifests, readable without a network."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from pathlib import Path

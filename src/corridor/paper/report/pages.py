@@ -1,7 +1,5 @@
 """Write Markdown from kept numbers: the page of verdicts, and figure 2 in the README."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
