@@ -1,12 +1,15 @@
-"""Curves without a run, and the kept results."""
+"""Curves without a run, runs without worker processes, and the kept results."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from corridor.paper.curves import Curve
 from corridor.paper.figures import figure, unpack
 from corridor.paper.results import Results
+from corridor.train.loop import train
+from corridor.train.sweep.runs import Run
 
 KEPT = Path(__file__).parents[2] / "results"
 
@@ -29,3 +32,11 @@ def curve(steps: int | None, accuracy: float, lr: float, final: float = 0.001) -
 def load(number: int, folder: Path, scale: str = "laptop") -> Results:
     """Return the kept results of a figure."""
     return figure(number).load(unpack(KEPT / scale, folder)[number])
+
+
+def sweep(runs: Sequence[Run], out: Path, processes: object = None) -> list[Path]:
+    """Train in this process: a worker process would import torch for seconds first."""
+    folders = [out / run.name for run in runs]
+    for run, folder in zip(runs, folders, strict=True):
+        train(run.config, folder, resume=True, progress=False)
+    return folders

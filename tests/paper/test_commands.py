@@ -10,16 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.paper.made_up import sweep
 from tests.train.processes import environment
 
-from corridor.paper import figures, recipes
+from corridor.paper import figures, recipes, results
 from corridor.paper.figure import read_manifest
 from corridor.paper.report import tally
 
 TINY = ["--seeds", "1", "--model", "mlp", "--width", "4", "--epochs", "1", "--processes", "1"]
 
 
-def test_reproduce_figure_report_and_redraw(command, tmp_path: Path, monkeypatch):
+def test_reproduce_trains_in_workers_reports_and_keeps(command, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(figures, "FIGURES", {6: figures.FIGURES[6]})
     out, kept = tmp_path / "out", tmp_path / "kept"
     status, printed, err = command("reproduce", "--out", out, "--keep", kept, *TINY)
@@ -30,14 +31,25 @@ def test_reproduce_figure_report_and_redraw(command, tmp_path: Path, monkeypatch
     assert f"Of {len(claims)} claims {tally([c.verdict for c in claims])}." in printed
     assert "[2/2]" in err
     assert [p.name for p in kept.iterdir()] == ["fig06.json"]
+
+
+def test_a_figure_made_again_trains_nothing_and_redrawn_gives_one_report(
+    command, tmp_path: Path, monkeypatch
+):
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    monkeypatch.setattr(results, "sweep", sweep)
+    assert command("figure", 6, "--out", out, *TINY)[0] == 0
+    assert command("report", out)[1] == f"report in {out / 'report.html'}\n"
     page = (out / "report.html").read_text()
-    # The second command finds all runs, and trains nothing.
+    # The second command finds all runs, and starts no worker.
+    monkeypatch.undo()
     status, printed, err = command("figure", 6, "--out", out, *TINY)
     assert status == 0
     assert "[2/2]" not in err
     assert f"figure 6 in {out / 'figures'}" in printed
+    claims = read_manifest(out / "figures" / "fig06").claims
     assert all(f"{c.verdict}: {c.claim} ({c.measured})" in printed for c in claims)
-    assert command("report", out)[1] == f"report in {out / 'report.html'}\n"
+    figures.keep(out, kept)
     assert command("redraw", kept, "--out", tmp_path / "again")[0] == 0
     assert (tmp_path / "again" / "report.html").read_text() == page
 

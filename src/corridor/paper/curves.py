@@ -125,17 +125,10 @@ def _matched_clr(run: RunRecord, loss: Sequence[float]) -> float:
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Return the mean of the last `window` values at each place.
+    """Return the mean of the last `window` values at each place, of fewer near the start.
 
-    Places near the start average over all values up to there.
-
-    Args:
-        values: numbers to average.
-        window: number of values per mean.
-
-    Example:
-        >>> running_mean([4.0, 2.0, 0.0], 2)
-        [4.0, 3.0, 1.0]
+    >>> running_mean([4.0, 2.0, 0.0], 2)
+    [4.0, 3.0, 1.0]
     """
     means = []
     # A running sum would keep the rounding errors of one huge loss in all later means.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from corridor import _extras
-from corridor.paper.curves import Curve, read_curve
+from corridor.paper.curves import Curve, read_curve, spread
 from corridor.paper.recipes import Recipe, setting_name
 from corridor.train.config import Config
 from corridor.train.folder.record import RunRecord, read_run
@@ -20,7 +20,6 @@ with _extras.required("pydantic", extra="paper"):
 T = TypeVar("T")
 Trained = Sequence[tuple[Run, RunRecord]]
 
-DIGITS = 5
 # One rule for every data set and scale, fixed before the runs that it judges.
 TARGET_SHARE = 0.01
 # For pydantic: a field has the type of its annotation (an int may replace a float).
@@ -62,6 +61,10 @@ class Setting:
     def values(self, name: str) -> list[Any]:
         """Return one field of `Curve` per run."""
         return [getattr(curve, name) for curve in self.curves]
+
+    def median(self, name: str) -> float:
+        """Return the median over runs of a field of `Curve`; a missing value counts as inf."""
+        return spread(self.values(name))[1]
 
 
 @dataclass(frozen=True)
@@ -263,11 +266,7 @@ def target_loss(classes: int) -> float:
 
 
 def read_results(values: dict[str, Any]) -> Results:
-    """Return the results that JSON values describe.
-
-    Raises:
-        ValueError: a value is missing, unknown or of a wrong type, or there are no runs.
-    """
+    """Return the results that JSON values describe; raise ValueError if they are damaged."""
     results = checked(Results, values)
     if not results.settings:
         raise ValueError("the file holds no runs")
@@ -300,16 +299,16 @@ def checked(cls: type[T], values: Any) -> T:
         raise ValueError(f"{place}: {message[:1].lower()}{message[1:]}{got}") from error
 
 
-def rounded(value: Any, digits: int = DIGITS) -> Any:
-    """Return the value with its floats in `digits` significant digits, at any depth.
+def rounded(value: Any) -> Any:
+    """Return the value with its floats in five significant digits, at any depth.
 
     >>> rounded({"loss": [0.123456789, 2]})
     {'loss': [0.12346, 2]}
     """
     if isinstance(value, dict):
-        return {key: rounded(item, digits) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [rounded(item, digits) for item in value]
+        return [rounded(item) for item in value]
     if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.{digits}g}")
+        return float(f"{value:.5g}")
     return value

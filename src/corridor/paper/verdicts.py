@@ -44,13 +44,7 @@ def order(mine: Sequence[float | None], theirs: Sequence[float | None]) -> int:
 
 
 def lower_than_all(ours: Setting, others: Sequence[Setting], name: str) -> tuple[str, str]:
-    """Return verdict and reason for the claim that ours is lower than every other setting.
-
-    Args:
-        ours: setting of the claim.
-        others: settings to compare with.
-        name: field of `Curve` to compare.
-    """
+    """Return verdict and reason for the claim that ours has the lowest values of a field."""
     found = [order(ours.values(name), other.values(name)) for other in others]
     if all(sign < 0 for sign in found):
         return "holds", ""
@@ -72,7 +66,7 @@ def why_it_fails(settings: Sequence[Setting]) -> str:
     forms: dict[str, list[Setting]] = {}
     for setting in settings:
         if setting.config.optimizer != "sgd" and not words.uncapped(setting.config):
-            forms.setdefault(words.limit(setting.config), []).append(setting)
+            forms.setdefault(words.label(setting.config).removeprefix("CLR, "), []).append(setting)
     good = [name for name, theirs in forms.items() if all(map(trains, theirs))]
     return NO_INTERPOLATION + (f"; these train: {', '.join(good)}" if good else "")
 
@@ -102,7 +96,7 @@ def _left(setting: Setting, several: bool) -> str:
     batch = f"batch {setting.config.batch_size}: " if several else ""
     left = f"{words.number(100 * share)} %" if math.isfinite(share) else "all"
     first = words.number(setting.curves[0].loss[0])
-    return f"{batch}{words.losses(setting.curves)} of {first} (at most {left} left)"
+    return f"{batch}{words.losses(setting)} of {first} (at most {left} left)"
 
 
 def _converged(ours: Sequence[Setting], every: Sequence[Setting]) -> tuple[str, str]:
@@ -121,8 +115,7 @@ def falls(results: Results, subject: str) -> list[Claim]:
     """Return the claim that the loss of every CLR run falls, at every batch size."""
     ours = results.of("clr")
     measured = "; ".join(
-        f"batch {s.config.batch_size}: {words.number(s.curves[0].loss[0])} to "
-        f"{words.losses(s.curves)}"
+        f"batch {s.config.batch_size}: {words.number(s.curves[0].loss[0])} to {words.losses(s)}"
         for s in ours
     )
     claim = f"{words.label(ours[0].config)}: stable and falling loss, {subject}"
@@ -209,7 +202,7 @@ def warms_up(setting: Setting, where: str, every: Sequence[Setting]) -> Claim:
 
 def _shape_reason(setting: Setting, shapes: list[Shape], every: Sequence[Setting]) -> str:
     cap = setting.config.lr
-    if cap is not None and words.median(setting, "median_lr") == cap:
+    if cap is not None and setting.median("median_lr") == cap:
         return f"most steps are at the cap of {cap:g}: the step size is constant"
     if setting.fails_always:
         return "the runs fail: " + why_it_fails(every)

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from corridor.paper.curves import Curve, spread
+from corridor.paper.curves import spread
 from corridor.paper.results import Group, Probed, Results, Runs, Setting
 from corridor.train.config import Config
 
@@ -13,8 +13,8 @@ COLUMNS: dict[str, Callable[[Group, Setting], str]] = {
     "optimizer": lambda group, setting: label(setting.config),
     "batch": lambda group, setting: str(group.batch(setting)),
     "steps to the target": lambda group, setting: cell(setting.values("steps_to_target")),
-    "final training loss": lambda group, setting: losses(setting.curves),
-    "best test accuracy": lambda group, setting: accuracy(setting.curves),
+    "final training loss": lambda group, setting: losses(setting),
+    "best test accuracy": lambda group, setting: accuracy(setting),
     "median step size": lambda group, setting: cell(setting.values("median_lr")),
     "largest step size": lambda group, setting: cell(setting.values("max_lr")),
     "diverged": lambda _, setting: f"{sum(setting.values('diverged'))} of {len(setting.curves)}",
@@ -49,17 +49,8 @@ def uncapped(config: Config) -> bool:
     return config.optimizer == "clr" and config.lr == math.inf and config.drift is None
 
 
-def limit(config: Config) -> str:
-    """Return the limit on the step of CLR.
-
-    >>> limit(Config(lr=10.0)), limit(Config(drift=1.0))
-    ('cap 10', 'drift 1')
-    """
-    return label(config).removeprefix("CLR, ")
-
-
-def number(value: float, digits: int = 2) -> str:
-    """Return a number in a few digits, or a dash if it is not finite.
+def number(value: float) -> str:
+    """Return a number in two digits, or a dash if it is not finite.
 
     >>> number(0.0123), number(38.0), number(math.inf)
     ('0.012', '38', '–')
@@ -67,15 +58,14 @@ def number(value: float, digits: int = 2) -> str:
     if not math.isfinite(value):
         return "–"
     whole = (value >= 1 and float(value).is_integer()) or 100 <= value < 1e6
-    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
+    return f"{value:.0f}" if whole else f"{value:.2g}"
 
 
-def cell(values: Sequence[float | None], digits: int = 2, absent: str = "not reached") -> str:
+def cell(values: Sequence[float | None], absent: str = "not reached") -> str:
     """Return the median, and minimum and maximum in brackets.
 
     Args:
         values: one value per run; None or inf where there is none.
-        digits: number of significant digits (default: 2).
         absent: text for missing values (default: "not reached").
 
     >>> cell([38, 40, 39]), cell([None]), cell([5, None])
@@ -84,30 +74,21 @@ def cell(values: Sequence[float | None], digits: int = 2, absent: str = "not rea
     low, mid, high = spread(values)
     if not math.isfinite(low):
         return absent
-    brackets = f" [{number(low, digits)}, {number(high, digits)}]"
     missing = sum(value is None or math.isinf(value) for value in values)
-    some = f"{absent} by {missing} of {len(values)}"
-    middle = number(mid, digits) if math.isfinite(mid) else some
-    return middle + ("" if low == mid == high else brackets)
+    middle = number(mid) if math.isfinite(mid) else f"{absent} by {missing} of {len(values)}"
+    return middle + ("" if low == mid == high else f" [{number(low)}, {number(high)}]")
 
 
-def losses(curves: Sequence[Curve]) -> str:
-    """Return the final training losses of some runs."""
-    return cell([c.final_loss for c in curves], absent="no finite loss")
+def losses(setting: Setting) -> str:
+    """Return the final training losses of the runs."""
+    return cell(setting.values("final_loss"), absent="no finite loss")
 
 
-def accuracy(curves: Sequence[Curve]) -> str:
-    """Return the best test accuracies of some runs, in percent."""
-    low, mid, high = (
-        f"{100 * v:.1f}" if math.isfinite(v) else "–"
-        for v in spread([c.best_accuracy for c in curves])
-    )
+def accuracy(setting: Setting) -> str:
+    """Return the best test accuracies of the runs, in percent."""
+    found = spread(setting.values("best_accuracy"))
+    low, mid, high = (f"{100 * v:.1f}" if math.isfinite(v) else "–" for v in found)
     return f"{mid} %" + ("" if low == high else f" [{low}, {high}]")
-
-
-def median(setting: Setting, name: str) -> float:
-    """Return the median over runs of a field of `Curve`; a missing value counts as infinity."""
-    return spread(setting.values(name))[1]
 
 
 def rows(results: Results) -> list[list[str]]:

@@ -22,7 +22,10 @@ from corridor.surfaces import Cone, Glued, Linear
 def out(tmp_path_factory) -> Path:
     """The figure with a simpler landscape and few starts, drawn and reported."""
     folder = tmp_path_factory.mktemp("out")
-    shown = {key: replace(s, starts=s.starts[::4]) for key, s in scenes.scenes().items()}
+    shown = {
+        key: replace(s, starts=s.starts[::4], mesh=s.mesh[::4, ::4])
+        for key, s in scenes.scenes().items()
+    }
     simple = Glued([Cone(1.0, [0.2, 0.1]), Linear([0.5, 0.25], 1.0)])
     shown["landscape"] = replace(shown["landscape"], loss=simple, mesh=scenes._square(21))
     with pytest.MonkeyPatch.context() as patch:

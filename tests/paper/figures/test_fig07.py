@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 
 import pytest
+from tests.paper.made_up import sweep
 
 from corridor import cli
-from corridor.paper import report
+from corridor.paper import report, results
 from corridor.paper.drawing import geometry
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig07_geometry as fig07
@@ -25,7 +26,10 @@ SMALL = {"model": "mlp", "width": 8, "epochs": 2}
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    figure(7).draw(figure(7).compute(Plan(folder, seeds=(0, 1), workers=1, overrides=SMALL)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "sweep", sweep)
+        made = figure(7).compute(Plan(folder, seeds=(0, 1), overrides=SMALL))
+    figure(7).draw(made)
     return folder
 
 

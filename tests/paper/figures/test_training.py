@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.paper.made_up import curve
+from tests.paper.made_up import curve, sweep
 
-from corridor.paper import report
+from corridor.paper import report, results
 from corridor.paper.curves import Curve
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import figure, training
@@ -22,7 +22,9 @@ TINY = {"epochs": 2, "model": "mlp", "width": 8}
 def out(tmp_path_factory) -> Path:
     """Figure 6 of two seeds and two epochs, drawn and reported."""
     folder = tmp_path_factory.mktemp("out")
-    made = figure(6).compute(Plan(folder, seeds=(0, 1), workers=1, overrides=TINY))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "sweep", sweep)
+        made = figure(6).compute(Plan(folder, seeds=(0, 1), overrides=TINY))
     figure(6).draw(made)
     report.build(folder)
     return folder
@@ -69,8 +71,8 @@ def test_the_network_of_the_paper_has_no_replacement():
     config = Config(data="cifar10", model="vgg16")
     settings = {"clr": Setting(config, [curve(1, 0.9, 1.0)])}
     groups = {"CIFAR-10": Group("CIFAR-10", 50_000, 5, settings)}
-    results = made_of(6, "paper", groups)
-    made = figure(6).describe_data(figure(6), results)
+    found = made_of(6, "paper", groups)
+    made = figure(6).describe_data(figure(6), found)
     assert made.title == figure(6).title
     assert made.caption.startswith("50,000 images of CIFAR-10; vgg16")
     assert made.claims[0].claim.startswith("CLR, cap 1: converges, a VGG on CIFAR-10")
@@ -81,8 +83,8 @@ def verdicts(clr: Curve, fixed: dict[float, Curve]) -> list[str]:
     for rate, one in fixed.items():
         settings[str(rate)] = Setting(Config(optimizer="sgd", lr=rate), [one])
     groups = {"CIFAR-10": Group("Digits", 10, 5, settings)}
-    results = made_of(2, "demo", groups)
-    return [claim.verdict for claim in training.against_fixed(results)]
+    found = made_of(2, "demo", groups)
+    return [claim.verdict for claim in training.against_fixed(found)]
 
 
 FAST, SLOW, NEVER = curve(10, 0.9, 0.5), curve(20, 0.95, 1.0), curve(None, 0.1, 1.0)

@@ -8,17 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from corridor import surfaces
 from corridor.flows import gradient_flow
 from corridor.optim import step_size as rules
-from corridor.surfaces import (
-    Cone,
-    DevelopableHelicoid,
-    DistanceTo,
-    Glued,
-    Surface,
-    flower,
-    landscape,
-)
+from corridor.surfaces import Cone, DistanceTo, Glued, Surface, flower
 from corridor.theory import detect
 from corridor.train.folder.environment import environment
 
@@ -66,7 +59,7 @@ def scenes() -> dict[str, Scene]:
         ),
         "helicoid": Scene(
             "tangents of a helix",
-            DevelopableHelicoid(0.6),
+            surfaces.DevelopableHelicoid(0.6),
             _polar(0.6, 2.6, 0.999),
             _circle(2.6, ring[:-2] - 1.7),
             2.5,
@@ -74,7 +67,7 @@ def scenes() -> dict[str, Scene]:
         ),
         "wavy-cone": Scene("wavy cone", wavy, _about_flower(), _off_flower(1.5), 1.5, 0.0, 0.2),
         "landscape": Scene(
-            GLUED, landscape(), _square(), _square(7)[1:-1:2].reshape(-1, 2),
+            GLUED, surfaces.landscape(), _square(), _square(7)[1:-1:2].reshape(-1, 2),
             6.0, -0.55, 0.25,
         ),
     }  # fmt: skip
@@ -99,10 +92,8 @@ def _about_flower() -> Tensor:
 
 
 def _off_flower(distance: float) -> Tensor:
-    curve = flower()
-    t = _spaced(0.0, 1.8 * torch.pi, 10)
-    ahead, behind = curve.point(t + 1e-5), curve.point(t - 1e-5)
-    along = (ahead - behind) / (ahead - behind).norm(dim=-1, keepdim=True)
+    curve, t = flower(), _spaced(0.0, 1.8 * torch.pi, 10)
+    along = torch.nn.functional.normalize(curve.point(t + 1e-5) - curve.point(t - 1e-5))
     normal = torch.stack([along[:, 1], -along[:, 0]], dim=-1)
     outward = torch.where(torch.arange(10)[:, None] % 2 == 0, distance, 0.35 * distance)
     return curve.point(t) + outward * normal
@@ -174,22 +165,16 @@ def _red_line(loss: Surface) -> dict[str, Any]:
 
 
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
-    """Return the paths of gradient flow, gradient descent, heavy ball and CLR from many starts.
+    """Return the paths of each method from starts [s, 2], as [steps + 1, s, 2].
 
-    In a single corridor a path ends at the boundary. On a glued surface it continues, and the flow
-    follows the crease at the bottom of a valley.
-
-    Args:
-        scene: surface to walk on.
-        starts: starts, [s, 2].
-
-    Returns:
-        [steps + 1, s, 2] per method; NaN after the end of a path.
+    In a single corridor a path ends at the boundary, and NaN follows. On a glued surface it
+    continues, and the flow follows the crease at the bottom of a valley.
     """
     h, steps = scene.step, round(scene.time / scene.step)
-    fine = _walk(scene, starts, lambda loss, g, v: -FINE * g, round(scene.time / FINE))
     walked = {
-        "gradient flow": fine,
+        "gradient flow": _walk(
+            scene, starts, lambda loss, g, v: -FINE * g, round(scene.time / FINE)
+        ),
         "gradient descent": _walk(scene, starts, lambda loss, g, v: -h * g, steps),
         "heavy ball": _walk(scene, starts, lambda loss, g, v: 0.7 * v - 0.5 * h * g, 2 * steps),
         "CLR": _walk(scene, starts, lambda loss, g, v: -_clr(scene, loss, g) * g, 4),

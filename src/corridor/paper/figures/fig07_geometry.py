@@ -52,11 +52,7 @@ def probed(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def read_probed(values: dict[str, Any]) -> Probed:
-    """Return the numbers that JSON values describe.
-
-    Raises:
-        ValueError: a value is missing, unknown or of a wrong type, or a run has no probed steps.
-    """
+    """Return the numbers that JSON values describe; raise ValueError if they are damaged."""
     data = checked(Probed, values)
     if not data.lines or len(data.lines) != len(data.seeds) or not all(data.lines):
         raise ValueError("the file holds no probed steps for some of its seeds")
@@ -203,13 +199,7 @@ def claims(data: Probed) -> list[Claim]:
 
 
 def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
-    """Return a claim that holds if the median rank correlation is at least 0.9.
-
-    Args:
-        claim: claim in words.
-        values: one rank correlation per run.
-        reason: reason if it does not hold (default: empty).
-    """
+    """Return a claim that holds if the median rank correlation over runs is at least 0.9."""
     low, middle, high = spread([v if math.isfinite(v) else None for v in values])
     if not math.isfinite(middle):
         return Claim(claim, "too few probed steps", "undecided")

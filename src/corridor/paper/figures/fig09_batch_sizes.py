@@ -43,17 +43,11 @@ class Fit:
 
 
 def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
-    """Return the fit of the noise law to step sizes.
+    """Return the fit of the noise law to one step size per batch size, in ascending order.
 
-    Args:
-        sizes: batch sizes, ascending.
-        rates: median step size per batch size.
-
-    Example:
-        >>> sizes = [10, 100, 1000]
-        >>> found = fit(sizes, [2 / (1 + 50 / b) for b in sizes])
-        >>> round(found.limit, 6), round(found.noise, 6), round(max(found.misses), 6)
-        (2.0, 50.0, 0.0)
+    >>> found = fit([10, 100, 1000], [2 / (1 + 50 / b) for b in (10, 100, 1000)])
+    >>> round(found.limit, 6), round(found.noise, 6), round(max(found.misses), 6)
+    (2.0, 50.0, 0.0)
     """
     x, y = [1 / b for b in sizes], [1 / r for r in rates]
     line = statistics.linear_regression(x, y)
@@ -157,13 +151,13 @@ def _tuned(results: Results) -> Claim:
     group = _group(results)
     smallest = [_of(group, form)[0] for form, _, _ in FORMS if _of(group, form)]
     best, ours = (
-        min(settings, key=lambda s: words.median(s, "final_loss"))
+        min(settings, key=lambda s: s.median("final_loss"))
         for settings in (results.of("sgd"), smallest)
     )
     return Claim(
         "At the smallest batch a tuned fixed rate ends at a lower training loss than CLR",
-        f"{words.label(best.config)}: {words.losses(best.curves)}; "
-        f"{words.label(ours.config)}: {words.losses(ours.curves)}",
+        f"{words.label(best.config)}: {words.losses(best)}; "
+        f"{words.label(ours.config)}: {words.losses(ours)}",
         *verdicts.lower_than_all(best, [ours], "final_loss"),
     )
 

@@ -49,8 +49,7 @@ def stable(results: Results) -> Claim:
     known = names(results)
     ours = {key: group.members[0] for key, group in results.groups.items()}
     measured = "; ".join(
-        f"{known[key]}: final loss {words.losses(s.curves)}, largest step "
-        f"{words.cell(s.values('max_lr'))}"
+        f"{known[key]}: final loss {words.losses(s)}, largest step {words.cell(s.values('max_lr'))}"
         for key, s in ours.items()
     )
     claim = "CLR without a cap is stable on every network (the paper: in all cases tried)"
@@ -68,11 +67,8 @@ def _remedies(group: Group, name: str) -> list[Claim]:
     # Where CLR without a cap trains, there is nothing to remedy.
     if free.fails:
         return [_remedy(setting, free, name) for setting in others]
-    best = min(others, key=lambda s: words.median(s, "final_loss"))
-    measured = (
-        f"final loss {words.losses(free.curves)}; {words.label(best.config)}: "
-        f"{words.losses(best.curves)}"
-    )
+    best = min(others, key=lambda s: s.median("final_loss"))
+    measured = f"final loss {words.losses(free)}; {words.label(best.config)}: {words.losses(best)}"
     claim = f"{name}: CLR without a cap converges with no remedy, to less than a tenth of the loss"
     holds = verdicts.share_left(free) < verdicts.SHARE
     return [Claim(claim, measured, "holds" if holds else "does not hold")]
@@ -80,7 +76,7 @@ def _remedies(group: Group, name: str) -> list[Claim]:
 
 def _remedy(setting: Setting, free: Setting, name: str) -> Claim:
     steps = words.cell(setting.values("max_lr"))
-    measured = f"final loss {words.losses(setting.curves)}, largest step {steps}"
+    measured = f"final loss {words.losses(setting)}, largest step {steps}"
     claim = f"{name}, {words.label(setting.config)}: trains where CLR without a cap does not"
     if setting.fails:
         return Claim(claim, measured, "does not hold", verdicts.RISES)

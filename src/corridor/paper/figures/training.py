@@ -109,17 +109,17 @@ def against_fixed(results: Results) -> list[Claim]:
 
 def _first_to_target(ours: Setting, fixed: list[Setting], results: Results) -> Claim:
     name = "steps_to_target"
-    best = min(fixed, key=lambda s: words.median(s, name))
+    best = min(fixed, key=lambda s: s.median(name))
     claim = (
         f"{words.label(ours.config)}: reaches training loss {results.target:g} before every fixed "
         "rate of the sweep"
     )
-    if not isfinite(min(words.median(ours, name), words.median(best, name))):
+    if not isfinite(min(ours.median(name), best.median(name))):
         return Claim(claim, "no setting reached it in the given steps", "undecided")
     measured = (
         f"{_in_steps(ours)}; best of {len(fixed)} fixed rates, {best.config.lr:g}: "
-        f"{_in_steps(best)}; final losses {words.losses(ours.curves)} and "
-        f"{words.losses(best.curves)}"
+        f"{_in_steps(best)}; final losses {words.losses(ours)} and "
+        f"{words.losses(best)}"
     )
     verdict, reason = verdicts.lower_than_all(ours, fixed, name)
     if verdict == "does not hold":
@@ -130,7 +130,7 @@ def _first_to_target(ours: Setting, fixed: list[Setting], results: Results) -> C
 def _slower(ours: Setting, settings: list[Setting]) -> str:
     if ours.fails_always:
         return verdicts.why_it_fails(settings)
-    if ours.config.lr is not None and words.median(ours, "median_lr") == ours.config.lr:
+    if ours.config.lr is not None and ours.median("median_lr") == ours.config.lr:
         return (
             "most steps are at the cap: this is gradient descent at that rate, and a fixed rate "
             "that is equal or larger is as fast"
@@ -148,15 +148,15 @@ def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
     larger = [s for s in fixed if s.config.lr is not None and s.config.lr >= LARGER * rate]
     claim = f"A larger fixed rate tests better than {words.label(ours.config)}"
     mine = (
-        f"CLR {words.accuracy(ours.curves)} at a mean step of {words.number(rate)} (until the "
+        f"CLR {words.accuracy(ours)} at a mean step of {words.number(rate)} (until the "
         "target, where it is reached)"
     )
     if ours.fails_always:
         return Claim(claim, mine, "undecided", "all runs of CLR fail")
     if not larger:
         return Claim(claim, f"{mine}; no larger rate ran", "undecided")
-    best = max(larger, key=lambda s: words.median(s, "best_accuracy"))
-    measured = f"{mine}; best larger rate {best.config.lr:g}: {words.accuracy(best.curves)}"
+    best = max(larger, key=lambda s: s.median("best_accuracy"))
+    measured = f"{mine}; best larger rate {best.config.lr:g}: {words.accuracy(best)}"
     # CLR tests worse where its accuracy is lower.
     return Claim(claim, measured, *verdicts.lower_than_all(ours, [best], "best_accuracy"))
 
@@ -178,10 +178,10 @@ def _faster(results: Results) -> list[Claim]:
 
 def _faster_than_fixed(results: Results, ours: Setting, where: str) -> Claim:
     fixed = results.of("sgd")
-    best = min(fixed, key=lambda s: words.median(s, "final_loss"))
+    best = min(fixed, key=lambda s: s.median("final_loss"))
     measured = (
-        f"final training loss {words.losses(ours.curves)}; best of {len(fixed)} fixed rates, "
-        f"{best.config.lr:g}: {words.losses(best.curves)}, after the same number of steps"
+        f"final training loss {words.losses(ours)}; best of {len(fixed)} fixed rates, "
+        f"{best.config.lr:g}: {words.losses(best)}, after the same number of steps"
     )
     claim = f"{words.label(ours.config)}: converges faster than every fixed rate, {where}"
     verdict, reason = verdicts.lower_than_all(ours, fixed, "final_loss")
