@@ -16,6 +16,7 @@ from tests.train.processes import environment
 from corridor.paper import figures, recipes, results
 from corridor.paper.figure import read_manifest
 from corridor.paper.report import tally
+from corridor.paper.results import Plan
 
 TINY = ["--seeds", "1", "--model", "mlp", "--width", "4", "--epochs", "1", "--processes", "1"]
 
@@ -144,3 +145,28 @@ def test_missing_data_is_one_line_that_says_where_to_put_them(command, tmp_path:
                              "--processes", 1, "--data-dir", tmp_path / "nowhere")  # fmt: skip
     assert status == 2
     assert "put the images there and give DIR by --data-dir or CORRIDOR_DATA" in err
+
+
+@pytest.mark.parametrize("words", [["figure", 4], ["reproduce"]])
+def test_missing_data_of_a_later_group_are_found_before_the_first_run(
+    command, tmp_path: Path, monkeypatch, words
+):
+    def load(name, **options):
+        if name == "imagenet":
+            raise FileNotFoundError("no images of imagenet here")
+
+    monkeypatch.setattr("corridor.data.load", load)
+    status, said, err = command(*words, "--scale", "paper", "--out", tmp_path)
+    assert (status, err) == (2, "corridor: no images of imagenet here\n")
+    assert "holds" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_ended_figure_needs_no_data(tmp_path: Path, monkeypatch):
+    plan = Plan(
+        tmp_path, seeds=(0,), workers=1, overrides={"model": "mlp", "epochs": 1, "width": 4}
+    )
+    plan.train(recipes.figure6)
+    monkeypatch.setattr("corridor.data.load", lambda name, **options: 1 / 0)
+    plan.check(recipes.figure6)
+    assert len(plan.train(recipes.figure6)) == 2

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from corridor.cli.options import FILE, FOLDER, Command, Option, config_options, given
 from corridor.cli.sweep import take_workers, worker_options
+
+if TYPE_CHECKING:
+    from corridor.paper.results import Plan
 
 REPLACED = (
     *("data", "data_dir", "image_size", "train_limit"),
@@ -16,17 +19,21 @@ REPLACED = (
 )
 
 
-def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any) -> list[str]:
-    """Train what a figure needs, draw it, print its claims and return their verdicts."""
+def _plan(out: Path, scale: str, seeds: int, **options: Any) -> Plan:
     workers = take_workers(options)
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
-    from corridor.paper.figures import figure
     from corridor.paper.results import Plan
+
+    return Plan(out, scale, range(seeds), workers, given(options))
+
+
+def _make_figure(number: int, plan: Plan) -> list[str]:
+    """Train what a figure needs, draw it, print its claims and return their verdicts."""
+    from corridor.paper.figures import figure
 
     made = figure(number)
     print(f"\nFigure {number}. {made.title}", flush=True)
-    plan = Plan(out, scale, range(seeds), workers, given(options))
     manifest = made.draw(made.compute(plan))
     for claim in manifest.claims:
         print(f"{claim.verdict}: {claim.claim} ({claim.measured}) [{claim.setting}]")
@@ -34,18 +41,17 @@ def _make_figure(number: int, scale: str, out: Path, seeds: int, **options: Any)
 
 
 def _figure(number: int, out: Path, **options: Any) -> None:
-    _make_figure(number, out=out, **options)
+    _make_figure(number, _plan(out, **options))
     print(f"figure {number} in {out / 'figures'}")
 
 
 def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
     from corridor.paper import figures, report
 
-    ends = [
-        verdict
-        for number in figures.FIGURES
-        for verdict in _make_figure(number, out=out, **options)
-    ]
+    plan = _plan(out, **options)
+    for made in figures.FIGURES.values():  # before the hours of the first figures
+        made.check(plan)
+    ends = [verdict for number in figures.FIGURES for verdict in _make_figure(number, plan)]
     if keep is not None:
         figures.keep(out, keep)
     print(f"\nOf {len(ends)} claims {report.tally(ends)}.")

@@ -1,11 +1,12 @@
 """Compute, describe and draw one figure of the paper."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from corridor.paper.curves import reading
+from corridor.paper.recipes import Recipe
 from corridor.paper.results import STRICT, Plan, checked, rounded
 from corridor.train.folder.files import atomic, dumps, numbers, read_json, write_json
 
@@ -98,6 +99,7 @@ class Figure(Generic[Data]):
         describe_data: function from figure and numbers to a manifest without images.
         picture: function that draws the numbers into a folder under a name. It returns the fields
             of the manifest that name the files.
+        recipes: recipes whose runs the figure needs (default: none).
     """
 
     number: int
@@ -107,11 +109,17 @@ class Figure(Generic[Data]):
     claims: Callable[[Data], list[Claim]]
     describe_data: Callable[["Figure[Data]", Data], Manifest]
     picture: Callable[[Data, Path, str], dict[str, Any]]
+    recipes: Collection[Recipe] = ()
 
     @property
     def name(self) -> str:
         """Name of the figure's folder and files, such as ``fig02``."""
         return f"fig{self.number:02d}"
+
+    def check(self, plan: Plan) -> None:
+        """Raise ValueError or OSError if the data of a missing run cannot be loaded."""
+        for recipe in self.recipes:
+            plan.check(recipe)
 
     def compute(self, plan: Plan) -> Path:
         """Train the missing runs and write the numbers of the figure.
@@ -124,7 +132,9 @@ class Figure(Generic[Data]):
 
         Raises:
             ValueError: the plan is not valid, or all runs failed.
+            OSError: data are missing. No run was started.
         """
+        self.check(plan)
         values = self.gather(plan)
         folder = plan.out / "figures" / self.name
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from corridor.paper.curves import Curve, read_curve, spread
 from corridor.paper.recipes import Recipe, setting_name
 from corridor.train.config import Config
 from corridor.train.folder.record import RunRecord, read_run
-from corridor.train.sweep.runs import Run, sweep
+from corridor.train.sweep.runs import Run, Workers, check_data, sweep
 
 with _extras.required("pydantic", extra="paper"):
     from pydantic import PlainValidator, TypeAdapter, ValidationError
@@ -185,11 +185,19 @@ class Plan:
     workers: Any = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
+    def check(self, recipe: Recipe) -> None:
+        """Raise ValueError or OSError if the data of a missing run cannot be loaded."""
+        workers = self.workers if isinstance(self.workers, Workers) else Workers()
+        check_data(self._runs(recipe), self.out / "runs" / recipe.folder, workers)
+
     def train(self, recipe: Recipe) -> Trained:
         """Train the missing runs of a recipe, and return all its runs."""
-        runs = recipe(self.scale, self.seeds, overrides=self.overrides)
+        runs = self._runs(recipe)
         folders = sweep(runs, self.out / "runs" / recipe.folder, processes=self.workers)
         return [(run, read_run(folder)) for run, folder in zip(runs, folders, strict=True)]
+
+    def _runs(self, recipe: Recipe) -> list[Run]:
+        return recipe(self.scale, self.seeds, overrides=self.overrides)
 
     def header(self) -> dict[str, Any]:
         """Return scale, seeds and overrides as JSON values."""

@@ -91,6 +91,14 @@ def elsewhere(disk):
     return runner
 
 
+def test_missing_data_are_found_before_the_first_run(tmp_path, small):
+    runs = [Run("a", small()), Run("b", small(data=f"imagefolder:{tmp_path / 'absent'}"))]
+    for workers in (SERIAL, Workers(processes=1)):
+        with pytest.raises(FileNotFoundError, match=r"absent must have train/CLASS"):
+            sweep(runs, tmp_path / "out", processes=workers, progress=False)
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_left_nothing_here_has_failed(tmp_path, small, monkeypatch, capfd):
     monkeypatch.setattr(Workers, "start", lambda self: elsewhere(tmp_path / "other host"))
     (folder,) = sweep([Run("a", small(steps=1))], tmp_path / "out")

@@ -211,5 +211,5 @@ def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
 
 FIGURE = Figure(
     number=7, title="The geometry along a CLR run", gather=gather, read=read_probed,
-    claims=claims, describe_data=describe, picture=picture,
+    claims=claims, describe_data=describe, picture=picture, recipes=(figure7,),
 )  # fmt: skip

@@ -56,6 +56,7 @@ def training_figure(
         claims=claims,
         describe_data=partial(_manifest, note=note, led=led),
         picture=picture,
+        recipes=recipes.values(),
     )
 
 

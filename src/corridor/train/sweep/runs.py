@@ -134,10 +134,10 @@ def sweep(
         The run folders, in the order of ``runs``.
 
     Raises:
-        ValueError: A name is repeated or not a folder name, a folder holds another config, or the
-            workers cannot take the runs. No run was started.
-        OSError: The folder cannot be written, another sweep writes to it, or the workers are not
-            available.
+        ValueError: A name is repeated or not a folder name, a folder holds another config, data are
+            wrong, or the workers cannot take the runs. No run was started.
+        OSError: Data are missing, the folder cannot be written, another sweep writes to it, or the
+            workers are not available. No run was started.
         Interrupted: Ctrl-C or SIGTERM came, and the current runs were saved.
 
     Example:
@@ -149,6 +149,7 @@ def sweep(
     workers = processes if isinstance(processes, Workers) else Workers(processes=processes)
     folders = [out / name for name in _names(runs)]
     todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
+    check_data(runs, out, workers)
     _make(out)
     jobs = [Job(runs[i].config, folders[i].absolute()) for i in todo]
     console = Console(stderr=True, quiet=not progress)
@@ -163,6 +164,26 @@ def sweep(
                 f"stopped; the same sweep into {out} continues", flag.number or own
             ) from None
     return folders
+
+
+def check_data(runs: Sequence[Run], out: Path, workers: Workers) -> None:
+    """Load the data of all runs that have not ended, and raise the error of the first that fails.
+
+    The runs then find decoded images in the cache. Hosts of a Ray cluster can have data that this
+    machine does not have, so nothing is loaded for them.
+
+    Args:
+        runs: The runs.
+        out: Folder of the run folders.
+        workers: Where the runs are trained.
+    """
+    if workers.pool == "ray":
+        return
+    configs = [run.config for run in runs if not _ended(out / run.name, run.config)]
+    for data, folder, size in dict.fromkeys((c.data, c.data_dir, c.image_size) for c in configs):
+        from corridor.data import load  # a sweep that has ended needs no torch
+
+        load(data, data_dir=folder, image_size=size)
 
 
 def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
