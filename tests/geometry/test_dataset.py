@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections import UserDict
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from corridor.geometry import jet, measure, measure_dataset
+from corridor.geometry._batches import moved
 
 SAME = oracle.rounding(1e6)
 
@@ -185,6 +187,29 @@ def test_other_batches():
     )
 
 
+class Sentence(UserDict):
+    """A mapping that moves itself, as encodings of text do."""
+
+    def to(self, device):
+        return Sentence({**self.data, "moved": device})
+
+
+class Pair(NamedTuple):
+    inputs: Tensor
+    labels: Any
+
+
+def test_batches_move_to_the_device_in_their_own_way():
+    place, x = torch.device("meta"), torch.ones(2)
+    assert moved(Sentence(), place)["moved"] == place
+    for batch in (Pair(x, [x, "a"]), (x, [x, "a"]), [x, (x, 3)]):
+        found = moved(batch, place)
+        assert type(found) is type(batch)
+        assert found[0].device.type == found[1][0].device.type == "meta"
+        assert found[1][1] == batch[1][1]
+    assert moved({"x": x, "n": 3}, place)["x"].device.type == "meta"
+
+
 class Restless(list):
     """Change the order, and so the losses, in every pass."""
 
@@ -200,6 +225,24 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "not pairs": (
         {"batches": [torch.ones(4, 3).double()]},
         r"pairs \(inputs, targets\)",
+    ),
+    "two rows are not a pair": (
+        {"batches": [torch.ones(2, 3).double()]},
+        r"pairs \(inputs, targets\), got Tensor; give batch_loss=",
+    ),
+    "two keys are not a pair": (
+        {"batches": [{"inputs": a, "labels": b} for a, b in batches()]},
+        r"pairs \(inputs, targets\), got dict; give batch_loss=",
+    ),
+    "an encoding": (
+        {"batches": [UserDict({"inputs": a, "labels": b}) for a, b in batches()]},
+        "got UserDict",
+    ),
+    "the batch itself": ({"batches": data()}, "got Tensor"),
+    "the name of a loss": ({"loss_fn": "mse"}, "loss_fn must be a function, got str; write torch"),
+    "no batch_loss": (
+        {"loss_fn": None, "batch_loss": 3.0},
+        "batch_loss must be a function, got float; write lambda model, batch",
     ),
     "no size": ({"batches": [(3.0, 1)]}, "tensors with a length"),
     "changing": ({"batches": Restless(batches())}, "equal in every pass"),

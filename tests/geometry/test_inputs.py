@@ -7,7 +7,7 @@ import torch
 from tests.geometry import oracle
 from torch import nn
 
-from corridor.geometry import jet, measure, sharpness
+from corridor.geometry import Probe, jet, measure, sharpness
 
 
 def cubic(x: torch.Tensor) -> torch.Tensor:
@@ -178,3 +178,13 @@ def test_inference_mode_and_an_unknown_engine_are_one_clear_line():
 
 def test_what_is_not_finite_can_be_asked_for():
     assert jet(lambda: cubic(X) * float("nan"), [X], allow_nonfinite=True).loss.isnan()
+
+
+@pytest.mark.parametrize("call", [measure, jet, sharpness, lambda f, p: Probe(p)(f)])
+@pytest.mark.parametrize(
+    ("loss", "kind"), [(torch.ones(()), "Tensor"), (1.5, "float"), (None, "NoneType")]
+)
+def test_a_loss_in_place_of_its_function_is_one_line(call, loss, kind):
+    wanted = f"closure must be a function, got {kind}; write lambda: loss_fn"
+    with pytest.raises(ValueError, match=wanted):
+        call(loss, [leaf(1.0)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from corridor import _torch
 from corridor._types import LossClosure
 from corridor.geometry._guard import Untouched
-from corridor.geometry._inputs import one_line
+from corridor.geometry._inputs import check_function, one_line
 
 SAME = 1e-5  # relative; on a GPU the order of a sum, and so its rounding, may differ
 
@@ -53,6 +53,10 @@ class Batches:
         if (self.loss_fn is None) == (self.batch_loss is None):
             got = "neither" if self.loss_fn is None else "both"
             raise ValueError(f"loss_fn or batch_loss must be given, got {got}; give one of them")
+        name, example = ("loss_fn", "torch.nn.functional.mse_loss")
+        if self.batch_loss is not None:
+            name, example = ("batch_loss", "lambda model, batch: loss of the batch")
+        check_function(name, getattr(self, name), example)
         if iter(self.batches) is self.batches:
             raise ValueError(
                 "batches must be readable twice, got an iterator; give a list or a DataLoader"
@@ -102,11 +106,13 @@ class Batches:
                 return self.batch_loss(self.model, batch)
             assert self.loss_fn is not None
             try:
+                if isinstance(batch, Tensor | Mapping):  # two rows or two keys are not a pair
+                    raise TypeError
                 inputs, targets = batch
             except (TypeError, ValueError):
                 raise ValueError(
                     f"batches must hold pairs (inputs, targets), got {type(batch).__name__}; "
-                    "give batch_loss for other batches"
+                    "give batch_loss=lambda model, batch: ... and loss_fn=None for other batches"
                 ) from None
             return self.loss_fn(self.model(inputs), targets)
 
@@ -152,10 +158,12 @@ def _first_tensor(batch: Any) -> Tensor | None:
 
 def moved(batch: Any, device: torch.device) -> Any:
     """Return a batch with all tensors in its lists, tuples and dicts moved to a device."""
-    if isinstance(batch, Tensor):
+    if hasattr(batch, "to"):  # so do packed sequences, graphs and encodings of text
         return batch.to(device)
     if isinstance(batch, dict):
         return {key: moved(value, device) for key, value in batch.items()}
-    if type(batch) in (list, tuple):  # a named tuple needs other arguments
+    if hasattr(batch, "_make"):  # a named tuple
+        return batch._make(moved(value, device) for value in batch)
+    if type(batch) in (list, tuple):
         return type(batch)(moved(value, device) for value in batch)
     return batch

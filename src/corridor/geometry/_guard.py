@@ -22,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from corridor import _torch
 from corridor._types import LossClosure, Tensors
-from corridor.geometry._inputs import loss_with_graph
+from corridor.geometry._inputs import check_function, loss_with_graph
 from corridor.geometry.formulas import twice_differentiable
 
 
@@ -74,8 +74,10 @@ class Untouched(AbstractContextManager["Untouched"]):
         """Return the loss of the closure with its graph, computed from the state at entry.
 
         Raises:
-            ValueError: the closure called backward, or its loss is not a scalar with a graph.
+            ValueError: the closure is not a function, it called backward, or its loss is not a
+                scalar with a graph.
         """
+        check_function("closure", closure, "lambda: loss_fn(model(x), y)")
         if self.evaluated:
             self.rewind()
         self.evaluated = True

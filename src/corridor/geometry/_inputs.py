@@ -91,6 +91,12 @@ def loss_with_graph(value: Any) -> Tensor:
     return loss
 
 
+def check_function(name: str, value: Any, example: str) -> None:
+    """Raise ValueError unless an argument can be called."""
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, got {type(value).__name__}; write {example}")
+
+
 def check_finite(loss: Tensor) -> None:
     """Raise ValueError unless the loss is finite. This waits for the device."""
     if not bool(torch.isfinite(loss)):
