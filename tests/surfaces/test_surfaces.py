@@ -177,6 +177,9 @@ def test_norms_of_matrices_of_any_dtype_and_value(norm: Surface):
         assert norm(low).dtype == norm.domain.margin(low).dtype == dtype
         assert norm(low).tolist() == pytest.approx(norm(x).tolist(), rel=4 * torch.finfo(dtype).eps)
     x[0, 0, 0] = math.nan
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(norm(x).sum(), x)
+    assert torch.isnan(g).all(-1).all(-1).tolist() == [True, False]
     assert (
         torch.isnan(norm(x)).tolist()
         == torch.isnan(norm.domain.margin(x)).tolist()

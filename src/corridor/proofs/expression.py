@@ -294,7 +294,9 @@ def _variable(name: str) -> str:
 def _number(text: str) -> Tree:
     digits, _, power = text.replace("_", "").lower().partition("e")
     if power and abs(int(power)) > SMALLEST_POWER:
-        raise ValueError(f"numbers must have powers of ten below {SMALLEST_POWER}, got {text}")
+        raise ValueError(
+            f"numbers must have powers of ten below {SMALLEST_POWER}, got {text}; use 0"
+        )
     exact = Fraction(digits) * Fraction(10) ** int(power or 0)
     if exact > LARGEST_NUMBER:
         raise ValueError(

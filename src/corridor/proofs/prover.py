@@ -153,6 +153,8 @@ def _meet(a: Any, b: Any) -> str:
 
 def _zeros(u: Any, sign: str) -> str:
     """Return ``u = 0`` or ``u <= 0`` in its shortest form, or nothing where it cannot hold."""
+    if isinstance(u, sp.Abs):
+        return _zeros(u.args[0], "=")
     if u.is_positive or u.is_number or (sign == "=" and u.is_nonzero):
         return ""
     if u.is_nonnegative:
@@ -249,8 +251,12 @@ class Piece:
 
     def _agrees(self, square: Any) -> bool:
         """Return True if a constant may be ``||g||^2`` at all points seen."""
+        try:
+            tree = to_tree(square)
+        except ValueError:
+            return False
         for point, found in self.seen:
-            values = enclose_all([to_tree(square)], around(point, PRECISIONS[0]))
+            values = enclose_all([tree], around(point, PRECISIONS[0]))
             if values is None or nonzero([values[0] - found]):
                 return False
         return True

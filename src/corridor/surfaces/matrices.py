@@ -11,11 +11,13 @@ from corridor.surfaces.base import Domain, Surface
 
 def _singular_values(x: Tensor) -> Tensor:
     """Return the singular values of matrices, NaN for matrices with NaN or inf."""
-    finite = torch.isfinite(x).all(-1).all(-1)[..., None]
     # LAPACK has no half precision, and raises for NaN.
     wide = x.float() if x.dtype.itemsize < 4 else x
-    values = torch.linalg.svdvals(torch.where(finite[..., None], wide, 0.0))
-    return torch.where(finite, values, torch.nan).to(x)
+    finite = torch.isfinite(x).all(-1).all(-1)[..., None, None]
+    values = torch.linalg.svdvals(torch.where(finite, wide, 0.0))
+    # The product makes both the values and their gradient NaN.
+    spoiled = (wide * torch.where(finite, 0.0, torch.nan)).sum(-1).sum(-1)
+    return (values + spoiled[..., None]).to(x)
 
 
 class _Spectral(Surface):

@@ -1,4 +1,4 @@
-"""Decide if a region is a corridor, from Hg and from steps of two sizes."""
+"""Decide if a region is a corridor, from Hg and from short steps."""
 
 from __future__ import annotations
 
