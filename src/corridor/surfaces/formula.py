@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -127,8 +127,8 @@ class _Rooms:
         far = (u.abs() / norm(slopes)).nan_to_num(torch.inf, posinf=torch.inf)
         return torch.minimum(self.radii, far).amax(0) * torch.where(u < 0.0, -1.0, 1.0)
 
-    def _note(self, active: Tensor, room: Tensor) -> None:
-        self.found = torch.where(active, torch.minimum(self.found, room), self.found)
+    def _gap(self, a: _Part, b: _Part) -> Tensor:
+        return self._room(a.at - b.at, a.slopes + b.slopes).abs()
 
     def _walk(self, tree: Tree, active: Tensor) -> _Part:
         """Return the bounds of a part, and note the edges inside it where it is active."""
@@ -137,45 +137,38 @@ class _Rooms:
             return self.parts[parts[0]]
         if head == "Piecewise":
             return self._pieces(parts, active)
-        if head in ("And", "Or", "Not", "true"):
-            for part in parts:
-                self._walk(part, active)
-            return next(iter(self.parts.values()))  # a condition has no bounds
-        if not parts or head == "Rational":
-            at = evaluate(tree, self.values, self.like)
-            everywhere = at + 0.0 * self.radii
+        if head in ("Rational", "pi", "true"):
+            at = evaluate(tree, self.values, self.like).to(self.like)
             flat = torch.zeros_like(next(iter(self.parts.values())).slopes)
-            return _Part(at, everywhere, everywhere, flat)
+            return _Part(at, at + 0.0 * self.radii, at + 0.0 * self.radii, flat)
         args = [self._walk(part, active) for part in parts]
         for room in self._edges(head, args, parts):
-            self._note(active, room)
+            self.found = torch.where(active, torch.minimum(self.found, room), self.found)
         return _bounds(head, args, parts)
 
     def _pieces(self, pieces: Sequence[Any], active: Tensor) -> _Part:
         """Return the bounds of the pieces together; the edges of a piece count where it holds."""
-        found = []
+        at, whole = torch.full_like(self.like, torch.nan), None
         for value, condition in pieces:
             self._walk(condition, active)
             holds = evaluate(condition, self.values, self.like)
-            found.append((holds & active, self._walk(value, holds & active)))
+            part = self._walk(value, holds & active)
+            at = torch.where(active & holds, part.at, at)
+            whole = part if whole is None else _either(whole, part, torch.minimum, torch.maximum)
             active = active & ~holds
-        at = torch.full_like(self.like, torch.nan)
-        for holds, part in found:
-            at = torch.where(holds, part.at, at)
-        return _hull(at, [part for _, part in found])
+        assert whole is not None
+        return whole._replace(at=at)
 
     def _edges(self, head: str, args: list[_Part], trees: Sequence[Tree]) -> list[Tensor]:
         """Return the distances to the edges of one part, negative where it is not real."""
         u = args[0]
         if head in ("Max", "Min"):
-            top = reduce(torch.maximum if head == "Max" else torch.minimum, [a.at for a in args])
-            pairs = [(a, b) for a, b in combinations(args, 2)]
-            rooms = [self._room(a.at - b.at, a.slopes + b.slopes).abs() for a, b in pairs]
-            shown = [(a.at == top) | (b.at == top) for a, b in pairs]
-            pairs = zip(shown, rooms, strict=True)
-            return [torch.where(seen, room, torch.inf) for seen, room in pairs]
+            # Arguments that are not the largest may be equal without a kink.
+            top = _bounds(head, args, trees).at
+            pairs = [(a, b, (a.at == top) | (b.at == top)) for a, b in combinations(args, 2)]
+            return [torch.where(seen, self._gap(a, b), torch.inf) for a, b, seen in pairs]
         if head.endswith("Than"):
-            return [self._room(u.at - args[1].at, u.slopes + args[1].slopes).abs()]
+            return [self._gap(u, args[1])]
         if head in ("Pow", "sqrt", "log"):
             whole = head == "Pow" and trees[1][0] == "Rational" and trees[1][2] == 1
             if whole and trees[1][1] >= 0:
@@ -192,29 +185,31 @@ class _Rooms:
         return [self._room(u.at, u.slopes).abs()] if head in ("Abs", "sign") else []
 
 
-def _hull(at: Tensor, parts: Sequence[_Part]) -> _Part:
-    """Return bounds that hold for all of several parts."""
-    low = reduce(torch.minimum, [part.low for part in parts])
-    high = reduce(torch.maximum, [part.high for part in parts])
-    return _Part(at, low, high, reduce(torch.maximum, [part.slopes for part in parts]))
+def _either(a: _Part, b: _Part, lower: Any, upper: Any) -> _Part:
+    """Return bounds of a value that is one of two parts."""
+    slopes = torch.maximum(a.slopes, b.slopes)
+    return _Part(lower(a.at, b.at), lower(a.low, b.low), upper(a.high, b.high), slopes)
 
 
 def _bounds(head: str, args: list[_Part], trees: Sequence[Tree]) -> _Part:
     """Return the bounds of a function of parts."""
-    values = [part.at for part in args]
-    u = args[0]
-    if head in ("Add", "Mul", "Max", "Min"):
-        return reduce({"Add": _sum, "Mul": _product, "Max": _larger, "Min": _smaller}[head], args)
-    if head.endswith("Than"):
+    u, *rest = args
+    if head == "Add":
+        return _Part(*(reduce(torch.add, column) for column in zip(*args, strict=True)))
+    if head == "Mul":
+        return reduce(_product, args)
+    if head in ("Max", "Min"):
+        larger = torch.maximum if head == "Max" else torch.minimum
+        return reduce(partial(_either, lower=larger, upper=larger), args)
+    if head.endswith("Than") or head in ("And", "Or", "Not"):
         return u  # a condition has no bounds
     if head == "atan2":
-        near = torch.hypot(u.least, args[1].least)[..., None]
+        near = torch.hypot(u.least, rest[0].least)[..., None]
         turn = torch.full_like(u.low, math.pi)
-        at = torch.atan2(*values)
-        return _Part(at, -turn, turn, _scaled(u.slopes + args[1].slopes, 1.0 / near))
+        slopes = _scaled(u.slopes + rest[0].slopes, 1.0 / near)
+        return _Part(torch.atan2(u.at, rest[0].at), -turn, turn, slopes)
     if head == "Pow" and trees[1][0] != "Rational":
-        exponent = _product(args[1], _function("log", u))
-        return _function("exp", exponent)
+        return _function("exp", _product(rest[0], _function("log", u)))
     power = trees[1][1] / trees[1][2] if head == "Pow" else 0.5
     return _power(u, power) if head in ("Pow", "sqrt") else _function(head, u)
 
@@ -223,25 +218,11 @@ def _scaled(slopes: Tensor, factor: Tensor) -> Tensor:
     return torch.where(slopes == 0.0, 0.0, slopes * factor)  # 0 times inf is 0
 
 
-def _sum(a: _Part, b: _Part) -> _Part:
-    return _Part(a.at + b.at, a.low + b.low, a.high + b.high, a.slopes + b.slopes)
-
-
 def _product(a: _Part, b: _Part) -> _Part:
     corners = torch.stack([a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high])
     corners = torch.where(torch.isnan(corners), 0.0, corners)  # 0 times inf is 0
     slopes = _scaled(a.slopes, b.size[..., None]) + _scaled(b.slopes, a.size[..., None])
     return _Part(a.at * b.at, corners.amin(0), corners.amax(0), slopes)
-
-
-def _larger(a: _Part, b: _Part) -> _Part:
-    low, high = torch.maximum(a.low, b.low), torch.maximum(a.high, b.high)
-    return _Part(torch.maximum(a.at, b.at), low, high, torch.maximum(a.slopes, b.slopes))
-
-
-def _smaller(a: _Part, b: _Part) -> _Part:
-    low, high = torch.minimum(a.low, b.low), torch.minimum(a.high, b.high)
-    return _Part(torch.minimum(a.at, b.at), low, high, torch.maximum(a.slopes, b.slopes))
 
 
 def _power(u: _Part, power: float) -> _Part:
