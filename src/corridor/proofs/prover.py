@@ -171,12 +171,16 @@ def sample(symbols: list[Any], seed: int) -> list[dict[str, Any]]:
     points = []
     for size in SIZES:
         values = [sp.Rational(round(draw.uniform(-size, size) * 64), 64) for _ in symbols]
-        pairs = zip(symbols, values, strict=True)
         # A positive variable must not be 0 either.
-        points.append(
-            {s.name: abs(v) + sp.Rational(1, 64) if s.is_positive else v for s, v in pairs}
-        )
+        moved = [abs(v) + sp.Rational(1, 64) for v in values]
+        chosen = [m if s.is_positive else v for s, v, m in zip(symbols, values, moved, strict=True)]
+        points.append({s.name: v for s, v in zip(symbols, chosen, strict=True)})
     return points
+
+
+def _cross(g: list[Any], Hg: list[Any]) -> list[Any]:
+    """Return numbers that are all 0 if Hg is parallel to g."""
+    return [Hg[i] * g[j] - Hg[j] * g[i] for i, j in combinations(range(len(g)), 2)]
 
 
 class Piece:
@@ -220,9 +224,7 @@ class Piece:
 
     def _keep(self, point: dict[str, Any], g: list[Any], Hg: list[Any]) -> bool:
         """Keep the numbers at a point, unless they leave open if Hg is 0."""
-        pairs = combinations(range(len(g)), 2)
-        cross = [Hg[i] * g[j] - Hg[j] * g[i] for i, j in pairs]
-        size = 1 + max(abs(v).b for v in g)
+        cross, size = _cross(g, Hg), 1 + max(abs(v).b for v in g)
         # An interval around 0 must be short, else large terms cancel in it.
         if not all(nonzero([v]) or v.delta < 1e-20 * size**2 for v in (*Hg, *cross)):
             return False
@@ -263,16 +265,9 @@ class Piece:
 
     def straight(self) -> bool:
         """Return True if Hg is parallel to g: at all points seen, by algebra if there are none."""
-        pairs = combinations(range(len(self.g)), 2)
-        if self.bent or self.seen:
+        if self.seen:
             return not self.bent
-        return not any(
-            sp.simplify(self.Hg[i] * self.g[j] - self.Hg[j] * self.g[i]) for i, j in pairs
-        )
-
-    def refuted(self) -> dict[str, Any]:
-        """Return Hg on a piece where it is not 0, factored where that is quick."""
-        return self.answer([sp.factor(h) if h.count_ops() < 200 else h for h in self.Hg])
+        return not any(map(sp.simplify, _cross(self.g, self.Hg)))
 
     def answer(self, Hg: list[Any], speed: list[Any] | None = None) -> dict[str, Any]:
         """Return the piece as JSON values."""
@@ -301,11 +296,8 @@ def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> 
     }
     tree, domain = request["tree"], ["And", *request["domain"]]
     variables = [symbols[name] for name in request["variables"]]
-    points = [
-        point
-        for point in sample(list(symbols.values()), request["seed"])
-        if enclose_all([domain], around(point, PRECISIONS[0])) == [True]
-    ]
+    drawn = sample(list(symbols.values()), request["seed"])
+    points = [p for p in drawn if enclose_all([domain], around(p, PRECISIONS[0])) == [True]]
     if not points:
         raise ValueError(
             f"domain must hold somewhere, got no point of the domain among {len(SIZES)}; enlarge it"
@@ -341,16 +333,17 @@ def _rooted(expr: Any) -> Any:
 
 def _judge(found: list[Piece], points: list[dict[str, Any]]) -> dict[str, Any]:
     """Return verdict and pieces: a witness refutes, algebra proves."""
-    answers: list[dict[str, Any]] = []
     if not any(piece.witness for piece in found):
         answers = [piece.solve() for piece in found]
+        # A piece that no point met may be empty; it must be proved, but it is not shown.
+        met = [answer for answer, piece in zip(answers, found, strict=True) if piece.seen]
         if all(answer["zero"] for answer in answers):
-            return {"verdict": "corridor", "pieces": _met(answers, found)}
+            return {"verdict": "corridor", "pieces": met}
         for piece in found:
             piece.look(points, PRECISIONS[-1:])
-    against = next((piece for piece in found if piece.witness), None)
-    if against is None:
-        return {"verdict": "undecided", "pieces": _met(answers, found)}
+        if not any(piece.witness for piece in found):
+            return {"verdict": "undecided", "pieces": met}
+    against = next(piece for piece in found if piece.witness)
     weak = all(piece.straight() for piece in found)
     return {
         "verdict": "weak corridor" if weak else "not a corridor",
@@ -359,13 +352,10 @@ def _judge(found: list[Piece], points: list[dict[str, Any]]) -> dict[str, Any]:
         "digits": [
             f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in against.at_witness
         ],
-        "pieces": [against.refuted()],
+        "pieces": [
+            against.answer([sp.factor(h) if h.count_ops() < 200 else h for h in against.Hg])
+        ],
     }
-
-
-def _met(answers: list[dict[str, Any]], found: list[Piece]) -> list[dict[str, Any]]:
-    """Return the pieces that points met; others may be empty, and are proved but not shown."""
-    return [answer for answer, piece in zip(answers, found, strict=True) if piece.seen]
 
 
 def main() -> None:
