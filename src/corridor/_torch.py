@@ -11,6 +11,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _python_dispatch
 
 _private: Any = torch  # type checkers do not list the private names
 
@@ -41,6 +42,9 @@ preserve_version = _unsafe_preserve_version_counter
 
 # The common base class of all batch normalization layers.
 BatchNorm = _BatchNorm
+
+# It sees every elementary operation of a loss. A TorchFunctionMode sees only composite ones.
+DispatchMode = _python_dispatch.TorchDispatchMode
 
 
 def forward_mode_is_on() -> bool:

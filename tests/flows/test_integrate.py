@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from corridor.flows import gradient_flow
+from corridor.flows import fixed_step_flow, gradient_flow, modified_flow, network_loss
+from corridor.flows.integrate import METHODS
 from corridor.surfaces import (
     Cone,
     DevelopableHelicoid,
@@ -156,7 +157,7 @@ def test_a_spent_budget_stops_the_flow():
         (lambda: gradient_flow(FixedStep(), torch.tensor([9.0]).double()), "got margin -"),
         (lambda: gradient_flow(lambda x: x.log().sum(), -START), "must be finite at start"),
         (lambda: gradient_flow(lambda x: x.square().sum().sqrt(), 0 * START), "off kinks"),
-        (lambda: gradient_flow(Quadratic(), START, math.nan), "time must be a positive number"),
+        (lambda: gradient_flow(Quadratic(), START, math.nan), "time must be a finite number"),
         (lambda: gradient_flow(Quadratic(), START, 1.0, tolerance=0.0), "tolerance must be in"),
         (lambda: gradient_flow(lambda x: x, START), "loss must be one real number"),
         (lambda: gradient_flow(Linear([1.0]), START), "must have dimension 1, got 2"),
@@ -167,7 +168,7 @@ def test_a_spent_budget_stops_the_flow():
             lambda: gradient_flow(Cone(), START, 9.0, at=[1.0, 7.0]),
             "flow does at time 5",
         ),
-        (lambda: gradient_flow(Cone(), START, 1.0, at=[2.0]), "rising times between 0 and 1"),
+        (lambda: gradient_flow(Cone(), START, 1.0, at=[2.0]), "times between 0 and 1 in order"),
         (
             lambda: gradient_flow(Cone(), START, 9.0).at(7.0),
             r"ended there \(minimum\)",
@@ -179,3 +180,141 @@ def test_bad_input_is_one_line(call, words):
     with pytest.raises(ValueError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+CURVED = torch.tensor([1.0, 25.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("tolerance", [1e-5, 1e-9, 1e-12])
+def test_points_between_the_steps_keep_the_tolerance(tolerance: float):
+    def loss(x):
+        return 0.5 * (CURVED * x.square()).sum()
+
+    times = torch.linspace(0.0, 2.0, 81, dtype=torch.float64)
+    exact = START * torch.exp(-times[:, None] * CURVED)
+    for path in (
+        gradient_flow(loss, START, 2.0, tolerance, at=times),
+        gradient_flow(loss, START, 2.0, tolerance, dense=True),
+    ):
+        points = path.points if len(path) == len(times) else path.at(times)
+        assert float((points - exact).abs().max()) < tolerance * float(START.norm())
+    # Reading costs less than ending a step at each time.
+    assert path.gradients < 15 * len(times)
+
+
+def test_stiff_flows_have_a_method():
+    """The curvatures 1 and 1e6: stability limits an explicit step to 6e-6."""
+    stiff = torch.tensor([1.0, 1e6], dtype=torch.float64)
+
+    def loss(x):
+        return 0.5 * (stiff * x.square()).sum()
+
+    path = gradient_flow(loss, START, 1.0, method="implicit", dense=True)
+    assert path.stopped == "time"
+    assert path.gradients < 3000
+    for time in (1e-7, 1e-3, 0.4, 1.0):
+        assert float((path.at(time) - START * torch.exp(-time * stiff)).norm()) < 1e-8
+    assert gradient_flow(loss, START.float(), 1.0, 1e-5, method="implicit").stopped == "time"
+    with pytest.warns(UserWarning, match="curvature 1e\\+06 .* use .*implicit"):
+        spent = gradient_flow(loss, START, 1.0, max_gradients=500)
+    assert (spent.stopped, spent.gradients) == ("budget", 500)
+
+
+@pytest.mark.parametrize("loss", [Cone(), lambda x: x.norm(), PNorm(1.0), Saddle()])
+def test_the_implicit_flow_is_the_explicit_one(loss):
+    explicit, implicit = (gradient_flow(loss, START, 9.0, 1e-8, method=m) for m in METHODS)
+    torch.testing.assert_close(explicit.end, implicit.end, rtol=1e-6, atol=1e-6)
+
+
+def bump(height: float, half: float = 0.5, center: float = 3.0):
+    return lambda x: (x + height * (half - (x - center).abs()).clamp(min=0)).sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "wall"),
+    [
+        (bump(4.0), 10.0, 3.5),
+        (bump(4.0), 1000.0, 3.5),
+        (bump(4.0, half=0.005), 10.0, 3.005),
+        (lambda x: (x + 4 * torch.relu(0.5 - (x - 3).square())).sum(), 10.0, 3 + 0.5**0.5),
+        (lambda x: torch.where((x > 3) & (x < 3.2), 3.2 - x, x).sum(), 10.0, 3.2),
+        (lambda x: torch.maximum(x, 7 - x).sum(), 10.0, 3.5),
+        (lambda x: x.sum() if x > 3.5 or x < 3 else 7.0 - x.sum(), 10.0, 3.5),
+        (lambda x: torch.cat([x, 7 - x]).max(), 10.0, 3.5),
+    ],
+)
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-9])
+def test_no_step_leaps_over_a_wall(loss, start: float, wall: float, tolerance: float):
+    """Both ends of a long step see the same slope. The wall between them has another one."""
+    path = gradient_flow(loss, torch.tensor([start]).double(), 2 * start + 5, tolerance)
+    assert float(path.end) == pytest.approx(wall, abs=10 * tolerance * start)
+    assert path.stopped == "minimum"
+    assert path.gradients < 1000
+
+
+def test_a_low_wall_is_crossed_in_its_own_time():
+    """Speed 1 to 3.5, 1/2 to 3, 3/2 to 2.5 and 1 after it."""
+    path = gradient_flow(bump(0.5), torch.tensor([10.0]).double(), 20.0)
+    assert [event.time for event in path.events] == pytest.approx([6.5, 7.5, 7.5 + 1 / 3], abs=1e-7)
+    assert float(path.end) == pytest.approx(2.5 - (12.5 - 1 / 3), abs=1e-7)
+
+
+def test_times_are_numbers_of_any_kind_and_sign():
+    for time in (1, torch.tensor(1.0), torch.tensor([1.0]), torch.ones(()).double().numpy()):
+        assert float((gradient_flow(Quadratic(), START, time).end - START / math.e).norm()) < 1e-8
+    still = gradient_flow(Quadratic(), START, 0.0, at=[0.0], dense=True)
+    assert (len(still), still.stopped, still.gradients) == (1, "time", 0)
+    assert torch.equal(still.at(0.0), START)
+    back = gradient_flow(Quadratic(), START, -1.0, at=[0.0, -0.25, -1.0], dense=True)
+    assert back.times.tolist() == [0.0, -0.25, -1.0]
+    for time in (-0.25, -0.7, -1.0):
+        assert float((back.at(time) - START * math.exp(-time)).norm()) < 1e-7
+    assert float(back.step_sizes.sum()) == pytest.approx(-1.0)
+    uphill = gradient_flow(lambda x: -x.abs().sum(), START, -9.0)
+    assert (uphill.stopped, uphill.exit_time) == ("kink", pytest.approx(-3.0, abs=1e-7))
+    for time in (0.0, -1.0):
+        assert float(fixed_step_flow(Quadratic(), START, time).times[-1]) == pytest.approx(time)
+
+
+def test_a_path_returns_points_at_several_times():
+    path = gradient_flow(Quadratic(), START, 1.0, dense=True)
+    expected = torch.stack([path.at(0.1), path.at(0.2)])
+    for times in ([0.1, 0.2], (0.1, 0.2), torch.tensor([0.1, 0.2], dtype=torch.float64)):
+        assert torch.equal(path.at(times), expected)
+    lists = gradient_flow(lambda p: p[0].square().sum(), [START], 1.0, dense=True)
+    assert [len(point) for point in lists.at([0.1, 0.2])] == [1, 1]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_flows_work_where_no_graph_is_recorded(context):
+    with context():
+        start = START.clone()
+        found = [
+            gradient_flow(Quadratic(), start, 0.5).end,
+            gradient_flow(Quadratic(), start, 0.5, method="implicit").end,
+            fixed_step_flow(Quadratic(), start, 0.5).end,
+            modified_flow(Quadratic(), start, 0.5, kind="igr", step_size=1e-9).end,
+            modified_flow(Quadratic(), start, 0.5, kind="principal", step_size=1e-9).end,
+        ]
+        net = torch.nn.Linear(2, 1)
+        loss, begin = network_loss(
+            net, torch.nn.functional.mse_loss, start[None].float(), start[None, :1]
+        )
+        assert gradient_flow(loss, begin, 0.1, 1e-5).stopped == "time"
+    for end in found:
+        assert float((end - START * math.exp(-0.5)).norm()) < 1e-3
+
+
+def test_another_default_dtype_changes_no_flow():
+    paths = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            for start in (START, START.float()):
+                paths.append(gradient_flow(bump(4.0), start, 0.4, 1e-6, at=[0.3]))
+                paths.append(gradient_flow(Quadratic(), start, 1.0, 1e-6, method="implicit"))
+                paths.append(modified_flow(Cone(), start, 0.1, 1e-6, kind="principal"))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    for one, other in zip(paths[:6], paths[6:], strict=True):
+        assert torch.equal(one.end, other.end)

@@ -37,10 +37,15 @@ def advance(solver: Solver) -> Met | None:
     if room is not None:
         return _advance_within(solver, room)
     before, x = solver.velocity(), solver.point()
-    solver.step()
+    size = solver.scale + float(x.norm())
+    longest, near = math.inf, SHORT * solver.tolerance * size
+    wait = solver.time_to_switch()
+    if wait < math.inf:
+        # Most of the way at a time: the flow may accelerate. The last part may be short.
+        longest = max(0.7 * wait, min(0.01 * near, 1e-6 * size) / float(before.norm()))
+    solver.step(longest)
     after = solver.velocity()
-    moved = float((solver.point() - x).norm())
-    short = moved <= SHORT * solver.tolerance * (solver.scale + float(x.norm()))
+    short = float((solver.point() - x).norm()) <= near
     larger = max(float(before.norm()), float(after.norm()))
     if short and float((before - after).norm()) > JUMP * larger:
         return _locate(solver, x, before)
@@ -137,9 +142,12 @@ def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
         if halving >= 2 and float((high_v - low_v).norm()) < 0.5 * total:
             return None
     begun = time - solver.last_step
-    met = begun + high * float((end - x).norm()) / float(v.norm())
-    kink = x + high * (end - x)
-    return _cross(solver, met, kink, kink, low_v, begun, high_v)
+    # A step that rebounds from the kink moves less across it than along it.
+    normal = low_v - high_v
+    wait = high * float((end - x) @ normal / (v @ normal))
+    wait = min(max(wait, 0.0), time - begun) if math.isfinite(wait) else high * (time - begun)
+    kink = x + wait * v
+    return _cross(solver, begun + wait, kink, kink, low_v, begun, high_v)
 
 
 def _cross(

@@ -106,7 +106,7 @@ def _descend(
 ) -> Trajectory:
     flat_loss = starting_at(loss, start)
     if not callable(step_size):
-        positive_number("step_size", step_size)
+        step_size = positive_number("step_size", step_size)
 
     def step(x: Tensor) -> tuple[Tensor, float]:
         value, g = flat_loss.slope(x)

@@ -64,13 +64,13 @@ def drift(
     spent = 0
     if not isinstance(other, Trajectory):
         end = float(times[-1])
-        if not end > 0.0:
+        if len(path) < 2:
             raise ValueError(f"path must have a length, got {len(path)} point; add steps")
         start = path.points[0]
         other = gradient_flow(other, start, end, tolerance, dense=True, max_gradients=max_gradients)
         spent = other.gradients
         # The flow can end in a minimum or on a kink before the path does.
-        times = times[times <= float(other.times[-1])]
+        times = times[times.abs() <= abs(float(other.times[-1]))]
     ours = path.flat()[: len(times)].double()
     theirs = torch.stack([flatten(other.at(float(t))) for t in times]).double()
     distance = (ours - theirs).norm(dim=1).cpu()

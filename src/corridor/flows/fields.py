@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corridor.flows.methods import Field
-from corridor.flows.space import FlatLoss, momentum_factor, positive_number
+from corridor.flows.space import FlatLoss, momentum_factor, positive_number, recorded
 from corridor.geometry import jet
 from corridor.geometry.lanczos import function_times
 
@@ -44,8 +44,7 @@ def _penalized(flat_loss: FlatLoss, weight: float, rate: float) -> Field:
     def field(x: Tensor) -> Tensor:
         # The gradient costs one gradient and Hg costs two.
         flat_loss.gradients += 3
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
+        with recorded(x) as leaf:
             # Stages of the solver may leave the domain; the solver then takes a shorter step.
             found = jet(lambda: flat_loss.value(leaf), [leaf], allow_nonfinite=True)
         return -rate * (found.gradient[0] + weight * found.hessian_gradient[0])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from corridor.flows.methods import RK4
-from corridor.flows.space import FlatLoss, Loss, Point, positive_number, starting_at, whole_number
+from corridor.flows.space import FlatLoss, Loss, Point, number, starting_at, whole_number
 from corridor.flows.trajectory import Path, Progress, Trajectory
 from corridor.geometry.lanczos import top_curvature
 
@@ -35,7 +37,7 @@ def fixed_step_flow(
     Args:
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
-        time: duration of the flow (default: 1).
+        time: duration of the flow, negative for the flow backwards (default: 1).
         safety: product of step size and largest curvature, in (0, 2] (default: 0.5).
         refresh: number of steps between two estimates of the curvature (default: 10).
         krylov: number of Hessian products per estimate of the curvature (default: 10).
@@ -59,7 +61,8 @@ def fixed_step_flow(
         True
     """
     flat_loss = starting_at(loss, start)
-    positive_number("time", time)
+    time = number("time", time)
+    sign, time = math.copysign(1.0, time), abs(time)
     if not 0.0 < safety <= 2.0:
         raise ValueError(f"safety must be in (0, 2], got {safety}; take 0.5 if unsure")
     whole_number("refresh", refresh)
@@ -74,17 +77,17 @@ def fixed_step_flow(
             stopped = "budget"
             break
         h = min(step, time - now)
-        coarse = _rk4(flat_loss, coarse, h)
-        fine = _rk4(flat_loss, _rk4(flat_loss, fine, 0.5 * h), 0.5 * h)
+        coarse = _rk4(flat_loss, coarse, sign * h)
+        fine = _rk4(flat_loss, _rk4(flat_loss, fine, 0.5 * sign * h), 0.5 * sign * h)
         if not (torch.isfinite(fine).all() and torch.isfinite(coarse).all()):
             stopped = "not finite"
             break
         now += h
-        path.add(now, fine)
+        path.add(sign * now, fine)
         # An order of 0.42 divides the error by 4/3, and 1 / (4/3 - 1) is 3.
         errors.append(3.0 * float((fine - coarse).norm()))
         if progress:
-            progress(now, flat_loss.gradients, h)
+            progress(sign * now, flat_loss.gradients, h)
     return path.trajectory(stopped, error=errors)
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from corridor.flows import _kinks, fields
 from corridor.flows._solver import Solver, SolverError
-from corridor.flows.space import FlatLoss, Loss, Point, positive_number, starting_at
+from corridor.flows.methods import Field
+from corridor.flows.space import FlatLoss, Loss, Point, number, starting_at
 from corridor.flows.stochastic import mean_loss
 from corridor.flows.trajectory import Event, Path, Progress, Trajectory
+from corridor.geometry.lanczos import top_curvature
 
+METHODS = ("explicit", "implicit")
 MODIFIED = ("igr", "heavy ball", "sgd", "principal")
+LARGEST = 2000  # parameters of an implicit flow, whose Hessian is computed in full
+STIFF = 3.0  # step times curvature of a smooth flow that only stability limits
 
 
 def gradient_flow(
@@ -22,6 +30,7 @@ def gradient_flow(
     time: float = 1.0,
     tolerance: float = 1e-9,
     *,
+    method: str = "explicit",
     at: Sequence[float] | Tensor | None = None,
     dense: bool = False,
     max_gradients: int = 100_000,
@@ -31,19 +40,24 @@ def gradient_flow(
 
     The solver is scipy's DOP853, the explicit Runge-Kutta method of order 8 of Dormand and Prince.
     It computes in float64 on the CPU. The loss is evaluated on the device and in the dtype of the
-    start.
+    start. A stiff loss has curvatures of very different sizes, and needs ``method="implicit"``.
 
     The losses of `corridor.surfaces` have a domain. For them no step jumps over a kink, and the
     time of a kink is exact up to rounding. For other losses, a jump of the gradient reveals a kink.
+    Steps end before a loss switches, in an ``abs``, ``max`` or comparison for example. Losses with
+    more than 100 switches, such as ReLU networks, have no such limit.
     A kink that the flow crosses is an event. A kink that the flow cannot leave ends the path.
 
     Args:
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
-        time: duration of the flow, positive (default: 1).
+        time: duration of the flow (default: 1). A negative time follows the flow backwards.
         tolerance: relative error allowed in each step, in [3e-14, 1) (default: 1e-9). A float32
             start needs 1e-6 or more.
-        at: rising times at which the path has points (default: the ends of the solver's steps).
+        method: "explicit" or "implicit" (default: "explicit"). The implicit solver is scipy's Radau
+            of order 5, with the full Hessian, for smooth losses of at most 2,000 parameters.
+        at: times from 0 to `time`, in order, at which the path has points (default: the ends of the
+            solver's steps).
         dense: True to let `Trajectory.at` return points at all times (default: False).
         max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
             with the reason "budget".
@@ -70,9 +84,17 @@ def gradient_flow(
     """
     flat_loss = starting_at(loss, start)
     path = Path(flat_loss, "gradient flow")
-    record = _Record(path, at, positive_number("time", time), dense)
-    solver = Solver(flat_loss, lambda x: -flat_loss.gradient(x), time, tolerance, max_gradients)
-    return _integrate(solver, record, progress)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; choose one")
+    size = len(flat_loss.space.start)
+    if method == "implicit" and size > LARGEST:
+        raise ValueError(
+            f"start must have at most {LARGEST} numbers for an implicit flow, got {size}; "
+            "use method='explicit' or fixed_step_flow"
+        )
+    hessian = flat_loss.hessian if method == "implicit" else None
+    record = _Record(path, at, time, dense)
+    return _integrate(record, flat_loss.gradient, tolerance, max_gradients, progress, hessian)
 
 
 def modified_flow(
@@ -99,7 +121,7 @@ def modified_flow(
         loss: function of a point that returns a scalar tensor. The kind "sgd" needs the list of the
             batches' losses.
         start: a tensor, or a list of tensors.
-        time: duration of the flow, positive (default: 1).
+        time: as for `gradient_flow`: duration of the flow (default: 1).
         tolerance: relative error allowed in each step, in [3e-14, 1) (default: 1e-9).
         kind: "igr" for gradient descent, "heavy ball", "sgd" for the mean over all orders of the
             batches, or "principal" (default: "igr"). The kind "principal" follows gradient descent
@@ -108,7 +130,7 @@ def modified_flow(
         momentum: beta of the heavy ball, in [0, 1) (default: 0.9).
         krylov: maximum dimension of the Krylov space of "principal" (default: 30). The flow is
             exact for at most this number of parameters.
-        at: as for `gradient_flow`: rising times at which the path has points.
+        at: as for `gradient_flow`: times at which the path has points.
         dense: as for `gradient_flow`: True for points at all times (default: False).
         max_gradients: as for `gradient_flow`: maximum number of gradients (default: 100,000).
         progress: as for `gradient_flow`: function called after each step (default: none).
@@ -145,26 +167,59 @@ def modified_flow(
         parts = [FlatLoss(batch, flat_loss.space) for batch in batches]
         field = fields.shuffled(flat_loss, parts, step_size)
     path = Path(flat_loss, f"{kind} flow")
-    record = _Record(path, at, positive_number("time", time), dense)
-    solver = Solver(flat_loss, field, time, tolerance, max_gradients)
-    return _integrate(solver, record, progress)
+    record = _Record(path, at, time, dense)
+    return _integrate(record, lambda x: -field(x), tolerance, max_gradients, progress)
 
 
-def _integrate(solver: Solver, record: _Record, progress: Progress | None) -> Trajectory:
+def _integrate(
+    record: _Record,
+    slope: Field,
+    tolerance: float,
+    budget: int,
+    progress: Progress | None,
+    hessian: Field | None = None,
+) -> Trajectory:
+    """Return the flow of a negative slope, whose derivative the implicit solver needs."""
+    sign, flat_loss = record.sign, record.path.flat_loss
+    jacobian = None if hessian is None else lambda x: -sign * hessian(x)
+    if not record.end:
+        return record.path.trajectory("time")
+    try:
+        end = abs(record.end)
+        solver = Solver(flat_loss, lambda x: -sign * slope(x), end, tolerance, budget, jacobian)
+    except SolverError as failure:
+        return record.path.trajectory(str(failure))
     try:
         while solver.time < solver.end:
+            solver.reads = record.reads
             met = _kinks.advance(solver)
             record.add(solver, met)
             if progress:
-                progress(solver.time, solver.flat_loss.gradients, solver.last_step)
+                progress(sign * solver.time, flat_loss.gradients, sign * solver.last_step)
             if met is not None and met.stopped:
                 return record.trajectory(solver, met.stopped)
             # At rest nothing moves any more, so more steps would only cost gradients.
             if solver.at_rest:
                 return record.trajectory(solver, "minimum")
     except SolverError as failure:
+        if hessian is None and str(failure) == "budget":
+            _advise(solver, budget)
         return record.trajectory(solver, str(failure))
     return record.trajectory(solver, "time")
+
+
+def _advise(solver: Solver, budget: int) -> None:
+    """Warn if only stability limited the steps of a flow that has spent its budget."""
+    spent, x = solver.flat_loss.gradients, solver.point()
+    g, product = solver.flat_loss.product(x)
+    top = top_curvature(product, g + torch.ones_like(g) * g.norm(), 10)
+    solver.flat_loss.gradients = spent
+    if solver.last_step * top > STIFF:
+        warnings.warn(
+            f"the flow spent {budget} gradients by time {solver.time:g}, because the curvature "
+            f'{top:g} keeps its steps short; use gradient_flow(..., method="implicit")',
+            stacklevel=4,
+        )
 
 
 class _Record:
@@ -172,35 +227,43 @@ class _Record:
 
     def __init__(self, path: Path, at: Sequence[float] | Tensor | None, end: float, dense: bool):
         self.path, self.dense, self.every_step = path, dense, at is None
+        self.end = number("time", end)
+        # A flow backwards has negative times, and the solver sees their absolute values.
+        self.sign = math.copysign(1.0, self.end)
         self.steps: list[float] = []
         self.pieces: list[tuple[float, Any]] = []
-        self.left = [] if at is None else [t for t in _rising(at, end) if t > 0.0]
+        self.left = [] if at is None else [abs(t) for t in _ordered(at, self.end) if t]
+
+    @property
+    def reads(self) -> bool:
+        """Return True if a point between the next steps may be read."""
+        return self.dense or bool(self.left)
 
     def add(self, solver: Solver, met: _kinks.Met | None) -> None:
         """Store one step and the kink at its end."""
-        self.steps.append(solver.last_step)
-        piece = solver.interpolant() if self.dense or self.left else None
+        self.steps.append(self.sign * solver.last_step)
+        piece = solver.interpolant() if self.reads else None
         if self.dense:
             self.pieces.append((solver.time, piece))
         while self.left and self.left[0] <= solver.time:
-            self.path.add(self.left[0], solver.read(piece, self.left.pop(0)))
+            self.path.add(self.sign * self.left[0], solver.read(piece, self.left.pop(0)))
         if met is not None:
-            self.path.events.append(Event(met.time, met.kind))
+            self.path.events.append(Event(self.sign * met.time, met.kind))
         if self.every_step:
-            self.path.add(solver.time, solver.point())
+            self.path.add(self.sign * solver.time, solver.point())
 
     def trajectory(self, solver: Solver, stopped: str) -> Trajectory:
         """Return the stored path."""
         end = solver.time
         if self.left and stopped != "time" and self.left[0] > end * (1.0 + 1e-12):
             raise ValueError(
-                f"at must end before the flow does at time {end:g} ({stopped}), got "
-                f"{self.left[0]:g}; drop the later times"
+                f"at must end before the flow does at time {self.sign * end:g} ({stopped}), got "
+                f"{self.sign * self.left[0]:g}; drop the later times"
             )
         # Rounding can put the last wanted time just after the end.
         for time in self.left:
-            self.path.add(time, solver.point())
-        dense = (lambda time: self._read(solver, time)) if self.dense else None
+            self.path.add(self.sign * time, solver.point())
+        dense = (lambda time: self._read(solver, abs(time))) if self.dense else None
         return self.path.trajectory(stopped, steps=self.steps, dense=dense)
 
     def _read(self, solver: Solver, time: float) -> Tensor:
@@ -212,12 +275,12 @@ class _Record:
         return solver.read(piece, last)
 
 
-def _rising(at: Sequence[float] | Tensor, end: float) -> list[float]:
+def _ordered(at: Sequence[float] | Tensor, end: float) -> list[float]:
     times = [float(t) for t in at]
     # A float32 tensor holds the end only to about seven digits.
-    roundly = end * (1.0 + 1e-6)
-    if times != sorted(times) or not all(0.0 <= t <= roundly for t in times):
+    low, high = sorted((0.0, end * (1.0 + 1e-6)))
+    if times != sorted(times, key=abs) or not all(low <= t <= high for t in times):
         raise ValueError(
-            f"at must hold rising times between 0 and {end:g}, got {times}; sort and limit them"
+            f"at must hold times between 0 and {end:g} in order, got {times}; sort and limit them"
         )
-    return [min(t, end) for t in times]
+    return [max(min(t, max(end, 0.0)), min(end, 0.0)) for t in times]

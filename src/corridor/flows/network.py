@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from corridor.flows.space import Loss
 
 
+@torch.inference_mode(False)
 def network_loss(
     model: nn.Module,
     loss_fn: Callable[[Tensor, Tensor], Tensor],

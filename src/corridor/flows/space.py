@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -19,6 +21,13 @@ def flatten(point: Point) -> Tensor:
     """Return all entries of a point as one vector."""
     tensors = [point] if isinstance(point, Tensor) else point
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+@contextmanager
+def recorded(flat: Tensor) -> Iterator[Tensor]:
+    """Yield a copy of a vector with a graph, also under ``no_grad`` and ``inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield flat.detach().clone().requires_grad_()
 
 
 class Space:
@@ -91,8 +100,7 @@ class FlatLoss:
     def slope(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and the gradient at a flat vector, both detached."""
         self.gradients += 1
-        with torch.enable_grad():
-            x = flat.detach().requires_grad_()
+        with recorded(flat) as x:
             value = self.value(x)
             (g,) = torch.autograd.grad(value, x, materialize_grads=True)
         return value.detach(), g
@@ -104,15 +112,20 @@ class FlatLoss:
     def product(self, flat: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return the gradient at a flat vector and the function ``v -> H v`` there."""
         self.gradients += 1
-        with torch.enable_grad():
-            x = flat.detach().requires_grad_()
+        with recorded(flat) as x:
             graph = Graph(self.value(x), [x])
 
         def times(v: Tensor) -> Tensor:
             self.gradients += 2
-            return graph.product([v])[0]
+            with recorded(v) as direction:
+                return graph.product([direction.detach()])[0]
 
         return graph.gradient[0], times
+
+    def hessian(self, flat: Tensor) -> Tensor:
+        """Return the Hessian at a flat vector, [n, n]."""
+        times = self.product(flat)[1]
+        return torch.stack([times(row) for row in torch.eye(len(flat)).to(flat)])
 
     def margin(self, flat: Tensor) -> float | None:
         """Return the radius of a ball around a flat vector without kinks or edges.
@@ -149,11 +162,20 @@ def starting_at(loss: Loss, start: Point) -> FlatLoss:
     return flat_loss
 
 
-def positive_number(name: str, value: float) -> float:
+def positive_number(name: str, value: float | Tensor) -> float:
     """Return the value of an argument, or raise a ValueError unless it is finite and above 0."""
-    if not 0.0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive number, got {value}; pass a finite one")
-    return float(value)
+    return number(name, value, "positive")
+
+
+def number(name: str, value: float | Tensor, kind: str = "finite") -> float:
+    """Return the value of an argument as a float, or raise a ValueError unless it fits."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = math.nan
+    if not math.isfinite(found) or (kind == "positive" and found <= 0.0):
+        raise ValueError(f"{name} must be a {kind} number, got {value}; pass a {kind} one")
+    return found
 
 
 def whole_number(name: str, value: int, minimum: int = 1) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from corridor.flows.space import FlatLoss, Space, flatten
+from corridor.flows.space import FlatLoss, Space, flatten, number
 
 Progress: TypeAlias = Callable[[float, int, float], object]
 
@@ -68,22 +68,25 @@ class Trajectory:
         """Return the time of the first event, None without events."""
         return self.events[0].time if self.events else None
 
-    def at(self, time: float) -> Any:
-        """Return the point at a time.
+    def at(self, time: float | Sequence[float] | Tensor) -> Any:
+        """Return the point at a time, or the points at several times in the form of `points`.
 
         A flow made with ``dense=True`` has a point at every time up to its end. Other paths have
         points at `times` only.
 
         Args:
-            time: time between 0 and the end of the path.
+            time: time between 0 and the end of the path, or several times.
 
         Raises:
-            ValueError: the path has no point at this time.
+            ValueError: the path has no point at one of the times.
         """
-        end = float(self.times[-1])
+        if isinstance(time, Sequence) or getattr(time, "ndim", 0):
+            points = [self.at(t) for t in torch.as_tensor(time, dtype=torch.float64).tolist()]
+            return torch.stack(points) if isinstance(self.points, Tensor) and points else points
+        time, end = number("time", time), float(self.times[-1])
         # Times are sums of steps, so rounding moves them by a few units in the last place.
-        slack = 1e-12 * max(1.0, end)
-        if not -slack <= time <= end + slack:
+        slack = 1e-12 * max(1.0, abs(end))
+        if not min(0.0, end) - slack <= time <= max(0.0, end) + slack:
             raise ValueError(
                 f"time must be between 0 and {end:g}, got {time:g}; the path ended there "
                 f"({self.stopped}), follow it for longer"
