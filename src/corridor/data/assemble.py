@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import warnings
 from dataclasses import replace
@@ -17,13 +16,11 @@ from corridor._atomic import atomic
 from corridor.data.decode import decode, first_line, is_gray, mean_and_std, open_image
 from corridor.data.sources import cache_folder, choose, find
 from corridor.data.stream import Batches
-from corridor.data.types import Data, Rows, Source, StreamSplit, TensorSplit
+from corridor.data.types import Data, Rows, Source, Split, StreamSplit, TensorSplit
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pixels, training and test images together
 SAMPLED = 512  # images that mean and std of a streaming data set are estimated from
 VERSION = 3  # version of the cached content; files of other versions are never read
-
-logger = logging.getLogger(__name__)
 
 
 def load(
@@ -41,16 +38,14 @@ def load(
     Args:
         name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
         data_dir: Folder with local copies, which come before any download (default: the
-            environment variable CORRIDOR_DATA). It has one subfolder per data set:
-            `cifar10/*.parquet`, `fashion-mnist/*-ubyte.gz`, `imagenet/{train,val}/`, or
-            `NAME/*.parquet` for hf:NAME.
+            variable CORRIDOR_DATA): `cifar10/*.parquet`, `fashion-mnist/*-ubyte.gz`,
+            `imagenet/{train,val}/`, or `NAME/*.parquet` for hf:NAME.
         image_size: Side that images are resized to, in pixels (default: the images' own).
         limit: Maximum number of training images, taken from the classes in turn (default: all).
             All test images are kept.
 
     Raises:
-        ValueError: The name is unknown, a number is below 1, labels do not count from 0, there is
-            one class only, or images have different sizes.
+        ValueError: The name, a number, the labels or the sizes of images are wrong.
         OSError: A file or folder is missing or damaged, or the hub cannot be reached.
         ImportError: A library that reads the data set is not installed.
 
@@ -62,11 +57,16 @@ def load(
     for key, number in (("image_size", image_size), ("limit", limit)):
         if number is not None and number < 1:
             raise ValueError(f"{key} must be at least 1, got {number}")
-    source = find(name, _data_folder(data_dir))
+    chosen = data_dir or os.environ.get("CORRIDOR_DATA")
+    folder = Path(chosen).expanduser() if chosen else None
+    if folder is not None and not folder.is_dir():
+        key = "data_dir" if data_dir else "CORRIDOR_DATA"
+        raise FileNotFoundError(f"{key} must be a folder, got {folder}; correct the path")
+    source = find(name, folder)
     size = image_size or source.image_size
     streams = size is not None and 3 * source.count * size**2 > MEMORY_LIMIT
     path = _cache_file(name, source, size) if source.files and not streams else None
-    data = _cached(path)
+    data = None if path is None else _cached(path)
     if data is None:
         data = _opened(name, source, size, streams)
         if path is not None:
@@ -75,15 +75,6 @@ def load(
         data = replace(data, train=_selected(data.train, choose(data.train.labels, limit)))
     _check_classes(data)
     return data
-
-
-def _data_folder(data_dir: str | Path | None) -> Path | None:
-    chosen = data_dir or os.environ.get("CORRIDOR_DATA")
-    folder = Path(chosen).expanduser() if chosen else None
-    if folder is not None and not folder.is_dir():
-        key = "data_dir" if data_dir else "CORRIDOR_DATA"
-        raise FileNotFoundError(f"{key} must be a folder, got {folder}; correct the path")
-    return folder
 
 
 def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
@@ -104,28 +95,20 @@ def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
             f"when decoded, got None; give it (the first image is {side} pixels wide)"
         )
 
-    def split(rows: Rows) -> TensorSplit | StreamSplit:
+    def split(rows: Rows) -> Split:
         if streams:
             return StreamSplit(rows, torch.arange(len(rows)), channels, side)
         return TensorSplit(decode(rows, channels, side, resize=size is not None), rows.labels)
 
     train, test = split(contents.train), split(contents.test)
     mean, std = source.statistics or _measured(train)
+    classes = tuple(contents.classes)
     return Data(
-        name=name,
-        title=contents.title,
-        train=train,
-        test=test,
-        classes=tuple(contents.classes),
-        channels=channels,
-        image_size=side,
-        mean=mean,
-        std=std,
-        flip=source.flip,
+        name, contents.title, train, test, classes, channels, side, mean, std, flip=source.flip
     )
 
 
-def _measured(split: TensorSplit | StreamSplit) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _measured(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if isinstance(split, TensorSplit):
         return mean_and_std(split.images)
     sample = range(0, len(split), max(1, len(split) // SAMPLED))
@@ -143,14 +126,13 @@ def _check_labels(labels: Tensor, classes: int, name: str) -> None:
 
 def _check_classes(data: Data) -> None:
     """Refuse a single class, and warn of classes that the training images do not show."""
-    names, here = data.classes, data.train.labels.unique().tolist()
+    names, counts = data.classes, data.train.labels.bincount(minlength=len(data.classes)).tolist()
     if len(names) < 2:
         raise ValueError(
-            f"{data.name} must have at least 2 classes, got only {names[0]}; "
+            f"{data.name} must have at least 2 classes, got only {', '.join(names)}; "
             "make one folder or label per class"
         )
-    if len(here) < len(names):
-        absent = [name for label, name in enumerate(names) if label not in set(here)]
+    if absent := [name for name, count in zip(names, counts, strict=True) if count == 0]:
         warnings.warn(
             f"{len(absent)} of {len(names)} classes of {data.name} have no training images, such "
             f"as {absent[0]}",
@@ -158,7 +140,7 @@ def _check_classes(data: Data) -> None:
         )
 
 
-def _selected(split: TensorSplit | StreamSplit, kept: Tensor) -> TensorSplit | StreamSplit:
+def _selected(split: Split, kept: Tensor) -> Split:
     if isinstance(split, StreamSplit):
         return replace(split, indices=split.indices[kept])
     return TensorSplit(split.images[kept], split.labels[kept])
@@ -174,23 +156,23 @@ def _cache_file(name: str, source: Source, size: int | None) -> Path:
     return cache_folder() / f"{readable}-{digest}.pt"
 
 
-def _cached(path: Path | None) -> Data | None:
-    if path is None or not path.is_file():
-        return None
+def _cached(path: Path) -> Data | None:
     try:
         # Processes on one machine share the memory of a mapped file.
         fields: dict[str, Any] = torch.load(path, weights_only=True, mmap=True)
         fields |= {key: TensorSplit(**fields[key]) for key in ("train", "test")}
         return Data(**fields)
-    except Exception:  # damage raises errors of many classes
+    except Exception:  # a missing file, or damage, which raises errors of many classes
         return None
 
 
 def _save(path: Path, data: Data) -> None:
-    """Write a cache file and rename it when it is whole. A failure is logged, not raised."""
+    """Write a cache file. A failure is a warning."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as file:
             torch.save({**vars(data), "train": vars(data.train), "test": vars(data.test)}, file)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
-        logger.warning("decoded images are not cached in %s: %s", path.parent, first_line(error))
+        warnings.warn(
+            f"decoded images are not cached in {path.parent}: {first_line(error)}", stacklevel=3
+        )

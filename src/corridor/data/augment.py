@@ -18,17 +18,9 @@ def crop_and_flip(
         images: Pixels, uint8 [b, c, size, size].
         generator: Generator on the CPU, which gives equal numbers for every device.
         flip: True to mirror images; False only shifts them.
-        part: Positions of `images` in a larger batch (default: they are the whole batch). Each
-            image gets its random numbers by its position in the larger batch.
+        part: Positions of `images` in a larger batch, which give each image its random numbers
+            (default: they are the whole batch).
         of: Number of images in the larger batch (default: number of `images`).
-
-    Returns:
-        A new tensor with the shape and dtype of `images`.
-
-    Example:
-        >>> images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
-        >>> crop_and_flip(images, torch.Generator().manual_seed(0), flip=True).shape
-        torch.Size([1, 1, 8, 8])
     """
     b, c, size, _ = images.shape
     pad, n = size // 8, of or b

@@ -25,34 +25,25 @@ def first_line(error: BaseException) -> str:
 
 
 def open_image(rows: Rows, i: int) -> Image.Image:
-    """Open and decode one image, and turn it upright as its EXIF orientation says.
-
-    Args:
-        rows: The encoded images.
-        i: Position of the image.
+    """Open and decode image `i`, and turn it upright as its EXIF orientation says.
 
     Raises:
-        OSError: The image cannot be decoded, has more than 8 bits per channel, or has transparent
-            pixels.
+        OSError: The image is damaged, has more than 8 bits per channel or transparent pixels.
     """
     try:
         image = rows.open(i)
         image.load()
         with contextlib.suppress(Exception):  # damaged EXIF data leave the pixels readable
             ImageOps.exif_transpose(image, in_place=True)
-        clear = image.has_transparency_data and _alpha(image).getextrema()[0] < 255
+        alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     # Decoders raise errors of many classes for damaged input.
     except Exception as error:
         raise _wrong(rows, i, f"be an image, got: {first_line(error)}; replace it") from error
     if image.mode not in MODES:
         raise _wrong(rows, i, f"have 8 bits per channel, got mode {image.mode}; convert it")
-    if clear:
+    if alpha is not None and alpha.tobytes().strip(b"\xff"):
         raise _wrong(rows, i, "be opaque, got transparent pixels; paste it on a background")
     return image
-
-
-def _alpha(image: Image.Image) -> Any:
-    return image.convert("RGBA").getchannel("A")
 
 
 def _wrong(rows: Rows, i: int, what: str) -> OSError:
@@ -66,12 +57,7 @@ def is_gray(rows: Rows) -> bool:
 
 
 def read_image(rows: Rows, i: int, channels: int) -> Image.Image:
-    """Return one image in mode L (1 channel) or RGB (3 channels).
-
-    Args:
-        rows: The encoded images.
-        i: Position of the image.
-        channels: 1 or 3.
+    """Return image `i` in mode L (1 channel) or RGB (3 channels).
 
     Raises:
         OSError: The image cannot be decoded, or has color where `channels` is 1.
@@ -88,12 +74,8 @@ def read_image(rows: Rows, i: int, channels: int) -> Image.Image:
 def fit(image: Image.Image, size: int, keep: float = 1.0) -> Image.Image:
     """Scale the centered square of `image` to `size` x `size` pixels.
 
-    A whole factor averages pixels (box filter). Any other factor is bilinear and antialiased.
-
-    Args:
-        image: Any image.
-        size: Side of the result, in pixels.
-        keep: Side of the square as a share of the shorter side (default: 1).
+    The square has the share `keep` of the shorter side. A whole factor averages pixels (box
+    filter). Any other factor is bilinear and antialiased.
     """
     width, height = image.size
     side = keep * min(width, height)
@@ -111,11 +93,6 @@ def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Ima
     Its area is 8% to 100% of the image. Its aspect ratio lies between 3/4 and 4/3, uniform in the
     logarithm (Szegedy et al., 2015). After ten rectangles that do not fit, the centered square is
     scaled.
-
-    Args:
-        image: Any image.
-        size: Side of the result, in pixels.
-        draw: Generator of the rectangle.
     """
     width, height = image.size
     for _ in range(10):
@@ -131,12 +108,6 @@ def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Ima
 
 def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
     """Decode every image and return the pixels, uint8 [n, channels, size, size].
-
-    Args:
-        rows: The encoded images.
-        channels: 1 (gray) or 3 (RGB).
-        size: Side of the result, in pixels.
-        resize: True to scale images of other sizes; False refuses them.
 
     Raises:
         OSError: An image cannot be decoded.
@@ -160,13 +131,6 @@ def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of pixels / 255 per channel.
 
     They are computed from exact counts of the 256 levels. A constant channel has deviation 1.
-
-    Args:
-        images: Pixels, uint8 [n, channels, h, w].
-
-    Example:
-        >>> mean_and_std(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
-        ((0.5,), (0.5,))
     """
     level = torch.arange(256, dtype=torch.float64) / 255
     channels = [channel.flatten() for channel in images.unbind(1)]
@@ -184,15 +148,12 @@ def jpeg_quality(image: Image.Image) -> int | None:
     """
     if image.format != "JPEG":
         return None
-    own, blank = _table(image), Image.new("L", (8, 8))
+    table = image.quantization[min(image.quantization)]  # pyright: ignore[reportAttributeAccessIssue]
 
     def distance(quality: int) -> int:
         file = io.BytesIO()
-        blank.save(file, "JPEG", quality=quality)
-        return sum(abs(a - b) for a, b in zip(own, _table(Image.open(file)), strict=True))
+        Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
+        other: Any = Image.open(file)
+        return sum(abs(a - b) for a, b in zip(table, other.quantization[0], strict=True))
 
     return min(range(100, 0, -1), key=distance)
-
-
-def _table(image: Any) -> list[int]:
-    return image.quantization[min(image.quantization)]

@@ -8,7 +8,7 @@ from torch import Tensor
 from corridor.data.augment import crop_and_flip
 from corridor.data.rng import generator
 from corridor.data.stream import Batches, stream
-from corridor.data.types import Data, StreamSplit, TensorSplit
+from corridor.data.types import Data, Split, StreamSplit, TensorSplit
 
 TEST_PIXELS = 2**20  # pixels per channel in a batch of small test images
 
@@ -16,10 +16,8 @@ TEST_PIXELS = 2**20  # pixels per channel in a batch of small test images
 class Loader:
     """Make the batches of a data set, as functions of (seed, epoch, index) alone.
 
-    Batch i of an epoch has the same images and augmentation, however many batches were drawn
-    before. A run therefore resumes in the middle of an epoch. Images in memory move to the device
-    once, as bytes. Each batch is picked, augmented and normalized there:
-    (pixel / 255 - mean) / std.
+    A run can therefore resume in the middle of an epoch. Images in memory move to the device once,
+    as bytes. Each batch is picked, augmented and normalized there: (pixel / 255 - mean) / std.
 
     Args:
         data: Data set that `load` returned.
@@ -35,9 +33,6 @@ class Loader:
 
     Attributes:
         steps_per_epoch: Number of training batches per epoch.
-
-    Raises:
-        ValueError: `batch_size` is below 1 or `workers` is below 0.
 
     Example:
         >>> from corridor.data import load
@@ -61,10 +56,9 @@ class Loader:
         rank: int = 0,
         ranks: int = 1,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if workers < 0:
-            raise ValueError(f"workers must be at least 0, got {workers}")
+        for key, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+            if number < least:
+                raise ValueError(f"{key} must be at least {least}, got {number}")
         self.data = data
         self.device = torch.device(device)
         self.batch_size = min(batch_size, len(data.train))
@@ -73,8 +67,9 @@ class Loader:
         full, rest = divmod(len(data.train), self.batch_size)
         self.steps_per_epoch = full if drop_last or rest == 0 else full + 1
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        mean = torch.tensor(data.mean, dtype=torch.float64).view(-1, 1, 1)
-        std = torch.tensor(data.std, dtype=torch.float64).view(-1, 1, 1)
+        mean, std = (
+            torch.tensor(x, dtype=torch.float64).view(-1, 1, 1) for x in (data.mean, data.std)
+        )
         self._scale = (1 / (255 * std)).to(self.device, torch.float32)
         self._shift = (-mean / std).to(self.device, torch.float32)
         self._train = self._moved(data.train)
@@ -85,17 +80,12 @@ class Loader:
         return min(self.batch_size, len(self._train) - index * self.batch_size)
 
     def train(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the training batches of an epoch. Batches before `start` are not read.
+        """Return the training batches: float32 images [b, c, size, size] and int64 labels [b].
 
         Args:
             epoch: Index of the epoch, 0 or more; each epoch has its own order.
-            start: Index of the first batch, 0 to `steps_per_epoch` (default: 0).
-
-        Returns:
-            Pairs on the device: float32 images [b, c, size, size] and int64 labels [b].
-
-        Raises:
-            ValueError: `start` lies outside the epoch.
+            start: Index of the first batch, 0 to `steps_per_epoch` (default: 0). Batches before it
+                are not read.
         """
         if not 0 <= start <= self.steps_per_epoch:
             raise ValueError(f"start must be from 0 to {self.steps_per_epoch}, got {start}")
@@ -110,9 +100,6 @@ class Loader:
         Args:
             batch_size: Number of images per batch (default: this rank's part of a training batch;
                 for images in memory at least a million pixels).
-
-        Raises:
-            ValueError: `batch_size` is below 1.
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -120,27 +107,22 @@ class Loader:
         if batch_size is None and isinstance(self._test, TensorSplit):
             size = max(size, TEST_PIXELS // self.data.image_size**2)
         count = len(self._test)
-        batches = torch.arange(count)[self._part(count)].split(size)
-        if self.ranks > 1:
-            longest = -(-count // self.ranks)
-            batches = torch.arange(count)[self._part(count)].tensor_split(-(-longest // size))
+        mine = torch.arange(count)[self._part(count)]
+        longest = -(-count // self.ranks)  # all ranks make equally many batches
+        batches = mine.tensor_split(-(-longest // size)) if self.ranks > 1 else mine.split(size)
         return self._batches(self._test, batches, None, 0)
 
     def _part(self, count: int) -> slice:
         """Return this rank's part of `count` images."""
         return slice(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
 
-    def _moved(self, split: TensorSplit | StreamSplit) -> TensorSplit | StreamSplit:
+    def _moved(self, split: Split) -> Split:
         if isinstance(split, StreamSplit):
             return split
         return TensorSplit(split.images.to(self.device), split.labels.to(self.device))
 
     def _batches(
-        self,
-        split: TensorSplit | StreamSplit,
-        positions: Iterable[Tensor],
-        epoch: int | None,
-        start: int,
+        self, split: Split, positions: Iterable[Tensor], epoch: int | None, start: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Read and normalize batches. Those of an epoch are augmented."""
         if isinstance(split, StreamSplit):

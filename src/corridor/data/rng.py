@@ -6,10 +6,9 @@ import torch
 
 
 def derive(*numbers: int) -> int:
-    """Return a seed made from whole numbers: the first 63 bits of their hash.
+    """Return a seed made from whole numbers, such as seed, epoch and batch index, in this order.
 
-    Args:
-        numbers: Whole numbers, for example seed, epoch and batch index; their order matters.
+    It is the first 63 bits of their hash.
 
     Example:
         >>> derive(0, 1) == derive(0, 1), derive(0, 1) == derive(1, 0)
@@ -21,11 +20,8 @@ def derive(*numbers: int) -> int:
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """Return a generator on the CPU, with a seed from `derive`.
+    """Return a generator on the CPU, for numbers that are equal on all devices.
 
-    Its numbers do not depend on the device that uses them.
-
-    Args:
-        numbers: Whole numbers that the seed is made from.
+    Its seed is `derive(*numbers)`.
     """
     return torch.Generator().manual_seed(derive(*numbers))

@@ -5,7 +5,6 @@ Local copies come before any download. No code of a data set is ever run.
 
 import contextlib
 import gzip
-import math
 import os
 import random
 import zlib
@@ -28,29 +27,16 @@ TEST_SPLITS = ("test", "validation", "valid", "val")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
 FASHION = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
-IDX_FILES = [
-    f"{split}-{kind}-ubyte"
-    for split in ("train", "t10k")
-    for kind in ("images-idx3", "labels-idx1")
-]
+IDX_FILES = [f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1")]
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError unless `name` is the name of a data set. Nothing is opened.
-
-    Args:
-        name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
-    """
+    """Raise ValueError unless `name` has the form of one of `NAMES`. Nothing is opened."""
     _row(name)
 
 
 def find(name: str, data_dir: Path | None) -> Source:
-    """Find a data set, which is opened later.
-
-    Args:
-        name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
-        data_dir: Folder with local copies; None if there is none.
-    """
+    """Find a data set by its name, first in the folder with local copies. It is opened later."""
     return _row(name)(name.partition(":")[2], data_dir)
 
 
@@ -66,10 +52,7 @@ def cache_folder() -> Path:
 def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
     """Return the positions of `count` images, ascending, taken from the classes in turn.
 
-    Args:
-        labels: Class numbers, int64 [n].
-        count: Number of images; all of them if it is n or more.
-        proportional: True to take from each class in proportion to its size (default: False).
+    With `proportional`, each class gives a share of its size.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
@@ -126,7 +109,8 @@ def _fashion_mnist(argument: str, data_dir: Path | None) -> Source:
         source = _local_or_hub(name, "zalando-datasets/fashion_mnist", None, "*-ubyte.gz")
     else:
         paths = [_idx_file(folder, file) for file in IDX_FILES]
-        source = Source(70_000, paths, lambda: _idx_contents(*paths))
+        pairs = paths[:2], paths[2:]
+        source = Source(70_000, paths, lambda: Contents("", (), *(_idx_rows(*p) for p in pairs)))
     return _titled(source, "Fashion-MNIST", FASHION)
 
 
@@ -137,16 +121,11 @@ def _idx_file(folder: Path, name: str) -> Path:
     raise _missing(folder, f"{name} or {name}.gz", "copy the four idx files there")
 
 
-def _idx_contents(*paths: Path) -> Contents:
-    return Contents("", (), _idx_rows(*paths[:2]), _idx_rows(*paths[2:]))
-
-
 def _idx_rows(images_path: Path, labels_path: Path) -> Rows:
     images, labels = _read_idx(images_path, 3), _read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise OSError(
-            f"{labels_path} must have {len(images)} labels, one per image, got {len(labels)}; "
-            f"copy it and {images_path.name} again"
+            f"{labels_path} must have {len(images)} labels, got {len(labels)}; copy all files again"
         )
     return Rows(images, torch.from_numpy(labels.astype("int64")), str(images_path))
 
@@ -156,16 +135,12 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(path, "gzip", error) from error
-    start = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist())
-    if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) != start + math.prod(shape):
-        raise OSError(
-            f"{path} must be an idx file of unsigned bytes in {dimensions} dimensions, got "
-            f"{len(content)} bytes that begin with {content[:start].hex() or 'none'}; copy it again"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+        if content[:4] != bytes((0, 0, 8, dimensions)):
+            raise ValueError(f"a head of {content[:4].hex() or 'no bytes'}")
+        shape = np.frombuffer(content, ">u4", dimensions, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
+        raise _damaged(path, f"idx (bytes in {dimensions} dimensions)", error) from error
 
 
 def _imagenet(argument: str, data_dir: Path | None) -> Source:

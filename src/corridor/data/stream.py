@@ -21,11 +21,8 @@ KEPT = 7 / 8  # share of the shorter side that a test image keeps: 224 of 256 pi
 class Batches(Dataset):
     """Decode batches of a streaming split.
 
-    Args:
-        split: The images.
-        augment: (seed, epoch) for random crops, which do not depend on batch or worker; None for
-            the center of each image.
-        flip: True to mirror augmented images with probability 1/2.
+    `augment` is (seed, epoch) for random crops, and None for the center of each image. With `flip`,
+    augmented images are mirrored with probability 1/2.
     """
 
     def __init__(self, split: StreamSplit, augment: tuple[int, int] | None, *, flip: bool):
@@ -39,11 +36,7 @@ class Batches(Dataset):
             return error
 
     def read(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Decode the images at these positions of the split.
-
-        Returns:
-            Pixels, uint8 [b, c, size, size] with channels last in memory, and labels, int64 [b].
-        """
+        """Return uint8 images [b, c, size, size], channels last in memory, and int64 labels [b]."""
         chosen = self.split.indices[torch.as_tensor(positions)]
         size = self.split.image_size
         pixels = np.empty((len(chosen), size, size, self.split.channels), np.uint8)
@@ -74,9 +67,6 @@ def stream(
         order: Positions of the images of each batch. Other images are never read.
         workers: Number of processes that decode ahead; 0 decodes in this process.
         pin: True to put batches into page-locked memory, for copies to a GPU.
-
-    Raises:
-        OSError: An image cannot be decoded.
     """
     size = PIECE if workers else max(map(len, order), default=1)
     parts = [[b[i : i + size] for i in range(0, max(len(b), 1), size)] for b in order]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -33,13 +34,11 @@ class Rows:
         cell = self.cells[i]
         if isinstance(cell, dict):
             cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
-        if isinstance(cell, bytes):
-            return Image.open(io.BytesIO(cell))
-        if isinstance(cell, str):
-            return Image.open(cell)
-        if not hasattr(cell, "__array_interface__"):
-            raise TypeError(f"{type(cell).__name__}, not the bytes of an image file")
-        return Image.fromarray(cell)
+        if isinstance(cell, bytes | str):
+            return Image.open(io.BytesIO(cell) if isinstance(cell, bytes) else cell)
+        if isinstance(cell, np.ndarray):
+            return Image.fromarray(cell)
+        raise TypeError(f"{type(cell).__name__}, not the bytes of an image file")
 
     def where(self, i: int) -> str:
         """Return the file of image `i`, or its row, for an error message."""
@@ -119,6 +118,9 @@ class StreamSplit:
         return len(self.indices)
 
 
+Split = TensorSplit | StreamSplit
+
+
 @dataclass(frozen=True)
 class Data:
     """A loaded data set of square images.
@@ -139,8 +141,8 @@ class Data:
 
     name: str
     title: str
-    train: TensorSplit | StreamSplit
-    test: TensorSplit | StreamSplit
+    train: Split
+    test: Split
     classes: tuple[str, ...]
     channels: int
     image_size: int
