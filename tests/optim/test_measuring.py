@@ -94,19 +94,41 @@ def test_squares_of_the_product_may_leave_float32(make, unit: float):
 
 @pytest.mark.parametrize("make", [lambda p: CLR(p, drift=0.1), lambda p: CLRAdam(p, drift=0.1)])
 def test_micro_batches_are_limited_as_the_loss_they_make_up(make):
-    """Averaged, they are the batch; added up, four times the loss, and the limit a quarter."""
-    steps = {}
-    for name, parts, divisor in (("batch", 1, 1.0), ("mean", 4, 4.0), ("sum", 4, 1.0)):
+    """At every step: averaged they are the batch, added up they are four times the loss."""
+    ways = {"batch": (1, 1.0), "mean": (4, 0.25), "sum": (4, 1.0), "weight": (1, 4.0)}
+    ways |= {"before watch": (1, 1.0)}
+    seen = {}
+    for name, (parts, weight) in ways.items():
         p = start()
         opt = make([p])
-        for _ in range(parts):
-            (opt.watch(quadratic(p) + 100.0) / divisor).backward()
+        opt.param_groups[0]["every"] = 2
+        seen[name] = []
+        for _ in range(5):
+            opt.zero_grad()
+            for _ in range(parts):
+                loss = quadratic(p) + 100.0
+                if name == "before watch":
+                    opt.watch(4.0 * loss).backward()
+                else:
+                    (opt.watch(loss) * weight).backward()
+            opt.step()
+            group = opt.param_groups[0]
+            seen[name] += [float(group["effective_lr"]), float(group["hessian_ratio"])]
+    assert seen["mean"] == pytest.approx(seen["batch"], rel=1e-9)
+    for name in ("sum", "weight"):
+        assert seen[name] == pytest.approx(seen["before watch"], rel=1e-7)  # eps is not scaled
+
+
+def test_a_first_loss_of_weight_0_measures_nothing():
+    """A warmup that starts at 0 leaves the ratio unknown, and the next step measures."""
+    p = start()
+    opt = CLRAdam([p], every=10)
+    for weight in (0.0, 2.0):
+        opt.zero_grad()
+        (opt.watch(quadratic(p)) * weight).backward()
         opt.step()
-        steps[name] = float(opt.param_groups[0]["effective_lr"])
-    assert steps["mean"] == pytest.approx(steps["batch"], rel=1e-11)
-    # In Adam's metric that is too careful at the very first step, whose D is not known when the
-    # first micro-batch is measured; later D has grown with the gradients.
-    assert steps["sum"] == pytest.approx(0.25 * steps["batch"], rel=1e-9)
+    ratio = float(opt.param_groups[0]["hessian_ratio"])
+    assert 0.0 < ratio < math.inf
 
 
 def test_a_scalers_scale_is_no_part_of_the_limit():

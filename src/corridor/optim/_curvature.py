@@ -25,6 +25,8 @@ from corridor.optim._options import Memory
 RATIO = "hessian_ratio"
 LIMIT = "drift_limit"
 SEEN = "steps_seen"
+SHARE = "share"  # of the coming gradient in P
+WEIGHT = "loss_weight"  # sum of the weights of the watched losses
 PAST = 0.95  # weight of the past in the two lengths of `CoherentDrift`
 
 
@@ -32,17 +34,22 @@ class Curvature(Limit):
     """Measure ``|P H P g| / |P g|`` in one of ``every`` steps; subclasses turn it into a bound.
 
     Until a finite ratio is known, every step measures. A ratio that is not finite changes nothing.
-    Of several watched losses the first is measured, and its ratio is scaled by the sum of their
-    weights. Under data parallelism the ranks' ratios are averaged.
+    Of several watched losses the first is measured, and its ratio is scaled to the sum of their
+    weights. A metric P may depend on that sum, which is known only at the step. P is computed for
+    the sum at the last measurement. Under data parallelism the ranks' ratios are averaged.
     """
 
     OPTIONS: ClassVar = {"every": _options.STEPS}
-    MEMORY: ClassVar = {RATIO: math.inf}
+    MEMORY: ClassVar = {RATIO: math.inf, WEIGHT: 1.0}
     counters = (SEEN,)
 
     def watch(self, recorded: Recorded) -> Memory:
         """Return the ratio of a watched loss, if the next step needs a new one."""
-        return {RATIO: ratio(recorded)} if self._due(recorded) else {}
+        if not self._due(recorded):
+            return {}
+        known = recorded.options[WEIGHT]
+        share = known.new_zeros(()) + recorded.metric.share(recorded.options)
+        return {RATIO: ratio(recorded) * known**share, SHARE: share}
 
     def collect(self, watched: list[Watched], owner: str) -> Memory:
         """Return the ratio for the sum of the watched losses, if one was measured.
@@ -63,9 +70,10 @@ class Curvature(Limit):
                 f"{owner} must watch one loss at a time, got {len(found)} before either was "
                 "differentiated; watch their sum, opt.watch(a + b).backward()"
             )
-        # k losses added up, not averaged, have k times the Hessian of one.
-        weight = total([one.weight for one in watched]).abs()
-        return {RATIO: found[0] * weight.to(found[0])}
+        # k losses added up, not averaged, have k times the Hessian of one, and a smaller P.
+        weight = total([one.weight for one in watched]).abs().to(found[0])
+        weight = weight.masked_fill(weight == 0.0, math.inf)  # measures nothing, and is not learned
+        return {RATIO: found[0] * weight ** (1.0 - watched[0].measured[SHARE]), WEIGHT: weight}
 
     def _due(self, recorded: Recorded) -> bool:
         """Return True if the next step needs a new ratio."""
@@ -109,7 +117,9 @@ class CoherentDrift(Drift):
     wanted = (OWN_LENGTH,)
 
     def learn(self, key: str, value: Tensor, memory: Memory) -> Memory:
-        """Return the mean over all finite measurements so far."""
+        """Return the mean over all finite ratios so far."""
+        if key != RATIO:
+            return super().learn(key, value, memory)
         finite = torch.isfinite(value)
         count = memory["measurements"] + finite
         old = torch.where(memory["measurements"] > 0.0, memory[key], torch.zeros_like(value))
@@ -150,7 +160,7 @@ def ratio(recorded: Recorded) -> Tensor:
 
     def along(p: Tensor, g: Tensor) -> Tensor:
         state = recorded.state.get(p, {})
-        scalings.append(metric.scaling(g, state, options, dtype))
+        scalings.append(metric.scaling(g * options[WEIGHT], state, options, dtype))
         return _applied(g, scalings[-1])
 
     found = from_graph(recorded.loss, recorded.params, along)

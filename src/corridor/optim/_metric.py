@@ -81,6 +81,10 @@ class Metric:
     ) -> Tensor | None:
         """Return the diagonal of P at the next step, or None where P = 1."""
 
+    def share(self, options: Options) -> Tensor | float:
+        """Return s if P falls as ``k^-s`` where the next gradient is k times as long."""
+        return 0.0
+
     def average(self, d: Tensor, g: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
         """Return the new average, rounded as it will be stored."""
         wide = wide_dtype(d.dtype, g.dtype, dtype)
@@ -216,6 +220,11 @@ class Adam(Metric):
         weight = step_size.average(old, torch.ones_like(old), options["beta2"])
         squares = _squares(_tree.as_real(v[SQUARES]), g, options["beta2"], dtype)
         return (squares / weight).sqrt_().add_(options["eps"]).reciprocal_()
+
+    def share(self, options: Options) -> Tensor | float:
+        """Return the share of the next gradient in v: 1 at the first step."""
+        old, beta2 = options["square_weight"], options["beta2"]
+        return (1.0 - beta2) / step_size.average(old, torch.ones_like(old), beta2)
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         """Return the sums, block by block so that each tensor is read from memory once."""
