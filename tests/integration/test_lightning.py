@@ -88,6 +88,34 @@ class Manual(Classifier):
             opt.zero_grad()
 
 
+class Two(pl.LightningModule):
+    """Train two networks by two optimizers, as the page on trainers says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.networks = nn.ModuleList([plain.Network() for _ in range(2)])
+        self.owned = [plain.optimizer(network) for network in self.networks]
+        self.records = [plain.Record().follow(opt) for opt in self.owned]
+
+    def first_loss(self, batch):
+        return cross_entropy(self.networks[0](batch[0]), batch[1])
+
+    def second_loss(self, batch):
+        """Pass a gradient to the first network as well, as a discriminator's loss does."""
+        return cross_entropy(self.networks[1](batch[0]), batch[1]) + 0.0 * self.first_loss(batch)
+
+    def training_step(self, batch, batch_idx):
+        first, second = self.optimizers()
+        for opt, loss_of in ((first, self.first_loss), (second, self.second_loss)):
+            opt.zero_grad()
+            self.manual_backward(opt.watch(loss_of(batch)))
+            opt.step()
+
+    def configure_optimizers(self):
+        return self.owned
+
+
 def trainer(tmp_path, **options):
     quiet = dict.fromkeys(
         ("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "logger"), False
@@ -137,6 +165,13 @@ def test_accumulation_needs_the_watched_loss(tmp_path):
 def test_manual_optimization(accumulate: int, tmp_path):
     run = fit(Manual(accumulate), tmp_path, micro_batches=accumulate * plain.STEPS)
     assert not plain.differences(run, plain.train(accumulate=accumulate))
+
+
+def test_two_optimizers(tmp_path):
+    model = Two()
+    trainer(tmp_path).fit(model, plain.batches(plain.STEPS))
+    for record, network in zip(model.records, model.networks, strict=True):
+        assert not plain.differences(record.end(network), plain.train())
 
 
 def test_clipping(tmp_path):
