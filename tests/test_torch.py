@@ -113,3 +113,23 @@ def test_forward_mode_is_seen():
     assert not _torch.forward_mode_is_on()
     with torch.autograd.forward_ad.dual_level():
         assert _torch.forward_mode_is_on()
+
+
+def test_a_hook_sees_its_node_and_may_wait_for_the_end_of_the_pass():
+    """A callback that another callback queues runs after all that were queued before."""
+    x, order = torch.ones((), requires_grad=True), []
+    loss = x.square()
+
+    def begin(gradient):
+        order.append(_torch.current_node() is loss.grad_fn)
+        _torch.after_backward(lambda: _torch.after_backward(lambda: order.append(x.grad.item())))
+        _torch.after_backward(lambda: order.append("others"))
+
+    loss.register_hook(begin)
+    loss.backward()
+    assert order == [True, "others", 2.0]
+
+
+def test_a_disabled_function_is_not_compiled():
+    inside = _torch.disable_dynamo(torch.compiler.is_compiling)
+    assert torch.compile(lambda: inside(), backend="eager")() is False

@@ -34,6 +34,15 @@ has_internal_overlap = _private._debug_has_internal_overlap
 # The one way to learn, during backward, whether the pass will reach a parameter's gradient.
 will_engine_execute_node = _private._C._will_engine_execute_node
 
+# The node whose hook runs during backward. A hook that holds its own node would never be freed.
+current_node = _private._C._current_autograd_node
+
+# The end of a backward pass is the first moment at which all its gradients are in place.
+after_backward = _private.autograd.Variable._execution_engine.queue_callback
+
+# torch.compiler.disable without the import of the compiler, which takes seconds.
+disable_dynamo = _private._disable_dynamo
+
 # A tensor inside torch.func has no graph of its own. Hooks and formulas must leave it alone.
 is_functorch_wrapped = _private._C._functorch.is_functorch_wrapped_tensor
 

@@ -86,7 +86,7 @@ def _spoil(model: nn.Module) -> None:
 
 
 def accumulated(layout: Layout) -> Record:
-    """Two micro-batches a step, gradients exchanged after the second, losses watched."""
+    """Two micro-batches per step, each after an attack; gradients exchanged after the second."""
     model = laid_out(layout)
     opt = CLR(model.parameters(), momentum=0.9)
     sizes = []
@@ -95,11 +95,18 @@ def accumulated(layout: Layout) -> Record:
         opt.zero_grad()
         for i, (some, answers) in enumerate(zip(x.chunk(2), y.chunk(2), strict=True)):
             _exchange(model, i == 1)
+            _attack(opt, model, some, answers)
             loss = (model(some) - answers).square().mean()
             (opt.watch(loss) / 2).backward()
         opt.step()
         sizes.append([float(opt.param_groups[0]["effective_lr"])])
     return Record(sizes, [], weights(model), 0)
+
+
+def _attack(opt: CLR, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Differentiate a watched loss by the inputs alone, which must not count."""
+    x = x.clone().requires_grad_()
+    torch.autograd.grad(opt.watch((model(x) - y).square().mean()), x)
 
 
 def _exchange(model: nn.Module, wanted: bool) -> None:

@@ -1,28 +1,37 @@
 """Bring the loss to the optimizer: from `step`, from a closure, or from the backward pass.
 
-A hook on a watched loss counts it. During backward the hook receives ``d(root)/d(loss)``. The sum
-of ``loss * d(root)/d(loss)`` is exactly the loss whose gradient is in ``.grad``: the mean over
+A hook on a watched loss receives ``d(root)/d(loss)`` during backward. The sum of
+``loss * d(root)/d(loss)`` is exactly the loss whose gradient is in ``.grad``: the mean over
 micro-batches under accumulation, and the scaled loss under a GradScaler.
+
+A loss counts as long as its gradient is in ``.grad``. It counts once a pass has ended that changed
+a ``.grad`` of the optimizer, and it is forgotten with that gradient.
 """
 
 from __future__ import annotations
 
 import functools
 import numbers
+import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 from torch.utils.hooks import unserializable_hook
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from corridor import _torch, _tree
+from corridor import _reduce, _torch, _tree
 
 if TYPE_CHECKING:
     from corridor.optim.base import PolyakOptimizer
+
+SHARED = (
+    "two optimizers watch this loss, and each takes the step that would reduce all of it to "
+    "f_star; make their parameters groups of one optimizer, or lower their scale or caps"
+)
+_WATCHING: Any = WeakTensorKeyDictionary()  # the channels that watch a loss
 
 
 def as_scalar(loss: Any) -> Tensor:
@@ -45,27 +54,60 @@ class Watched(NamedTuple):
         weight: 0-dim, ``d(root)/d(loss)``, divided by the scale of a given GradScaler.
         scaled: True if the weight still contains the scale of a GradScaler.
         measured: what the optimizer's limits measured on the graph, by name, 0-dim.
+        reached: the parameters whose ``.grad`` contains its gradient. Empty: FSDP holds it.
     """
 
     loss: Tensor
     weight: Tensor
     scaled: bool
     measured: dict[str, Tensor]
+    reached: list[Tensor]
 
     @classmethod
-    def by(cls, weight: Tensor, loss: Tensor, scaler: Any, measured: dict[str, Tensor]) -> Watched:
+    def by(
+        cls, weight: Tensor, loss: Tensor, scaler: Any, measured: dict[str, Tensor],
+        reached: list[Tensor],
+    ) -> Watched:  # fmt: skip
         """Return the record of a loss that was differentiated with a weight."""
         wide = torch.promote_types(loss.dtype, torch.float32)
         weight = weight.detach().reshape(()).to(wide)
         if scaler is not None:
             weight = weight / scaler.scale(torch.ones_like(weight))
-        return cls(loss.to(wide), weight, scaler is None, measured)
+        return cls(loss.to(wide), weight, scaler is None, measured, reached)
 
     def unscaled(self, grad_scale: Tensor | None) -> Watched:
         """Return the record with the weight divided by ``grad_scale``, if it contains it."""
         if grad_scale is None or not self.scaled:
             return self
         return self._replace(weight=self.weight / grad_scale.to(self.weight.device))
+
+    def cleared(self) -> bool:
+        """Return True if every ``.grad`` that it reached is None."""
+        return bool(self.reached) and all(p.grad is None for p in self.reached)
+
+    def unless(self, zeroed: Tensor) -> Watched:
+        """Return the record, with loss and weight 0 if its gradient was set to 0."""
+        zeroed = zeroed.to(self.loss.device)
+        loss, weight = (torch.where(zeroed, torch.zeros_like(t), t) for t in self[:2])
+        return self._replace(loss=loss, weight=weight)
+
+
+class Mark(NamedTuple):
+    """Hold what identifies the gradients at the end of the last pass that counted.
+
+    Attributes:
+        p: a parameter whose gradient the pass changed, the smallest.
+        grad: that gradient.
+        arrivals: number of passes that had added to it.
+        nonzero: 0-dim, True if the gradient was not 0.
+        versions: the stamps of all gradients of the optimizer.
+    """
+
+    p: Tensor
+    grad: TensorWeakRef
+    arrivals: int
+    nonzero: Tensor
+    versions: list[int]
 
 
 def total(terms: list[Tensor]) -> Tensor:
@@ -92,21 +134,35 @@ def find_loss(output: Any) -> Tensor | None:
     return loss if loss.dim() == 0 or (named and loss.numel() == 1) else None
 
 
-def accumulates(params: Iterable[Tensor]) -> bool:
-    """Return True if the current backward pass adds to ``.grad``; ``autograd.grad`` does not.
+def _stamp(p: Tensor) -> tuple[Tensor | None, int]:
+    """Return ``.grad`` and a number that grows when it is changed in place."""
+    g = p.grad
+    if g is None or type(g) is Tensor:
+        return g, 0 if g is None else g._version
+    return g, g._version + _reduce.local(g)._version  # FSDP changes the local part alone
 
-    If no parameter is a leaf of the graph (sharded, or inside a reentrant checkpoint), this cannot
-    be seen and the result is True.
+
+def _reaches_shards(node: Any, params: list[Tensor]) -> bool:
+    """Return True if the current pass adds to the gradient of an FSDP parameter.
+
+    Without gradient synchronization FSDP keeps that gradient beside ``.grad``. The graph below a
+    node then ends in the whole parameters that FSDP gathered.
     """
-    for p in params:
-        if not (p.requires_grad and p.is_leaf):
-            continue
-        try:
-            if _torch.will_engine_execute_node(get_gradient_edge(p).node):
-                return True
-        except RuntimeError:  # raised for a leaf that autograd.grad was asked for
-            return False
-    return True
+    shapes = {p.shape for p in params if _reduce.is_sharded(p)}
+    stack, known = [node] if shapes else [], {node}
+    while stack:
+        node = stack.pop()
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, torch.nn.Parameter) and leaf.shape in shapes:
+            try:
+                if _torch.will_engine_execute_node(node):
+                    return True
+            except RuntimeError:  # raised for a leaf that autograd.grad was asked for
+                return False
+        below = {n for n, _ in node.next_functions if n is not None} - known
+        known |= below
+        stack += below
+    return False
 
 
 class AttachedWatch:
@@ -120,6 +176,7 @@ class AttachedWatch:
         self.optimizer = None if optimizer is None else weakref.ref(optimizer)
         self.scaler = scaler
 
+    @_torch.disable_dynamo  # a compiled model runs its hooks outside of its graph then
     def __call__(self, module: Any, args: Any, output: Any) -> None:
         """Watch the loss of a forward pass that records gradients."""
         optimizer = None if self.optimizer is None else self.optimizer()
@@ -135,13 +192,14 @@ class AttachedWatch:
 class LossChannel:
     """Collect the loss of one step of an optimizer, which is held weakly.
 
-    `pending` holds the watched losses that were differentiated since the last step.
+    `pending` holds the watched losses whose gradients are in ``.grad``.
     """
 
     def __init__(self, optimizer: PolyakOptimizer) -> None:
         self.optimizer = weakref.ref(optimizer)
         self.pending: list[Watched] = []
-        self._seen = WeakTensorKeyDictionary()
+        self._arrivals = WeakTensorKeyDictionary()  # number of passes that added to a parameter
+        self._mark: Mark | None = None
 
     def watch(
         self, loss: Tensor, scaler: Any, measure: Callable[[Tensor], dict[str, Tensor]]
@@ -157,12 +215,16 @@ class LossChannel:
         value = as_scalar(loss).clone()  # the loss may be changed in place after this
         if not loss.requires_grad:
             return
-        if loss in self._seen:
+        watching = _WATCHING.setdefault(loss, weakref.WeakSet())
+        if self in watching:
             raise ValueError(
                 "loss must be watched once, got a loss that is watched already; "
                 "use either attach(model) or watch(loss)"
             )
-        self._seen[loss] = True
+        if watching:
+            warnings.warn(SHARED, stacklevel=4)
+        watching.add(self)
+        self._forget()
         measured = {} if self.pending else measure(loss)
         channel = weakref.ref(self)
 
@@ -170,12 +232,78 @@ class LossChannel:
         def count(weight: Tensor) -> None:
             counting = channel()
             optimizer = None if counting is None else counting.optimizer()
-            if counting is None or optimizer is None:
-                return
-            if accumulates(p for group in optimizer.param_groups for p in group["params"]):
-                counting.pending.append(Watched.by(weight, value, scaler, measured))
+            if counting is not None and optimizer is not None:
+                # Under vmap the weight has no value. Such a pass changes no ``.grad``.
+                record = functools.partial(Watched.by, weight, value, scaler, measured)
+                counting._count_after_pass(record, optimizer._params())
 
         loss.register_hook(count)
+
+    @torch.no_grad()
+    def _count_after_pass(self, record: Callable[..., Watched], params: list[Tensor]) -> None:
+        """Add a record when the current backward pass has ended, if it changed a ``.grad``."""
+        self._forget()
+        before, node = [_stamp(p) for p in params], _torch.current_node()
+        if self.pending and self._mark is not None:
+            zeroed = self._zeroed(self._mark, [version for _, version in before])
+            self.pending = [one.unless(zeroed) for one in self.pending]
+
+        @torch.no_grad()
+        def end() -> None:
+            after = [_stamp(p) for p in params]
+            rows = zip(params, before, after, strict=True)
+            reached = [p for p, (g, v), (new, w) in rows if new is not g or v != w]
+            if reached:
+                self._mark = self._marked(reached, [version for _, version in after])
+                # FSDP has now brought the gradients that it held.
+                old = [
+                    one if one.reached else one._replace(reached=reached) for one in self.pending
+                ]
+                self.pending = [*old, record(reached)]
+            elif _reaches_shards(node, params):
+                self.pending.append(record([]))
+
+        # DDP and FSDP complete the gradients in callbacks that they queue after this one.
+        _torch.after_backward(lambda: _torch.after_backward(end))
+
+    def _marked(self, reached: list[Tensor], versions: list[int]) -> Mark:
+        """Return the mark for a pass that has ended, and count the passes that will add to it."""
+        p = min(reached, key=torch.numel)
+        if p not in self._arrivals:
+            self._arrivals[p] = 0
+            channel = weakref.ref(self)
+
+            def arrived(p: Tensor) -> None:
+                counting = channel()
+                if counting is not None:
+                    counting._arrivals[p] += 1
+
+            weakref.finalize(self, p.register_post_accumulate_grad_hook(arrived).remove)
+        assert p.grad is not None
+        grad, nonzero = TensorWeakRef(p.grad), _reduce.local(p.grad).any()
+        return Mark(p, grad, self._arrivals[p], nonzero, versions)
+
+    def _zeroed(self, mark: Mark, versions: list[int]) -> Tensor:
+        """Return True, as a 0-dim tensor, if the gradients of `pending` were set to 0."""
+        grad = mark.p.grad
+        if versions == mark.versions and grad is not None and grad is mark.grad():
+            # Only ``p.grad.data`` can have changed. A gradient can also be 0 by itself.
+            params, zeroed = [mark.p], mark.nonzero
+        else:
+            params, zeroed = [p for one in self.pending for p in one.reached], True
+        grads = [_reduce.local(p.grad) for p in params if p.grad is not None]
+        left = torch.stack([g.any().to(mark.nonzero.device) for g in grads]).any()
+        return torch.logical_not(left) & zeroed
+
+    def _forget(self) -> None:
+        """Drop the records whose gradient was cleared, also if a later pass has written another."""
+        mark = self._mark
+        if not self.pending or torch.compiler.is_compiling() or mark is None:
+            pass
+        # A gradient that the user has replaced, p.grad = p.grad / 2, is still this one.
+        elif self._arrivals[mark.p] > mark.arrivals and mark.p.grad is not mark.grad():
+            self.clear()
+        self.pending[:] = [one for one in self.pending if not one.cleared()]
 
     def take(
         self, closure: Callable[[], Any] | None, loss: Any
@@ -186,12 +314,19 @@ class LossChannel:
         """
         given = loss
         try:
+            self._forget()
             if closure is not None:
                 given = _run(closure, loss)
+                self._forget()
             explicit = closure is None and loss is not None
             return given, *self._resolve(given, explicit)
         finally:
-            self.pending.clear()
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget all watched losses."""
+        self.pending.clear()
+        self._mark = None
 
     def _resolve(self, given: Any, explicit: bool) -> tuple[Tensor | None, list[Watched]]:
         optimizer = self.optimizer()

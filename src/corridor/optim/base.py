@@ -100,9 +100,12 @@ class PolyakOptimizer(Optimizer):
         """Watch a loss before its backward pass. The next `step` uses it.
 
         Several watched losses add up with their weights in what is differentiated, as gradients do:
-        with ``(loss / k).backward()`` over k micro-batches the step uses their mean. Only passes
-        that add to ``.grad`` count, so ``autograd.grad`` does not. `step` and `zero_grad` of this
-        optimizer clear what was watched; ``model.zero_grad()`` does not.
+        with ``(loss / k).backward()`` over k micro-batches the step uses their mean. A loss counts
+        if its backward pass changes a ``.grad`` of this optimizer, and as long as that gradient
+        exists. `step` forgets it. Clearing the gradients in any way forgets it, too.
+
+        Every optimizer takes a step for the whole loss. If several watch one loss, their steps
+        add up. Make their parameters groups of one optimizer instead.
 
         Args:
             loss: scalar tensor.
@@ -113,7 +116,7 @@ class PolyakOptimizer(Optimizer):
             The loss, so that ``opt.watch(loss).backward()`` is one line.
 
         Raises:
-            ValueError: the loss is not one real number, or is already watched.
+            ValueError: the loss is not one real number, or this optimizer watches it already.
         """
         self._channel.watch(loss, scaler, self._measure)
         return loss
@@ -137,7 +140,7 @@ class PolyakOptimizer(Optimizer):
         Args:
             set_to_none: set the gradients to None instead of 0 (default: True).
         """
-        self._channel.pending.clear()
+        self._channel.clear()
         super().zero_grad(set_to_none)
 
     @torch.no_grad()
@@ -346,7 +349,7 @@ class PolyakOptimizer(Optimizer):
 
     def _restore(self) -> None:
         """Complete the groups after loading, and reset what is not saved."""
-        self._channel.pending.clear()
+        self._channel.clear()
         self._health, self._cache = Health(), {}
         shared = self._owner.shared
         for group in self.param_groups:
