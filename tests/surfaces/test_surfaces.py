@@ -234,5 +234,9 @@ def test_formulas_have_a_margin(text: str):
 def test_a_piece_that_does_not_hold_spoils_no_gradient():
     x = torch.tensor([[-1.0, 2.0], [4.0, 2.0]], dtype=torch.float64, requires_grad=True)
     loss = Expression("sqrt(x) if x > 0 else y")
-    (g,) = torch.autograd.grad(loss(x).sum(), x)
+    (g,) = torch.autograd.grad(loss(x).sum(), x, create_graph=True)
     assert g.tolist() == [[0.0, 1.0], [0.25, 0.0]]
+    (Hg,) = torch.autograd.grad(0.5 * g.square().sum(), x)
+    assert Hg.tolist() == [[0.0, 0.0], [-1.0 / 128.0, 0.0]]
+    rows = torch.func.vmap(torch.func.grad(loss))(x.detach())
+    assert rows.tolist() == g.tolist()

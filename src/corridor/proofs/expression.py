@@ -158,10 +158,10 @@ def _pieces(pieces: Sequence[Any], values: dict[str, Tensor], like: Tensor) -> T
     """Return the value of the first piece whose condition holds, NaN where none holds."""
     out = torch.full_like(like, torch.nan)
     for value, condition in reversed(pieces):
-        # Elsewhere a piece may be NaN, and its gradient would stay NaN behind torch.where.
         holds = evaluate(condition, values, like)
-        inside = {name: found[holds] for name, found in values.items()}
-        out = out.masked_scatter(holds, evaluate(value, inside, like[holds]))
+        # Elsewhere a piece may be NaN. This selection keeps its gradient from the variables.
+        inside = {name: torch.where(holds, v, v.detach()) for name, v in values.items()}
+        out = torch.where(holds, evaluate(value, inside, like), out)
     return out
 
 

@@ -163,7 +163,7 @@ def prove(
     with required("sympy", extra="proofs"):
         from corridor.proofs import prover
     if not time_limit > 0.0:
-        raise ValueError(f"time_limit must be positive, got {time_limit}")
+        raise ValueError(f"time_limit must be positive, got {time_limit}; pass a number of seconds")
     tree = parse(expression)
     names = named_variables(tree, variables, constants)
     texts = [domain] if isinstance(domain, str) else domain or ()
