@@ -74,12 +74,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest in the folder of a figure.
-
-    Raises:
-        FileNotFoundError: the folder has no manifest.
-        ValueError: the manifest is damaged or of another version.
-    """
+    """Return the manifest in a figure's folder; raise ValueError if it is damaged."""
     with reading(folder / MANIFEST, REDRAW):
         return checked(Manifest, read_json(folder / MANIFEST))
 
@@ -122,13 +117,7 @@ class Figure(Generic[Data]):
             plan.check(recipe)
 
     def compute(self, plan: Plan) -> Path:
-        """Train the missing runs and write the numbers of the figure.
-
-        Args:
-            plan: which runs to make, and where.
-
-        Returns:
-            The folder of the figure.
+        """Train the missing runs of a plan, write the numbers and return the figure's folder.
 
         Raises:
             ValueError: the plan is not valid, or all runs failed.

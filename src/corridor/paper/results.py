@@ -226,7 +226,7 @@ def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, 
             raise ValueError(f"all {len(trained)} runs failed, first {values['failed'][-1]}")
         ended = [pair for pair in trained if pair not in failed]
         first, folder = ended[0][1], plan.out / "runs" / recipe.folder
-        target = target_loss(_classes(folder / ended[0][0].name, first))
+        target = _target(folder / ended[0][0].name, _end(first)["classes"])
         # A figure has one target line, the smallest of its groups.
         values["target"] = min(values["target"], target)
         values["environment"] = first.environment
@@ -255,21 +255,17 @@ def _end(record: RunRecord) -> dict[str, Any]:
     return record.summary
 
 
-def _classes(folder: Path, record: RunRecord) -> int:
-    if _end(record)["classes"] < 2:
+def _target(folder: Path, classes: int) -> float:
+    """Return a hundredth of ln(classes), the loss of a uniform guess, in two digits.
+
+    >>> _target(Path("run"), 10), _target(Path("run"), 1000)
+    (0.023, 0.069)
+    """
+    if classes < 2:
         raise ValueError(
             f"{folder} holds a run of an older version without the number of classes; "
             "remove the folder and make the figure again"
         )
-    return _end(record)["classes"]
-
-
-def target_loss(classes: int) -> float:
-    """Return a hundredth of ln(classes), the loss of a uniform guess, in two digits.
-
-    >>> target_loss(10), target_loss(1000)
-    (0.023, 0.069)
-    """
     return float(f"{TARGET_SHARE * math.log(classes):.2g}")
 
 

@@ -79,11 +79,7 @@ class Curves:
     per: Sequence[float] | None = None
 
     def panels(self, target: float) -> list[Panel]:
-        """Return the panels of training loss, test accuracy and step size.
-
-        Args:
-            target: training loss that counts as reached.
-        """
+        """Return the panels of training loss (with its target), test accuracy and step size."""
         return [self.loss(target), self.accuracy(), self.step_size()]
 
     def loss(self, target: float, title: str = "Training loss") -> Panel:
@@ -126,7 +122,7 @@ class Curves:
         """
         made = [
             replace(
-                line, values={k: v if k == "x" else smoothed(v) for k, v in line.values.items()}
+                line, values={k: v if k == "x" else _smoothed(v) for k, v in line.values.items()}
             )
             for line in self._lines("effective_lr")
         ]
@@ -150,10 +146,10 @@ class Curves:
         return made
 
 
-def smoothed(values: Sequence[float]) -> list[float]:
+def _smoothed(values: Sequence[float]) -> list[float]:
     """Return geometric means over a tenth of the places; only positive finite values count.
 
-    >>> round(smoothed([1.0, 1000.0, 1.0])[1], 9)
+    >>> round(_smoothed([1.0, 1000.0, 1.0])[1], 9)
     10.0
     """
     half = max(1, len(values) // 20)

@@ -28,14 +28,11 @@ def figure(number: int) -> Figure[Any]:
 
 
 def keep(out: Path, results: Path) -> list[Path]:
-    """Copy the numbers of all trained figures, in compact form.
+    """Copy the numbers of all trained figures in compact form, and return the copies.
 
     Args:
         out: folder that ``corridor reproduce`` wrote to.
         results: folder of the copies.
-
-    Returns:
-        The copies.
     """
     results.mkdir(parents=True, exist_ok=True)
     kept = []
@@ -51,18 +48,14 @@ def keep(out: Path, results: Path) -> list[Path]:
 
 
 def unpack(results: Path, out: Path) -> dict[int, Path]:
-    """Copy kept numbers into folders of figures.
+    """Copy kept numbers into folders of figures, and return these by the figures' numbers.
 
     Args:
         results: folder of kept numbers.
         out: folder that gets ``figures/figNN``.
 
-    Returns:
-        The folders by the number of the figure.
-
     Raises:
-        FileNotFoundError: there are no kept numbers; the message contains the command that makes
-            them.
+        FileNotFoundError: there are none; the message contains the command that makes them.
         ValueError: the name of a file is not that of a figure.
     """
     folders = {}

@@ -1,6 +1,5 @@
 """Make figure 1: corridors one by one, and glued together, with lines of steepest descent."""
 
-from pathlib import Path
 from typing import Any
 
 from corridor.paper.figure import Claim, Figure, Manifest
@@ -9,8 +8,7 @@ from corridor.paper.figures import fig01_drawing, fig01_scenes
 Scenes = dict[str, Any]
 
 
-def describe(figure: Figure[Scenes], data: Scenes) -> Manifest:
-    """Return caption, claims and table, without images."""
+def _describe(figure: Figure[Scenes], data: Scenes) -> Manifest:
     return Manifest(
         number=figure.number,
         title=figure.title,
@@ -40,8 +38,7 @@ def describe(figure: Figure[Scenes], data: Scenes) -> Manifest:
     )
 
 
-def claims(data: Scenes) -> list[Claim]:
-    """Return the claims on Hg and on straight lines of steepest descent."""
+def _claims(data: Scenes) -> list[Claim]:
     scenes = data["scenes"].values()
     found = [scene["verdict"] for scene in scenes]
     worst = max(s["deviation"] for s in scenes if s["deviation"] is not None)
@@ -60,16 +57,8 @@ def claims(data: Scenes) -> list[Claim]:
     ]
 
 
-def picture(data: Scenes, folder: Path, name: str) -> dict[str, Any]:
-    """Draw both panels and write the turning surface; return the fields of the manifest."""
-    return {
-        "images": fig01_drawing.plot(folder, data, name),
-        "interactive": fig01_drawing.interactive(folder, data, name),
-    }
-
-
 FIGURE = Figure(
     number=1, title="Corridors, one by one and glued together",
-    gather=lambda plan: fig01_scenes.values(), read=dict, claims=claims, describe_data=describe,
-    picture=picture,
+    gather=lambda plan: fig01_scenes.values(), read=dict, claims=_claims, describe_data=_describe,
+    picture=fig01_drawing.picture,
 )  # fmt: skip

@@ -23,13 +23,13 @@ VIEWS = {
 }
 
 
-def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
-    """Draw both panels into PNG and SVG, and return their file names by kind.
+def picture(data: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
+    """Draw both panels and write the turning surface; return the fields of the manifest.
 
     Args:
-        folder: folder of the images.
         data: numbers of the figure.
-        name: name of the images.
+        folder: folder of the files.
+        name: name of the files.
     """
     with style.new_figure(13.5, 6.4, layout=None) as figure:
         grid = figure.add_gridspec(
@@ -42,7 +42,9 @@ def plot(folder: Path, data: dict[str, Any], name: str) -> dict[str, str]:
         _glued(figure.add_subplot(grid[:, 2:], projection="3d"), data)
         for x, text in ((0.01, "(a) individual corridors"), (0.47, "(b) corridors glued together")):
             figure.text(x, 0.96, text, fontsize=12, fontweight="bold")
-        return style.save(figure, folder, name)
+        images = style.save(figure, folder, name)
+    turning = style.save_data(_turning(data), folder, f"{name}.interactive.json")
+    return {"images": images, "interactive": turning}
 
 
 def _corridor(axes: Any, scene: dict[str, Any], view: tuple[float, float]) -> None:
@@ -117,14 +119,7 @@ def _frame(axes: Any, view: tuple[float, float], box: tuple[float, ...], zoom: f
     axes.computed_zorder = False
 
 
-def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
-    """Write the data of the turning surface, and return the name of the file.
-
-    Args:
-        folder: folder of the file.
-        data: numbers of the figure.
-        name: name of the figure.
-    """
+def _turning(data: dict[str, Any]) -> dict[str, Any]:
     shown = {
         key: {
             "name": scene["name"],
@@ -135,5 +130,4 @@ def interactive(folder: Path, data: dict[str, Any], name: str) -> str:
         }
         for key, scene in data["scenes"].items()
     }  # fmt: skip
-    payload = {"scenes": shown, "colors": COLORS, "first": "landscape"}
-    return style.save_data(payload, folder, f"{name}.interactive.json")
+    return {"scenes": shown, "colors": COLORS, "first": "landscape"}

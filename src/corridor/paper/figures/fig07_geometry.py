@@ -23,12 +23,7 @@ NEAR = "steps in a near-corridor"
 Lines = list[dict[str, float]]
 
 
-def gather(plan: Plan) -> dict[str, Any]:
-    """Train the missing runs, and return `Probed` as JSON values.
-
-    Raises:
-        ValueError: a run failed.
-    """
+def _gather(plan: Plan) -> dict[str, Any]:
     trained = plan.train(figure7)
     for run, record in trained:
         if record.summary is not None and record.summary["status"] == "failed":
@@ -51,16 +46,14 @@ def probed(record: RunRecord) -> list[dict[str, Any]]:
     return [line for line in record.steps if "rho" in line]
 
 
-def read_probed(values: dict[str, Any]) -> Probed:
-    """Return the numbers that JSON values describe; raise ValueError if they are damaged."""
+def _read(values: dict[str, Any]) -> Probed:
     data = checked(Probed, values)
     if not data.lines or len(data.lines) != len(data.seeds) or not all(data.lines):
         raise ValueError("the file holds no probed steps for some of its seeds")
     return data
 
 
-def describe(figure: Figure[Probed], data: Probed) -> Manifest:
-    """Return caption, claims and table, without images."""
+def _describe(figure: Figure[Probed], data: Probed) -> Manifest:
     replaced = words.replaced(figure.number, "CIFAR-10", data)
     caption = _caption(data)
     setting = words.places(data, [data])
@@ -95,24 +88,17 @@ def _caption(data: Probed) -> str:
     )
 
 
-def picture(data: Probed, folder: Path, name: str) -> dict[str, Any]:
-    """Draw the run of the first seed, and return the images for the manifest."""
+def _picture(data: Probed, folder: Path, name: str) -> dict[str, Any]:
     return {"images": geometry.draw(data.lines[0], folder, name, level=LEVEL)}
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return Spearman's rank correlation; ties take their mean rank.
+    """Return Spearman's rank correlation of the finite pairs; ties take their mean rank.
 
-    Args:
-        xs: first values; pairs that are not finite are left out.
-        ys: second values.
+    It is NaN for fewer than three pairs, or if one side is constant.
 
-    Returns:
-        A number in [-1, 1]; NaN for fewer than three pairs, or if one side is constant.
-
-    Example:
-        >>> rank_correlation([1.0, 2.0, 3.0], [1.0, 10.0, 100.0])
-        1.0
+    >>> rank_correlation([1.0, 2.0, 3.0], [1.0, 10.0, 100.0])
+    1.0
     """
     pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
     if len(pairs) < 3:
@@ -177,25 +163,19 @@ ROWS: dict[str, Callable[[Lines], str]] = {
 }
 
 
-def claims(data: Probed) -> list[Claim]:
-    """Return the claims that rho_parallel and rho rank the steps of the run."""
+def _claims(data: Probed) -> list[Claim]:
     share = statistics.median(map(beyond_stability, data.lines))
     reason = (
         f"{share:.0%} of the probed steps are longer than 2 / largest eigenvalue, too long for a "
         "model at their start"
     )
-    return [
-        correlated(
-            "the quadratic model with rho_parallel ranks the loss left after a step",
-            [loss_correlation(lines) for lines in data.lines],
-            reason,
+    ranked = {
+        "the quadratic model with rho_parallel ranks the loss left after a step": loss_correlation,
+        "rho, scaled to the step, ranks how much the gradient changes over it": (
+            gradient_correlation
         ),
-        correlated(
-            "rho, scaled to the step, ranks how much the gradient changes over it",
-            [gradient_correlation(lines) for lines in data.lines],
-            reason,
-        ),
-    ]
+    }
+    return [correlated(claim, [*map(found, data.lines)], reason) for claim, found in ranked.items()]
 
 
 def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
@@ -210,6 +190,6 @@ def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
 
 
 FIGURE = Figure(
-    number=7, title="The geometry along a CLR run", gather=gather, read=read_probed,
-    claims=claims, describe_data=describe, picture=picture, recipes=(figure7,),
+    number=7, title="The geometry along a CLR run", gather=_gather, read=_read,
+    claims=_claims, describe_data=_describe, picture=_picture, recipes=(figure7,),
 )  # fmt: skip

@@ -22,6 +22,8 @@ FORMS = (
 )
 # The law holds if it misses no batch size by a larger share.
 MISS = 0.15
+# Minimum, median and maximum over seeds, per batch size.
+Rates = dict[int, tuple[float, float, float]]
 LAW: style.Style = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes": (2, 1.5)}
 
 
@@ -58,7 +60,7 @@ def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
     return Fit(1 / line.intercept, line.slope / line.intercept, misses, slope)
 
 
-def matched(results: Results) -> dict[int, tuple[float, float, float]]:
+def _matched(results: Results) -> Rates:
     """Return minimum, median and maximum CLR over seeds per batch size, before the cap.
 
     They are medians over the steps whose loss is between 0.5 and 0.9 of its first value. Batch
@@ -69,7 +71,7 @@ def matched(results: Results) -> dict[int, tuple[float, float, float]]:
     return {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}
 
 
-def _fitted(found: dict[int, tuple[float, float, float]]) -> Fit | None:
+def _fitted(found: Rates) -> Fit | None:
     medians = [middle for _, middle, _ in found.values()]
     return fit([*found], medians) if len(found) >= 3 else None
 
@@ -95,12 +97,12 @@ def _panels(results: Results) -> list[panels.Panel]:
             epochs = [group.images / group.batch(s) for s in ours]
             curves = panels.Curves(ours, styles, labels, epochs)
             made.append(curves.loss(results.target, f"Training loss, {name}"))
-    found = matched(results)
+    found = _matched(results)
     # matplotlib cannot draw logarithmic axes without a point.
     return [*made, _law_panel(found)] if found else made
 
 
-def _law_panel(found: dict[int, tuple[float, float, float]]) -> panels.Panel:
+def _law_panel(found: Rates) -> panels.Panel:
     sizes, law = [*found], _fitted(found)
     low, middle, high = map(list, zip(*found.values(), strict=True))
     band: panels.Band = {"x": sizes, "median": middle, "low": low, "high": high}
@@ -117,10 +119,10 @@ def _law_panel(found: dict[int, tuple[float, float, float]]) -> panels.Panel:
 
 def _claims(results: Results) -> list[Claim]:
     claims = verdicts.converges(results, "over a wide range of batch sizes")
-    return [*claims, _noise(matched(results)), _tuned(results)]
+    return [*claims, _noise(_matched(results)), _tuned(results)]
 
 
-def _noise(found: dict[int, tuple[float, float, float]]) -> Claim:
+def _noise(found: Rates) -> Claim:
     claim = "CLR grows with the batch as gradient noise predicts, CLR_inf / (1 + B_n / B)"
     law = _fitted(found)
     if law is None:

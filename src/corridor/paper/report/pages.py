@@ -59,18 +59,24 @@ def _scale(scale: str, manifests: Sequence[Manifest]) -> list[str]:
         rows.append([str(number), claim.claim, claim.setting, claim.measured, verdict])
     counts = tally([claim.verdict for _, claim in claims])
     heads = ["Figure", "Claim", "Setting", "Measured", "Verdict"]
-    lines = [f"## Scale {scale}", "", f"Of {len(claims)} claims {counts}.", "", *table(heads, rows)]
+    lines = [
+        f"## Scale {scale}",
+        "",
+        f"Of {len(claims)} claims {counts}.",
+        "",
+        *_table(heads, rows),
+    ]
     for m in manifests:
         lines += ["", f"### Figure {m.number}. {m.title}", "", m.caption, ""]
-        lines += table(m.columns, m.rows)
+        lines += _table(m.columns, m.rows)
         lines += ["", *(f"- {note}" for note in m.notes), "", f"Again: `{m.again}`"]
     return lines
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     r"""Return the lines of a Markdown table.
 
-    >>> table(["a", "b"], [["1", "|x|"]])
+    >>> _table(["a", "b"], [["1", "|x|"]])
     ['| a | b |', '|---|---|', '| 1 | \\|x\\| |']
     """
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
@@ -90,7 +96,7 @@ def write_readme(results: Path, readme: Path) -> None:
         ValueError: the README has no markers.
     """
     text = readme.read_text(encoding="utf-8")
-    filled = insert(text, block(results)).encode()
+    filled = _insert(text, block(results)).encode()
     # Draw before writing, so that a fault leaves the README as it was.
     with _figure2(results, "demo") as folder:
         picture = folder / figure(2).draw(folder).images["png"]
@@ -100,17 +106,10 @@ def write_readme(results: Path, readme: Path) -> None:
         file.write(filled)
 
 
-def insert(text: str, block: str) -> str:
-    """Return the text with the part between the markers replaced.
+def _insert(text: str, block: str) -> str:
+    """Return the text with the part between the markers replaced by a block.
 
-    Args:
-        text: text of a README.
-        block: new part.
-
-    Raises:
-        ValueError: the markers are missing, or are not there exactly once.
-
-    >>> insert(f"a {BEGIN} old {END} b", "new").count("old")
+    >>> _insert(f"a {BEGIN} old {END} b", "new").count("old")
     0
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
@@ -120,11 +119,7 @@ def insert(text: str, block: str) -> str:
 
 
 def block(results: Path) -> str:
-    """Return the Markdown between the markers.
-
-    Args:
-        results: folder with one folder of kept numbers per scale.
-    """
+    """Return the Markdown between the markers, from a folder of kept numbers per scale."""
     lines = [f"![{figure(2).title} on digits: training loss, test accuracy, step size]({PICTURE})"]
     for scale, lead in README_SCALES.items():
         with _figure2(results, scale) as folder:
@@ -153,4 +148,4 @@ def _readme_scale(lead: str, manifest: Manifest) -> list[str]:
     ]
     head = f"{lead} (`{manifest.again}`): {manifest.caption}"
     note = next(note for note in manifest.notes if note.startswith("The target"))
-    return ["", head, "", *table(heads, rows), "", note, "", *found]
+    return ["", head, "", *_table(heads, rows), "", note, "", *found]
