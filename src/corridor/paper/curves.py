@@ -24,8 +24,7 @@ class Curve:
         effective_lr: step size per point.
         test_steps: number of steps made before each evaluation.
         test_accuracy: test accuracy per evaluation, between 0 and 1.
-        steps_to_target: number of steps until `loss` first fell below the target; None if it
-            never did.
+        steps_to_target: steps until `loss` first fell below the target; None if it never did.
         mean_lr: mean step size until the target, or over all steps if it was not reached.
         median_lr: median step size over all steps.
         max_lr: largest step size.
@@ -57,14 +56,9 @@ class Curve:
 
 @contextmanager
 def reading(file: Path, advice: str) -> Iterator[None]:
-    """Turn any fault found in a file into a ValueError of one line.
+    """Turn a fault that the block finds in a file into a ValueError of one line.
 
-    Args:
-        file: file that the block reads.
-        advice: command or action that repairs the file.
-
-    Raises:
-        ValueError: the block found a missing key, a wrong type or a wrong value.
+    The line names the file, the missing key or the wrong value, and ends with the advice.
     """
     try:
         yield
@@ -170,15 +164,9 @@ def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
 
 
 def band(curves: Sequence[Curve], name: str, at: str = "steps") -> dict[str, list[Any]]:
-    """Return median and range over runs of one quantity, at the places that all runs share.
+    """Return median and range over runs of a field of `Curve`, at the places that all runs share.
 
-    Args:
-        curves: curves of runs that differ in their seed.
-        name: field of `Curve` to summarize.
-        at: field of `Curve` that holds the places (default: "steps").
-
-    Returns:
-        Lists ``x``, ``low``, ``median`` and ``high``.
+    The lists ``x``, ``low``, ``median`` and ``high`` are returned. The field `at` has the places.
     """
     columns: dict[int, list[float]] = {}
     for curve in curves:

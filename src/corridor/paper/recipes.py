@@ -161,9 +161,8 @@ def _base(options: Options, given: Options) -> Options:
 def setting_name(config: Config) -> str:
     """Return optimizer, cap or rate, and batch size, as in the name of a run's folder.
 
-    Example:
-        >>> setting_name(Config(optimizer="clr", lr=math.inf, batch_size=512))
-        'clr-uncapped_b512'
+    >>> setting_name(Config(optimizer="clr", lr=math.inf, batch_size=512))
+    'clr-uncapped_b512'
     """
     rate = f"-{config.lr:g}".replace("-inf", "-uncapped")
     if config.drift is not None:
@@ -260,9 +259,7 @@ wide = Recipe(
 )
 """A wide network on the images of `narrow`, which it learns quickly."""
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        figure2, figure3, figure4, figure5, figure6, figure7, figure8, figure9, caps, narrow, wide,
-    )
-}  # fmt: skip
+_ALL = (
+    figure2, figure3, figure4, figure5, figure6, figure7, figure8, figure9, caps, narrow, wide,
+)  # fmt: skip
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}

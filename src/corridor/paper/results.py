@@ -209,10 +209,7 @@ class Plan:
 def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
     """Train the missing runs of a figure, and return `Results` as JSON values.
 
-    Args:
-        plan: runs to make.
-        number: number of the figure.
-        recipes: recipes by the name of their group.
+    The recipes are given by the name of their group.
 
     Raises:
         ValueError: all runs of a group failed; the message contains the first reason.
@@ -278,19 +275,14 @@ def read_results(values: dict[str, Any]) -> Results:
 
 
 def checked(cls: type[T], values: Any) -> T:
-    """Return an instance of a dataclass, whose nested fields have the annotated types.
-
-    Args:
-        cls: dataclass to make.
-        values: JSON values by field name; infinite numbers are floats.
+    """Return an instance of a dataclass from JSON values; nested fields have the annotated types.
 
     Raises:
         ValueError: a field is missing, unknown or of a wrong type; the message names the first.
 
-    Example:
-        >>> checked(Setting, {"config": {}, "curves": 3})
-        Traceback (most recent call last):
-        ValueError: curves: input should be a valid array, got 3
+    >>> checked(Setting, {"config": {}, "curves": 3})
+    Traceback (most recent call last):
+    ValueError: curves: input should be a valid array, got 3
     """
     try:
         # In JSON mode, strict validation accepts an object for a dataclass.

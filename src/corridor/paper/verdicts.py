@@ -63,32 +63,35 @@ def trains(setting: Setting) -> bool:
 
 def why_it_fails(settings: Sequence[Setting]) -> str:
     """Return why CLR without a cap fails, and which other settings train in its place."""
-    forms: dict[str, list[Setting]] = {}
-    for setting in settings:
-        if setting.config.optimizer != "sgd" and not words.uncapped(setting.config):
-            forms.setdefault(words.label(setting.config).removeprefix("CLR, "), []).append(setting)
-    good = [name for name, theirs in forms.items() if all(map(trains, theirs))]
+    others = [s for s in settings if s.config.optimizer != "sgd" and not words.uncapped(s.config)]
+    good = [
+        form.removeprefix("CLR, ")
+        for form, theirs in _by_form(others).items()
+        if all(map(trains, theirs))
+    ]
     return NO_INTERPOLATION + (f"; these train: {', '.join(good)}" if good else "")
 
 
 def converges(results: Results, subject: str) -> list[Claim]:
     """Return one claim per form of CLR: less than a tenth of the first loss is left in every run.
 
-    Args:
-        results: results of the figure.
-        subject: network and data, or batch sizes, in the words of the claim.
+    The subject is network and data, or batch sizes, in words.
     """
-    by_form: dict[str, list[Setting]] = {}
-    for setting in results.of("clr"):
-        by_form.setdefault(words.label(setting.config), []).append(setting)
     return [
         Claim(
             f"{name}: converges, {subject}: less than a tenth of the first loss is left",
             "final loss " + "; ".join(_left(setting, len(ours) > 1) for setting in ours),
             *_converged(ours, results.settings),
         )
-        for name, ours in by_form.items()
+        for name, ours in _by_form(results.of("clr")).items()
     ]
+
+
+def _by_form(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    forms: dict[str, list[Setting]] = {}
+    for setting in settings:
+        forms.setdefault(words.label(setting.config), []).append(setting)
+    return forms
 
 
 def _left(setting: Setting, several: bool) -> str:
@@ -179,12 +182,9 @@ def shape(curve: Curve) -> Shape:
 
 
 def warms_up(setting: Setting, where: str, every: Sequence[Setting]) -> Claim:
-    """Return the claim that the step size of every run warms up, then decays.
+    """Return the claim that the step size of every run of one form of CLR warms up, then decays.
 
-    Args:
-        setting: one form of CLR.
-        where: network and data in the words of the claim.
-        every: all settings of that network and data, to find those that train.
+    `where` is network and data in words. A reason names which settings of `every` train.
     """
     shapes = [shape(c) for c in setting.curves]
     claim = f"{words.label(setting.config)}, {where}: the step size warms up, then decays"

@@ -7,11 +7,9 @@ from typing import Any
 
 from corridor.paper.drawing import geometry
 from corridor.paper.figures.fig07_geometry import NEAR, ROWS, probed
-from corridor.train.folder.files import numbers, read_lines
+from corridor.train.folder.files import read_lines
 from corridor.train.folder.record import read_run
 from corridor.train.revisit import measure_checkpoints
-
-NAME = "geometry"
 
 
 @dataclass(frozen=True)
@@ -29,24 +27,18 @@ class View:
     source: str
 
     def summary(self, level: float) -> str:
-        """Return the number of steps in a near-corridor, and one line per median of the run.
-
-        Args:
-            level: upper end of 2 rho in a near-corridor.
-        """
+        """Return the number of steps with 2 rho below a level, and one line per median."""
         near = sum(geometry.below(line, level) for line in self.lines)
         first = (
             f"{len(self.lines)} measurements from the run's {self.source}, "
             f"{near} in a near-corridor (2 rho below {level:g})"
         )
-        rows = []
-        for name, cell in ROWS.items():
-            if name == NEAR:
-                continue
+        rows = [first]
+        for name in [name for name in ROWS if name != NEAR]:
             # Steps of momentum and Adam are not along the gradient and have no secant.
             with suppress(KeyError):
-                rows.append(f"{name}: {cell(self.lines)}")
-        return "\n".join([first, *rows])
+                rows.append(f"{name}: {ROWS[name](self.lines)}")
+        return "\n".join(rows)
 
 
 def view(run: str | Path, *, level: float = 0.5, batches: int = 10) -> View:
@@ -69,12 +61,11 @@ def view(run: str | Path, *, level: float = 0.5, batches: int = 10) -> View:
     run = Path(run)
     lines, source = probed(read_run(run)), "metrics"
     if not lines:
-        found = measure_checkpoints(run, batches=batches)
-        lines, source = [numbers(line) for line in read_lines(found)], "checkpoints"
+        lines, source = read_lines(measure_checkpoints(run, batches=batches)), "checkpoints"
     if len(lines) < 2:
         raise ValueError(
             f"{run} must hold at least 2 measurements, got {len(lines)}; "
             "train with --probe, or keep more checkpoints with --keep"
         )
-    images = geometry.draw(lines, run, NAME, level=level)
+    images = geometry.draw(lines, run, "geometry", level=level)
     return View(run / images["png"], lines, source)

@@ -117,9 +117,7 @@ def notes(results: Results) -> list[str]:
 def caption(results: Results, *, led: bool = True) -> str:
     """Return data, network, scale, seeds, hardware and commit.
 
-    Args:
-        results: results of the figure.
-        led: True to begin each of several groups with its name (default: True).
+    With `led` (the default), each of several groups begins with its name.
     """
     led = led and len(results.groups) > 1
     groups = " ".join(
@@ -175,22 +173,13 @@ def count(seeds: Sequence[int]) -> str:
 
 
 def made(environment: Mapping[str, Any]) -> str:
-    """Return hardware, software and commit of the runs."""
+    """Return hardware, software and commit of the runs, and whether files had changed since."""
     machine = environment.get("gpu") or (
         f"{environment.get('cores', '?')} cores of {environment.get('processor', 'unknown')}"
     )
-    torch = environment.get("torch", "unknown")
-    return f"Made on {machine}, torch {torch}, commit {commit(environment)}."
-
-
-def commit(environment: Mapping[str, Any]) -> str:
-    """Return the short commit of the runs, and whether files had changed since.
-
-    >>> commit({"git_commit": "0123456789abcdef-dirty"}), commit({})
-    ('012345678 with changes', 'unknown')
-    """
-    found = environment.get("git_commit") or "unknown"
-    return found[:9] + (" with changes" if found.endswith("-dirty") else "")
+    torch, commit = environment.get("torch", "unknown"), environment.get("git_commit") or "unknown"
+    changed = " with changes" if commit.endswith("-dirty") else ""
+    return f"Made on {machine}, torch {torch}, commit {commit[:9]}{changed}."
 
 
 def again(number: int, results: Runs) -> str:
@@ -202,12 +191,7 @@ def again(number: int, results: Runs) -> str:
 
 
 def absent(figure: int, group: str, config: Config) -> list[str]:
-    """Return the data set and the network of the paper that a run does not use.
-
-    Args:
-        figure: number of the figure.
-        group: name of the group, which is the paper's data set.
-        config: config of the run.
+    """Return the paper's data set and network, of a figure and group, that a run does not use.
 
     >>> absent(2, "CIFAR-10", Config(data="cifar10", model="resnet8"))
     ['ResNet-18']
@@ -222,10 +206,7 @@ def absent(figure: int, group: str, config: Config) -> list[str]:
 def replaced(figure: int, name: str, source: Group | Probed) -> str:
     """Return a sentence on what replaces the paper's data set and network; empty if nothing does.
 
-    Args:
-        figure: number of the figure.
-        name: name of the group, which is the paper's data set.
-        source: group, or probed runs.
+    The name of a group is the paper's data set. The source is the group, or its probed runs.
     """
     names = absent(figure, name, source.config)
     own = [source.data if lost == name else network(source.config) for lost in names]

@@ -43,16 +43,11 @@ def below(line: dict[str, Any], level: float) -> bool:
 
 
 def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
-    """Return stretches of steps in a near-corridor, with half a probing interval on each side.
+    """Return stretches of steps with 2 rho below a level, and half a probing interval around.
 
-    Args:
-        lines: probed lines of a run.
-        level: upper end of 2 rho.
-
-    Example:
-        >>> lines = [{"step": 10 * k, "rho": r} for k, r in enumerate([1, 0.1, 0.1, 1, 0.2])]
-        >>> near_corridor(lines, 0.5)
-        [(5.0, 25.0), (35.0, 40.0)]
+    >>> lines = [{"step": 10 * k, "rho": r} for k, r in enumerate([1, 0.1, 0.1, 1, 0.2])]
+    >>> near_corridor(lines, 0.5)
+    [(5.0, 25.0), (35.0, 40.0)]
     """
     steps = [line["step"] for line in lines]
     stretches: list[tuple[float, float]] = []
@@ -69,19 +64,13 @@ def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
 
 
 def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, str]:
-    """Draw six panels over the steps of a run into PNG and SVG.
+    """Draw six panels over the probed steps of a run into PNG and SVG; return their names by kind.
 
     Args:
-        lines: probed lines of the metrics, or lines of ``geometry.jsonl``.
+        lines: probed lines of the metrics, or lines of ``geometry.jsonl``; at least two.
         folder: folder of the images.
         name: name of the images.
         level: stretches with 2 rho below it are shaded.
-
-    Returns:
-        The file names by kind.
-
-    Raises:
-        ValueError: there are fewer than two lines.
     """
     if len(lines) < 2:
         raise ValueError(f"lines must hold at least two probed steps, got {len(lines)}")

@@ -83,12 +83,7 @@ class Curves:
         return [self.loss(target), self.accuracy(), self.step_size()]
 
     def loss(self, target: float, title: str = "Training loss") -> Panel:
-        """Return the panel of training losses; it shows the target if some curve comes near.
-
-        Args:
-            target: training loss that counts as reached.
-            title: title of the panel (default: Training loss).
-        """
+        """Return the panel of training losses; it shows the target if some curve comes near."""
         curves = [c for s in self.settings for c in s.curves]
         began = max((c.loss[0] for c in curves if math.isfinite(c.loss[0])), default=1.0)
         lowest = min(c.final_loss for c in curves)
@@ -115,11 +110,7 @@ class Curves:
         return Panel("Test accuracy", "correct (%)", self._x, limits=limits, lines=made)
 
     def step_size(self, title: str = "Step size") -> Panel:
-        """Return the panel of step sizes, smoothed: step sizes of single steps jump tenfold.
-
-        Args:
-            title: title of the panel (default: Step size).
-        """
+        """Return the panel of step sizes, smoothed: step sizes of single steps jump tenfold."""
         made = [
             replace(
                 line, values={k: v if k == "x" else _smoothed(v) for k, v in line.values.items()}
@@ -163,7 +154,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 def draw(
     panels: Sequence[Panel], folder: Path, name: str, *, columns: int = 3, heading: str = ""
 ) -> dict[str, Any]:
-    """Draw panels into PNG, SVG and the curves of the report.
+    """Draw panels into PNG, SVG and the curves of the report; return fields of the manifest.
 
     Args:
         panels: panels in reading order.
@@ -171,9 +162,6 @@ def draw(
         name: name of the files.
         columns: number of panels side by side (default: 3).
         heading: text above all panels (default: none).
-
-    Returns:
-        The fields ``images`` and ``curves`` of the manifest.
     """
     rows = math.ceil(len(panels) / columns)
     width = 4.2 * min(columns, len(panels))

@@ -60,7 +60,9 @@ def of(configs: Sequence[Config]) -> list[Style]:
 
 def _style_of(config: Config, rates: list[float]) -> Style:
     if config.optimizer == "sgd" and config.lr is not None:
-        return _fixed_rate(rates.index(config.lr), len(rates))
+        index = rates.index(config.lr)
+        color = _hex([0.78 - 0.63 * index / max(len(rates) - 1, 1)] * 3)
+        return {**_look(color, 1.3, 2, *DASHES[index % len(DASHES)]), "shade": 0.07}
     other = {"sps-safe": SAFE, "half-polyak": HALF}
     if config.optimizer in other:
         return other[config.optimizer]
@@ -70,12 +72,7 @@ def _style_of(config: Config, rates: list[float]) -> Style:
 
 
 def by_batch(count: int, style: Style) -> list[Style]:
-    """Return the styles of one method at several batch sizes; the larger batch is darker.
-
-    Args:
-        count: number of batch sizes.
-        style: style of the method.
-    """
+    """Return the styles of a method at `count` batch sizes; the larger batch is darker."""
     made = []
     for index in range(count):
         light = 0.65 * (1 - (index + 1) / count)
@@ -89,19 +86,10 @@ def _hex(parts: Sequence[float]) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
-def _fixed_rate(index: int, count: int) -> Style:
-    shade = 0.78 - 0.63 * index / max(count - 1, 1)
-    return {**_look(_hex([shade] * 3), 1.3, 2, *DASHES[index % len(DASHES)]), "shade": 0.07}
-
-
 def draw_band(axes: Any, values: dict[str, list[float]], label: str, style: Style) -> None:
-    """Draw a median as a line, and the range over seeds as a shade.
+    """Draw a median as a line, and the range over seeds as a shade, on matplotlib axes.
 
-    Args:
-        axes: matplotlib axes.
-        values: lists ``x``, ``low``, ``median`` and ``high``.
-        label: text in the legend.
-        style: options of the line; ``shade`` is the opacity of the range.
+    The values are lists ``x``, ``low``, ``median`` and ``high``.
     """
     look = {key: value for key, value in style.items() if key != "shade"}
     axes.plot(values["x"], values["median"], label=label, **look)
@@ -113,12 +101,7 @@ def draw_band(axes: Any, values: dict[str, list[float]], label: str, style: Styl
 
 @contextmanager
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
-    """Yield an empty matplotlib figure in the style of all figures.
-
-    Args:
-        width: width in inches.
-        height: height in inches.
-        layout: layout engine of matplotlib (default: constrained).
+    """Yield an empty matplotlib figure in the style of all figures; the size is in inches.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -154,12 +137,9 @@ def save(figure: Any, folder: Path, name: str) -> dict[str, str]:
 
 
 def save_data(value: Any, folder: Path, name: str) -> str:
-    """Write data that the report shows as compact JSON, and return the name of the file.
+    """Write JSON values that the report shows, compactly, and return the name of the file.
 
-    Args:
-        value: JSON values; a number that is not finite becomes null.
-        folder: folder of the file.
-        name: name of the file.
+    A number that is not finite becomes null.
     """
     finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
     with atomic(folder / name) as file:

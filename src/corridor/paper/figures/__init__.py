@@ -16,11 +16,7 @@ FIGURES: dict[int, Figure[Any]] = {f.number: f for f in sorted(_ALL, key=lambda 
 
 
 def figure(number: int) -> Figure[Any]:
-    """Return a figure by its number in the paper; 10 is an addition.
-
-    Raises:
-        ValueError: there is no such figure.
-    """
+    """Return a figure by its number in the paper (10 is an addition), or raise ValueError."""
     if number not in FIGURES:
         known = ", ".join(map(str, FIGURES))
         raise ValueError(f"figure must be one of {known}, got {number}")
@@ -28,11 +24,9 @@ def figure(number: int) -> Figure[Any]:
 
 
 def keep(out: Path, results: Path) -> list[Path]:
-    """Copy the numbers of all trained figures in compact form, and return the copies.
+    """Copy the numbers of all trained figures, compactly, from one folder to another.
 
-    Args:
-        out: folder that ``corridor reproduce`` wrote to.
-        results: folder of the copies.
+    The first is an output folder, with ``figures``. The copies are returned.
     """
     results.mkdir(parents=True, exist_ok=True)
     kept = []
@@ -76,10 +70,5 @@ def unpack(results: Path, out: Path) -> dict[int, Path]:
 
 
 def redraw(results: Path, out: Path) -> list[Manifest]:
-    """Draw all figures whose numbers are kept, without training.
-
-    Args:
-        results: folder of kept numbers.
-        out: folder of the figures.
-    """
+    """Draw all figures whose numbers are kept in a folder into another one, without training."""
     return [figure(number).draw(folder) for number, folder in unpack(results, out).items()]

@@ -66,7 +66,7 @@ def _matched(results: Results) -> Rates:
     They are medians over the steps whose loss is between 0.5 and 0.9 of its first value. Batch
     sizes without such steps are left out.
     """
-    group = _group(results)
+    (group,) = results.groups.values()
     found = {group.batch(s): spread(s.values("matched_clr")) for s in _of(group, recipes.DEFAULT)}
     return {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}
 
@@ -76,10 +76,6 @@ def _fitted(found: Rates) -> Fit | None:
     return fit([*found], medians) if len(found) >= 3 else None
 
 
-def _group(results: Results) -> Group:
-    return next(iter(results.groups.values()))
-
-
 def _of(group: Group, form: dict[str, Any]) -> list[Setting]:
     wanted = words.label(Config(**form))
     found = [s for s in group.members if words.label(s.config) == wanted]
@@ -87,7 +83,7 @@ def _of(group: Group, form: dict[str, Any]) -> list[Setting]:
 
 
 def _panels(results: Results) -> list[panels.Panel]:
-    group = _group(results)
+    (group,) = results.groups.values()
     made = []
     for form, name, look in FORMS:
         ours = _of(group, form)
@@ -150,7 +146,7 @@ def _noise(found: Rates) -> Claim:
 
 
 def _tuned(results: Results) -> Claim:
-    group = _group(results)
+    (group,) = results.groups.values()
     smallest = [_of(group, form)[0] for form, _, _ in FORMS if _of(group, form)]
     best, ours = (
         min(settings, key=lambda s: s.median("final_loss"))

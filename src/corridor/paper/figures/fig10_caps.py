@@ -17,10 +17,9 @@ def names(results: Results) -> dict[str, str]:
         for key, group in results.groups.items()
     }
     counts = Counter(plain.values())
+    steps = {key: group.members[0].curves[0].steps[-1] for key, group in results.groups.items()}
     return {
-        key: f"{name}, {results.groups[key].members[0].curves[0].steps[-1]} steps"
-        if counts[name] > 1
-        else name
+        key: f"{name}, {steps[key]} steps" if counts[name] > 1 else name
         for key, name in plain.items()
     }
 

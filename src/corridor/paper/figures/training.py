@@ -173,12 +173,11 @@ def _by_batch(results: Results) -> list[panels.Panel]:
 
 
 def _faster(results: Results) -> list[Claim]:
-    where = _subject(results, "ResNet-50 on ImageNet")
-    return [_faster_than_fixed(results, ours, where) for ours in results.of("clr")]
+    return [_faster_than_fixed(results, ours) for ours in results.of("clr")]
 
 
-def _faster_than_fixed(results: Results, ours: Setting, where: str) -> Claim:
-    fixed = results.of("sgd")
+def _faster_than_fixed(results: Results, ours: Setting) -> Claim:
+    where, fixed = _subject(results, "ResNet-50 on ImageNet"), results.of("sgd")
     best = min(fixed, key=lambda s: s.median("final_loss"))
     measured = (
         f"final training loss {words.losses(ours)}; best of {len(fixed)} fixed rates, "

@@ -9,10 +9,6 @@ from corridor import _extras
 from corridor.paper.figure import MANIFEST, REDRAW, Manifest, read_manifest
 from corridor.train.folder.files import atomic
 
-TEMPLATE = Path(__file__).parent / "template.html"
-INTERACTIVE = Path(__file__).parent / "interactive.html"
-CURVES = Path(__file__).parent / "curves.html"
-
 # Words for one claim with a verdict, and for several.
 ENDS = {
     "holds": ("holds", "hold"),
@@ -25,13 +21,7 @@ ENDS = {
 
 
 def build(out: Path) -> Path:
-    """Write ``out/report.html`` from the manifests under ``out/figures``.
-
-    Args:
-        out: folder that ``corridor figure`` or ``corridor reproduce`` wrote to.
-
-    Returns:
-        The path of the file.
+    """Write ``out/report.html`` from the manifests under ``out/figures``, and return its path.
 
     Raises:
         FileNotFoundError: there are no figures; the message contains the command that makes them.
@@ -46,28 +36,31 @@ def build(out: Path) -> Path:
         raise FileNotFoundError(
             f"no figures in {out}; make them with: corridor reproduce --out {out}"
         )
-    figures = [(read_manifest(folder), folder) for folder in folders]
-    figures.sort(key=lambda item: item[0].number)
-    page = _render(figures)
-    target = out / "report.html"
-    with atomic(target) as file:
-        file.write(page.encode())
-    return target
+    page = _render([(read_manifest(folder), folder) for folder in folders]).encode()
+    with atomic(out / "report.html") as file:
+        file.write(page)
+    return out / "report.html"
 
 
 def _render(figures: list[tuple[Manifest, Path]]) -> str:
     with _extras.required("jinja2", extra="paper"):
-        from jinja2 import Environment, StrictUndefined
+        from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    environment = Environment(
+        loader=PackageLoader("corridor.paper.report", "."), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("template.html").render(
         figures=[
             {
                 "manifest": manifest,
                 "image": _embedded(folder / manifest.images["png"]),
-                "turning": _part(environment, manifest, folder, manifest.interactive, INTERACTIVE),
-                "curves": _part(environment, manifest, folder, manifest.curves, CURVES),
+                "turning": _part(
+                    environment, "interactive.html", manifest.number, folder, manifest.interactive
+                ),
+                "curves": _part(
+                    environment, "curves.html", manifest.number, folder, manifest.curves
+                ),
             }
             for manifest, folder in figures
         ],
@@ -93,9 +86,7 @@ def tally(verdicts: Sequence[str]) -> str:
     )
 
 
-def _part(
-    environment: Any, manifest: Manifest, folder: Path, name: str | None, template: Path
-) -> Any:
+def _part(environment: Any, template: str, number: int, folder: Path, name: str | None) -> Any:
     from markupsafe import Markup
 
     if name is None:
@@ -103,8 +94,7 @@ def _part(
     data = _existing(folder / name).read_text(encoding="utf-8")
     # "</script>" inside the data would end the script element.
     payload = Markup(data.replace("</", "<\\/"))
-    made = environment.from_string(template.read_text(encoding="utf-8"))
-    return Markup(made.render(number=manifest.number, payload=payload))
+    return Markup(environment.get_template(template).render(number=number, payload=payload))
 
 
 def _plotly() -> Any:

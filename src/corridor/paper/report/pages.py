@@ -1,6 +1,5 @@
 """Write Markdown from kept numbers: the page of verdicts, and figure 2 in the README."""
 
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,7 @@ README_SCALES = {"demo": "At demo scale, on digits", "laptop": "On a part of CIF
 
 
 def verdicts(results: Path) -> str:
-    """Return the page of verdicts, from all scales under a folder.
-
-    Args:
-        results: folder with one folder of kept numbers per scale.
+    """Return the page of verdicts, from a folder with one folder of kept numbers per scale.
 
     Raises:
         FileNotFoundError: there are none; the message contains the command that makes them.
@@ -85,11 +81,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def write_readme(results: Path, readme: Path) -> None:
-    """Write figure 2 between the markers of a README, and its picture.
-
-    Args:
-        results: folder with one folder of kept numbers per scale.
-        readme: the README; the picture goes to ``docs/pictures`` next to it.
+    """Write figure 2 between the markers of a README, and its picture to ``docs/pictures``.
 
     Raises:
         FileNotFoundError: results or README are missing.
@@ -114,8 +106,8 @@ def _insert(text: str, block: str) -> str:
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"README must contain {BEGIN!r} and {END!r} once each; add both lines")
-    inside = re.escape(BEGIN) + ".*" + re.escape(END)
-    return re.sub(inside, lambda _: f"{BEGIN}\n\n{block}\n{END}", text, flags=re.DOTALL)
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{block}\n{END}{rest.split(END)[1]}"
 
 
 def block(results: Path) -> str:
