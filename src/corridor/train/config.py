@@ -67,7 +67,8 @@ class Config:
         "mlp",
         "Model",
         "Network: mlp, cnn, resnet8, resnet14, resnet18, resnet50, vgg16 or "
-        "package.module:callable.",
+        "package.module:callable, called with those of num_classes, in_channels, image_size and "
+        "width that it accepts.",
     )
     width: int | None = _option(None, "Model", "Width of the network.")
 
