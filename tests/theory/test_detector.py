@@ -96,6 +96,14 @@ def test_one_verdict_per_object(loss):
         assert prove(loss.expression).verdict is found.verdict
 
 
+def test_a_function_of_another_dimension_is_undecided_until_it_is_given():
+    def ball(x):
+        return (x - torch.ones(3, dtype=x.dtype)).norm(dim=-1)
+
+    assert DistanceTo(ball).verdict is Verdict.UNDECIDED
+    assert DistanceTo(ball, dimension=3).verdict is Verdict.CORRIDOR
+
+
 def test_enough_of_either_kind_is_told_apart():
     kinds = [surface(name).is_corridor for name in SURFACES]
     assert sum(kinds) >= 12

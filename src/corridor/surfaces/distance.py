@@ -30,7 +30,8 @@ class DistanceTo(Surface):
         level: added to the loss. Default: 0.
         absolute: True for the distance without its sign, which has a kink on the boundary of the
             shape and its infimum there. Default: True for a shape with an inside.
-        dimension: n, for a function. A shape has its own dimension.
+        dimension: n, for a function; its verdict is measured in R^n (default: R^2). A shape has its
+            own dimension.
         margin: for a function, its distance to the cut locus. Default: no kinks.
 
     Raises:
@@ -66,7 +67,10 @@ class DistanceTo(Surface):
         self.domain = Domain("where one point of the set is nearest", self._margin)
         self.expression = self._text(shape.expression) if known and shape.expression else None
         if not known:
-            self.verdict, self.speed = self._measured()
+            try:
+                self.verdict, self.speed = self._measured()
+            except (RuntimeError, IndexError):  # no points of R^2, and no other dimension is given
+                self.verdict, self.speed = Verdict.UNDECIDED, None
 
     def value(self, x: Tensor) -> Tensor:
         """Return ``slope * distance + level``."""
