@@ -5,32 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
-import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from corridor import __version__, _extras
-
-with _extras.required("click", extra="lab"):
+if TYPE_CHECKING:
     import click
-
-from corridor.cli import paper, sweep, theory, train
-from corridor.train.processes import prints
-from corridor.train.processes.signals import ElsewhereError
-
-
-@click.group(
-    invoke_without_command=True,
-    commands=[*train.COMMANDS, *sweep.COMMANDS, *paper.COMMANDS, *theory.COMMANDS],
-)
-@click.option("--version", is_flag=True, help="Show the version.")
-@click.pass_context
-def corridor(context: click.Context, version: bool) -> None:
-    """Step sizes without tuning, from the corridor geometry of the loss surface."""
-    if version:
-        print(f"corridor {__version__}")
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,19 +22,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 1 for a failed run or a refuted proof, 2 for wrong input.
         With CORRIDOR_DEBUG=1 the traceback of an error is printed as well.
     """
-    warnings.formatwarning = lambda message, *_, **__: f"corridor: warning: {message}\n"
-    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        # Not corridor.main(...), which turns a KeyboardInterrupt into an Abort without its message.
-        with corridor.make_context("corridor", words) as context:
-            corridor.invoke(context)
+        # The imports are inside, because Ctrl-C during them must print one line, too.
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt as stop:
+        from corridor.train.processes import prints
+
+        status = 128 + getattr(stop, "number", signal.SIGINT)
+        return _print_error(str(stop) or "interrupted", status) if prints() else status
+
+
+def _run(words: list[str]) -> int:
+    import traceback
+    import warnings
+
+    from corridor import _extras
+
+    with _extras.required("click", extra="lab"):
+        import click
+
+    from corridor.train.processes.signals import ElsewhereError
+
+    warnings.formatwarning = lambda message, *_, **__: f"corridor: warning: {message}\n"
+    group = _group()
+    try:
+        # Not group.main(...), which turns a KeyboardInterrupt into an Abort without its message.
+        with group.make_context("corridor", words) as context:
+            group.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
         return _print_error(error.format_message())
-    except KeyboardInterrupt as stop:
-        status = 128 + getattr(stop, "number", signal.SIGINT)
-        return _print_error(str(stop) or "interrupted", status) if prints() else status
     except ElsewhereError:
         return 1
     except BrokenPipeError:
@@ -67,6 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _print_error(_one_line(error))
     return 0
+
+
+def _group() -> click.Group:
+    import click
+
+    from corridor import __version__
+    from corridor.cli import paper, sweep, theory, train
+
+    @click.group(
+        invoke_without_command=True,
+        commands=[*train.COMMANDS, *sweep.COMMANDS, *paper.COMMANDS, *theory.COMMANDS],
+    )
+    @click.option("--version", is_flag=True, help="Show the version.")
+    @click.pass_context
+    def corridor(context: click.Context, version: bool) -> None:
+        """Step sizes without tuning, from the corridor geometry of the loss surface."""
+        if version:
+            print(f"corridor {__version__}")
+        elif context.invoked_subcommand is None:
+            print(context.get_help())
+
+    return corridor
 
 
 def _one_line(error: Exception) -> str:
