@@ -1,6 +1,7 @@
 """Say what to train and how: one flat, frozen, complete record of a run."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -139,7 +140,9 @@ class Config:
         if self.batch_norm == "synchronised":  # the spelling of 0.1.0
             object.__setattr__(self, "batch_norm", "synchronized")
         for entry in fields(self):
-            value = _typed(entry.name, getattr(self, entry.name), entry.type)
+            value = typed(entry.name, getattr(self, entry.name), entry.type)
+            if value != value:
+                raise ValueError(f"{entry.name} must be a number, got nan")
             object.__setattr__(self, entry.name, value)
             least, choices = _LEAST.get(entry.name), _CHOICES.get(entry.name)
             if least is not None and value is not None and value < least:
@@ -147,7 +150,7 @@ class Config:
             if entry.name == "seed" and value >= 2**64:
                 raise ValueError(f"seed must be below 2**64, got {value}; give a smaller number")
             if choices is not None:
-                _one_of(entry.name, value, choices)
+                one_of(entry.name, value, choices)
         self._validate_machine()
         self._validate_optimizer()
 
@@ -167,7 +170,7 @@ class Config:
     def _validate_optimizer(self) -> None:
         from corridor.train.optimizers import OPTIMIZERS  # imports torch, which --help can omit
 
-        _one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
         row = OPTIMIZERS[self.optimizer]
         for name, valid, condition in (
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
@@ -241,19 +244,36 @@ def _alternatives(annotation: Any) -> tuple[type, ...]:
     return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
 
 
-def _typed(name: str, value: Any, annotation: Any) -> Any:
-    """Return a value of the annotated type; an int becomes a float, and NaN is refused."""
+def typed(name: str, value: Any, annotation: Any) -> Any:
+    """Return a value as one of the annotated types; raise ValueError if it has another type.
+
+    Numbers of NumPy and of torch become Python's, paths become strings, and an int becomes a float.
+
+    Args:
+        name: Name of the value in the message.
+        value: The value.
+        annotation: A type, or several joined by ``|``.
+    """
     types = _alternatives(annotation)
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, os.PathLike) and str in types:
+        value = os.fspath(value)
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) not in types:
         expected = " or ".join("None" if t is type(None) else t.__name__ for t in types)
         raise ValueError(f"{name} must be {expected}, got {value!r}")
-    if isinstance(value, float) and math.isnan(value):
-        raise ValueError(f"{name} must be a number, got nan")
     return value
 
 
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless a value is one of the choices.
+
+    Args:
+        name: Name of the value in the message.
+        value: The value.
+        choices: The right values.
+    """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

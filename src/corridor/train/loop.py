@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
 from corridor.data.rng import derive
@@ -24,7 +23,7 @@ from corridor.train.folder.record import (
     write_summary,
 )
 from corridor.train.metrics import Step, Watch, fetch
-from corridor.train.processes import restarted
+from corridor.train.processes import generators, restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
 from corridor.train.trainer import Trainer
@@ -95,8 +94,8 @@ def _train(
         return ended
     device = team.device
     devices = [device] if device.type == "cuda" else []
-    with _locked(out, team), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(config.seed)
+    with _locked(out, team), generators.kept(devices):
+        generators.seed(config.seed)
         trainer = Trainer(config, device, team)
         with listening() as flag:
             show = reporter(progress if team.first else False)

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from corridor.geometry import measure_dataset, sharpness
 from corridor.train.folder import checkpoint
 from corridor.train.folder.files import atomic, dumps
-from corridor.train.folder.record import read_config
+from corridor.train.folder.record import require_config
 from corridor.train.probing import next_step
+from corridor.train.processes import generators
 from corridor.train.trainer import Trainer
 
 NAME = "geometry.jsonl"
@@ -36,9 +37,7 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
         ValueError: If batches is below 1, or a checkpoint is damaged.
     """
     run = Path(run)
-    config = read_config(run)
-    if config is None:
-        raise FileNotFoundError(f"no run in {run}: it has no config.json")
+    config = require_config(run)
     if batches < 1:
         raise ValueError(f"batches must be at least 1, got {batches}")
     found = checkpoint.paths(run)
@@ -46,17 +45,25 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
         raise FileNotFoundError(f"no checkpoint in {run / checkpoint.FOLDER}; train it again")
     trainer = Trainer(config, torch.device(device))
     parts = list(itertools.islice(trainer.loader.train(0), batches))
-    with torch.random.fork_rng(devices=[]):
-        lines = [_measured(trainer, path, parts) for path in found]
+    lines: list[dict[str, Any]] = []
+    with generators.kept():
+        while not lines and found:
+            lines = [line for path in found if (line := _measured(trainer, path, parts))]
+            found = checkpoint.paths(run)  # a run that trains has replaced those of before
     with atomic(run / NAME) as file:
         file.writelines(f"{dumps(line)}\n".encode() for line in lines)
     return run / NAME
 
 
-def _measured(trainer: Trainer, path: Path, parts: list[Any]) -> dict[str, Any]:
-    """Return the line of one checkpoint."""
-    saved = checkpoint.read(path)
-    torch.manual_seed(trainer.config.seed)  # equal dropout at every checkpoint
+def _measured(trainer: Trainer, path: Path, parts: list[Any]) -> dict[str, Any] | None:
+    """Return the line of one checkpoint; None if the run has removed it since."""
+    try:
+        saved = checkpoint.read(path)
+    except ValueError:
+        if path.exists():
+            raise
+        return None
+    generators.seed(trainer.config.seed)  # equal dropout at every checkpoint
     trainer.load_state_dict(saved.states)
     group = trainer.optimizer.param_groups[0]
     whole = measure_dataset(

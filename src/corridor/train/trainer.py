@@ -15,7 +15,7 @@ from corridor.data.rng import derive
 from corridor.train import optimizers, probing
 from corridor.train.config import Config
 from corridor.train.metrics import Numbers
-from corridor.train.processes import parallel
+from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
 from corridor.train.trial import check_network
 
@@ -60,7 +60,7 @@ class Trainer:
         self.scheduler = optimizers.schedule(self.optimizer, config.schedule, self.total)
         self.probe = probing.make(self.parameters, self.optimizer, config, team.world > 1)
         if team.rank:  # initial weights are equal on all ranks, dropout differs
-            torch.manual_seed(derive(config.seed, team.rank))
+            generators.seed(derive(config.seed, team.rank))
 
     def _prepare(self) -> nn.Module:
         """Open the data and return the network, without the other processes."""

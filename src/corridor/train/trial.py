@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from corridor.train.processes import generators
+
 
 def check_network(
     network: nn.Module,
@@ -24,7 +26,7 @@ def check_network(
         images: A few images, [b, c, h, w].
         classes: Number of classes.
     """
-    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+    with generators.kept([images.device] if images.is_cuda else []):
         with torch.no_grad():  # first: parameters of lazy modules are made here
             _check(network.eval(), outputs, images, classes)
         network.train()

@@ -65,6 +65,56 @@ def test_only_the_newest_are_kept_and_nothing_is_left_aside(tmp_path):
     assert files == [".metadata", "__0_0.distcp", "manifest.json", "plain.pt"]
 
 
+def test_one_bit_flipped_anywhere_is_noticed(tmp_path):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2, {"model": {"w": torch.ones(3)}, "note": ["a", 1]})
+    files = sorted(file for file in path.iterdir())
+    assert len(files) == 4
+    for file in files:
+        right = file.read_bytes()
+        # Both ends of each file, and places between; all of the manifest's.
+        places = range(len(right)) if file.name == "manifest.json" else range(0, len(right), 97)
+        for place in places:
+            wrong = bytearray(right)
+            wrong[place] ^= 1 << place % 8
+            file.write_bytes(wrong)
+            try:
+                saved = checkpoint.read(path)
+            except ValueError as error:
+                assert "is damaged" in str(error)
+            else:  # a space of the manifest
+                assert file.name == "manifest.json"
+                assert torch.equal(saved.states["model"]["w"], torch.ones(3))
+        file.write_bytes(right)
+    assert checkpoint.read(path).position.step == 2
+
+
+@pytest.mark.parametrize("content", ["{}", '{"plain.pt": [1, 2]}', '{"plain.pt": null}', "[]"])
+def test_a_manifest_that_names_no_file_vouches_for_nothing(tmp_path, content):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    (path / "manifest.json").write_text(content)
+    with pytest.warns(UserWarning, match=r"step-000000002 is damaged"):
+        saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved.position.step == 1
+
+
+def test_a_checkpoint_that_a_training_run_removes_is_not_damaged(tmp_path, monkeypatch):
+    save(tmp_path, 1, keep=1)
+    verify = storage.verify
+
+    def late(path):
+        if path.name.endswith("1"):
+            save(tmp_path, 2, keep=1)
+        verify(path)
+
+    monkeypatch.setattr(storage, "verify", late)
+    saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved.position.step == 2
+
+
 @pytest.mark.parametrize("how", ["half a file", "one bit", "no file", "no manifest"])
 def test_a_damaged_newest_one_is_passed_over_with_a_warning(tmp_path, how):
     save(tmp_path, 1)

@@ -3,6 +3,7 @@
 A checkpoint is a folder. It is written under a temporary name, and its renaming is the last step.
 """
 
+import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
@@ -19,7 +19,8 @@ from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from corridor.data.rng import derive
 from corridor.train.folder import storage
 from corridor.train.folder.files import save_tensors
-from corridor.train.folder.record import read_config
+from corridor.train.folder.record import require_config
+from corridor.train.processes import generators
 from corridor.train.processes.team import Team
 
 FOLDER = "checkpoints"
@@ -55,8 +56,7 @@ class Checkpoint:
     Attributes:
         position: How far the run had come.
         states: State dicts of what is trained, by name.
-        random: States of torch's random number generators, as ``random/RANK/cpu`` and
-            ``random/RANK/cuda/DEVICE``.
+        random: States of the random number generators, as ``random/RANK/NAME``.
     """
 
     position: Position
@@ -99,7 +99,8 @@ class Saver:
         path = self.out / FOLDER / f"step-{position.step:09d}"
         self.team.together(lambda: self._prepare(path.parent))
         # Ranks draw different dropout masks, so each stores its own generators.
-        tensors = _random_state(self.team.rank)
+        rank = self.team.rank
+        tensors = {f"random/{rank}/{name}": state for name, state in generators.states().items()}
 
         def extract(name: str, value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -114,10 +115,8 @@ class Saver:
 
         writer = storage.Writer(path, complete)
         if self.group is not None:
-            self.pending = (
-                path,
-                async_save(tensors, storage_writer=writer, process_group=self.group),
-            )
+            future = async_save(tensors, storage_writer=writer, process_group=self.group)
+            self.pending = path, future
             return
         with storage.written(path):
             save(tensors, storage_writer=writer, no_dist=True)
@@ -151,7 +150,9 @@ def _prune(out: Path, path: Path, keep: int) -> None:
     found = paths(out)[::-1]
     ahead = found.index(path)
     for old in found[:ahead] + found[ahead + keep :]:
-        shutil.rmtree(old)
+        # For other processes, a checkpoint disappears at once and is never half removed.
+        os.replace(old, storage.temporary(old))
+        shutil.rmtree(storage.temporary(old))
 
 
 def paths(out: Path) -> list[Path]:
@@ -201,6 +202,8 @@ def _newest(out: Path) -> Path | None:
             storage.verify(path)
             return path
         except ValueError as error:
+            if not path.exists():  # the run that trains has removed it since, and has a newer one
+                return _newest(out)
             warnings.warn(f"{error}; taking the one before", stacklevel=3)
     if found:
         raise ValueError(f"all checkpoints in {out / FOLDER} are damaged; give a new folder")
@@ -243,9 +246,7 @@ def export(run: Path, target: Path) -> Path:
         FileNotFoundError: If there is no run or no checkpoint.
         ValueError: If all checkpoints are damaged.
     """
-    config = read_config(run)
-    if config is None:
-        raise FileNotFoundError(f"no run in {run}: it has no config.json")
+    config = require_config(run)
     saved = load(run)
     if saved is None:
         raise FileNotFoundError(f"no checkpoint in {run / FOLDER}; train it again")
@@ -261,7 +262,7 @@ def export(run: Path, target: Path) -> Path:
 
 
 def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed: int = 0) -> None:
-    """Set torch's random number generators to the states in a checkpoint.
+    """Set the random number generators to the states in a checkpoint.
 
     If the number of processes has changed, rank 0 gets its old states and the others a new seed.
 
@@ -273,16 +274,8 @@ def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed:
     team = team or Team()
     world = sum(name.endswith("/cpu") for name in random)
     if team.rank and world != team.world:
-        torch.manual_seed(derive(seed, team.rank))
+        generators.seed(derive(seed, team.rank))
         return
-    torch.set_rng_state(random[f"random/{team.rank}/cpu"])
-    devices = range(torch.cuda.device_count())
-    names = [f"random/{team.rank}/cuda/{device}" for device in devices]
-    if names and all(name in random for name in names):
-        torch.cuda.set_rng_state_all([random[name] for name in names])
-
-
-def _random_state(rank: int) -> dict[str, Tensor]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    states = {f"random/{rank}/cuda/{device}": state for device, state in enumerate(cuda)}
-    return {f"random/{rank}/cpu": torch.get_rng_state(), **states}
+    own = f"random/{team.rank}/"
+    mine = {name.removeprefix(own): v for name, v in random.items() if name.startswith(own)}
+    generators.restore(mine)

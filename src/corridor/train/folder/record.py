@@ -14,14 +14,15 @@ In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`
 Readers return floats.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from corridor.train.config import LENGTH, Config, differences
+from corridor.train.config import LENGTH, Config, differences, one_of, typed
 from corridor.train.folder.environment import environment
 from corridor.train.folder.files import atomic, dumps, numbers, read_json, read_lines, write_json
 
@@ -30,6 +31,9 @@ SUMMARY = "summary.json"
 TRAINING = frozenset(
     {"epoch", "loss", "effective_lr", "grad_norm", "skipped", "seconds", "drift_limit"}
 )
+# What readers of every line rely on.
+STEP = ("step", "epoch", "loss", "skipped", "seconds")
+EVALUATION = ("step", "test_loss")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Summary:
         data: Title of the data set (default: empty).
         images: Number of training images (default: 0).
         classes: Number of classes (default: 0, as in runs of older versions).
-        message: Reason why the run diverged or failed (default: empty).
+        message: Reason why the run diverged or failed, or why its numbers deserve no trust
+            (default: empty).
     """
 
     status: str
@@ -100,10 +105,9 @@ def read_run(path: str | Path) -> RunRecord:
         ValueError: A file in the folder is damaged.
     """
     path = Path(path)
-    config = read_config(path)
-    if config is None:
-        raise FileNotFoundError(f"no run in {path}: config.json is missing")
-    steps, evaluations = _split(read_lines(path / METRICS))
+    config = require_config(path)
+    steps, evaluations = _split(read_metrics(path))
+    steps = [{"effective_lr": math.nan, "grad_norm": math.nan, **line} for line in steps]
     summary, place = read_summary(path), path / "environment.json"
     return RunRecord(
         config=config,
@@ -117,7 +121,36 @@ def read_run(path: str | Path) -> RunRecord:
 def read_config(path: Path) -> Config | None:
     """Return the config of a run folder, or None if the folder holds no run."""
     file = path / "config.json"
-    return Config.from_dict(read_json(file)) if file.exists() else None
+    try:
+        return Config.from_dict(read_json(file)) if file.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{file} must hold a config, got an error: {error}") from error
+
+
+def require_config(path: Path) -> Config:
+    """Return the config of a run folder; raise FileNotFoundError if the folder holds no run."""
+    config = read_config(path)
+    if config is None:
+        raise FileNotFoundError(f"no run in {path}: it has no config.json")
+    return config
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics, without an unfinished last line.
+
+    Raises:
+        ValueError: A line is neither that of a step nor that of an evaluation.
+    """
+    lines = read_lines(path / METRICS)
+    for number, line in enumerate(lines, 1):
+        names = STEP if "loss" in line else EVALUATION
+        right = all(isinstance(value, int | float) for value in line.values())
+        if not right or not all(name in line for name in names):
+            raise ValueError(
+                f"{path / METRICS} must have numbers {', '.join(names)} in every line, got "
+                f"{dumps(line)[:80]} in line {number}; repair or remove the file"
+            )
+    return lines
 
 
 def read_summary(path: Path) -> Summary | None:
@@ -126,8 +159,12 @@ def read_summary(path: Path) -> Summary | None:
     if not file.exists():
         return None
     try:
-        return Summary(**numbers(read_json(file)))
-    except TypeError as error:
+        summary = Summary(**numbers(read_json(file)))
+        for entry in fields(Summary):
+            typed(entry.name, getattr(summary, entry.name), entry.type)
+        one_of("status", summary.status, ("finished", "diverged", "failed"))
+        return summary
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{file} must fit this version ({error}); remove it") from error
 
 
@@ -148,11 +185,11 @@ def write_failure(path: Path, config: Config, message: str) -> None:
     if read_config(path) is None:
         write_json(path / "config.json", config.to_dict())
     try:
-        steps, evaluations = _split(read_lines(path / METRICS))
+        steps, evaluations = _split(read_metrics(path))
     except ValueError:  # damaged metrics can be the reason of the failure
         steps, evaluations = [], []
     last = steps[-1] if steps else {"step": 0, "seconds": 0.0, "skipped": 0}
-    accuracies = [line["test_accuracy"] for line in evaluations]
+    accuracies = [line["test_accuracy"] for line in evaluations if "test_accuracy" in line]
     write_summary(
         path,
         Summary(
@@ -253,7 +290,7 @@ class Recorder:
         (out / SUMMARY).unlink(missing_ok=True)
         write_json(out / "config.json", config.to_dict())
         write_json(out / "environment.json", environment())
-        kept = [line for line in read_lines(out / METRICS) if line["step"] <= step]
+        kept = [line for line in read_metrics(out) if line["step"] <= step]
         with atomic(out / METRICS) as file:
             file.writelines(f"{dumps(line)}\n".encode() for line in kept)
         self._file = (out / METRICS).open("a", encoding="utf-8")

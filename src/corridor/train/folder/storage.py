@@ -154,16 +154,19 @@ class _Records(pickle.Unpickler):
 
 
 def verify(folder: Path) -> None:
-    """Raise unless every file of a checkpoint has the size and checksum that were written.
+    """Raise unless a checkpoint has the files that were written, with their sizes and checksums.
 
     Raises:
         ValueError: If a file is missing or has changed.
         OSError: If the disk cannot be read.
     """
     try:
-        for name, expected in read_json(folder / MANIFEST).items():
-            if Path(name).name != name or _checksum(folder / name) != expected:
-                raise ValueError(f"{name} has changed")
+        expected = read_json(folder / MANIFEST)
+        # Values of another type, as in a manifest that has changed, differ from every checksum.
+        found = {file.name: _checksum(file) for file in folder.iterdir() if file.name != MANIFEST}
+        changed = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+        if changed or not {PLAIN, INDEX} <= found.keys():
+            raise ValueError(f"{', '.join(changed) or PLAIN} has changed or is missing")
     except (FileNotFoundError, ValueError) as error:
         raise damaged(folder, error) from error
     except OSError as error:
