@@ -8,17 +8,32 @@ from typing import Any
 
 import click
 
-from corridor.cli.options import FILE, FOLDER, Command, config_options
+from corridor.cli.options import FILE, FOLDER, Command, config_options, given
 from corridor.train.config import Config
+from corridor.train.folder.record import read_config, require_config
 
 
-def _train(out: Path, resume: bool, progress: bool, **options: Any) -> None:
+def _train(out: Path | None, resume: str | None, progress: bool, **options: Any) -> None:
     from corridor.train.loop import train
-    from corridor.train.processes import prints
+    from corridor.train.processes import prints, restarts_left
 
-    summary = train(Config(**options), out, resume=resume, progress=progress)
+    found = None
+    if resume:  # the folder of a run that must exist
+        if out is not None and out != Path(resume):
+            raise ValueError(f"--out must be the run to resume, got {out}; leave it out")
+        out = Path(resume)
+        found = require_config(out)
+    if out is None:
+        raise ValueError("--out must be a folder, got none; give --out, or --resume RUN")
+    if resume is not None:
+        found = found or read_config(out)
+    options = {**(found.to_dict() if found else {}), **given(options)}
+    summary = train(Config.from_dict(options), out, resume=resume is not None, progress=progress)
     if prints():
         _print_run(out, summary)
+    # A launcher would start a failed process again, which repeats the end of a diverged run.
+    if summary.status == "diverged" and not restarts_left():
+        raise click.exceptions.Exit(1)
 
 
 def _print_run(out: Path, summary: Any) -> None:
@@ -72,10 +87,18 @@ train = Command(
     callback=_train,
     help="Train a network, and write its record to a folder.",
     params=[
-        click.Option(["--out"], type=FOLDER, required=True, help="Folder of the run."),
-        click.Option(["--resume"], is_flag=True, help="Continue the run found in the folder."),
+        click.Option(["--out"], type=FOLDER, help="Folder of the run."),
+        click.Option(
+            ["--resume"],
+            is_flag=False,
+            flag_value="",
+            metavar="[RUN]",
+            help="Continue RUN, or the run in the folder of --out, with the options of its "
+            "config.json. Options that are given replace them if they change no number of the "
+            "steps made.",
+        ),
         click.Option(["--progress/--no-progress"], default=True, help="Show progress."),
-        *config_options(),
+        *config_options(optional=True),
     ],
 )
 

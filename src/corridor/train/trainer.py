@@ -1,7 +1,8 @@
 """Compute the steps and evaluations of a run, and hold the state that they change."""
 
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from corridor.train.metrics import Numbers
 from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
 from corridor.train.trial import check_network
+
+# Images of a streaming split whose pixels are in the checksum of the data.
+SAMPLED = 64
 
 Network = Callable[[Tensor], Tensor]
 
@@ -47,7 +51,8 @@ class Trainer:
         row, team = optimizers.OPTIMIZERS[config.optimizer], self.team
         self.takes_loss, self.watches = row.takes_loss, row.watches or config.drift is not None
         self.model = team.together(self._prepare)
-        team.require_equal(self._facts())
+        self.facts = team.together(self._facts)
+        team.require_equal(self.facts)
         self.total = config.steps or config.epochs * self.loader.steps_per_epoch
         self.spread = parallel.spread(self.model, config, team, device)
         # Batches have few shapes, and kernels for any shape fail in networks sharded part by part.
@@ -112,13 +117,15 @@ class Trainer:
             raise ValueError(f"test images must be at least {ranks}, got {len(self.data.test)}")
 
     def _facts(self) -> dict[str, Any]:
-        """Return the facts about the data that must be equal in all processes."""
-        labels = self.data.train.labels.numpy().tobytes()
+        """Return the facts about the data that must be equal in all processes and when resumed."""
+        data = self.data
         return {
-            "training images": len(self.data.train),
-            "test images": len(self.data.test),
-            "classes": len(self.data.classes),
-            "a checksum of labels": zlib.crc32(labels),
+            "training images": len(data.train),
+            "test images": len(data.test),
+            "classes": len(data.classes),
+            "a mean pixel of": [round(value, 4) for value in data.mean],  # of images left out, too
+            "a checksum of labels": _checksum(data.train.labels, data.test.labels),
+            "a checksum of images": _checksum(*_content(data.train), *_content(data.test)),
         }
 
     def _network(self) -> nn.Module:
@@ -201,7 +208,8 @@ class Trainer:
             losses = [self._loss(*part, share, self.model) for part in parts]
             return torch.stack(losses).sum()
 
-        return probing.numbers(self.probe, closure, number)
+        with generators.kept():  # the probe itself puts torch's generators back, on any device
+            return probing.numbers(self.probe, closure, number)
 
     def _backward(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
         """Compute the gradient of a batch's mean loss by micro-batches, and return that loss."""
@@ -262,15 +270,20 @@ class Trainer:
         return not self.team.largest(bad)[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state dicts of network, optimizer, schedule and probe."""
+        """Return the state dicts of all that changes, and the facts of the data."""
         parallel.settle_buffers(self.model, self.team)
         states = {"model": self.model, "optimizer": self.optimizer}
         others = {"scheduler": self.scheduler, "probe": self.probe}
         states |= {name: part for name, part in others.items() if part is not None}
-        return {name: part.state_dict() for name, part in states.items()}
+        return {"data": self.facts, **{name: part.state_dict() for name, part in states.items()}}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, in any number of processes."""
+        """Load what `state_dict` returned, in any number of processes.
+
+        Raises:
+            ValueError: If the data are not those of the states.
+        """
+        self.team.together(lambda: self._require_data(states.get("data", {})))
         self.model.load_state_dict(states["model"])
         self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:
@@ -278,8 +291,40 @@ class Trainer:
         if self.probe is not None and "probe" in states:
             self.probe.load_state_dict(states["probe"])
 
+    def _require_data(self, saved: dict[str, Any]) -> None:
+        for name, value in saved.items():  # absent in checkpoints of older versions
+            if self.facts.get(name) != value:
+                raise ValueError(
+                    f"data must be those that the run began with, got {name} {self.facts.get(name)}"
+                    f" in place of {value}; put the data back, or give a new folder"
+                )
+
     def like(self) -> dict[str, Tensor]:
         """Return the tensors that give the tensors of a checkpoint their device and shards."""
         model = {f"states/model/{k}": v for k, v in self.model.state_dict().items()}
         optimizer = {f"states/optimizer/state/{i}": p for i, p in enumerate(self.parameters)}
         return {**model, **optimizer}
+
+
+def _checksum(*parts: Tensor | bytes) -> int:
+    """Return the CRC-32 of tensors and bytes in a row."""
+    check = 0
+    for part in parts:
+        content = part if isinstance(part, bytes) else part.contiguous().numpy()
+        check = zlib.crc32(content, check)
+    return check
+
+
+def _content(split: Any) -> Iterator[Tensor | bytes]:
+    """Yield the pixels of images in memory, or the names and a sample of files that stream."""
+    if not isinstance(split, datasets.StreamSplit):
+        yield split.images
+        return
+    chosen = split.indices.tolist()
+    cells = split.rows.cells
+    if isinstance(cells, list) and isinstance(cells[0], str):
+        for i in chosen:  # the folder may move; its classes and names stay
+            yield "/".join(cells[i].split(os.sep)[-2:]).encode()
+    for i in chosen[:: max(1, len(chosen) // SAMPLED)]:
+        with split.rows.open(i) as image:
+            yield image.convert("RGB").tobytes()

@@ -6,6 +6,7 @@ They do not import torch.
 
 import os
 
+_COUNTS = ("RESTART_COUNT", "MAX_RESTARTS")
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -17,6 +18,12 @@ def launched() -> bool:
 def restarted() -> bool:
     """Return True if torchrun started this process in place of a failed one."""
     return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def restarts_left() -> bool:
+    """Return True if torchrun would start all processes again after a status other than 0."""
+    done, most = (int(os.environ.get(f"TORCHELASTIC_{n}", "0")) for n in _COUNTS)
+    return launched() and done < most
 
 
 def prints() -> bool:

@@ -229,6 +229,8 @@ def _ended(folder: Path, config: Config) -> bool:
 
 
 def _make(out: Path) -> None:
+    if read_config(out) is not None:
+        raise ValueError(f"out must be a folder of runs, got the run {out}; give a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
