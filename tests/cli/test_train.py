@@ -123,3 +123,30 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, number):
     )
     assert shorter.returncode == 0, shorter.stderr
     assert len(read_run(out).steps) == steps + 1
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.4])
+def test_ctrl_c_before_the_training_is_one_line(tmp_path, seconds):
+    arguments = [sys.executable, "-m", "corridor", "train", "--out", str(tmp_path / "a"), *QUICK]
+    process = subprocess.Popen(
+        [sys.executable, "-c", READY, *arguments[3:]],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # Python itself has started
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaint == "corridor: interrupted\n"
+
+
+READY = """
+import sys
+from corridor.cli import main
+print("ready", flush=True)
+sys.exit(main())
+"""

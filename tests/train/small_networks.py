@@ -2,11 +2,13 @@
 
 import math
 import os
+import random
 import signal
 import tempfile
 import time
 from pathlib import Path
 
+import numpy
 import torch.distributed as dist
 from torch import nn
 
@@ -140,3 +142,28 @@ def tuples(num_classes: int) -> nn.Module:
 def normed(num_classes: int) -> nn.Module:
     """Batch norm over vectors, which refuses a batch of one image in training."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.BatchNorm1d(num_classes))
+
+
+class _Drawing(nn.Module):
+    """Noise from the generators of Python and NumPy, in training and in evaluation."""
+
+    def forward(self, input):
+        return input * (1 + random.gauss(0.0, 0.1) + 0.1 * numpy.random.standard_normal())  # noqa: NPY002
+
+
+def drawing(num_classes: int) -> nn.Module:
+    return nn.Sequential(_Drawing(), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class _RaisesLater(nn.Linear):
+    count = 0
+
+    def forward(self, input):
+        self.count += self.training and input.abs().sum().item() > 0  # not for the blank images
+        if self.count > 1:
+            raise RuntimeError("the second step fails")
+        return super().forward(input.flatten(1))
+
+
+def raises_later(num_classes: int) -> nn.Module:
+    return _RaisesLater(64, num_classes)

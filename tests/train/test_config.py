@@ -1,8 +1,13 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from corridor.train.config import Config, differences
 
@@ -93,3 +98,39 @@ def test_the_batched_loop_says_what_to_use_instead():
 
 def test_the_old_spelling_of_a_batch_norm_is_read():
     assert Config(batch_norm="synchronised") == Config(batch_norm="synchronized")
+
+
+def test_numbers_of_numpy_and_torch_and_paths_become_plain(tmp_path):
+    config = Config(
+        lr=np.float64(0.5),
+        momentum=np.float32(0.5),
+        batch_size=np.int64(64),
+        seed=torch.tensor(3),
+        augment=np.bool_(True),
+        drift=None,
+        data_dir=tmp_path,
+        model=np.str_("cnn"),
+    )
+    plain = Config(
+        lr=0.5, momentum=0.5, batch_size=64, seed=3, augment=True, data_dir=str(tmp_path),
+        model="cnn",
+    )  # fmt: skip
+    assert config == plain
+    assert json.loads(json.dumps(config.to_dict())) == plain.to_dict()
+    for wrong in (np.array([1, 2]), np.float64(1.5), Path("a"), "3"):
+        with pytest.raises(ValueError, match="batch_size must be int, got"):
+            Config(batch_size=wrong)
+
+
+def test_the_names_of_train_come_from_the_package_itself():
+    program = """
+import corridor
+corridor.train.read_run
+from corridor.train import sweep, train
+from corridor.train.sweep import sweep as same
+import inspect
+assert callable(sweep) and callable(train)
+assert inspect.signature(sweep) == inspect.signature(same)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

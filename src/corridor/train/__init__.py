@@ -1,18 +1,32 @@
 """Train one config or many; a run leaves a folder.
 
-`corridor.train.loop.train` trains one config, `corridor.train.sweep.sweep` many. The names here
-import without torch.
+`train` trains one config, `sweep` many, and `Task` is a network with data of your own. `Config` and
+the readers of a run folder import without torch.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from corridor.train.config import Config
 from corridor.train.folder.record import RunRecord, Summary, read_run
 
-__all__ = ["Config", "RunRecord", "Summary", "read_run"]
+if TYPE_CHECKING:
+    from corridor.train import sweep
+    from corridor.train.loop import train
+    from corridor.train.task import Task
+
+__all__ = ["Config", "RunRecord", "Summary", "Task", "read_run", "sweep", "train"]
 
 
-def __getattr__(name: str) -> None:
+def __getattr__(name: str) -> object:
+    """Import what needs torch at its first use."""
     if name == "train_batched":
         raise ImportError(
             "corridor.train.train_batched was removed in 0.2.0; use corridor.train.sweep.sweep"
         )
+    homes = {"train": "corridor.train.loop", "Task": "corridor.train.task"}
+    if name in homes:
+        return getattr(import_module(homes[name]), name)
+    if name == "sweep":
+        return import_module("corridor.train.sweep")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import generators, restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
+from corridor.train.task import Task
 from corridor.train.trainer import Trainer
 
 # Metrics are fetched from the device after this number of steps or seconds, whichever is first.
@@ -42,6 +44,7 @@ def train(
     *,
     resume: bool = False,
     progress: bool | Reporter = True,
+    task: Task | None = None,
 ) -> Summary:
     """Train a network and write the run to a folder.
 
@@ -60,6 +63,8 @@ def train(
             ``checkpoint_every``, ``keep``, ``tensorboard``, ``probe``, ``parallel``, ``timeout``)
             may differ; all others must be equal. A process restarted by torchrun always resumes.
         progress: True to show progress on stderr, or a reporter (default: True).
+        task: Network, data and loss of your own, in place of the ``data`` and ``model`` of the
+            config (default: None).
 
     Returns:
         The content of summary.json.
@@ -78,12 +83,18 @@ def train(
         >>> train(config, folder, progress=False).steps
         2
     """
+    config = config if task is None else task.config(config)
     with joined(config.device, config.timeout) as team:
-        return _train(config, Path(out), team, resume or restarted(), progress)
+        return _train(config, Path(out), team, resume or restarted(), progress, task)
 
 
 def _train(
-    config: Config, out: Path, team: Team, resume: bool, progress: bool | Reporter
+    config: Config,
+    out: Path,
+    team: Team,
+    resume: bool,
+    progress: bool | Reporter,
+    task: Task | None,
 ) -> Summary:
     options = config.to_dict().items()
     team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
@@ -96,7 +107,7 @@ def _train(
     devices = [device] if device.type == "cuda" else []
     with _locked(out, team), generators.kept(devices):
         generators.seed(config.seed)
-        trainer = Trainer(config, device, team)
+        trainer = Trainer(config, device, team, task)
         with listening() as flag:
             show = reporter(progress if team.first else False)
             try:
@@ -189,12 +200,13 @@ class Loop:
                 if message or self.position.step == self.trainer.total:
                     return message
             if self.position.step == before:
-                raise RuntimeError(f"the loader of {self.trainer.data.title} gave no batch")
+                raise RuntimeError(f"the loader of {self.trainer.title} gave no batch")
         return ""
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         position = self.position
-        count = self.trainer.loader.size(position.batch)
+        # A batch of one process is whole.
+        count = len(labels) if self.team.world == 1 else self.trainer.loader.size(position.batch)
         self.team.doing = f"step {position.step + 1}"
         with self._untimed():
             geometry = self.trainer.measure(images, labels, position.step, count)
@@ -282,20 +294,17 @@ class Loop:
         yield
         self.started += perf_counter() - begin
 
-    def _evaluate(self) -> float:
-        """Evaluate, write the line, and return the accuracy."""
-        position = self.position
-        loss, accuracy = self.trainer.evaluate()
-        position.best_accuracy = max(accuracy, position.best_accuracy or 0.0)
-        line = {
-            "step": position.step,
-            "epoch": position.epoch,
-            "test_loss": loss,
-            "test_accuracy": accuracy,
-            "seconds": round(position.seconds, 6),
-        }
-        self.recorder.write([line])
-        return accuracy
+    def _evaluate(self) -> float | None:
+        """Evaluate, write the line, and return the accuracy; None without one."""
+        position, found = self.position, self.trainer.evaluate()
+        if found is None:
+            return None
+        line = {"step": position.step, "epoch": position.epoch, "test_loss": found[0]}
+        if found[1] is not None:
+            position.best_accuracy = max(found[1], position.best_accuracy or 0.0)
+            line["test_accuracy"] = found[1]
+        self.recorder.write([{**line, "seconds": round(position.seconds, 6)}])
+        return found[1]
 
     def _summarize(self, message: str) -> Summary:
         """Write and return the summary, from the metrics on the disk.
@@ -305,7 +314,7 @@ class Loop:
         """
         trainer, position, record = self.trainer, self.position, read_run(self.out)
         losses = [line["loss"] for line in record.steps[-trainer.loader.steps_per_epoch :]]
-        accuracies = [line["test_accuracy"] for line in record.evaluations]
+        accuracies = [e["test_accuracy"] for e in record.evaluations if "test_accuracy" in e]
         summary = Summary(
             status="diverged" if message else "finished",
             steps=position.step,
@@ -316,13 +325,24 @@ class Loop:
             final_test_accuracy=accuracies[-1] if accuracies else None,
             skipped=record.steps[-1]["skipped"],
             parameters=sum(p.numel() for p in trainer.parameters),
-            data=trainer.data.title,
-            images=len(trainer.data.train),
-            classes=len(trainer.data.classes),
-            message=message,
+            data=trainer.title,
+            images=trainer.images,
+            classes=trainer.classes,
+            message=message or self._distrust(record.steps),
         )
         write_summary(self.out, summary)
         return summary
+
+    def _distrust(self, steps: list[dict[str, Any]]) -> str:
+        """Return a message if `f_star` is no lower bound of the losses, else an empty string."""
+        f_star = self.config.f_star
+        below = [line["loss"] for line in steps if line["loss"] < f_star]
+        if not below:
+            return ""
+        return (
+            f"f_star {f_star:g} is above the loss of {len(below)} of {len(steps)} steps, where the "
+            f"step size is 0; give a smaller f_star, at most {min(below):.4g}"
+        )
 
 
 class Rhythm:

@@ -18,6 +18,8 @@ from corridor.train.config import Config
 from corridor.train.metrics import Numbers
 from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
+from corridor.train.task import NAME as TASK
+from corridor.train.task import Task, TaskLoader
 from corridor.train.trial import check_network
 
 # Images of a streaming split whose pixels are in the checksum of the data.
@@ -33,10 +35,14 @@ class Trainer:
         config: What to train and how.
         device: Device of this process.
         team: The processes that train together (default: this process alone).
+        task: Network, data and loss (default: those of the config).
 
     Attributes:
-        data: The data set.
-        loader: Its batches.
+        loader: The batches.
+        title: Name of the data set on figures.
+        images: Number of training images.
+        classes: Number of classes; 0 with a task.
+        facts: What must be equal in all processes, and when the run is resumed.
         total: Number of optimizer steps of the run.
         parameters: The tensors that are trained.
         takes_loss: True if the optimizer takes the loss, and skips steps that are not finite.
@@ -46,12 +52,19 @@ class Trainer:
         ValueError: If the config is impossible, such as batches that the processes cannot share.
     """
 
-    def __init__(self, config: Config, device: torch.device, team: Team | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        team: Team | None = None,
+        task: Task | None = None,
+    ) -> None:
         self.config, self.device, self.team = config, device, team or Team()
+        self.loader: Any = None  # datasets.Loader, or TaskLoader
+        self.loss = cross_entropy if task is None else task.loss
         row, team = optimizers.OPTIMIZERS[config.optimizer], self.team
         self.takes_loss, self.watches = row.takes_loss, row.watches or config.drift is not None
-        self.model = team.together(self._prepare)
-        self.facts = team.together(self._facts)
+        self.model = team.together(lambda: self._own(task) if task else self._prepare())
         team.require_equal(self.facts)
         self.total = config.steps or config.epochs * self.loader.steps_per_epoch
         self.spread = parallel.spread(self.model, config, team, device)
@@ -70,6 +83,8 @@ class Trainer:
     def _prepare(self) -> nn.Module:
         """Open the data and return the network, without the other processes."""
         config, team = self.config, self.team
+        if config.data == TASK:
+            raise ValueError("task must be given for this run, got None; use train(..., task=...)")
         self.data = datasets.load(
             config.data,
             data_dir=config.data_dir,
@@ -88,9 +103,23 @@ class Trainer:
             rank=team.rank,
             ranks=team.world,
         )
+        self.title, self.images = self.data.title, len(self.data.train)
+        self.classes = len(self.data.classes)
         if team.world > 1:
             self._validate_shares()
+        self.facts = self._facts()
         return self._network()
+
+    def _own(self, task: Task) -> nn.Module:
+        """Take the batches of a task and return its network."""
+        if self.team.world > 1:
+            raise ValueError(
+                f"a task must be trained by one process, got {self.team.world}; start one"
+            )
+        self.loader = TaskLoader(task, self.config, self.device)
+        self.title, self.images, self.classes = "own data", self.loader.images, 0
+        self.facts = self.loader.facts()
+        return task.model.to(self.device).train()
 
     def _validate_shares(self) -> None:
         """Raise a ValueError if the processes cannot share the batches or the parameters."""
@@ -117,7 +146,6 @@ class Trainer:
             raise ValueError(f"test images must be at least {ranks}, got {len(self.data.test)}")
 
     def _facts(self) -> dict[str, Any]:
-        """Return the facts about the data that must be equal in all processes and when resumed."""
         data = self.data
         return {
             "training images": len(data.train),
@@ -230,7 +258,9 @@ class Trainer:
 
     def _loss(self, images: Tensor, labels: Tensor, total: float, network: Network) -> Tensor:
         """Return the part of a micro-batch in the mean loss over `total` images."""
-        loss = cross_entropy(self._outputs(images, network), labels)
+        loss = self.loss(self._outputs(images, network), labels)
+        if loss.dim():
+            raise ValueError(f"loss must be a 0-dim tensor, got {list(loss.shape)}; take its mean")
         return loss if len(labels) == total else loss * (len(labels) / total)
 
     def _outputs(self, images: Tensor, network: Network) -> Tensor:
@@ -240,24 +270,28 @@ class Trainer:
         return network(images)
 
     @torch.no_grad()
-    def evaluate(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy, between 0 and 1, over all test images."""
+    def evaluate(self) -> tuple[float, float | None] | None:
+        """Return the mean loss and the accuracy over all test images; None without test images.
+
+        The accuracy is between 0 and 1, and None if the targets are not classes.
+        """
         parallel.settle_buffers(self.model, self.team)
         self.model.eval()
-        sums, count = [], 0
-        for images, labels in self.loader.test():
-            outputs = self._outputs(images, self.forward)
-            loss = cross_entropy(outputs, labels, reduction="sum")
-            right = (outputs.argmax(1) == labels).sum()
-            # Float32 would lose digits in sums over all test images.
-            sums.append(torch.stack([loss.double(), right.double()]))
-            count += len(labels)
+        sums: list[Tensor] = []
+        with generators.kept([self.device] if self.device.type == "cuda" else []):
+            for images, labels in self.loader.test():
+                outputs = self._outputs(images, self.forward)
+                # Float32 would lose digits in sums over all test images.
+                loss = self.loss(outputs, labels).double() * len(labels)
+                right, of = torch.zeros_like(loss), 0
+                if not labels.is_floating_point() and outputs.dim() == labels.dim() + 1:
+                    right, of = (outputs.argmax(1) == labels).sum().double(), labels.numel()
+                sums.append(torch.stack([loss, right, *loss.new_tensor([len(labels), of])]))
         self.model.train()
-        total = torch.stack(sums).sum(0)
-        if self.team.world > 1:
-            total, count = self.team.total(total), len(self.data.test)
-        loss, accuracy = (total / count).tolist()
-        return loss, accuracy
+        if not sums:
+            return None
+        loss, right, count, of = self.team.total(torch.stack(sums).sum(0)).tolist()
+        return loss / count, right / of if of else None
 
     def skipped(self) -> int:
         """Return the number of steps that the optimizer has skipped."""
@@ -284,7 +318,13 @@ class Trainer:
             ValueError: If the data are not those of the states.
         """
         self.team.together(lambda: self._require_data(states.get("data", {})))
-        self.model.load_state_dict(states["model"])
+        try:
+            self.model.load_state_dict(states["model"])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(
+                f"model must be that of the checkpoint, got another ({reason}); put it back"
+            ) from error
         self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(states["scheduler"])
@@ -310,7 +350,7 @@ def _checksum(*parts: Tensor | bytes) -> int:
     """Return the CRC-32 of tensors and bytes in a row."""
     check = 0
     for part in parts:
-        content = part if isinstance(part, bytes) else part.contiguous().numpy()
+        content: Any = part if isinstance(part, bytes) else part.contiguous().numpy()
         check = zlib.crc32(content, check)
     return check
 

@@ -78,13 +78,10 @@ def test_one_bit_flipped_anywhere_is_noticed(tmp_path):
             wrong = bytearray(right)
             wrong[place] ^= 1 << place % 8
             file.write_bytes(wrong)
-            try:
-                saved = checkpoint.read(path)
-            except ValueError as error:
-                assert "is damaged" in str(error)
-            else:  # a space of the manifest
-                assert file.name == "manifest.json"
-                assert torch.equal(saved.states["model"]["w"], torch.ones(3))
+            if file.name == "manifest.json" and right[place : place + 1].isspace():
+                continue  # white space can change without harm
+            with pytest.raises(ValueError, match="is damaged"):
+                checkpoint.read(path)
         file.write_bytes(right)
     assert checkpoint.read(path).position.step == 2
 

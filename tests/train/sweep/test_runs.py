@@ -8,6 +8,7 @@ import time
 import pytest
 from tests.train.processes import environment
 
+import corridor
 from corridor.train.config import Config
 from corridor.train.folder.files import locked
 from corridor.train.folder.record import read_run, read_summary, write_failure
@@ -255,3 +256,21 @@ def test_a_run_that_another_process_trains_is_not_stamped_as_failed(tmp_path, sm
     summary = read_summary(tmp_path / "a")
     assert summary is not None
     assert summary.status == "failed"
+
+
+def test_a_run_that_raises_leaves_its_traceback_in_its_folder(tmp_path, small):
+    runs = [Run("a", small(model="tests.train.small_networks:raises_later", steps=3))]
+    (folder,) = sweep(runs, tmp_path, processes=SERIAL, progress=False)
+    text = (folder / "traceback.txt").read_text()
+    assert "small_networks.py" in text
+    assert text.rstrip().endswith("RuntimeError: the second step fails")
+    message = read_run(folder).summary["message"]
+    assert message == "RuntimeError: the second step fails; see traceback.txt in its folder"
+
+
+def test_a_sweep_into_the_folder_of_a_run_is_refused(tmp_path, small):
+    train(small(steps=1), tmp_path / "a", progress=False)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ValueError, match="out must be a folder of runs, got the run"):
+        corridor.train.sweep([Run("b", small(steps=1))], tmp_path / "a", progress=False)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -3,11 +3,12 @@
 import os
 import signal
 import threading
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
@@ -24,6 +25,9 @@ RETRIES = 1
 POLL_SECONDS = 0.25
 # Seconds that a run waits for a dying worker of an earlier sweep to leave its folder.
 LEAVE_SECONDS = 30.0
+
+# The file in a run's folder that says where the run raised.
+TRACEBACK = "traceback.txt"
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SPAWN = get_context("spawn")
@@ -77,7 +81,13 @@ def run_job(job: Job, report: Callable[[float], None]) -> None:
 
     torch.set_num_threads(1)
     wait_until_free(job.folder, LEAVE_SECONDS)
-    train(job.config, job.folder, resume=True, progress=_Fraction(report))
+    (job.folder / TRACEBACK).unlink(missing_ok=True)
+    try:
+        train(job.config, job.folder, resume=True, progress=_Fraction(report))
+    except Exception:
+        with suppress(OSError):
+            (job.folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+        raise
 
 
 class _Fraction(Reporter):

@@ -22,7 +22,7 @@ from corridor.train.folder.record import (
     write_failure,
 )
 from corridor.train.processes.signals import Interrupted, terminable
-from corridor.train.sweep.pool import Job, Runner, in_this_process, run_job, run_jobs
+from corridor.train.sweep.pool import TRACEBACK, Job, Runner, in_this_process, run_job, run_jobs
 
 POOLS = ("serial", "local", "ray")
 
@@ -119,7 +119,8 @@ def sweep(
 
     A run that has ended (finished or diverged) with its config is skipped. An interrupted or
     failed run continues from its newest checkpoint. A run that raises, or whose worker dies too
-    often, gets the status ``failed`` and a message in summary.json; the other runs continue. The
+    often, gets the status ``failed`` and a message in summary.json, and the other runs continue.
+    The file traceback.txt in its folder says where it raised. The
     folders and the numbers are equal in all pools. The numbers are those of ``train`` with one
     torch thread.
 
@@ -148,6 +149,8 @@ def sweep(
     out = Path(out)
     workers = processes if isinstance(processes, Workers) else Workers(processes=processes)
     folders = [out / name for name in _names(runs)]
+    if read_config(out) is not None:
+        raise ValueError(f"out must be a folder of runs, got the run {out}; give a new folder")
     todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
     check_data(runs, out, workers)
     _make(out)
@@ -190,6 +193,8 @@ def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
     with closing(runner(jobs, report=show.update)) as news:
         for index, error in news:
             folder = jobs[index].folder
+            if error and (folder / TRACEBACK).exists():
+                error += f"; see {TRACEBACK} in its folder"
             error = error or _missing(folder)
             if error and wait_until_free(folder, HELD_SECONDS):  # else another process trains it
                 write_failure(folder, jobs[index].config, error)
@@ -229,8 +234,6 @@ def _ended(folder: Path, config: Config) -> bool:
 
 
 def _make(out: Path) -> None:
-    if read_config(out) is not None:
-        raise ValueError(f"out must be a folder of runs, got the run {out}; give a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

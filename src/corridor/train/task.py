@@ -1,0 +1,156 @@
+"""Train a network of your own on data of your own, with a loss of your own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+from corridor.data.rng import derive
+from corridor.train.config import Config
+from corridor.train.processes import generators
+
+# Data and model of the config of a run with a task.
+NAME = "task"
+_PREPARED = ("data_dir", "image_size", "train_limit", "augment", "width", "channels_last")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, data and a loss for `corridor.train.train`.
+
+    Attributes:
+        model: The network; the run trains it in place.
+        train: A `Dataset` of pairs (input, target), or a `DataLoader` of batches of such pairs. It
+            must have a length. A `Dataset` is shuffled in batches of the config.
+        test: Data of the evaluations, of the same form (default: None, no evaluation).
+        loss: Function of outputs and targets that returns the mean loss of a batch, a 0-dim tensor
+            (default: cross-entropy).
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> x = torch.linspace(-1.0, 1.0, 32).unsqueeze(1)
+        >>> task = Task(nn.Linear(1, 1), TensorDataset(x, 2 * x), loss=nn.functional.mse_loss)
+    """
+
+    model: nn.Module
+    train: Dataset | DataLoader
+    test: Dataset | DataLoader | None = None
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+
+    def config(self, config: Config) -> Config:
+        """Return the config that the run folder gets.
+
+        Raises:
+            ValueError: If the config asks for data or a network that the task replaces.
+        """
+        for name in _PREPARED:
+            if getattr(config, name) not in (None, False):
+                got = getattr(config, name)
+                raise ValueError(
+                    f"{name} must be left out with a task, got {got}; prepare the data in the task"
+                )
+        size = getattr(self.train, "batch_size", None) or config.batch_size
+        return replace(config, data=NAME, model=NAME, batch_size=size)
+
+
+class TaskLoader:
+    """Make the batches of a task, as functions of (seed, epoch, index), as `data.Loader` does.
+
+    Each batch is drawn with generators seeded for it, so that random transforms repeat. A run that
+    resumes within an epoch draws the earlier batches again.
+
+    Args:
+        task: The data.
+        config: Its ``batch_size``, ``drop_last``, ``workers`` and ``seed`` are used.
+        device: Device of the batches.
+
+    Attributes:
+        steps_per_epoch: Number of training batches per epoch.
+        images: Number of training examples.
+
+    Raises:
+        ValueError: If the training data have no length or no batch.
+    """
+
+    def __init__(self, task: Task, config: Config, device: torch.device) -> None:
+        self.seed, self.device = config.seed, device
+        self._train = _batches(task.train, config, shuffle=True)
+        self._test = None if task.test is None else _batches(task.test, config, shuffle=False)
+        self.steps_per_epoch, self.images = len(self._train), 0
+        with suppress(TypeError):
+            self.images = len(self._train.dataset)  # pyright: ignore[reportArgumentType]
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the training batches of an epoch, from the index `start` (default: 0)."""
+        return self._drawn(self._train, (self.seed, epoch), start)
+
+    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the test batches; none without test data."""
+        return iter(()) if self._test is None else self._drawn(self._test, (self.seed,), 0)
+
+    def facts(self) -> dict[str, Any]:
+        """Return facts that are equal when the data are."""
+        first = next(self.train(0), None)
+        return {
+            "training batches": self.steps_per_epoch,
+            "training images": self.images,
+            "test batches": 0 if self._test is None else len(self._test),
+            "a first batch of": None if first is None else [list(part.shape) for part in first],
+            "a sum of the first batch": None if first is None else [_sum(part) for part in first],
+        }
+
+    def _drawn(
+        self, loader: DataLoader, numbers: tuple[int, ...], start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for own in {loader.generator, getattr(loader.sampler, "generator", None)} - {None}:
+            own.manual_seed(derive(*numbers))  # pyright: ignore[reportOptionalMemberAccess]
+        devices = [self.device] if self.device.type == "cuda" else []
+        batches = None
+        for index in range(len(loader)):
+            with generators.kept(devices):
+                generators.seed(derive(*numbers, index))
+                batches = batches or iter(loader)
+                batch = next(batches, None)
+            if batch is None:
+                return
+            pair = isinstance(batch, list | tuple) and len(batch) == 2
+            if not pair or not all(isinstance(part, Tensor) for part in batch):
+                raise ValueError(
+                    "batches of a task must be pairs (inputs, targets) of tensors, got "
+                    f"{type(batch).__name__}; give a Dataset of such pairs, or a collate_fn"
+                )
+            if index >= start:
+                inputs, targets = batch
+                yield inputs.to(self.device), targets.to(self.device)
+
+
+def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
+    """Return the batches of a data set; those of a loader are its own."""
+    try:
+        loader = data
+        if not isinstance(data, DataLoader):
+            loader = DataLoader(
+                data,
+                min(config.batch_size, len(data)) or 1,
+                shuffle=shuffle and len(data) > 0,
+                drop_last=shuffle and config.drop_last,
+                num_workers=config.workers,
+            )
+        count = len(loader)
+    except TypeError as error:
+        raise ValueError(
+            f"data of a task must have a length, got {type(data).__name__}; give a Dataset with "
+            "__len__, or a DataLoader of one"
+        ) from error
+    if not count:
+        raise ValueError("data of a task must have a batch, got none; give more data")
+    return loader
+
+
+def _sum(part: Tensor) -> float:
+    return round(float(part.double().sum()), 6)

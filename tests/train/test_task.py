@@ -1,0 +1,139 @@
+"""A network, data and a loss of one's own, trained from Python."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from corridor.train import Config, Task, read_run, train
+
+
+def line_data(count=48):
+    x = torch.linspace(-1.0, 1.0, count).unsqueeze(1)
+    return TensorDataset(x, 3 * x - 1)
+
+
+class Noisy(Dataset):
+    """Classes of a plane; each reading of a point adds noise from the global generator."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return torch.randn(2) + 3 * (index % 2), index % 2
+
+
+def regression(train_data=None, test=None):
+    torch.manual_seed(0)
+    data = line_data() if train_data is None else train_data
+    return Task(nn.Linear(1, 1), data, test, loss=nn.functional.mse_loss)
+
+
+def classification(train_data=None):
+    torch.manual_seed(0)
+    return Task(nn.Linear(2, 2), Noisy() if train_data is None else train_data, Noisy())
+
+
+def losses(out):
+    return [line["loss"] for line in read_run(out).steps]
+
+
+def test_a_regression_reaches_its_minimum_with_a_loss_of_its_own(tmp_path):
+    task = regression(test=line_data(7))
+    config = Config(batch_size=16, epochs=60, eval_every=30)
+    summary = train(config, tmp_path, progress=False, task=task)
+    assert summary.status == "finished"
+    assert summary.images == 48
+    assert summary.final_test_accuracy is None
+    # The least squares are zero, at weight 3 and bias -1, and the last loss bounds the distance.
+    assert task.model.weight.item() == pytest.approx(3, abs=1e-2)
+    assert task.model.bias.item() == pytest.approx(-1, abs=1e-2)
+    record = read_run(tmp_path)
+    assert (record.config.data, record.config.model) == ("task", "task")
+    x, y = line_data(7).tensors
+    expected = nn.functional.mse_loss(task.model(x), y).item()
+    assert record.evaluations[-1]["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_first_loss_is_that_of_the_first_batch(tmp_path):
+    data = line_data()
+    task = regression(DataLoader(data, batch_size=12))  # in order
+    with torch.no_grad():
+        expected = nn.functional.mse_loss(task.model(data.tensors[0][:12]), data.tensors[1][:12])
+    train(Config(steps=1), tmp_path, progress=False, task=task)
+    assert losses(tmp_path) == [expected.item()]
+    assert read_run(tmp_path).config.batch_size == 12
+
+
+def loaders():
+    own = torch.Generator()
+    return {
+        "dataset": Noisy(),
+        "loader": DataLoader(Noisy(), batch_size=8, shuffle=True),
+        "loader with a generator": DataLoader(Noisy(), batch_size=8, shuffle=True, generator=own),
+    }
+
+
+@pytest.mark.parametrize("name", loaders())
+def test_a_run_repeats_and_resumes_within_an_epoch_to_the_same_bits(tmp_path, name):
+    config = {"batch_size": 8, "lr": 0.1}
+    for folder in ("a", "b"):
+        task = classification(loaders()[name])
+        train(Config(epochs=2, **config), tmp_path / folder, progress=False, task=task)
+        torch.rand(3)
+    for steps in (3, 10):
+        task = classification(loaders()[name])
+        train(
+            Config(epochs=2, steps=steps, **config),
+            tmp_path / "c",
+            resume=True,
+            progress=False,
+            task=task,
+        )
+    assert len(losses(tmp_path / "a")) == 10
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") == losses(tmp_path / "c")
+    assert len(set(losses(tmp_path / "a"))) == 10
+    assert 0 <= read_run(tmp_path / "a").summary["final_test_accuracy"] <= 1
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield torch.ones(2), 1
+
+
+class Mapped(Noisy):
+    def __getitem__(self, index):
+        return {"x": torch.ones(2), "y": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "words"),
+    [
+        ({}, Endless(), "data of a task must have a length, got Endless"),
+        ({}, Mapped(), "must be pairs .inputs, targets. of tensors, got dict"),
+        ({}, TensorDataset(torch.ones(0, 2), torch.ones(0)), "must have a batch, got none"),
+        ({"train_limit": 3}, Noisy(), "train_limit must be left out with a task"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(tmp_path, options, data, words):
+    task = classification(data)
+    with pytest.raises(ValueError, match=words) as caught:
+        train(Config(steps=1, **options), tmp_path, progress=False, task=task)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_must_be_one_number(tmp_path):
+    task = Task(nn.Linear(1, 1), line_data(), loss=nn.MSELoss(reduction="none"))
+    with pytest.raises(ValueError, match="loss must be a 0-dim tensor"):
+        train(Config(steps=1), tmp_path, progress=False, task=task)
+
+
+def test_other_data_are_noticed_and_the_task_must_be_given_again(refused, tmp_path):
+    train(Config(steps=1), tmp_path / "a", progress=False, task=regression())
+    for data in (line_data(49), TensorDataset(*(-part for part in line_data().tensors))):
+        with pytest.raises(ValueError, match="data must be those that the run began with"):
+            train(
+                Config(steps=2), tmp_path / "a", resume=True, progress=False, task=regression(data)
+            )
+    words = ("--steps", "2")
+    assert "task must be given for this run" in refused("train", "--resume", "{tmp}/a", *words)
