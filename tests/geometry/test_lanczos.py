@@ -7,7 +7,7 @@ import torch
 from tests.geometry import oracle
 from torch import Tensor
 
-from corridor.geometry.lanczos import function_times, lanczos, top_curvature, top_vector
+from corridor.geometry.lanczos import function_times, lanczos, spaces, top_curvature, upper_bound
 
 EXACT = oracle.rounding(1e6)
 
@@ -27,8 +27,6 @@ def test_a_full_space_is_the_whole_matrix():
     assert torch.allclose(V @ T @ V.T, H, rtol=EXACT, atol=EXACT)
     assert torch.allclose(V.T @ V, torch.eye(5).double(), rtol=EXACT, atol=EXACT)
     assert top_curvature(lambda v: H @ v, start) == pytest.approx(7.0, rel=EXACT)
-    u = top_vector(lambda v: H @ v, start, 5)
-    assert torch.allclose(H @ u, 7.0 * u, rtol=EXACT, atol=EXACT)
     exact = torch.linalg.matrix_exp(H) @ start
     found = function_times(lambda v: H @ v, start, torch.exp)
     assert torch.allclose(found, exact, rtol=EXACT, atol=EXACT * float(exact.norm()))
@@ -40,6 +38,25 @@ def test_the_space_ends_with_the_number_of_distinct_eigenvalues():
     assert len(T) == 2
     _, T = lanczos(torch.zeros_like, torch.ones(5), 5)
     assert T.tolist() == [[0.0]]
+
+
+def test_the_upper_bound_is_the_root_of_the_polynomial():
+    a, b, c = 2.0, 0.5, 0.01  # p_1(t) = (t - a) / b
+    found = upper_bound(torch.tensor([[a]]), torch.tensor([b]), c)
+    assert found == pytest.approx(a + b / c)
+    H, start = matrix([-3.0, 0.5, 2.0, 6.9, 7.0]), torch.ones(5, dtype=torch.float64)
+    part = float((start @ torch.linalg.eigh(H)[1][:, -1]).abs() / start.norm())
+    bounds = [upper_bound(T, b, part) for _, T, b in spaces(lambda v: H @ v, start, 5)]
+    assert min(bounds) >= 7.0 - EXACT
+    assert bounds[-1] == pytest.approx(7.0, rel=1e-3)
+
+
+def test_three_vectors_are_enough_for_the_tridiagonal_matrix():
+    H, start = matrix([float(i) for i in range(12)]), torch.ones(12, dtype=torch.float64)
+    runs = (spaces(lambda v: H @ v, start, 8, held=held) for held in (None, 3))
+    for (_, T, b), (_, T3, b3) in zip(*runs, strict=True):
+        assert torch.allclose(T, T3, rtol=EXACT, atol=EXACT)
+        assert torch.allclose(b, b3, rtol=EXACT, atol=EXACT)
 
 
 def test_a_start_of_zeros_is_replaced():

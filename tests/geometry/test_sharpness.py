@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -42,12 +43,49 @@ def quadratic(scales: Tensor):
     return x, lambda: 0.5 * (scales * x * x).sum()
 
 
-def test_a_warm_start_saves_products():
+def test_with_few_products_a_warm_start_is_closer():
     x, closure = quadratic(torch.logspace(-3, 1, 60, dtype=torch.float64))
-    cold = sharpness(closure, [x], tolerance=1e-3)
-    warm = sharpness(closure, [x], start=cold.vector, tolerance=1e-3)
-    assert warm.value == pytest.approx(10.0, rel=1e-5)
-    assert warm.products < cold.products
+    few = sharpness(closure, [x], max_products=4)
+    vector = sharpness(closure, [x]).vector
+    warm = sharpness(closure, [x], start=vector, max_products=4)
+    assert few.value < warm.value <= 10.0
+
+
+SPECTRA = {
+    "evenly spaced": torch.linspace(0.1, 1.0, 50),
+    "dense below the top": torch.linspace(0.1, 1.0, 2000),
+    "apart": torch.cat([torch.linspace(-0.1, 0.1, 3000), torch.tensor([4.8, 4.9, 5.0])]),
+    "negative": torch.linspace(-9.0, -2.0, 30),
+}
+
+
+@pytest.mark.parametrize("room", [None, 0])
+@pytest.mark.parametrize("max_products", [2, 8, 40, 200])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_converged_means_the_largest(name: str, max_products: int, room, monkeypatch):
+    """The value is a lower bound and `bound` an upper one, also where memory holds 12 vectors."""
+    if room is not None:
+        monkeypatch.setattr(sys.modules["corridor.geometry.sharpness"], "ROOM", room)
+    scales = SPECTRA[name].double()
+    x, closure = quadratic(scales)
+    found, largest = sharpness(closure, [x], max_products=max_products), float(scales.max())
+    assert found.products <= max_products
+    assert found.value <= largest + oracle.rounding(1e4)
+    assert found.bound >= largest - oracle.rounding(1e4)
+    assert not found.converged or found.value >= largest - 0.01 * abs(largest)
+    assert found.converged or max_products < 200
+
+
+def test_a_start_at_the_second_eigenvector_and_a_gradient_in_one_block_hide_nothing():
+    x, closure = quadratic(torch.cat([torch.linspace(0.0, 1.0, 40), torch.tensor([1.24])]).double())
+    with torch.no_grad():
+        x[-1] = 0.0  # no part of the gradient
+    second = torch.zeros_like(x, requires_grad=False)
+    second[-2] = 1.0
+    for start in (None, [second]):
+        found = sharpness(closure, [x], start=start)
+        assert found.converged
+        assert found.value == pytest.approx(1.24, rel=0.01)
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 9, 10])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,8 +14,7 @@ Operator = Callable[[Tensor], Tensor]
 def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Return an orthonormal Krylov basis V and the matrix T = V^T H V.
 
-    Each new vector is made orthogonal to all earlier ones twice. Otherwise rounding would bring
-    back directions that were found before. The method ends early if H maps the space into itself.
+    The method ends early if H maps the space into itself.
 
     Args:
         product: the map v -> Hv, with H symmetric.
@@ -33,41 +33,77 @@ def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tenso
     Reference:
         Golub and Van Loan (2013), "Matrix Computations", chapter 10.
     """
+    V, T, _ = list(spaces(product, start, steps))[-1]
+    return V, T
+
+
+def spaces(
+    product: Operator, start: Tensor, steps: int, held: int | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield V, T and the lengths beside the diagonal after each product; see `lanczos`.
+
+    Each new vector is made orthogonal to all earlier ones twice. Otherwise rounding would bring
+    back directions that were found before.
+
+    Args:
+        product: the map v -> Hv, with H symmetric.
+        start: first vector [n], not 0.
+        steps: maximum dimension of the space, at least 1.
+        held: number of vectors to keep, at least 3 (default: all). T is still right, to rounding,
+            but V is only a part.
+
+    Yields:
+        V [n, m], T [m, m] and m lengths. The last length is ``||H v - V V^T H v||``.
+    """
     steps = min(steps, start.numel())
-    basis = start.new_empty(steps + 1, start.numel())
+    rows = min(steps + 1, held or steps + 1)
+    basis = start.new_empty(rows, start.numel())
     basis[0] = start / start.norm()
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     for k in range(steps):
-        w = product(basis[k])
-        diagonal.append(basis[k] @ w)
+        known = basis[: k + 1]
+        w = product(basis[k % rows])
+        diagonal.append(basis[k % rows] @ w)
         size = w.norm()
         for _ in range(2):
-            w = w - basis[: k + 1].T @ (basis[: k + 1] @ w)
-        length = w.norm()
-        if not length > 100.0 * torch.finfo(w.dtype).eps * size:  # only rounding remains
-            break
-        beside.append(length)
-        basis[k + 1] = w / length
-    m = len(diagonal)
-    T = torch.diag(torch.stack(diagonal))
-    if m > 1:
-        off = torch.stack(beside[: m - 1])
-        T = T + torch.diag(off, 1) + torch.diag(off, -1)
-    return basis[:m].T, T
+            w = w - known.T @ (known @ w)
+        beside.append(w.norm())
+        T, lengths = torch.diag(torch.stack(diagonal)), torch.stack(beside)
+        T = T + torch.diag(lengths[:-1], 1) + torch.diag(lengths[:-1], -1)
+        yield known.T, T, lengths
+        if not beside[-1] > 100.0 * torch.finfo(w.dtype).eps * size:  # only rounding remains
+            return
+        basis[(k + 1) % rows] = w / beside[-1]
 
 
-def top_vector(product: Operator, start: Tensor, steps: int) -> Tensor:
-    """Return the unit vector [n] with the largest ``u^T H u`` in a Krylov space.
+def upper_bound(T: Tensor, lengths: Tensor, part: float) -> float:
+    """Return a number that no eigenvalue of H exceeds, if the start has a part in its vector.
+
+    The polynomials p_m with ``p_m(H) v_1 = v_(m+1)`` have ``p_m(t) = det(t - T) / prod(lengths)``.
+    With the part c of v_1 along the eigenvector of ``lambda``, ``|c p_m(lambda)| <= 1``. Beyond
+    the eigenvalues of T the polynomial rises, so lambda lies below ``p_m(t) = 1 / |c|``.
 
     Args:
-        product: the map v -> Hv.
-        start: first vector [n], not 0.
-        steps: maximum number of products.
+        T: [m, m], from `spaces`.
+        lengths: [m], from `spaces`.
+        part: lower bound of ``|c|``, positive.
+
+    Reference:
+        Van Dorsselaer, Hochstenbach and van der Vorst (2000), "Computing Probabilistic Bounds for
+        Extreme Eigenvalues of Symmetric Matrices with the Lanczos Method".
     """
-    V, T = lanczos(product, start, steps)
-    u = V @ torch.linalg.eigh(T)[1][:, -1]
-    return u / u.norm()  # V is orthonormal only up to rounding
+    values = torch.linalg.eigvalsh(T.double())
+    target = float(lengths.double().log().sum()) - math.log(part)
+    low = high = float(values[-1])
+    high += math.exp(min(target / len(values), 700.0))
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if float((middle - values).log().sum()) > target:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def top_curvature(product: Operator, start: Tensor, steps: int = 20) -> float:
