@@ -133,3 +133,9 @@ def test_a_hook_sees_its_node_and_may_wait_for_the_end_of_the_pass():
 def test_a_disabled_function_is_not_compiled():
     inside = _torch.disable_dynamo(torch.compiler.is_compiling)
     assert torch.compile(lambda: inside(), backend="eager")() is False
+
+
+def test_output_metadata_names_the_form_of_the_gradients_of_a_node():
+    y = torch.ones(2, 3, requires_grad=True).double().sin()
+    (found,) = _torch.output_metadata(y.grad_fn)
+    assert (tuple(found.shape), found.dtype, found.device) == ((2, 3), y.dtype, y.device)

@@ -69,3 +69,8 @@ def default_store() -> Any:
     from torch.distributed import distributed_c10d
 
     return distributed_c10d._get_default_store()
+
+
+def output_metadata(node: Any) -> Any:
+    """Return shape, dtype and device of the gradients that a node of the graph expects."""
+    return node._input_metadata

@@ -42,7 +42,9 @@ MACHINE = {
     "optim/_bucket.py", "optim/_options.py", "optim/step_size.py", "corridor/_tree.py",
     "corridor/_reduce.py",
 }  # fmt: skip
-CURVATURE = {"optim/_curvature.py", "optim/_metric.py", "geometry/graph.py"}
+CURVATURE = {
+    "optim/_curvature.py", "optim/_metric.py", "geometry/graph.py", "geometry/_kernels.py",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

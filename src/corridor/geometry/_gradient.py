@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,13 +105,16 @@ def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
 
 def holds(loss: Tensor, name: str) -> bool:
     """Return True if the graph of a loss has a node whose name starts with `name`."""
+    return any(node.name().startswith(name) for node in nodes(loss))
+
+
+def nodes(loss: Tensor) -> Iterator[Any]:
+    """Yield every node in the graph of a loss once."""
     seen, stack = set(), [loss.grad_fn]  # deep graphs would overflow a recursion
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
-        if node.name().startswith(name):
-            return True
+        yield node
         seen.add(node)
         stack.extend(parent for parent, _ in node.next_functions)
-    return False

@@ -32,18 +32,23 @@ class Untouched(AbstractContextManager["Untouched"]):
     Args:
         params: the parameters whose ``.grad`` is kept. It is None inside the block.
         across_ranks: True to average losses and derivatives over a process group (default: False).
+        check: False to trust the backward pass of every autograd function (default: None).
 
     Attributes:
         closure_failed: True if the closure raised in its last evaluation.
         moved: the move of the parameters that is in force, or None.
+        notes: what an engine says about the accuracy of its result.
     """
 
-    def __init__(self, params: Tensors, *, across_ranks: bool = False) -> None:
-        self.params, self.across_ranks = params, across_ranks
+    def __init__(
+        self, params: Tensors, *, across_ranks: bool = False, check: bool | None = None
+    ) -> None:
+        self.params, self.across_ranks, self.check = params, across_ranks, check
         self.modules = _SeenModules()
         self.closure_failed = False
         self.evaluated = False
         self.moved: Moved | None = None
+        self.notes: list[str] = []
 
     def __enter__(self) -> Untouched:
         self.leaves = [p for p in self.params if p.is_leaf]

@@ -85,6 +85,7 @@ def measure_dataset(
     f_star: float = 0.0,
     step: Step | None = None,
     batch_products: bool = True,
+    check: bool | None = None,
     batch_loss: Callable[[nn.Module, Any], Tensor] | None = None,
     batch_size: Callable[[Any], float] | None = None,
 ) -> DatasetMeasures:
@@ -110,6 +111,7 @@ def measure_dataset(
         step: as for `corridor.measure` (default: None). It costs one more gradient of the data set.
         batch_products: True computes each ``H_b g_b`` too (default: True). Without them
             `batch_sharpness`, `batch_hg_norm` and `variance_hg_norm` are NaN.
+        check: False trusts the backward pass of functions that are not torch's (default: None).
         batch_loss: ``batch_loss(model, batch)`` in place of loss_fn, for batches of other forms.
         batch_size: function that returns the weight of a batch (default: the length of its first
             tensor).
@@ -134,7 +136,7 @@ def measure_dataset(
     """
     _inputs.check_f_star(f_star)
     params = _inputs.parameters(model)
-    with Untouched(params) as guard:
+    with Untouched(params, check=check) as guard:
         source = Batches(guard, model, loss_fn, batches, batch_loss, batch_size)
         first = _Sums(source, products=batch_products)
         product = _second_pass(source, first)

@@ -8,18 +8,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from corridor import _reduce
+from corridor import _reduce, _tree
 from corridor._types import LossClosure, Tensors
-from corridor.geometry._gradient import check_used, filled, holds
+from corridor.geometry import _kernels
+from corridor.geometry._gradient import check_used, filled, holds, rounding
 from corridor.geometry._guard import Untouched
 from corridor.geometry._inputs import one_line
 
 USE_PLAIN_ATTENTION = "compute attention inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+LOST = "a hook or a backward pass returns gradients without their graph"
 REMEDIES = {
     "aot_autograd": "leave the model uncompiled, or compile it with backend='eager'",
+    "once_differentiable": "write its backward pass in torch's operations, without this mark",
+    "without their graph": "write the hook or backward pass in torch's operations, without detach",
     "a second time": "call this before the backward pass, which frees the graph",
 }
+
+COMPLETE = WeakTensorKeyDictionary()  # first parameters whose graph was complete
 
 
 class Graph:
@@ -49,13 +56,23 @@ class Graph:
     def __init__(self, loss: Tensor, params: Tensors) -> None:
         self.params = list(params)
         self._live = [p for p in self.params if p.requires_grad]
-        grads = torch.autograd.grad(loss, self._live, create_graph=True, allow_unused=True)
+        _kernels.check_once(loss)
+        self._root, self._value = torch.ones_like(loss, requires_grad=True), loss
+        grads = self._gradient(self._root, create_graph=True)
         check_used(grads, loss)
         self._recorded = {i: g for i, g in enumerate(grads) if g is not None and g.requires_grad}
         self.loss = loss.detach()
         self.gradient = filled(grads, self.params)
         rest = iter(grads)
         self.used = [p.requires_grad and next(rest) is not None for p in self.params]
+        lost = [g for g in grads if g is not None and not g.requires_grad]
+        if any(bool(g.any()) for g in lost):  # it would depend on the root
+            raise _kernels.WrongDerivativeError(LOST)
+        self.complete = False
+
+    def _gradient(self, root: Tensor, *, create_graph: bool = False) -> tuple[Tensor | None, ...]:
+        options = {"create_graph": create_graph, "retain_graph": True, "allow_unused": True}
+        return torch.autograd.grad(self._value, self._live, root, **options)
 
     def product(self, vector: Tensors, *, last: bool = False) -> list[Tensor]:
         """Return ``H v``, one tensor per parameter.
@@ -63,25 +80,53 @@ class Graph:
         Args:
             vector: v, one tensor per parameter. Entries of frozen parameters are ignored.
             last: True frees the graph, so that no other product is possible (default: False).
+
+        Raises:
+            RuntimeError: a backward pass cannot be differentiated, or loses its graph.
         """
-        if not self._recorded:  # the loss is linear
+        if not self._recorded:  # all gradients are 0
             return filled([None] * len(self._live), self.params)
         along = [v for v, p in zip(vector, self.params, strict=True) if p.requires_grad]
-        products = torch.autograd.grad(
+        *products, slope = torch.autograd.grad(
             list(self._recorded.values()),
-            self._live,
+            [*self._live, self._root],
             [along[i] for i in self._recorded],
             retain_graph=not last,
             allow_unused=True,
         )
+        if not self.complete:
+            self._check_complete(along, slope, last)
         if last:  # the gradients hold the graph
             self._recorded = {}
         return filled(products, self.params)
 
+    def _check_complete(self, along: Tensors, slope: Tensor | None, last: bool) -> None:
+        """Raise WrongDerivativeError if, by its graph, the gradient does not grow with the root.
+
+        A hook that clips a gradient is not linear. Its derivative by the root is compared with
+        gradients at two other roots.
+        """
+        gradient = [g.detach() for g in self._recorded.values()]
+        vector = [along[i] for i in self._recorded]
+        eps = max(rounding(self._live), torch.finfo(self._value.dtype).eps)
+        size = (_tree.squared_norm(gradient) * _tree.squared_norm(vector)).sqrt()
+        found = torch.zeros_like(size) if slope is None else slope.to(size)
+        linear = _tree.dot(gradient, vector)
+        if bool((found - linear).abs() > eps**0.5 * size):
+            if last:
+                raise _kernels.WrongDerivativeError(LOST)
+            one, step = torch.ones_like(self._value), eps ** (1 / 3)
+            ends = [self._gradient(one * (1.0 + s)) for s in (step, -step)]
+            changes = [(a - b).detach() for a, b in zip(*ends, strict=True) if a is not None]
+            true = _tree.dot(changes, vector) / (2.0 * step)
+            if bool((true - linear).abs() < (true - found).abs()):
+                raise _kernels.WrongDerivativeError(LOST)
+        self.complete = True
+
 
 def record(guard: Untouched, closure: LossClosure) -> Graph:
     """Evaluate a closure inside an entered guard and return the graph of its loss."""
-    return Graph(guard.evaluate(closure), guard.params)
+    return Graph(_kernels.evaluate(guard, closure), guard.params)
 
 
 class Product(NamedTuple):
@@ -117,9 +162,11 @@ def from_graph(
     _check_twice_differentiable(loss, live)
     try:
         graph = Graph(loss, live)
+        graph.complete = live[0] in COMPLETE  # one comparison, because it waits for the device
         rows = list(zip(live, graph.gradient, graph.used, strict=True))
         vectors = [along(p, g) if along and used else g for p, g, used in rows]
         products = graph.product(vectors)
+        COMPLETE[live[0]] = True
     except RuntimeError as error:
         text = one_line(error)
         remedy = next((r for sign, r in REMEDIES.items() if sign in text), USE_PLAIN_ATTENTION)

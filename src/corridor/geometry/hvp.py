@@ -13,9 +13,9 @@ from torch.autograd import forward_ad
 
 from corridor import _reduce, _torch, _tree
 from corridor._types import LossClosure, Params, Tensors
-from corridor.geometry import _gradient, _inputs
+from corridor.geometry import _gradient, _inputs, _kernels
 from corridor.geometry._guard import Moved, Untouched
-from corridor.geometry.graph import record
+from corridor.geometry.graph import COMPLETE, record
 
 TOLERANCE = 0.02  # relative, for Hg against finite differences
 
@@ -71,7 +71,7 @@ def jet(
     params: Params | nn.Module,
     *,
     engine: str = "auto",
-    check: bool = False,
+    check: bool | None = None,
     across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Jet:
@@ -81,8 +81,9 @@ def jet(
     the same afterwards. Random layers draw the same numbers in every evaluation. Layers without a
     correct second derivative are computed by formulas, and compiled modules run eagerly.
 
-    Some operations have no second derivative (CTC loss, EmbeddingBag), and sharded parameters
-    allow none. Then "auto" takes the next engine, and ``jet(...).engine.why`` names the reason.
+    Some operations have no second derivative (CTC loss, EmbeddingBag, functions with
+    ``once_differentiable``) or a wrong one, and sharded parameters allow none. Then "auto" takes
+    the next engine, and ``jet(...).engine.why`` names the reason.
 
     Args:
         closure: computes the scalar loss, forward only.
@@ -92,8 +93,10 @@ def jet(
             "forward_over_reverse" (4 times) or "central_differences" (4 times, in the memory of
             one gradient). Central differences are accurate to about 1e-4 in float32 on smooth
             networks, and not reliable across kinks.
-        check: True compares Hg with finite differences along a random direction (default: False).
-            It costs four more gradients.
+        check: None compares the backward pass of each autograd function that is not torch's with
+            finite differences, when it is met first (default). This costs about one gradient. True
+            also compares Hg with finite differences along a random direction, at the cost of four
+            gradients. False compares nothing.
         across_ranks: True averages over all ranks, each with its own batch (default: False).
             Sharded parameters are always averaged.
         allow_nonfinite: True computes with an infinite or NaN loss (default: False, raise).
@@ -114,8 +117,8 @@ def jet(
         Pearlmutter (1994), "Fast Exact Multiplication by the Hessian".
     """
     found = _inputs.parameters(params)
-    with Untouched(found, across_ranks=across_ranks) as guard:
-        return guarded_jet(guard, closure, engine, check=check, allow_nonfinite=allow_nonfinite)
+    with Untouched(found, across_ranks=across_ranks, check=check) as guard:
+        return guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
 
 
 def guarded_jet(
@@ -123,14 +126,13 @@ def guarded_jet(
     closure: LossClosure,
     engine: str = "auto",
     *,
-    check: bool = False,
     allow_nonfinite: bool = False,
 ) -> Jet:
     """Compute a `Jet` inside a guard that is already entered. Arguments are those of `jet`."""
     (loss, gradient, product), used = _computed(guard, closure, engine)
     if not allow_nonfinite:
         _inputs.check_finite(loss)
-    checked = _compare(guard, closure, gradient, product, used.name) if check else None
+    checked = _compare(guard, closure, gradient, product, used.name) if guard.check else None
     return Jet(loss, gradient, product, used, checked)
 
 
@@ -151,12 +153,26 @@ def double_backward(guard: Untouched, closure: LossClosure) -> Parts:
 
 def forward_over_reverse(guard: Untouched, closure: LossClosure) -> Parts:
     """Carry the tangent g through both passes. This is exact, at the cost of four gradients."""
+    _check_reverse(guard, closure)
     loss, gradient = _gradient.evaluate(guard, closure)
     try:
         product = _tangent_of_gradient(guard, closure, gradient, create_graph=False)
     except NotImplementedError:  # with a graph, some backward formulas decompose into known ones
         product = _tangent_of_gradient(guard, closure, gradient, create_graph=True)
     return loss, gradient, product
+
+
+def _check_reverse(guard: Untouched, closure: LossClosure) -> None:
+    """Raise WrongDerivativeError where double backward raises it: tangents are lost there, too."""
+    first = next(p for p in guard.params if p.requires_grad)
+    if first not in COMPLETE:
+        try:
+            double_backward(guard, closure)
+        except _kernels.WrongDerivativeError:
+            raise
+        except RuntimeError:
+            pass  # forward mode may support the operation
+        COMPLETE[first] = True
 
 
 def _tangent_of_gradient(
@@ -198,12 +214,20 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
             moved.to(length / norm)
             return _gradient.evaluate(guard, closure)[1]
 
-        rough = _norm(_gradient.minus(at(first), gradient)) / first  # of H g / ||g||
+        aside = _gradient.minus(at(first), gradient)
+        rough = _norm(aside) / first  # of H g / ||g||
         length = eps ** (1 / 3) * norm / rough if rough else first
         length = min(max(length, 0.1 * first), 100.0 * first)  # `rough` can be far off at kinks
         ahead, behind = at(length), at(-length)
     factor = norm / (2.0 * length)
-    return loss, gradient, [factor * d for d in _gradient.minus(ahead, behind)]
+    product = [factor * d for d in _gradient.minus(ahead, behind)]
+    spread = _norm([norm / first * a - h for a, h in zip(aside, product, strict=True)])
+    size = _norm(product)
+    if spread > 0.3 * size + 30.0 * eps * norm * norm / first:
+        guard.notes.append(
+            f"two lengths of the step disagree by {spread / (size or spread):.0%}, as at kinks"
+        )
+    return loss, gradient, product
 
 
 def _norm(tensors: Tensors) -> float:
@@ -224,7 +248,8 @@ def _computed(guard: Untouched, closure: LossClosure, name: str) -> tuple[Parts,
     if name not in ENGINES:
         raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got {name!r}; name another")
     try:
-        return ENGINES[name][0](guard, closure), Engine(name, "as requested")
+        parts = ENGINES[name][0](guard, closure)
+        return parts, Engine(name, "; ".join(["as requested", *guard.notes]))
     except RuntimeError as error:
         # Under forward AD an operation in the closure may fail that runs well without it.
         if guard.closure_failed and name != "forward_over_reverse":
@@ -238,7 +263,8 @@ def _computed(guard: Untouched, closure: LossClosure, name: str) -> tuple[Parts,
 def _first_that_succeeds(guard: Untouched, closure: LossClosure) -> tuple[Parts, Engine]:
     if any(map(_reduce.is_sharded, guard.params)):
         why = "the parameters are sharded, so there is no second derivative"
-        return central_differences(guard, closure), Engine("central_differences", why)
+        parts = central_differences(guard, closure)
+        return parts, Engine("central_differences", "; ".join([why, *guard.notes]))
     failures: list[str] = []
     for name, (run, why) in ENGINES.items():
         try:
@@ -248,7 +274,13 @@ def _first_that_succeeds(guard: Untouched, closure: LossClosure) -> tuple[Parts,
                 raise
             failures.append(f"{name} cannot ({_inputs.one_line(error, 250)})")
         else:
-            return parts, Engine(name, "; ".join([why, *failures]))
+            if guard.notes:
+                warnings.warn(
+                    f"Hg by central differences is uncertain: {guard.notes[-1]}; prefer the "
+                    "secant of corridor.measure(step=...)",
+                    stacklevel=5,  # the line that calls jet
+                )
+            return parts, Engine(name, "; ".join([why, *guard.notes, *failures]))
     raise ValueError(f"no engine can compute Hg here: {'; '.join(failures)}")
 
 

@@ -22,7 +22,7 @@ def measure(
     f_star: float = 0.0,
     step: Step | None = None,
     engine: str = "auto",
-    check: bool = False,
+    check: bool | None = None,
     across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Measures:
@@ -40,7 +40,7 @@ def measure(
             the measures over the step. Prefer them in networks with kinks (ReLU, max pooling), and
             whenever ``.secant.smoothness`` is far from 1.
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
-        check: True compares Hg with finite differences (default: False).
+        check: as for `corridor.geometry.jet` (default: None).
         across_ranks: True averages over all ranks, each with its own batch (default: False).
         allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
 
@@ -62,8 +62,9 @@ def measure(
         Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization".
     """
     _inputs.check_f_star(f_star)
-    with Untouched(_inputs.parameters(params), across_ranks=across_ranks) as guard:
-        found = guarded_jet(guard, closure, engine, check=check, allow_nonfinite=allow_nonfinite)
+    found = _inputs.parameters(params)
+    with Untouched(found, across_ranks=across_ranks, check=check) as guard:
+        found = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
         measures = from_parts(
             found.loss, found.gradient, found.hessian_gradient, f_star=f_star, engine=found.engine
         )

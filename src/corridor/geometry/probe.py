@@ -37,6 +37,7 @@ class Probe:
             search starts at the last eigenvector, and ends when `sharpness_bound`, which no
             eigenvalue exceeds, is within 10 %, or after 40 products.
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
+        check: as for `corridor.geometry.jet` (default: None).
         across_ranks: True averages over all ranks, which then all call the probe (default: False).
 
     Attributes:
@@ -73,6 +74,7 @@ class Probe:
         step: Step | None = None,
         curvature: bool = False,
         engine: str = "auto",
+        check: bool | None = None,
         across_ranks: bool = False,
     ) -> None:
         if not isinstance(every, int) or every < 1:
@@ -85,6 +87,7 @@ class Probe:
         self.curvature = curvature
         # A diverging run must not end in the probe.
         self._always: dict[str, Any] = {"across_ranks": across_ranks, "allow_nonfinite": True}
+        self._always["check"] = check
         self.history: dict[str, list[float]] = {}
         self.sinks = as_sinks([self.history, sink])
         self.measures: Measures | None = None

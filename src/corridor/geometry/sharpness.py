@@ -66,6 +66,7 @@ def sharpness(
     start: Tensors | None = None,
     tolerance: float = 1e-2,
     max_products: int = 200,
+    check: bool | None = None,
     across_ranks: bool = False,
     allow_nonfinite: bool = False,
 ) -> Sharpness:
@@ -84,6 +85,7 @@ def sharpness(
             (default: 0.01). The error of the eigenvalue is usually far smaller.
         max_products: maximum number of Hessian-vector products, at least 2 (default: 200). On
             networks 20 to 50 are usual. Nearly equal eigenvalues need more.
+        check: False trusts the backward pass of functions that are not torch's (default: None).
         across_ranks: True averages over all ranks, each with its own batch, on equal hardware
             (default: False).
         allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
@@ -107,7 +109,7 @@ def sharpness(
         raise ValueError(
             f"tolerance must be between 0 and 1, got {tolerance}; give the relative residual"
         )
-    with Untouched(found, across_ranks=across_ranks) as guard:
+    with Untouched(found, across_ranks=across_ranks, check=check) as guard:
         try:
             operator = _Operator(record(guard, closure), across_ranks)
             if not allow_nonfinite:

@@ -1,0 +1,162 @@
+"""Find autograd functions whose backward pass cannot be differentiated, or is not what it seems.
+
+Torch's own derivatives are tested. The backward pass of a function from elsewhere may run a kernel
+that autograd does not see, or save a number without its graph. Then the second derivative is wrong
+in silence. The functions are visible as nodes in the graph of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction, once_differentiable
+
+from corridor import _torch
+from corridor._types import LossClosure, Tensors
+from corridor.geometry import _gradient
+from corridor.geometry._guard import Moved, Untouched
+
+ONCE = once_differentiable(lambda ctx: None).__code__
+SEVERAL = 3  # comparisons without a result, after which a function counts as linear
+MOSTLY = 0.25  # share of entries that may differ by chance
+ULPS = 8  # of rounding in one pass through a function
+compared: dict[tuple[Any, float], int] = {}  # by function and precision
+
+
+class WrongDerivativeError(RuntimeError):
+    """Say that autograd computes a wrong second derivative, and would not raise."""
+
+
+def evaluate(guard: Untouched, closure: LossClosure) -> Tensor:
+    """Return the loss of the closure with its graph, after a look at functions that are new.
+
+    Raises:
+        WrongDerivativeError: the derivative of a backward pass is wrong.
+    """
+    loss = guard.evaluate(closure)
+    if guard.check is not False:
+        check_once(loss)
+        eps = _gradient.rounding(guard.params)
+        here = {key: n for key, n in _foreign(loss) if compared.get((key, eps), 0) < SEVERAL}
+        if here:
+            _compare(guard, closure, here)
+            return guard.evaluate(closure)
+    return loss
+
+
+def check_once(loss: Tensor) -> None:
+    """Raise WrongDerivativeError if a function in the graph has ``once_differentiable``."""
+    for node in _gradient.nodes(loss):
+        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
+        while backward is not None:
+            if getattr(backward, "__code__", None) is ONCE:
+                raise WrongDerivativeError(f"{node.name()} is marked with @once_differentiable")
+            backward = getattr(backward, "__wrapped__", None)
+
+
+def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any]) -> None:
+    """Compare functions with finite differences.
+
+    A function computes ``B(x) dy`` in its backward pass. At fixed dy the derivative of ``B(x) dy``
+    along a random move of the parameters follows from the graph, and from two more forward passes.
+    Other layers and their kinks do not enter.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+
+    def normal(shape: Sequence[int], like: Any) -> Tensor:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+        return drawn.to(device=like.device, dtype=like.dtype)
+
+    eps = _gradient.rounding(guard.params)
+    length = eps ** (1 / 3)
+    move = [normal(p.shape, p) * _size(p.detach()) for p in guard.params]
+    with Moved(guard, move) as moved:
+        moved.to(length)
+        ahead = dict(_foreign(guard.evaluate(closure)))
+        moved.to(-length)
+        behind = dict(_foreign(guard.evaluate(closure)))
+    for key in here.keys() & ahead.keys() & behind.keys():  # others depend on the point
+        outputs = [
+            normal(m.shape, m) if m.dtype.is_floating_point or m.dtype.is_complex else None
+            for m in _torch.output_metadata(here[key])
+        ]
+        with torch.enable_grad():
+            rows = [_called(found[key], outputs) for found in (here, ahead, behind)]
+        parts = [
+            _differing(x, a.detach(), b.detach(), length, _along(x, guard.params, move))
+            for x, a, b in zip(*rows, strict=True)
+            if all(isinstance(t, Tensor) for t in (x, a, b))
+        ]
+        share = torch.tensor(max(parts, default=math.nan), dtype=torch.float64, device="cpu")
+        share = share.to(guard.params[0].device)
+        if guard.across_ranks:
+            _gradient.average([share])  # the ranks must decide alike
+        if float(share) > MOSTLY:
+            raise WrongDerivativeError(
+                f"{here[key].name()} has a backward pass whose derivative is wrong in "
+                f"{float(share):.0%} of its entries, by finite differences"
+            )
+        seen = compared.get((key, eps), 0)
+        compared[key, eps] = seen + (1 if math.isnan(share) else SEVERAL)
+
+
+def _differing(x: Tensor, ahead: Tensor, behind: Tensor, length: float, found: Tensor) -> float:
+    """Return the share of entries whose slope is not the one found, or NaN if all are constant.
+
+    Entries at a kink, where the slopes on both sides differ, do not count.
+    """
+    x, difference = x.detach(), ahead - behind
+    noise = ULPS * torch.finfo(x.dtype).eps * (ahead.abs() + behind.abs())
+    smooth = (ahead + behind - 2.0 * x).abs() <= 0.25 * difference.abs() + noise
+    found = 2.0 * length * found
+    size = torch.maximum(difference.abs(), found.abs())
+    known = smooth & (size > noise)
+    wrong = known & ((difference - found).abs() > (0.05 + length) * size + noise)
+    count = int(known.sum())
+    return float(wrong.sum()) / count if count else math.nan
+
+
+def _foreign(loss: Tensor) -> Iterator[tuple[Any, Any]]:
+    """Yield the functions in a graph that are neither torch's nor corridor's, with their keys."""
+    for node in _gradient.nodes(loss):
+        if isinstance(node, BackwardCFunction):
+            origin = node._forward_cls.__module__  # pyright: ignore
+            own = origin.split(".")[0] in ("torch", "corridor")
+            if not own or origin == "torch._library.autograd":
+                yield node._forward_cls, node  # pyright: ignore
+        elif node.name().startswith("torch::autograd::CppNode<"):
+            yield node.name(), node
+
+
+def _called(node: Any, outputs: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Return what the backward pass of a function computes from gradients of its outputs."""
+    call = node.apply if isinstance(node, BackwardCFunction) else node
+    found = call(*outputs)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _along(value: Tensor, params: Tensors, move: Tensors) -> Tensor:
+    """Return the derivative of a tensor along a move of the parameters, by its graph."""
+    pairs = [(p, v) for p, v in zip(params, move, strict=True) if p.requires_grad]
+    if not value.requires_grad:
+        return torch.zeros_like(value)
+    dual = torch.zeros_like(value, requires_grad=True)  # the derivative of a vjp by its cotangent
+    params = [p for p, _ in pairs]
+    rows = torch.autograd.grad(value, params, dual, create_graph=True, allow_unused=True)
+    used = [(row, v) for row, (_, v) in zip(rows, pairs, strict=True) if row is not None]
+    used = [(row, v) for row, v in used if row.requires_grad]
+    if not used:
+        return torch.zeros_like(value)
+    rows, vectors = zip(*used, strict=True)
+    (found,) = torch.autograd.grad(rows, dual, vectors, allow_unused=True)
+    return torch.zeros_like(value) if found is None else found
+
+
+def _size(p: Tensor) -> Tensor:
+    """Return the root mean square of a tensor, or 1 if it is 0."""
+    size = p.abs().square().mean().sqrt()
+    return torch.where(size > 0.0, size, torch.ones_like(size))
