@@ -18,6 +18,7 @@ from corridor.integrations import lightning as for_lightning
 from corridor.integrations import transformers as for_transformers
 
 pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
+MeanMetric = pytest.importorskip("torchmetrics", reason="comes with Lightning").MeanMetric
 transformers = pytest.importorskip("transformers", reason="Transformers is not installed")
 EVERY = 3
 
@@ -31,10 +32,18 @@ class Classifier(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.network = network()
+        self.accuracy = MeanMetric()
+        self.unregistered = {"losses": [MeanMetric()]}
+        self.calls, self.seen, self.total = 0, [], torch.zeros(())
 
     def training_step(self, batch, batch_idx):
         x, y = batch
         loss = cross_entropy(self.network(x), y)
+        self.accuracy(loss.detach())
+        self.unregistered["losses"][0].update(loss.detach())
+        self.calls += 1
+        self.seen.append(loss.item())
+        self.total += loss.detach()
         self.log("loss", loss, on_epoch=True)
         return {"loss": loss}
 
@@ -58,6 +67,11 @@ def with_lightning(*callbacks: Any, precision: str = "32-true") -> tuple[list[to
     loader = DataLoader(plain.dataset(plain.STEPS), plain.MICRO_BATCH, shuffle=True)
     trainer.fit(module, loader)
     logged = float(trainer.logged_metrics["loss_epoch"])
+    metrics = (module.accuracy, module.unregistered["losses"][0])
+    assert [m._update_count for m in metrics] == [module.calls] * 2 == [plain.STEPS] * 2
+    assert [float(m.compute()) for m in metrics] == pytest.approx([logged] * 2)
+    assert len(module.seen) == plain.STEPS
+    assert float(module.total) == pytest.approx(sum(module.seen))
     return [*module.state_dict().values(), torch.get_rng_state()], logged
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from corridor import _extras
 from corridor.geometry import Probe
@@ -20,7 +23,8 @@ def probe_callback(
 
     It measures before the step on the batch, under the Trainer's precision. By default it calls the
     module's `training_step` with logging switched off. The training is bit for bit equal to the
-    training without the callback.
+    training without the callback. Metrics of torchmetrics, and numbers, tensors, lists and dicts
+    among the module's public attributes, are put back after each call.
 
     Args:
         loss: ``loss(module, batch)`` in place of `training_step` (default: None). It is required
@@ -61,7 +65,8 @@ def probe_callback(
             self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
         ) -> None:
             def closure() -> Any:
-                with _muted(pl_module), trainer.precision_plugin.train_step_context():
+                context = trainer.precision_plugin.train_step_context()
+                with _kept(pl_module), _muted(pl_module), context:
                     if loss is not None:
                         return loss(pl_module, batch)
                     found = pl_module.training_step(batch, batch_idx)
@@ -84,3 +89,39 @@ def _muted(module: Any) -> Iterator[None]:
     finally:
         for name in names:
             object.__delattr__(module, name)
+
+
+@contextmanager
+def _kept(module: Any) -> Iterator[None]:
+    """Put back what the module and its metrics have counted or collected inside the block."""
+    metrics = [part for part in module.modules() if _is_metric(part)]
+    own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+    backs = [(vars(part), _keep(vars(part))) for part in metrics]
+    backs.append((vars(module), _keep(own)))
+    try:
+        yield
+    finally:
+        for attributes, back in backs:
+            attributes.update(back())
+
+
+def _is_metric(value: Any) -> bool:
+    """Return True for a metric of torchmetrics, which need not be installed."""
+    return hasattr(value, "_defaults") and hasattr(value, "_update_count")
+
+
+def _keep(value: Any) -> Callable[[], Any]:
+    """Return a function that puts back the content of a value, and returns the value."""
+    if isinstance(value, torch.Tensor):
+        content = value.detach().clone()
+        return lambda: (value.data.copy_(content), value)[1]
+    if _is_metric(value):
+        attributes = _keep(dict(vars(value)))
+        return lambda: (vars(value).update(attributes()), value)[1]
+    if isinstance(value, dict):
+        items = {k: _keep(v) for k, v in value.items()}
+        return lambda: (value.clear(), value.update({k: b() for k, b in items.items()}), value)[2]
+    if isinstance(value, list | deque):
+        backs = [_keep(v) for v in value]
+        return lambda: (value.clear(), value.extend([b() for b in backs]), value)[2]
+    return lambda: value
