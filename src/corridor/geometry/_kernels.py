@@ -23,6 +23,7 @@ from corridor.geometry._guard import Moved, Untouched
 ONCE = once_differentiable(lambda ctx: None).__code__
 SEVERAL = 3  # comparisons without a result, after which a function counts as linear
 MOSTLY = 0.25  # share of entries that may differ by chance
+TF32 = 2.0**-11
 ULPS = 8  # of rounding in one pass through a function
 compared: dict[tuple[Any, float], int] = {}  # by function and precision
 
@@ -39,26 +40,34 @@ def evaluate(guard: Untouched, closure: LossClosure) -> Tensor:
     """
     loss = guard.evaluate(closure)
     if guard.check is not False:
-        check_once(loss)
-        eps = _gradient.rounding(guard.params)
+        eps = checked(loss)
         here = {key: n for key, n in _foreign(loss) if compared.get((key, eps), 0) < SEVERAL}
         if here:
-            _compare(guard, closure, here)
+            _compare(guard, closure, here, eps)
             return guard.evaluate(closure)
     return loss
 
 
-def check_once(loss: Tensor) -> None:
-    """Raise WrongDerivativeError if a function in the graph has ``once_differentiable``."""
+def checked(loss: Tensor) -> float:
+    """Return the relative rounding error in the graph of a loss, by its dtypes.
+
+    Raises:
+        WrongDerivativeError: a function in the graph has ``once_differentiable``.
+    """
+    eps = 0.0
     for node in _gradient.nodes(loss):
         backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
         while backward is not None:
             if getattr(backward, "__code__", None) is ONCE:
                 raise WrongDerivativeError(f"{node.name()} is marked with @once_differentiable")
             backward = getattr(backward, "__wrapped__", None)
+        dtypes = [m.dtype for m in _torch.output_metadata(node)]
+        eps = max([eps, *(torch.finfo(d).eps for d in dtypes if d.is_floating_point)])
+    # A GPU may round the factors of float32 products to 11 bits (TF32).
+    return eps if loss.is_cpu or eps < 1e-9 else max(eps, TF32)
 
 
-def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any]) -> None:
+def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: float) -> None:
     """Compare functions with finite differences.
 
     A function computes ``B(x) dy`` in its backward pass. At fixed dy the derivative of ``B(x) dy``
@@ -71,7 +80,6 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any]) -> No
         drawn = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
         return drawn.to(device=like.device, dtype=like.dtype)
 
-    eps = _gradient.rounding(guard.params)
     length = eps ** (1 / 3)
     move = [normal(p.shape, p) * _size(p.detach()) for p in guard.params]
     with Moved(guard, move) as moved:
@@ -87,7 +95,7 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any]) -> No
         with torch.enable_grad():
             rows = [_called(found[key], outputs) for found in (here, ahead, behind)]
         parts = [
-            _differing(x, a.detach(), b.detach(), length, _along(x, guard.params, move))
+            _differing(x, a.detach(), b.detach(), eps, _along(x, guard.params, move))
             for x, a, b in zip(*rows, strict=True)
             if all(isinstance(t, Tensor) for t in (x, a, b))
         ]
@@ -104,13 +112,13 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any]) -> No
         compared[key, eps] = seen + (1 if math.isnan(share) else SEVERAL)
 
 
-def _differing(x: Tensor, ahead: Tensor, behind: Tensor, length: float, found: Tensor) -> float:
+def _differing(x: Tensor, ahead: Tensor, behind: Tensor, eps: float, found: Tensor) -> float:
     """Return the share of entries whose slope is not the one found, or NaN if all are constant.
 
     Entries at a kink, where the slopes on both sides differ, do not count.
     """
-    x, difference = x.detach(), ahead - behind
-    noise = ULPS * torch.finfo(x.dtype).eps * (ahead.abs() + behind.abs())
+    x, difference, length = x.detach(), ahead - behind, eps ** (1 / 3)
+    noise = ULPS * eps * (ahead.abs() + behind.abs())
     smooth = (ahead + behind - 2.0 * x).abs() <= 0.25 * difference.abs() + noise
     found = 2.0 * length * found
     size = torch.maximum(difference.abs(), found.abs())

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from corridor import _reduce, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _kernels
-from corridor.geometry._gradient import check_used, filled, holds, rounding
+from corridor.geometry._gradient import check_used, filled, holds
 from corridor.geometry._guard import Untouched
 from corridor.geometry._inputs import one_line
 
@@ -56,7 +56,7 @@ class Graph:
     def __init__(self, loss: Tensor, params: Tensors) -> None:
         self.params = list(params)
         self._live = [p for p in self.params if p.requires_grad]
-        _kernels.check_once(loss)
+        self._eps = _kernels.checked(loss)
         self._root, self._value = torch.ones_like(loss, requires_grad=True), loss
         grads = self._gradient(self._root, create_graph=True)
         check_used(grads, loss)
@@ -108,14 +108,13 @@ class Graph:
         """
         gradient = [g.detach() for g in self._recorded.values()]
         vector = [along[i] for i in self._recorded]
-        eps = max(rounding(self._live), torch.finfo(self._value.dtype).eps)
         size = (_tree.squared_norm(gradient) * _tree.squared_norm(vector)).sqrt()
         found = torch.zeros_like(size) if slope is None else slope.to(size)
         linear = _tree.dot(gradient, vector)
-        if bool((found - linear).abs() > eps**0.5 * size):
+        if bool((found - linear).abs() > self._eps**0.5 * size):
             if last:
                 raise _kernels.WrongDerivativeError(LOST)
-            one, step = torch.ones_like(self._value), eps ** (1 / 3)
+            one, step = torch.ones_like(self._value), self._eps ** (1 / 3)
             ends = [self._gradient(one * (1.0 + s)) for s in (step, -step)]
             changes = [(a - b).detach() for a, b in zip(*ends, strict=True) if a is not None]
             true = _tree.dot(changes, vector) / (2.0 * step)
