@@ -44,6 +44,7 @@ MACHINE = {
 }  # fmt: skip
 CURVATURE = {
     "optim/_curvature.py", "optim/_metric.py", "geometry/graph.py", "geometry/_kernels.py",
+    "corridor/_torch.py",
 }  # fmt: skip
 
 
