@@ -271,6 +271,24 @@ def test_an_attached_model_compiles_without_a_break(in_place: bool):
     check_equal(model, reference())
 
 
+def test_a_compiled_backward_pass_counts():
+    torch._dynamo.reset()
+    model, opt = fresh()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        for _ in range(3):
+            opt.zero_grad()
+            opt.watch(loss_of(model, *data())).backward()
+            opt.step()
+    check_equal(model, reference())
+
+
+def test_a_loss_of_other_parameters_makes_no_step():
+    (model, _), (_, opt) = fresh(), fresh()
+    opt.watch(loss_of(model, *data())).backward()
+    with pytest.raises(ValueError, match="give the optimizer the parameters that the loss"):
+        opt.step()
+
+
 def test_gradients_that_wait_for_a_step_can_be_copied_and_saved(tmp_path):
     model, opt = fresh()
     opt.watch(loss_of(model, *data())).backward()

@@ -198,6 +198,7 @@ class LossChannel:
     def __init__(self, optimizer: PolyakOptimizer) -> None:
         self.optimizer = weakref.ref(optimizer)
         self.pending: list[Watched] = []
+        self._missed = False  # a watched loss was differentiated and changed no ``.grad``
         self._arrivals = WeakTensorKeyDictionary()  # number of passes that added to a parameter
         self._mark: Mark | None = None
 
@@ -243,6 +244,9 @@ class LossChannel:
     def _count_after_pass(self, record: Callable[..., Watched], params: list[Tensor]) -> None:
         """Add a record when the current backward pass has ended, if it changed a ``.grad``."""
         self._forget()
+        if torch.compiler.is_compiling():  # compiled autograd drops the callbacks of a hook
+            self.pending.append(record([]))
+            return
         before, node = [_stamp(p) for p in params], _torch.current_node()
         if self.pending and self._mark is not None:
             zeroed = self._zeroed(self._mark, [version for _, version in before])
@@ -262,6 +266,8 @@ class LossChannel:
                 self.pending = [*old, record(reached)]
             elif _reaches_shards(node, params):
                 self.pending.append(record([]))
+            else:
+                self._missed = True
 
         # DDP and FSDP complete the gradients in callbacks that they queue after this one.
         _torch.after_backward(lambda: _torch.after_backward(end))
@@ -297,13 +303,13 @@ class LossChannel:
 
     def _forget(self) -> None:
         """Drop the records whose gradient was cleared, also if a later pass has written another."""
-        mark = self._mark
-        if not self.pending or torch.compiler.is_compiling() or mark is None:
-            pass
-        # A gradient that the user has replaced, p.grad = p.grad / 2, is still this one.
-        elif self._arrivals[mark.p] > mark.arrivals and mark.p.grad is not mark.grad():
-            self.clear()
         self.pending[:] = [one for one in self.pending if not one.cleared()]
+        mark = self._mark
+        if mark is None or torch.compiler.is_compiling():
+            return
+        # A gradient that the user has replaced, p.grad = p.grad / 2, is still this one.
+        if self._arrivals[mark.p] > mark.arrivals and mark.p.grad is not mark.grad():
+            self.clear()
 
     def take(
         self, closure: Callable[[], Any] | None, loss: Any
@@ -326,7 +332,7 @@ class LossChannel:
     def clear(self) -> None:
         """Forget all watched losses."""
         self.pending.clear()
-        self._mark = None
+        self._mark, self._missed = None, False
 
     def _resolve(self, given: Any, explicit: bool) -> tuple[Tensor | None, list[Watched]]:
         optimizer = self.optimizer()
@@ -344,6 +350,11 @@ class LossChannel:
         if all(float(group["lr"]) == 0.0 for group in optimizer.param_groups):
             # Checkpointing tools call step() once with every rate 0 to make an optimizer's state.
             return None, []
+        if self._missed:
+            raise ValueError(
+                "watched losses must change a .grad of this optimizer, got a backward pass that "
+                "changed none; give the optimizer the parameters that the loss depends on"
+            )
         raise ValueError(
             "no loss reached the optimizer; call step(loss=loss), step(closure), or "
             "watch(loss) before backward (attach(model) for trainers)"
