@@ -1,6 +1,7 @@
 """The private names of torch still mean what corridor takes them to mean."""
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,10 @@ def test_output_metadata_names_the_form_of_the_gradients_of_a_node():
     y = torch.ones(2, 3, requires_grad=True).double().sin()
     (found,) = _torch.output_metadata(y.grad_fn)
     assert (tuple(found.shape), found.dtype, found.device) == ((2, 3), y.dtype, y.device)
+
+
+def test_the_settings_of_ddp_are_attributes_of_the_module():
+    source = inspect.getsource(torch.nn.parallel.DistributedDataParallel)
+    assert all(f"self.{name} =" in source for name in _torch.DDP_STATE)
+    sink = inspect.getsource(torch.nn.parallel.distributed._DDPSink)
+    assert "ctx.ddp_weakref = ddp_weakref" in sink

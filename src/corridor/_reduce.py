@@ -99,3 +99,30 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> int:
         for tensor, part in zip(alike, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
     return world_size()
+
+
+def check_whole(params: Sequence[Tensor]) -> None:
+    """Raise ValueError unless all ranks hold the same parameters, apart from sharded ones.
+
+    FSDP1 and ZeroRedundancyOptimizer give each rank an ordinary tensor or a part of the list. Then
+    no rank knows the norm of the whole gradient, and each takes a step size of its own.
+
+    Args:
+        params: The parameters of this rank. All ranks must call. The function waits for the device.
+    """
+    if world_size() == 1:
+        return
+    device = params[0].device if params else torch.device("cpu")
+    prints = torch.zeros(3, dtype=torch.float64, device=device)
+    for index, p in enumerate(p for p in params if not is_sharded(p)):
+        total = torch.nan_to_num(p.detach().abs().sum(dtype=torch.float64)).to(device)
+        prints += torch.stack([torch.ones_like(total), p.numel() + 0 * total, (index + 1) * total])
+    ends = torch.cat([prints, -prints])
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    largest, least = ends[:3], -ends[3:]
+    if bool(((largest - least) > 1e-6 * largest.abs()).any()):
+        raise ValueError(
+            "params must be whole and equal on all ranks, got different ones; use "
+            "DistributedDataParallel or fully_shard (FSDP2), not FSDP1 or ZeroRedundancyOptimizer, "
+            "or average_loss=False for ranks that train alone"
+        )

@@ -5,6 +5,7 @@ The names have no public counterpart. tests/test_torch.py fails when torch chang
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -74,3 +75,17 @@ def default_store() -> Any:
 def output_metadata(node: Any) -> Any:
     """Return shape, dtype and device of the gradients that a node of the graph expects."""
     return node._input_metadata
+
+
+# A DDP module averages gradients in the backward pass after a forward pass with these settings.
+# A static graph arranges this once, in its first pass, which must not be a measurement.
+DDP_STATE = (
+    "require_backward_grad_sync",
+    "require_forward_param_sync",
+    "_static_graph_delay_allreduce_enqueued",
+)
+
+
+def ddp_modules(nodes: Iterable[Any]) -> list[Any]:
+    """Return the DDP modules with a static graph whose first backward pass has such nodes."""
+    return [n.ddp_weakref() for n in nodes if n.name().startswith("_DDPSinkBackward")]

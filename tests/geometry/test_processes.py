@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from corridor.geometry import measure, measure_dataset
+from corridor import CLR
+from corridor.geometry import Probe, measure, measure_dataset
 
 WORLD = 2
 
@@ -59,6 +60,46 @@ def replicated(rank: int) -> dict[str, float]:
     cross_entropy(model(x), y).backward()
     found["trains on"] = float(next(model.parameters()).grad.norm())  # pyright: ignore
     return found
+
+
+def measured_steps(rank: int) -> dict[str, float]:
+    """Train under DDP with a static graph, by a measuring optimizer, by SGD, and by SGD probed."""
+    x, y = local(rank)
+    found: dict[str, float] = {}
+    for name in ("drift", "plain", "probed"):
+        model = DistributedDataParallel(network(), static_graph=True)
+        params = list(model.parameters())
+        probe = Probe(model, every=1, curvature=True, across_ranks=True)
+        opt = CLR(params, drift=0.1) if name == "drift" else torch.optim.SGD(params, lr=0.1)
+        for _ in range(3):
+            if name == "probed":
+                probe(lambda model=model: cross_entropy(model(x), y))
+            opt.zero_grad()
+            loss = cross_entropy(model(x), y)
+            if isinstance(opt, CLR):
+                opt.watch(loss)
+            loss.backward()
+            opt.step()
+        weights = oracle.flat([p.detach() for p in params])
+        found |= {f"{name} {i}": float(v) for i, v in enumerate(weights)}
+    return found
+
+
+def refused(rank: int) -> dict[str, float]:
+    """Give each rank a part of the parameters, as ZeroRedundancyOptimizer and FSDP1 do."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    x, y = local(rank)
+    flat = FullyShardedDataParallel(network(), device_id=torch.device("cpu"))
+    model = DistributedDataParallel(network())
+    zero = ZeroRedundancyOptimizer(model.parameters(), CLR)
+    for part, opt in ((flat, CLR(flat.parameters())), (model, zero)):
+        loss = cross_entropy(part(x), y)
+        loss.backward()
+        with pytest.raises(ValueError, match="params must be whole and equal on all ranks"):
+            opt.step(lambda loss=loss: loss)
+    return {}
 
 
 def whole_set(rank: int) -> dict[str, float]:
@@ -134,6 +175,19 @@ def test_every_engine_under_ddp_finds_what_one_process_does():
     together = [k for k in first if " " in k and not k.startswith("own")]
     assert {k: first[k] for k in together} == {k: second[k] for k in together}
     assert first["own grad_norm"] != pytest.approx(expected["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_measurement_is_not_the_first_pass_of_a_static_graph():
+    first, second = on_two_ranks(measured_steps)
+    assert first == second
+    values = [[v for k, v in first.items() if k.startswith(name)] for name in ("plain", "probed")]
+    assert values[0] == values[1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_of_the_parameters_are_refused_at_the_first_step():
+    assert on_two_ranks(refused) == ({}, {})
 
 
 def test_a_data_set_spread_over_ranks():

@@ -168,10 +168,17 @@ class _SeenModules:
         self.thread = threading.get_ident()
         self.weights: dict[Tensor, Tensor] = {}
         self.modes: dict[nn.Module, bool] = {}
+        self.reducing: list[tuple[nn.Module, dict[str, Any]]] = []
         self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
 
     def see(self, module: nn.Module, args: Any) -> None:
         """Keep the state of a module. This is a forward pre-hook of all modules."""
+        if _torch.DDP_STATE[0] in vars(module):  # the evaluation must not count as a step
+            kept = {name: vars(module)[name] for name in _torch.DDP_STATE if name in vars(module)}
+            self.reducing.append((module, kept))
+            vars(module)[_torch.DDP_STATE[0]] = False
+            if _torch.DDP_STATE[2] in kept:
+                vars(module)[_torch.DDP_STATE[2]] = True
         if module in self.modes or threading.get_ident() != self.thread:
             return
         for part in module.modules():
@@ -194,6 +201,9 @@ class _SeenModules:
         """Restore all modules. Graphs that use a buffer from before the guard stay usable."""
         for module, training in self.modes.items():
             module.training = training
+        while self.reducing:
+            module, kept = self.reducing.pop()  # the first state of a module comes last
+            vars(module).update(kept)
         for module, name, buffer, value in self.buffers:
             module._buffers[name] = buffer  # the module may hold a new tensor by now
             with torch.no_grad(), _torch.preserve_version(buffer):

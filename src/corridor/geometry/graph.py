@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from corridor import _reduce, _tree
+from corridor import _reduce, _torch, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _kernels
-from corridor.geometry._gradient import check_used, filled, holds
+from corridor.geometry._gradient import check_used, filled, holds, nodes
 from corridor.geometry._guard import Untouched
 from corridor.geometry._inputs import one_line
 
@@ -159,6 +159,11 @@ def from_graph(
     """
     live = [p for p in params if p.requires_grad]
     _check_twice_differentiable(loss, live)
+    # A static graph of DDP would take this for its first backward pass, and not average later.
+    static = _torch.ddp_modules(nodes(loss))
+    enqueued = [vars(module).get(_torch.DDP_STATE[2]) for module in static]
+    for module in static:
+        vars(module)[_torch.DDP_STATE[2]] = True
     try:
         graph = Graph(loss, live)
         graph.complete = live[0] in COMPLETE  # one comparison, because it waits for the device
@@ -172,6 +177,9 @@ def from_graph(
         raise ValueError(
             f"the loss cannot be differentiated twice here ({text}); {remedy}"
         ) from error
+    finally:
+        for module, value in zip(static, enqueued, strict=True):
+            vars(module)[_torch.DDP_STATE[2]] = value
     found = list(compress(zip(graph.gradient, products, strict=True), graph.used))
     return Product([g for g, _ in found], [h for _, h in found])
 

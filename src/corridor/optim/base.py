@@ -177,6 +177,7 @@ class PolyakOptimizer(Optimizer):
         device, dtype = self._home()
         self._settle_scalars(device, dtype)
         if value is not None:
+            self._check_whole()
             value = _reduce.whole(value).to(device=device, dtype=dtype)
             step = Step(
                 self.param_groups,
@@ -238,6 +239,16 @@ class PolyakOptimizer(Optimizer):
         first, metric = self.param_groups[0], self._motion().metric
         recorded = Recorded(loss, self._params(), self.state, first, metric, dtype, self._cache)
         return {key: value for limit in limits for key, value in limit.watch(recorded).items()}
+
+    def _check_whole(self) -> None:
+        """Raise ValueError at the first step if ranks hold different parameters."""
+        if torch.compiler.is_compiling():
+            return
+        count = len(self._params())
+        if self._cache.get("whole") != count:
+            if self.param_groups[0]["average_loss"]:
+                _reduce.check_whole(self._params())
+            self._cache["whole"] = count
 
     def _forget_scaler(self) -> None:
         """Drop what GradScaler set for this step. It does so itself only if the step ends."""
