@@ -60,7 +60,10 @@ def test_options_become_the_config(command, tmp_path):
         ),
         (["train", "--out", "{tmp}/a", "--optimizer", "adamx"], "clr, clr-adam, polyak"),
         (["train", "--out", "{tmp}/a", "--data", "nothing-like-this"], "nothing-like-this"),
-        (["train", "--out", "{tmp}/a", "--model", "nothing-like-this"], "nothing-like-this"),
+        (
+            ["train", "--out", "{tmp}/a", "--model", "nothing-like-this"],
+            "model must be one of resnet18",
+        ),
         (["train", "--out", "{tmp}/a", "--device", "abacus"], "device"),
         (["train", "--out", "{tmp}/full"], "not empty"),
         (["train", "--out", "{tmp}/full/file"], "cannot write to"),
