@@ -16,6 +16,7 @@ from corridor import _reduce, _torch
 from corridor._types import Tensors
 
 SHORT = 1 << 14  # tensors up to this many entries are joined before they are reduced
+JOINED = 1 << 16  # entries that are joined, and so copied, at a time
 NORM_BLOCK = 1 << 11
 DOT_BLOCK = 1 << 17
 
@@ -106,17 +107,22 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
         real = [as_real(t) for t in tensors]
         norms = _torch.foreach_norm(real, 2, dtype=dtype)
         return torch.stack(norms).square().sum()
-    norms, small = [], []
+    norms, small, held = [], [], 0
     for tensor in tensors:
         if tensor.numel() <= SHORT:
             small.append(as_real(tensor).reshape(-1))
-            continue
-        x = flatten(as_real(tensor))
-        rest = x.numel() % NORM_BLOCK
-        if rest:
-            x, tail = x.split((x.numel() - rest, rest))
-            small.append(tail)
-        norms.append(torch.linalg.vector_norm(x.view(-1, NORM_BLOCK), dim=1, dtype=dtype))
+            held += small[-1].numel()
+        else:
+            x = flatten(as_real(tensor))
+            rest = x.numel() % NORM_BLOCK
+            if rest:
+                x, tail = x.split((x.numel() - rest, rest))
+                small.append(tail)
+                held += rest
+            norms.append(torch.linalg.vector_norm(x.view(-1, NORM_BLOCK), dim=1, dtype=dtype))
+        if held >= JOINED:
+            norms.append(_norms_of_joined(small, dtype))
+            small, held = [], 0
     if small:
         norms.append(_norms_of_joined(small, dtype))
     return torch.cat(norms).square().sum()

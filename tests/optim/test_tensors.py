@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
 from tests.optim.conftest import step_sizes
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from corridor import CLR
-from corridor.optim import MoMoAdam, _bucket
+from corridor.optim import MoMoAdam, SPSMax, _bucket
 from corridor.optim._metric import AVERAGE, LENGTH, Euclidean
 from corridor.optim._options import Now
 
@@ -47,6 +49,83 @@ def test_complex_parameters_move_as_pairs_of_reals(dtype, momentum):
     loss.backward()
     opt.step(loss=loss)
     assert float(z.detach().abs().max()) < (1e-5 if dtype == torch.complex64 else 1e-13)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [CLR, SPSMax, lambda p, **o: CLR(p, momentum=0.9, **o), lambda p, **o: MoMoAdam(p, 1.0, **o)],
+)
+def test_a_lazy_conjugate_is_the_gradient_that_it_stands_for(make):
+    """Autograd leaves it where a loss uses w.conj(); a GradScaler's division reaches it, too."""
+    ends = []
+    for lazy in (True, False):
+        torch.manual_seed(0)
+        w, X, d = (torch.randn(*s, dtype=torch.complex128) for s in ((3,), (3, 5), (5,)))
+        w = torch.nn.Parameter(w)
+        opt = make([w])
+        for scale in (1.0, 1.0, 4.0):
+            opt.zero_grad()
+            loss = (w.conj() @ X - d).abs().sum()
+            (scale * loss).backward()
+            assert w.grad.is_conj()
+            exact = w.grad.resolve_conj() / scale
+            if not lazy:
+                w.grad = w.grad.resolve_conj()
+            if scale != 1.0:
+                opt.grad_scale, opt.found_inf = torch.tensor(scale), torch.tensor(0.0)
+            opt.step(loss=loss)
+            torch.testing.assert_close(w.grad, exact)
+        ends.append(w.detach())
+    assert torch.equal(*ends)
+
+
+def test_parameters_that_are_views_of_another_sign_are_refused():
+    z = torch.tensor([3.0 + 4.0j])
+    for values in (z.conj(), z.conj().imag):
+        with pytest.raises(ValueError, match="params must own their numbers, got the lazy"):
+            CLR([torch.nn.Parameter(values)])
+
+
+class HeldMemory(TorchDispatchMode):
+    """Measures the largest number of bytes that new tensors hold at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self.known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {t.untyped_storage()._cdata for t in tree_leaves(args) if torch.is_tensor(t)}
+        result = func(*args, **(kwargs or {}))
+        for t in tree_leaves(result):
+            storage = t.untyped_storage() if torch.is_tensor(t) else None
+            if storage is not None and storage._cdata not in given | self.known.keys():
+                self.known[storage._cdata] = storage.nbytes()
+                self.bytes += storage.nbytes()
+                self.peak = max(self.peak, self.bytes)
+                weakref.finalize(storage, self._forget, storage._cdata)
+        return result
+
+    def _forget(self, key: int) -> None:
+        self.bytes -= self.known.pop(key)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize(
+    "make", [CLR, lambda p: CLR(p, momentum=0.9, weight_decay=0.1), lambda p: MoMoAdam(p, 1.0)]
+)
+def test_a_step_holds_copies_of_one_portion_of_many_small_tensors(make, dtype):
+    peaks = []
+    for count in (200, 400):
+        params = [torch.nn.Parameter(torch.ones(100, 100, dtype=dtype)) for _ in range(count)]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        opt = make(params)
+        opt.step(loss=1.0)
+        with HeldMemory() as held:
+            opt.step(loss=1.0)
+        peaks.append(held.peak)
+    assert peaks[1] - peaks[0] < 0.02 * sum(p.nbytes for p in params[:200])
 
 
 def test_mixed_dtypes_share_one_step_size(parameter):

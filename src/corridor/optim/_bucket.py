@@ -19,6 +19,7 @@ from corridor import _reduce, _torch, _tree
 PLAIN = {torch.nn.Parameter, Tensor}
 FUSED_ON_CPU = {torch.float32, torch.float64, torch.complex64, torch.complex128}
 FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
+PORTION = 1 << 18  # entries
 
 NORM = "norm_sq"  # ||g||^2, always the first sum
 
@@ -103,6 +104,15 @@ class Bucket:
         for index, (p, g) in enumerate(zip(self.params, self.grads, strict=True)):
             yield p, g, {name: buffers[index] for name, buffers in self.buffers.items()}
 
+    def portions(self) -> Iterator[slice]:
+        """Yield runs of tensors of about `PORTION` entries, whose copies a step may hold."""
+        start = held = 0
+        for index, p in enumerate(self.params):
+            held += p.numel()
+            if held >= PORTION or index == len(self.params) - 1:
+                yield slice(start, index + 1)
+                start, held = index + 1, 0
+
     def decay(self, keep: Tensor | None) -> None:
         """Shrink the parameters by decoupled weight decay, ``p = keep p``."""
         if keep is not None:
@@ -150,6 +160,13 @@ def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
     for dtype in dtypes:
         wide = torch.promote_types(wide, dtype)
     return wide
+
+
+def own_gradients(groups: list[dict[str, Any]]) -> None:
+    """Replace gradients that are lazy conjugates or negatives, which cannot be changed in place."""
+    for p in (p for group in groups for p in group["params"] if p.grad is not None):
+        if p.grad.is_conj() or p.grad.is_neg():
+            p.grad = p.grad.resolve_conj().resolve_neg()
 
 
 def unscale(found: list[Bucket], grad_scale: Tensor) -> None:

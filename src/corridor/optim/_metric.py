@@ -150,11 +150,15 @@ class Euclidean(Metric):
             if SLOPE in names:
                 sums[SLOPE] = old * _tree.dot(ds, ps, dtype) + new * _tree.dot(gs, ps, dtype)
         else:
-            formed = [self.average(d, g, old, dtype) for d, g in zip(ds, gs, strict=True)]
             gg = _tree.squared_norm(gs, dtype)
-            sums = {NORM: gg, LENGTH: _tree.squared_norm(formed, dtype), OWN_LENGTH: gg}
-            if SLOPE in names:
-                sums[SLOPE] = _tree.dot(formed, ps, dtype)
+            zero = torch.zeros_like(gg)
+            sums = {NORM: gg, OWN_LENGTH: gg, LENGTH: zero, SLOPE: zero}
+            for part in bucket.portions():
+                pairs = zip(ds[part], gs[part], strict=True)
+                formed = [self.average(d, g, old, dtype) for d, g in pairs]
+                sums[LENGTH] = sums[LENGTH] + _tree.squared_norm(formed, dtype)
+                if SLOPE in names:
+                    sums[SLOPE] = sums[SLOPE] + _tree.dot(formed, ps[part], dtype)
         return [sums[name] for name in names]
 
     def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
