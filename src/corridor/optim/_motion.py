@@ -50,15 +50,21 @@ class Descent:
 
     Attributes:
         always: True if the motion also acts without momentum.
+        coasts: True if it moves parameters at the step size 0. A group whose cap is 0 stands still.
         metric: the metric that lengths are measured in.
         buffers: names of the tensors it keeps per parameter, zeros at first.
         memory: names of the scalars it keeps, 0 at first.
     """
 
     always: bool = False
+    coasts: bool = False
     metric: Metric = Euclidean()
     buffers: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
+
+    def acts(self, options: Options) -> bool:
+        """Return True if the options turn the motion on."""
+        return self.always or options["momentum"] > 0.0
 
     def advance(self, options: Options, memory: Memory) -> Memory:
         """Return the scalars that change before anything is measured."""
@@ -100,6 +106,7 @@ class Descent:
 class HeavyBall(Descent):
     """Move by a velocity, ``v = beta v - (1 - beta) h g``, ``p = p + v``."""
 
+    coasts = True
     buffers = (VELOCITY,)
 
     def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
@@ -134,6 +141,10 @@ class Average(Descent):
         self.metric, self.always = metric, metric.always
         self.buffers = (AVERAGE, *metric.buffers)
         self.memory = (*scalars, *metric.memory)
+
+    def acts(self, options: Options) -> bool:
+        """Return True with momentum, a metric that needs it, or an estimate of f_star."""
+        return super().acts(options) or bool(options.get("estimate_f_star"))
 
     def advance(self, options: Options, memory: Memory) -> Memory:
         """Return the scalars of the metric."""

@@ -158,7 +158,7 @@ class MoMo(PolyakOptimizer):
         params: parameters, groups, or named parameters.
         max_lr: the cap, positive or inf (default: 1). A group may have its own.
         f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
-            never falls below it.
+            never falls below it. An estimate that has met the loss falls half of the way to it.
         momentum: weight of the past, in [0, 1) (default: 0.9).
         estimate_f_star: estimate the minimum of the loss during training (default: False).
         weight_decay: decoupled, non-negative (default: 0). A group may have its own.
@@ -196,7 +196,7 @@ class MoMoAdam(PolyakOptimizer):
         max_lr: the cap, positive or inf (default: 0.01). Adam's learning rates are of this order.
             A group may have its own.
         f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
-            never falls below it.
+            never falls below it. An estimate that has met the loss falls half of the way to it.
         momentum: weight of the past in d, Adam's beta_1, in [0, 1) (default: 0.9).
         beta2: weight of the past in v, in [0, 1) (default: 0.999).
         eps: number added to the root of v, positive (default: 1e-8).

@@ -240,13 +240,22 @@ def momentum(
 
 
 def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) -> Tensor:
-    """Return the estimate ``bound`` of the minimum loss, lowered where the model lies below it.
+    """Return the estimate ``bound`` of the minimum loss, lowered where the model has met it.
 
-    ``model`` is ``f_avg + c``, the averaged linear model at the current point, and ``weight`` is
-    rho. The estimate never falls below ``least``.
+    ``model / weight`` is the value of the averaged linear model at the current point. At this value
+    or above it the bound allows no step, and nothing would change any more. The bound then falls to
+    the middle between the value and ``least``, and never below ``least``.
+
+    Args:
+        model: 0-dim, ``f_avg + c``.
+        weight: 0-dim, rho.
+        bound: 0-dim.
+        least: lower bound of the estimate.
     """
-    lower = (model / (2.0 * weight)).clamp(min=least)
-    return torch.where(model < weight * bound, lower, bound)
+    value = model / weight
+    rounding = 8.0 * torch.finfo(value.dtype).eps * (value.abs() + bound.abs())
+    lower = (0.5 * (value + least)).clamp(min=least)
+    return torch.where(value - bound <= rounding, lower, bound)
 
 
 def estimated_bound(
