@@ -1,12 +1,18 @@
-"""One warning where an option has taken over, and none where the loss decides."""
+"""One warning where nothing moves or an option has taken over, and none where the loss decides."""
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
 
 from corridor import CLR
-from corridor.optim import DAL, NGN
-from corridor.optim._limit import WINDOW
+from corridor.optim import DAL, NGN, MoMo
+from corridor.optim._health import EARLY, WINDOW
 
 
 def run(parameter, losses, windows: int = 2, **options) -> list[warnings.WarningMessage]:
@@ -28,13 +34,12 @@ def test_steps_at_the_cap_are_told_once_where_they_are_made(parameter):
 
 def test_losses_under_f_star_are_told_once(parameter):
     (told,) = run(parameter, lambda k: 0.1 if k % 3 else 0.6, f_star=0.5)
-    assert "under f_star = 0.5 in 67% of the last 1000 steps" in str(told.message)
+    assert "at or under f_star = 0.5 in 67% of the last 1000 steps" in str(told.message)
 
 
 def test_a_loss_that_decides_is_left_in_peace(parameter):
     assert not run(parameter, lambda k: 0.1 + (k % 5), windows=1)
     assert not run(parameter, lambda k: 0.2 if k % 3 else -1.0, windows=1, f_star=0.0)
-    assert not run(parameter, lambda k: float("nan"), windows=1, max_lr=0.1)
     assert not run(parameter, lambda k: 5.0, windows=1, max_lr=float("inf"))
 
 
@@ -47,6 +52,96 @@ def test_ngn_is_told_of_a_bound_that_it_only_approaches(parameter):
     (told,) = seen
     assert "at its cap in 100%" in str(told.message)
     assert "fixed rate 0.1; raise the cap" in str(told.message)
+
+
+def told_of(each_step: Callable[[int], Any], steps: int) -> str:
+    """Return the one warning of a run."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for k in range(steps):
+            each_step(k)
+    (told,) = seen
+    assert told.filename == __file__
+    assert "\n" not in str(told.message)
+    return str(told.message)
+
+
+@pytest.mark.parametrize("least", [5.0, 3.0, 0.1])
+@pytest.mark.parametrize("make", [CLR, lambda p: MoMo(p, estimate_f_star=True)])
+def test_a_loss_that_arrives_at_f_star_above_its_minimum_is_told(least: float, make):
+    """Up to rounding: x**2 - 3 ends at 4e-16, with steps that move nothing."""
+    x = torch.nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+    opt = make([x])
+
+    def step(k: int) -> None:
+        opt.zero_grad()
+        opt.watch(x.square() - least).backward()
+        opt.step()
+
+    message = told_of(step, 4 * WINDOW)
+    assert float(x.detach()) == pytest.approx(least**0.5)
+    assert "at or under f_star = 0.0" in message
+    assert "lower f_star" in message
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_run_of_skipped_steps_is_told_early_and_once(parameter, bad: float):
+    opt = CLR([parameter([1.0], [1.0])])
+    message = told_of(lambda k: opt.step(loss=bad), 3 * WINDOW)
+    assert f"100% of the last {EARLY} steps were skipped" in message
+
+
+def test_gradients_cleared_before_the_step_are_told(parameter):
+    for to_none in (True, False):
+        x = parameter([1.0])
+        opt = CLR([x])
+
+        def step(k: int, x=x, opt=opt, to_none=to_none) -> None:
+            loss = x.square().sum()
+            loss.backward()
+            opt.zero_grad(set_to_none=to_none)
+            opt.step(loss=loss)
+
+        assert "call backward() after zero_grad() and before step()" in told_of(step, EARLY + 2)
+
+
+def test_a_closure_without_backward_is_told_at_once(parameter):
+    x = parameter([1.0])
+    opt = CLR([x], momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(opt, 10)  # which wraps the step in a frame of torch
+
+    def step(k: int) -> None:
+        opt.step(lambda: x.square().sum())
+        schedule.step()
+
+    assert "no parameter had a gradient" in told_of(step, 3)
+
+
+def test_parameters_of_another_model_are_told(parameter):
+    x = parameter([1.0])
+    opt = CLR([parameter([1.0])])
+    message = told_of(lambda k: opt.step(lambda: x.square().sum().backward() or 1.0), 3)
+    assert "the parameters of this loss" in message
+
+
+def test_a_solved_problem_is_nothing_to_tell(parameter):
+    """No gradient is left, and the loss is at f_star: as hinges and fitted batches end."""
+    assert_silent(CLR([parameter([1.0], [0.0])]), lambda opt, k: opt.step(loss=0.0))
+
+
+def test_a_loss_that_still_falls_is_nothing_to_tell(parameter):
+    """Far under its first value, even under the rounding of it."""
+    x = parameter([1.0])
+    opt = CLR([x], max_lr=0.05)
+    opt._health.warned.add("capped")  # at the fixed rate 0.05, which is told elsewhere
+
+    def step(opt: CLR, k: int) -> None:
+        opt.zero_grad()
+        opt.watch(x.square().sum()).backward()
+        opt.step()
+
+    assert_silent(opt, step)
+    assert float(x.detach().square()) < 1e-40
 
 
 def assert_silent(opt, each_step) -> None:

@@ -120,7 +120,8 @@ def test_a_tiny_gradient_never_makes_a_step_that_is_not_finite(parameter):
         ({"momentum": -0.1}, r"momentum must be a number in \[0, 1\)"),
         ({"weight_decay": -1.0}, "weight_decay must be non-negative"),
         ({"max_lr": "0.1"}, "max_lr must be positive"),
-        ({"max_lr": torch.tensor([0.1])}, "max_lr must be positive"),
+        ({"max_lr": torch.tensor([0.1, 0.2])}, "max_lr must be positive"),
+        ({"max_lr": torch.tensor([0.0])}, "max_lr must be positive"),
         ({"f_star": None}, "f_star must be a finite number"),
         ({"momentum": "a"}, "momentum must be a number"),
         ({"weight_decay": None}, "weight_decay must be non-negative"),
@@ -229,6 +230,34 @@ def test_a_negative_cap_is_no_step(parameter):
     opt.param_groups[0]["lr"] = -0.1
     opt.step(loss=1.0)
     assert float(p.detach()) == 1.0
+
+
+@pytest.mark.parametrize("tensor_cap", [False, True])
+@pytest.mark.parametrize("kind", [CLR, SPSMax])
+def test_a_group_with_a_cap_of_zero_stands_still(parameter, kind, tensor_cap: bool):
+    """Also where a heavy ball would coast, and the other groups go on."""
+    p, q = parameter([1.0, 2.0], [1.0, 0.5]), parameter([1.0], [1.0])
+    opt = kind([{"params": [p]}, {"params": [q], "lr": 0.0}], momentum=0.9, weight_decay=0.1)
+    opt.step(loss=0.1)
+    assert float(q.detach()) == 1.0
+    opt.param_groups[0]["lr"] = torch.tensor([0.0]) if tensor_cap else 0.0
+    opt.param_groups[1]["lr"] = torch.tensor([0.1]) if tensor_cap else 0.1
+    before = p.detach().clone()
+    opt.step(loss=0.1)
+    assert torch.equal(p.detach(), before)
+    assert float(q.detach()) < 1.0
+
+
+def test_a_cap_may_be_a_tensor_of_one_element(parameter):
+    """As in torch's own optimizers: the shape is kept, and a scheduler scales it."""
+    p = parameter([1.0], [1.0])
+    opt = SPSMax([p], max_lr=torch.tensor([0.5]))
+    schedule = torch.optim.lr_scheduler.StepLR(opt, step_size=1, gamma=0.5)
+    for expected in (0.5, 0.25):
+        opt.step(loss=5.0)
+        assert step_sizes(opt) == [expected]
+        assert float(opt.step_size_at(torch.tensor(5.0), torch.tensor(1.0))) == expected
+        schedule.step()
 
 
 def test_momentum_may_be_switched_off_and_on(parameter):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from corridor import CLR
-from corridor.optim import MoMo
+from corridor.optim import AdaSPS, MoMo, MoMoAdam, SPSMax
 
 
 def network() -> nn.Module:
@@ -243,3 +243,75 @@ def test_groups_of_an_estimating_optimizer_serve_another():
     p.grad = torch.ones(2)
     opt.step(loss=1.0)
     assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("make", [lambda p: CLR(p, momentum=0.9), lambda p: MoMoAdam(p, 0.1)])
+def test_a_snapshot_in_memory_resumes_twice(make):
+    """Buffers and scalars are copies on both ways, so that a snapshot serves again."""
+    model = network()
+    opt = make(model.parameters())
+    train(model, opt, 3)
+    weights, saved = copy.deepcopy(model.state_dict()), opt.state_dict()
+    ends = []
+    for _ in range(3):
+        train(model, opt, 3, start=3)
+        ends.append([p.detach().clone() for p in model.parameters()])
+        model.load_state_dict(weights)
+        opt.load_state_dict(saved)
+    for end in ends[1:]:
+        assert all(map(torch.equal, ends[0], end))
+
+
+@pytest.mark.parametrize("kind", [CLR, SPSMax])
+@pytest.mark.parametrize("entry", [3, {"velocity": 1, "gradient_average": 2}])
+def test_foreign_entries_in_the_state_change_nothing(kind, entry):
+    p = nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    opt = kind([p])
+    opt.state["mine"] = entry
+    elsewhere = torch.ones(1)
+    opt.state[elsewhere] = entry
+    opt.step(loss=1.0)
+    assert p not in opt.state
+    del opt.state[elsewhere]  # torch's state_dict has no name for it
+    again = kind([p])
+    again.load_state_dict(opt.state_dict())
+    again.step(loss=1.0)
+    assert again.state["mine"] == entry
+
+
+@pytest.mark.parametrize("wrap", [float, lambda v: v.reshape(1)])
+def test_scalars_may_be_loaded_as_plain_numbers(wrap):
+    p, q = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    opts = [AdaSPS([x], momentum=0.5) for x in (p, q)]
+    p.grad = q.grad = torch.ones(2)
+    for opt in opts:
+        opt.step(loss=1.0)
+    saved = opts[1].state_dict()
+    group = saved["param_groups"][0]
+    scalars = {key for key, value in group.items() if isinstance(value, torch.Tensor)}
+    group.update({key: wrap(group[key]) for key in scalars})
+    opts[1].load_state_dict(saved)
+    assert all(opts[1].param_groups[0][key].shape == () for key in scalars)
+    for opt in opts:
+        opt.step(loss=0.5)
+    assert torch.equal(p, q)
+    assert int(opts[1].param_groups[0]["skipped"]) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"drift": 1.0}], ids=str)
+def test_what_is_made_in_inference_mode_serves_outside(options):
+    p = nn.Parameter(torch.ones(2))
+    with torch.inference_mode():
+        opt = CLR([p], **options)
+    for inside in (True, False, True, False):
+        opt.zero_grad()
+        opt.watch(p.square().sum()).backward()
+        with torch.inference_mode(inside):
+            opt.step()
+            opt.load_state_dict(opt.state_dict())
+    assert float(opt.param_groups[0]["effective_lr"]) > 0.0
+    with torch.inference_mode():
+        opt.step(lambda: opt.watch(p.square().sum()).backward())
+        opt.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    opt.step(lambda: opt.watch(p.square().sum()).backward())

@@ -1,4 +1,4 @@
-"""Bound the size of a step, and warn once where an option decides all steps.
+"""Bound the size of a step.
 
 A limit returns the largest step that it allows. The optimizer takes the smallest of its rule's step
 and of all active limits, before the cap of each group. A limit has no state. Its scalars live in
@@ -25,7 +25,6 @@ A new limit is a subclass of `Limit` that overrides `bound`, named in ``LIMITS``
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -38,11 +37,7 @@ from corridor.optim._loss import Watched
 from corridor.optim._metric import Metric
 from corridor.optim._options import Memory, Now, Options
 
-__all__ = ["NORM", "Health", "Limit", "Recorded", "Seen"]
-
-WINDOW = 1000
-MOSTLY = {"under": 0.5, "capped": 0.9}
-AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
+__all__ = ["NORM", "Limit", "Recorded", "Seen"]
 
 
 class Recorded(NamedTuple):
@@ -119,70 +114,3 @@ class Limit:
     def bound(self, seen: Seen) -> Tensor:
         """Return the largest step that the limit allows, 0-dim."""
         raise NotImplementedError
-
-
-class Health:
-    """Count steps at the cap and losses under f_star, and warn once about either.
-
-    The counts stay on the device. One copy per `WINDOW` steps brings them to the host, which does
-    not wait for it. They belong to the process and are not saved.
-    """
-
-    def __init__(self) -> None:
-        self.counts: Tensor | None = None
-        self.copy: tuple[Tensor, Any] | None = None
-        self.steps = 0
-        self.warned: set[str] = set()
-
-    def note(
-        self, loss: Tensor, raw: Tensor, step: Tensor, skip: Tensor, groups: _options.Groups
-    ) -> None:
-        """Count one step, with the step size before and under the first group's cap."""
-        if torch.compiler.is_compiling() or len(self.warned) == len(MOSTLY):
-            return
-        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-            return
-        cap = groups[0]["lr"]
-        cap = cap.to(step).reshape(()) if isinstance(cap, Tensor) else cap
-        under = (loss < groups[0]["f_star"]) & (raw <= 0.0)
-        capped = (step > 0.0) & (step >= AT_CAP * cap)
-        flags = torch.stack([under, capped & torch.logical_not(skip)])
-        if self.counts is None or self.counts.device != flags.device:
-            self.counts, self.steps = torch.zeros_like(flags, dtype=torch.int64), 0
-        self.counts.add_(flags)
-        self.steps += 1
-        if self.copy is not None and (self.copy[1] is None or self.copy[1].query()):
-            self._read(self.copy[0], groups[0])
-        if self.steps >= WINDOW:
-            self._send(self.counts)
-
-    def _send(self, counts: Tensor) -> None:
-        """Start a copy of the counts to the host, and reset them."""
-        host, event = counts.to("cpu", non_blocking=True, copy=True), None
-        if counts.is_cuda:
-            event = torch.cuda.Event()
-            event.record()
-        self.copy, self.steps, self.counts = (host, event), 0, torch.zeros_like(counts)
-
-    def _read(self, host: Tensor, first: dict[str, Any]) -> None:
-        """Warn where the copied counts exceed the shares in `MOSTLY`."""
-        self.copy = None
-        under, capped = (n / WINDOW for n in host.tolist())
-        if under >= MOSTLY["under"]:
-            self._warn(
-                "under",
-                f"the loss was under f_star = {first['f_star']} in {under:.0%} of the last "
-                f"{WINDOW} steps, where the step size is 0; lower f_star",
-            )
-        if capped >= MOSTLY["capped"]:
-            self._warn(
-                "capped",
-                f"the step was at its cap in {capped:.0%} of the last {WINDOW} steps, which is "
-                f"descent at the fixed rate {float(first['lr']):.3g}; raise the cap to let the "
-                "loss decide, or ignore this warning",
-            )
-
-    def _warn(self, kind: str, message: str) -> None:
-        if kind not in self.warned:
-            self.warned.add(kind)
-            warnings.warn(message, stacklevel=8)

@@ -146,12 +146,13 @@ def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Ow
         )
     if caps:
         new["lr"] = caps[0]
+    own_cap = "lr" in new
     first = groups[0] if groups else {**defaults, **new}
     for key in owner.shared:
         new.setdefault(key, first[key])
     for key in OWN:
         new.setdefault(key, defaults[key])
-    check_cap(new["lr"], owner.cap)
+    check_cap(new["lr"], owner.cap, zero=own_cap)
     check([*groups, new], owner.shared)
     return new
 
@@ -170,12 +171,25 @@ def _known(group: dict[str, Any], owner: Owner, used: bool) -> dict[str, Any]:
     return new
 
 
-def check_cap(cap: Any, name: str) -> None:
-    """Raise ValueError unless the cap is a positive number."""
-    if isinstance(cap, Tensor) and cap.dim() == 0 and not cap.is_complex():
-        cap = float(cap)
-    if not (is_number(cap) and cap > 0.0):
-        raise ValueError(f"{name} must be positive (or inf for no cap), got {cap!r}")
+def check_own_numbers(params: Iterable[Tensor]) -> None:
+    """Raise ValueError for a parameter that is a lazy conjugate or negative of another tensor."""
+    for p in params:
+        if p.is_conj() or p.is_neg():
+            raise ValueError(
+                "params must own their numbers, got the lazy conjugate or negative of another "
+                "tensor; make the parameter from tensor.resolve_conj().resolve_neg()"
+            )
+
+
+def check_cap(cap: Any, name: str, zero: bool) -> None:
+    """Raise ValueError unless the cap is a positive number, or a tensor with one.
+
+    A group that is given 0 stands still, as with torch's optimizers.
+    """
+    number = float(cap) if isinstance(cap, Tensor) and _is_scalar(cap) else cap
+    if not (is_number(number) and (number > 0.0 or (zero and number == 0.0))):
+        wanted = "non-negative" if zero else "positive"
+        raise ValueError(f"{name} must be {wanted} (or inf for no cap), got {cap!r}")
 
 
 def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
@@ -206,6 +220,10 @@ def _holds(rule: Rule, value: Any) -> bool:
         return False
 
 
+def _is_scalar(tensor: Tensor) -> bool:
+    return tensor.numel() == 1 and not tensor.is_complex()
+
+
 def is_number(value: Any) -> bool:
     """Return True if the value is a real number, not a tensor."""
     return isinstance(value, numbers.Real)
@@ -228,12 +246,16 @@ def check_no_nan(groups: Groups) -> None:
 def settle(
     group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
 ) -> None:
-    """Create a scalar of a group if it is missing, else move it to a device and dtype."""
+    """Create a scalar of a group if it is missing, else move it to a device and dtype.
+
+    A plain number, as other formats of checkpoints have it, becomes a tensor.
+    """
     value = group.get(key)
     if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
+        start = value if is_number(value) else start
         group[key] = torch.full((), float(start), device=device, dtype=dtype)
-    elif value.device != device or value.dtype != dtype:
-        group[key] = value.to(device=device, dtype=dtype)
+    elif value.device != device or value.dtype != dtype or value.dim():
+        group[key] = value.to(device=device, dtype=dtype).reshape(())
 
 
 def understood(

@@ -12,7 +12,8 @@ from torch import Tensor
 from corridor import _reduce, _tree
 from corridor.optim import step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, Sums
-from corridor.optim._limit import Health, Limit, Seen
+from corridor.optim._health import AT_CAP, Health
+from corridor.optim._limit import Limit, Seen
 from corridor.optim._motion import Descent, Rule
 from corridor.optim._options import Groups, Memory, Now
 
@@ -60,7 +61,8 @@ class Step:
         for limit in self.limits:
             raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, new)))
         sizes = self._sizes(raw, skip, capped)
-        health.note(loss, raw, sizes[0], skip, self.groups)
+        at_cap = (sizes[0] > 0.0) & (sizes[0] >= AT_CAP * cap_of(first, raw))
+        health.note(loss - first["f_star"], norm_sq, raw, skip, at_cap, first)
         settled = self._move(parts, sums, sizes, skip, Now(first, new, loss.dtype))
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
@@ -120,9 +122,7 @@ class Step:
         raw = torch.where(skip, torch.zeros_like(raw), raw)
         sizes = []
         for group in self.groups:
-            cap = group["lr"]
-            cap = cap.to(raw).reshape(()) if isinstance(cap, Tensor) else cap
-            size = capped(raw, cap).clamp(min=0.0)
+            size = capped(raw, cap_of(group, raw)).clamp(min=0.0)
             # A NaN cap on a device shows up only here. The step is skipped, so its size is 0.
             size = torch.where(skip, torch.zeros_like(size), size)
             _tree.assign([group["effective_lr"]], [size])
@@ -137,13 +137,21 @@ class Step:
         kept = [torch.ones_like(sizes[0]) if keep is None else keep for keep in keeps]
         settled = self.motion.settle(sums, torch.stack(sizes), torch.stack(kept), now)
         for bucket, part in zip(self.buckets, parts, strict=True):
-            here, keep = bucket.device, keeps[bucket.group]
+            here, keep, still = bucket.device, keeps[bucket.group], skip
+            if self.motion.coasts:
+                still = skip | (cap_of(self.groups[bucket.group], sizes[0]) <= 0.0)
             keep = None if keep is None else keep.to(here)
-            stride = Stride(sizes[bucket.group].to(here), skip.to(here), keep)
+            stride = Stride(sizes[bucket.group].to(here), still.to(here), keep)
             missed = self.motion.move(bucket, Sums(sums.names, part), stride, now)
             if missed is not None:
                 settled["average_shift"] = settled["average_shift"] + missed.to(skip.device)
         return settled
+
+
+def cap_of(group: dict[str, Any], like: Tensor) -> Tensor | float:
+    """Return the cap of a group, a tensor 0-dim with the dtype and device of another."""
+    cap = group["lr"]
+    return cap.to(like).reshape(()) if isinstance(cap, Tensor) else cap
 
 
 def _keep(group: dict[str, Any], size: Tensor) -> Tensor | None:

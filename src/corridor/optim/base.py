@@ -18,11 +18,12 @@ from corridor import _reduce, _tree
 from corridor._types import Params
 from corridor.optim import _bucket, _options, step_size
 from corridor.optim._bucket import NORM, Sums
-from corridor.optim._limit import Health, Limit, Recorded, Seen
+from corridor.optim._health import Health
+from corridor.optim._limit import Limit, Recorded, Seen
 from corridor.optim._loss import AttachedWatch, LossChannel
 from corridor.optim._motion import Descent, HeavyBall
 from corridor.optim._options import Memory, Sized
-from corridor.optim._step import Step
+from corridor.optim._step import Step, cap_of
 
 RULE = "rule"  # the class that wrote a checkpoint
 
@@ -143,6 +144,8 @@ class PolyakOptimizer(Optimizer):
         self._channel.clear()
         super().zero_grad(set_to_none)
 
+    # The scalars and buffers that a step makes must be ordinary tensors, also in inference mode.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take one step.
@@ -168,9 +171,12 @@ class PolyakOptimizer(Optimizer):
             for limit in limits if value is not None else []:
                 measured |= limit.collect(watched, type(self).__name__)
             names = [*motion.buffers, *(name for limit in limits for name in limit.buffers)]
+            scale = getattr(self, "grad_scale", None)
+            if scale is not None:
+                _bucket.own_gradients(self.param_groups)
             found = _bucket.buckets(self.param_groups, self.state, names)
-            if getattr(self, "grad_scale", None) is not None:
-                _bucket.unscale(found, self.grad_scale)  # pyright: ignore
+            if scale is not None:
+                _bucket.unscale(found, scale)
         except ValueError:
             self._forget_scaler()
             raise
@@ -178,6 +184,8 @@ class PolyakOptimizer(Optimizer):
         self._settle_scalars(device, dtype)
         if value is not None:
             self._check_whole()
+            if not found and all(p.grad is None for p in self._params()):
+                self._health.missing()
             value = _reduce.whole(value).to(device=device, dtype=dtype)
             step = Step(
                 self.param_groups,
@@ -223,8 +231,7 @@ class PolyakOptimizer(Optimizer):
         sums = Sums((NORM,), norm_sq.reshape(1, 1))
         for limit in limits:
             raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, memory)))
-        cap = first["lr"]
-        return self.capped(raw, cap.to(raw) if isinstance(cap, Tensor) else cap)
+        return self.capped(raw, cap_of(first, raw))
 
     def capped(self, raw: Tensor, cap: Tensor | float) -> Tensor:
         """Return the step size under a group's cap."""
@@ -255,6 +262,7 @@ class PolyakOptimizer(Optimizer):
         for name in ("grad_scale", "found_inf"):
             self.__dict__.pop(name, None)
 
+    @torch.inference_mode(False)
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group.
 
@@ -263,11 +271,13 @@ class PolyakOptimizer(Optimizer):
 
         Raises:
             TypeError: a key is not an option of this optimizer.
-            ValueError: an option is out of range, or differs from one that all groups share.
+            ValueError: an option is out of range, or differs from one that all groups share. A
+                parameter is a lazy conjugate or negative, which cannot be changed in place.
         """
         owner = self._owner
         admitted = _options.admitted(param_group, self.param_groups, self.defaults, owner)
         super().add_param_group(admitted)
+        _options.check_own_numbers(self.param_groups[-1]["params"])
         self._settle_scalars(*self._home())
 
     @classmethod
@@ -285,9 +295,12 @@ class PolyakOptimizer(Optimizer):
 
     def _motion(self) -> Descent:
         """Return the motion of the next step. With momentum 0, one that has buffers goes on."""
-        momentum = self.param_groups[0]["momentum"]
-        kept = (name in kept for kept in self.state.values() for name in self.MOTION.buffers)
-        return self.MOTION if self.MOTION.always or momentum > 0.0 or any(kept) else Descent()
+        motion = self.MOTION
+        if motion.acts(self.param_groups[0]):
+            return motion
+        # `state` may hold foreign entries, with keys that are not parameters.
+        kept = (self.state[p] for p in self._params() if p in self.state) if self.state else ()
+        return motion if any(name in own for own in kept for name in motion.buffers) else Descent()
 
     def _limits(self) -> list[Limit]:
         """Return the limits that the options turn on."""
@@ -325,14 +338,16 @@ class PolyakOptimizer(Optimizer):
             _options.settle(group, "effective_lr", device, dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return state and groups, with copies of the scalars that later steps do not change."""
+        """Return copies of state and groups, which later steps do not change.
+
+        torch's own optimizers return their buffers without a copy.
+        """
         saved = super().state_dict()
-        saved["param_groups"] = [
-            {k: v.clone() if isinstance(v, Tensor) else v for k, v in group.items()}
-            for group in saved["param_groups"]
-        ]
+        saved["param_groups"] = [_copied(group) for group in saved["param_groups"]]
+        saved["state"] = {key: _copied(kept) for key, kept in saved["state"].items()}
         return saved
 
+    @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint, of this or of another optimizer.
 
@@ -350,6 +365,10 @@ class PolyakOptimizer(Optimizer):
                 state_dict, self.param_groups, motion.memory, motion.buffers
             )
         super().load_state_dict(state_dict)
+        theirs = {id(t) for kept in state_dict["state"].values() for t in _tensors(kept)}
+        for p, kept in self.state.items():  # torch keeps those that need no other dtype or device
+            if any(id(t) in theirs for t in _tensors(kept)):
+                self.state[p] = _copied(kept)
         self._restore()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -369,6 +388,18 @@ class PolyakOptimizer(Optimizer):
         if self.param_groups:
             _options.check(self.param_groups, shared)
             self._settle_scalars(*self._home())
+
+
+def _tensors(kept: Any) -> list[Tensor]:
+    """Return the tensors in a parameter's state. A foreign entry may be of any type."""
+    return [t for t in kept.values() if isinstance(t, Tensor)] if isinstance(kept, dict) else []
+
+
+def _copied(kept: Any) -> Any:
+    """Return a parameter's state or a group with copies of its tensors."""
+    if not isinstance(kept, dict):
+        return kept
+    return {key: t.clone() if isinstance(t, Tensor) else t for key, t in kept.items()}
 
 
 PolyakOptimizer._owner = PolyakOptimizer._described()

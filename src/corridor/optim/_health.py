@@ -1,0 +1,126 @@
+"""Warn once where nothing moves, or where an option decides all steps."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+EARLY, WINDOW = 100, 1000  # steps
+AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
+ROUNDING = 16.0  # units
+
+# By kind: the smallest share of `WINDOW` steps that is worth a warning, and the warning.
+KINDS = {
+    "skipped": (
+        0.5,
+        "{share:.0%} of the last {steps} steps were skipped, because the loss, a gradient or the "
+        "cap was not finite; start again from finite parameters, or find the first such loss",
+    ),
+    "under": (
+        0.5,
+        "the loss was at or under f_star = {f_star} in {share:.0%} of the last {steps} steps, "
+        "where the step size is 0; lower f_star, or stop here if this is the minimum",
+    ),
+    "flat": (
+        0.5,
+        "the gradient was 0 in {share:.0%} of the last {steps} steps, with the loss above f_star; "
+        "call backward() after zero_grad() and before step(), and check that the loss depends on "
+        "these parameters",
+    ),
+    "capped": (
+        0.9,
+        "the step was at its cap in {share:.0%} of the last {steps} steps, which is descent at the "
+        "fixed rate {lr:.3g}; raise the cap to let the loss decide, or ignore this warning",
+    ),
+}
+MISSING = (
+    "no parameter had a gradient at step(), so nothing moved; call backward() after zero_grad() "
+    "and before step(), in a closure too, and give the optimizer the parameters of this loss"
+)
+
+
+class Health:
+    """Count steps by the kinds in `KINDS`, and warn once about each.
+
+    The counts stay on the device. A copy brings them to the host after `EARLY` steps, where a kind
+    other than the cap counts if it had all of them, and after `WINDOW` steps. The host does not
+    wait for it. The counts belong to the process and are not saved. Compiled steps do not count.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Tensor | None = None
+        self.peaks: Tensor | None = None  # the largest gap and step so far, the scale of rounding
+        self.copy: tuple[Tensor, Any, int] | None = None
+        self.steps = 0
+        self.warned: set[str] = set()
+
+    def note(
+        self, gap: Tensor, norm_sq: Tensor, raw: Tensor, skip: Tensor, capped: Tensor,
+        first: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Count one step.
+
+        Args:
+            gap: 0-dim, the loss minus f_star.
+            norm_sq: 0-dim, squared norm of the gradient.
+            raw: 0-dim, the step size before the cap.
+            skip: 0-dim, True for a skipped step.
+            capped: 0-dim, True for a step near its cap or beyond.
+            first: the first parameter group.
+        """
+        if torch.compiler.is_compiling() or KINDS.keys() <= self.warned:
+            return
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return
+        now = torch.stack([gap, raw]).masked_fill(skip, 0.0)
+        if self.counts is None or self.peaks is None or self.counts.device != now.device:
+            self.counts = torch.zeros(len(KINDS), dtype=torch.int64, device=now.device)
+            self.peaks, self.steps = torch.zeros_like(now), 0
+        self.peaks = torch.maximum(self.peaks, now)
+        moves = (now > ROUNDING * torch.finfo(now.dtype).eps * self.peaks).any()
+        flat, usable = norm_sq <= 0.0, torch.logical_not(skip)
+        under = usable & torch.logical_not(flat | moves)
+        self.counts.add_(torch.stack([skip, under, usable & flat & (gap > 0.0), usable & capped]))
+        self.steps += 1
+        if self.copy is not None and (self.copy[1] is None or self.copy[1].query()):
+            self._read(*self.copy[::2], first)
+        if self.steps in (EARLY, WINDOW):
+            self._send(self.counts)
+
+    def missing(self) -> None:
+        """Warn that no parameter has a gradient."""
+        self._warn("flat", MISSING)
+
+    def _send(self, counts: Tensor) -> None:
+        """Start a copy of the counts to the host, and reset them after `WINDOW` steps."""
+        host, event = counts.to("cpu", non_blocking=True, copy=True), None
+        if counts.is_cuda:
+            event = torch.cuda.Event()
+            event.record()
+        self.copy = (host, event, self.steps)
+        if self.steps >= WINDOW:
+            self.steps, self.counts = 0, torch.zeros_like(counts)
+
+    def _read(self, host: Tensor, steps: int, first: dict[str, Any]) -> None:
+        """Warn where the copied counts exceed the shares in `KINDS`."""
+        self.copy = None
+        for (kind, (least, message)), count in zip(KINDS.items(), host.tolist(), strict=True):
+            enough = count >= least * steps if steps == WINDOW else count == steps
+            if enough and (steps == WINDOW or kind != "capped"):
+                share, cap = count / steps, float(first["lr"])
+                said = message.format(share=share, steps=steps, f_star=first["f_star"], lr=cap)
+                self._warn(kind, said)
+
+    def _warn(self, kind: str, message: str) -> None:
+        """Warn once, at the line of the user's code that called the step."""
+        if kind in self.warned:
+            return
+        self.warned.add(kind)
+        level, frame = 2, sys._getframe(1)
+        while frame.f_back and frame.f_globals["__name__"].startswith(("corridor.", "torch.")):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(message, stacklevel=level)
