@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from corridor import _tree
+
 EARLY, WINDOW = 100, 1000  # steps
 AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
 ROUNDING = 16.0  # units
@@ -44,66 +46,72 @@ MISSING = (
 
 
 class Health:
-    """Count steps by the kinds in `KINDS`, and warn once about each.
+    """Look at all steps by the kinds in `KINDS`, and warn once about each.
 
-    The counts stay on the device. A copy brings them to the host after `EARLY` steps, where a kind
-    other than the cap counts if it had all of them, and after `WINDOW` steps. The host does not
-    wait for it. The counts belong to the process and are not saved. Compiled steps do not count.
+    The steps' numbers stay on the device. Counts go to the host after `EARLY` steps, where a kind
+    other than the cap must have all of them, and after `WINDOW` steps. The host does not wait for
+    them. They belong to the process and are not saved. Compiled steps do not count.
     """
 
     def __init__(self) -> None:
-        self.counts: Tensor | None = None
+        self.log: Tensor | None = None
+        self.rows: tuple[Tensor, ...] = ()  # of the log
         self.peaks: Tensor | None = None  # the largest gap and step so far, the scale of rounding
         self.copy: tuple[Tensor, Any, int] | None = None
         self.steps = 0
         self.warned: set[str] = set()
 
     def note(
-        self, gap: Tensor, norm_sq: Tensor, raw: Tensor, skip: Tensor, capped: Tensor,
+        self, loss: Tensor, norm_sq: Tensor, raw: Tensor, used: Tensor, skip: Tensor,
         first: dict[str, Any],
     ) -> None:  # fmt: skip
-        """Count one step.
+        """Record one step.
 
         Args:
-            gap: 0-dim, the loss minus f_star.
+            loss: 0-dim.
             norm_sq: 0-dim, squared norm of the gradient.
             raw: 0-dim, the step size before the cap.
+            used: 0-dim, the step size in units of the cap.
             skip: 0-dim, True for a skipped step.
-            capped: 0-dim, True for a step near its cap or beyond.
             first: the first parameter group.
         """
         if torch.compiler.is_compiling() or KINDS.keys() <= self.warned:
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return
-        now = torch.stack([gap, raw]).masked_fill(skip, 0.0)
-        if self.counts is None or self.peaks is None or self.counts.device != now.device:
-            self.counts = torch.zeros(len(KINDS), dtype=torch.int64, device=now.device)
-            self.peaks, self.steps = torch.zeros_like(now), 0
-        self.peaks = torch.maximum(self.peaks, now)
-        moves = (now > ROUNDING * torch.finfo(now.dtype).eps * self.peaks).any()
-        flat, usable = norm_sq <= 0.0, torch.logical_not(skip)
-        under = usable & torch.logical_not(flat | moves)
-        self.counts.add_(torch.stack([skip, under, usable & flat & (gap > 0.0), usable & capped]))
+        if self.log is None or self.log.device != raw.device or self.log.dtype != raw.dtype:
+            self.log, self.steps = raw.new_empty(WINDOW, 5), 0
+            self.rows = self.log.unbind()
+            self.peaks = raw.new_zeros(2, 1)
+        row = torch.stack((loss, norm_sq, raw, used, skip.to(raw)))
+        _tree.assign([self.rows[self.steps]], [row])
         self.steps += 1
         if self.copy is not None and (self.copy[1] is None or self.copy[1].query()):
-            self._read(*self.copy[::2], first)
+            self._read(self.copy[0], self.copy[2], first)
         if self.steps in (EARLY, WINDOW):
-            self._send(self.counts)
+            self._send(self._counts(self.log[: self.steps], first["f_star"]))
 
     def missing(self) -> None:
         """Warn that no parameter has a gradient."""
         self._warn("flat", MISSING)
 
+    def _counts(self, log: Tensor, f_star: float) -> Tensor:
+        """Return the number of steps of each kind."""
+        loss, norm_sq, raw, used, skip = log.unbind(1)
+        skipped, flat = skip > 0.0, norm_sq <= 0.0
+        now = torch.stack([loss - f_star, raw]).masked_fill(skipped, 0.0)
+        self.peaks = torch.maximum(self.peaks, now.amax(1, keepdim=True))  # pyright: ignore
+        moves = (now > ROUNDING * torch.finfo(now.dtype).eps * self.peaks).any(0)
+        kinds = [~(flat | moves), flat & (now[0] > 0.0), used >= AT_CAP]
+        return torch.stack([skipped, *(kind & ~skipped for kind in kinds)]).sum(1)
+
     def _send(self, counts: Tensor) -> None:
-        """Start a copy of the counts to the host, and reset them after `WINDOW` steps."""
+        """Start a copy of the counts to the host, and begin again after `WINDOW` steps."""
         host, event = counts.to("cpu", non_blocking=True, copy=True), None
         if counts.is_cuda:
             event = torch.cuda.Event()
             event.record()
-        self.copy = (host, event, self.steps)
-        if self.steps >= WINDOW:
-            self.steps, self.counts = 0, torch.zeros_like(counts)
+        self.copy, self.steps = (host, event, self.steps), self.steps % WINDOW
 
     def _read(self, host: Tensor, steps: int, first: dict[str, Any]) -> None:
         """Warn where the copied counts exceed the shares in `KINDS`."""

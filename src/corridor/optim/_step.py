@@ -12,7 +12,7 @@ from torch import Tensor
 from corridor import _reduce, _tree
 from corridor.optim import step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, Sums
-from corridor.optim._health import AT_CAP, Health
+from corridor.optim._health import Health
 from corridor.optim._limit import Limit, Seen
 from corridor.optim._motion import Descent, Rule
 from corridor.optim._options import Groups, Memory, Now
@@ -61,8 +61,8 @@ class Step:
         for limit in self.limits:
             raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, new)))
         sizes = self._sizes(raw, skip, capped)
-        at_cap = (sizes[0] > 0.0) & (sizes[0] >= AT_CAP * cap_of(first, raw))
-        health.note(loss - first["f_star"], norm_sq, raw, skip, at_cap, first)
+        used = sizes[0] / cap_of(first, raw)  # NaN for a cap of 0, which is not at its cap
+        health.note(loss, norm_sq, raw, used, skip, first)
         settled = self._move(parts, sums, sizes, skip, Now(first, new, loss.dtype))
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
