@@ -172,3 +172,9 @@ def test_the_quadratic_is_a_weak_corridor_of_number_a_quarter():
 
 def test_momentum_off_corridors_is_not_the_closed_form():
     assert not theory.lemma_a_1(Saddle(), torch.tensor([1.0, 0.4]).double(), 0.05, 0.5, 5)
+
+
+def test_the_order_of_sgd_needs_losses_in_float64():
+    a = torch.eye(2)
+    with pytest.raises(ValueError, match="losses must accept float64, got only"):
+        theory.appendix_a_3([lambda x: (a @ x).pow(3).sum()] * 2, torch.ones(2))

@@ -204,6 +204,8 @@ def appendix_a_3(
         Stochastic Gradient Descent".
     """
     start = precise(mean_loss(losses), start)
+    if start.dtype is not torch.float64:
+        raise ValueError(f"losses must accept float64, got only {start.dtype}; convert their data")
     m = len(losses)
     modified, plain = [], []
     for h in step_sizes:
