@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -175,3 +176,34 @@ def test_a_missing_library_is_one_line_that_names_the_extra(monkeypatch: pytest.
     for module in (for_lightning, for_transformers):
         with pytest.raises(ImportError, match=r'pip install "corridor\[trainers\]"'):
             module.probe_callback()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_state_of_the_hugging_face_trainer_is_json(tmp_path):
+    model = HubModel()
+    opt = torch.optim.SGD(model.parameters(), lr=float("inf"))
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        logging_steps=1,
+        max_grad_norm=0.0,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        lr_scheduler_type="constant",
+    )
+    points = [{"x": x, "labels": y} for x, y in plain.dataset(plain.STEPS)]
+    callback = for_transformers.probe_callback(every=EVERY)
+    trainer = transformers.Trainer(
+        model, arguments, train_dataset=points, optimizers=(opt, None), callbacks=[callback]
+    )
+    trainer.train()
+    trainer.save_state()
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    text = (tmp_path / "trainer_state.json").read_text()
+    history = json.loads(text, parse_constant=refuse)["log_history"]
+    assert [line["learning_rate"] for line in history if "loss" in line] == ["inf", "inf"]

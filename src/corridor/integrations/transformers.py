@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ def probe_callback(
 
     It measures just before the optimizer's step, on the last inputs of the model. Under gradient
     accumulation these are the last micro-batch. The training is bit for bit equal to the training
-    without the callback.
+    without the callback. Logged numbers that are not finite are strings in trainer_state.json.
 
     Args:
         every: k, number of optimizer steps from one measurement to the next (default: 100).
@@ -76,6 +77,13 @@ def probe_callback(
             if loss is not None:
                 return loss(self.model, dict(self.inputs))  # the user may change the copy
             return _loss_of(self.model(**self.inputs))
+
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # The Trainer writes the log to trainer_state.json, and JSON has no infinite numbers.
+            for line in state.log_history[-1:]:
+                for name, value in line.items():
+                    if isinstance(value, float) and not math.isfinite(value):
+                        line[name] = str(value)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.hook.remove()
