@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,7 +48,7 @@ def _print_run(out: Path, summary: Any) -> None:
     if summary.final_test_accuracy is not None:
         test = f"test accuracy {summary.final_test_accuracy:.2%} "
         test += f"(best {summary.best_test_accuracy:.2%}), "
-    sizes = [line["effective_lr"] for line in read_run(out).steps]
+    sizes = [line.get("effective_lr", nan) for line in read_run(out).steps]
     spread = f"{min(sizes):.3g} to {max(sizes):.3g}, median {median(sizes):.3g}"
     skipped = f", {summary.skipped} steps skipped" if summary.skipped else ""
     print(f"final loss {summary.final_loss:.4g}, {test}step size {spread}{skipped}")

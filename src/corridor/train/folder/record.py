@@ -14,7 +14,6 @@ In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`
 Readers return floats.
 """
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -107,7 +106,6 @@ def read_run(path: str | Path) -> RunRecord:
     path = Path(path)
     config = require_config(path)
     steps, evaluations = _split(read_metrics(path))
-    steps = [{"effective_lr": math.nan, "grad_norm": math.nan, **line} for line in steps]
     summary, place = read_summary(path), path / "environment.json"
     return RunRecord(
         config=config,
