@@ -276,3 +276,15 @@ def understood(
         for index, kept in state_dict["state"].items()
     }
     return {**state_dict, "param_groups": merged, "state": state}
+
+
+def tensors_in(kept: Any) -> list[Tensor]:
+    """Return the tensors in a parameter's state. A foreign entry may be of any type."""
+    return [t for t in kept.values() if isinstance(t, Tensor)] if isinstance(kept, dict) else []
+
+
+def copied(kept: Any) -> Any:
+    """Return a parameter's state or a group with copies of its tensors."""
+    if not isinstance(kept, dict):
+        return kept
+    return {key: t.clone() if isinstance(t, Tensor) else t for key, t in kept.items()}

@@ -343,8 +343,8 @@ class PolyakOptimizer(Optimizer):
         torch's own optimizers return their buffers without a copy.
         """
         saved = super().state_dict()
-        saved["param_groups"] = [_copied(group) for group in saved["param_groups"]]
-        saved["state"] = {key: _copied(kept) for key, kept in saved["state"].items()}
+        saved["param_groups"] = [_options.copied(group) for group in saved["param_groups"]]
+        saved["state"] = {key: _options.copied(kept) for key, kept in saved["state"].items()}
         return saved
 
     @torch.inference_mode(False)
@@ -365,10 +365,10 @@ class PolyakOptimizer(Optimizer):
                 state_dict, self.param_groups, motion.memory, motion.buffers
             )
         super().load_state_dict(state_dict)
-        theirs = {id(t) for kept in state_dict["state"].values() for t in _tensors(kept)}
+        theirs = {id(t) for kept in state_dict["state"].values() for t in _options.tensors_in(kept)}
         for p, kept in self.state.items():  # torch keeps those that need no other dtype or device
-            if any(id(t) in theirs for t in _tensors(kept)):
-                self.state[p] = _copied(kept)
+            if any(id(t) in theirs for t in _options.tensors_in(kept)):
+                self.state[p] = _options.copied(kept)
         self._restore()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -388,18 +388,6 @@ class PolyakOptimizer(Optimizer):
         if self.param_groups:
             _options.check(self.param_groups, shared)
             self._settle_scalars(*self._home())
-
-
-def _tensors(kept: Any) -> list[Tensor]:
-    """Return the tensors in a parameter's state. A foreign entry may be of any type."""
-    return [t for t in kept.values() if isinstance(t, Tensor)] if isinstance(kept, dict) else []
-
-
-def _copied(kept: Any) -> Any:
-    """Return a parameter's state or a group with copies of its tensors."""
-    if not isinstance(kept, dict):
-        return kept
-    return {key: t.clone() if isinstance(t, Tensor) else t for key, t in kept.items()}
 
 
 PolyakOptimizer._owner = PolyakOptimizer._described()
