@@ -7,7 +7,8 @@ import torch
 from tests.geometry import oracle
 from torch import nn
 
-from corridor.geometry import Probe, jet, measure, sharpness
+from corridor.geometry import Probe, jet, measure, measure_dataset, sharpness
+from corridor.geometry.graph import from_graph
 
 
 def cubic(x: torch.Tensor) -> torch.Tensor:
@@ -188,3 +189,29 @@ def test_a_loss_in_place_of_its_function_is_one_line(call, loss, kind):
     wanted = f"closure must be a function, got {kind}; write lambda: loss_fn"
     with pytest.raises(ValueError, match=wanted):
         call(loss, [leaf(1.0)])
+
+
+def test_neither_default_device_nor_default_dtype_matters():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    x, y = torch.ones(4, 2), torch.zeros(4, 1)
+
+    def numbers() -> list[float]:
+        here = measure(lambda: nn.functional.mse_loss(model(x), y), model, step=0.1, check=True)
+        top = sharpness(lambda: nn.functional.mse_loss(model(x), y), model)
+        whole = measure_dataset(model, nn.functional.mse_loss, [(x, y)] * 2, step=0.1)
+        return [*here.as_dict().values(), top.value, top.bound, *whole.as_dict().values()]
+
+    expected = numbers()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        assert numbers() == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def test_a_graph_needs_a_loss_with_a_graph():
+    x = leaf(1.0)
+    with torch.no_grad(), pytest.raises(ValueError, match="loss must have a graph"):
+        from_graph(cubic(x), [x])

@@ -61,7 +61,7 @@ class Batches:
             raise ValueError(
                 "batches must be readable twice, got an iterator; give a list or a DataLoader"
             )
-        self.seed = int(torch.randint(1 << 40, ()))
+        self.seed = int(torch.randint(1 << 40, (), device="cpu"))
         self.totals: list[float] = []
 
     def go(self, add: Callable[[LossClosure, float], Tensor]) -> None:

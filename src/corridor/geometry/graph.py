@@ -15,7 +15,7 @@ from corridor._types import LossClosure, Tensors
 from corridor.geometry import _kernels
 from corridor.geometry._gradient import check_used, filled, holds, nodes
 from corridor.geometry._guard import Untouched
-from corridor.geometry._inputs import one_line
+from corridor.geometry._inputs import loss_with_graph, one_line
 
 USE_PLAIN_ATTENTION = "compute attention inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
 LOST = "a hook or a backward pass returns gradients without their graph"
@@ -158,7 +158,7 @@ def from_graph(
         ([tensor([ 3., 12.])], [tensor([ 18., 144.])])
     """
     live = [p for p in params if p.requires_grad]
-    _check_twice_differentiable(loss, live)
+    _check_twice_differentiable(loss_with_graph(loss), live)
     # A static graph of DDP would take this for its first backward pass, and not average later.
     static = _torch.ddp_modules(nodes(loss))
     enqueued = [vars(module).get(_torch.DDP_STATE[2]) for module in static]

@@ -330,9 +330,11 @@ def _compare(
 
 
 def _random_unit(params: Tensors) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)  # equal on every device and rank
+    generator = torch.Generator("cpu").manual_seed(0)  # equal on every device and rank
     drawn = [
-        torch.randn(p.shape, generator=generator).to(p) if p.requires_grad else torch.zeros_like(p)
+        torch.randn(p.shape, generator=generator, device="cpu").to(p)
+        if p.requires_grad
+        else torch.zeros_like(p)
         for p in params
     ]
     norm = _norm(drawn)

@@ -168,7 +168,7 @@ def _largest(
     vector = operator.flat(operator.gradient if start is None else start)
     size = float(vector.norm())
     if not math.isfinite(size):
-        nothing = operator.shaped(torch.zeros(operator.size))
+        nothing = operator.shaped(torch.zeros(operator.size, device="cpu"))
         return Sharpness(math.nan, math.nan, 0, False, nothing, math.nan)
     noise = _Noise(operator.size)
     mixed, part = noise.added(vector / size if size else vector)
