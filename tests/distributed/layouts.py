@@ -48,7 +48,7 @@ LAYOUTS = {
 
 
 class Record(NamedTuple):
-    """What a run left behind; the collectives are those of its first step."""
+    """What a run left behind; the collectives are those of its last step."""
 
     steps: list[list[float]]
     losses: list[float]
@@ -105,7 +105,7 @@ def steps(model: nn.Module, opt: Any, layout: Layout, first: int, last: int) -> 
         loss.backward()
         if layout.kind == "ddp x tp":
             _average_over_copies(model)
-        with CommDebugMode() if k == first else nullcontext() as traffic:
+        with CommDebugMode() if k == last - 1 else nullcontext() as traffic:
             opt.step(loss=loss)
         if traffic is not None:
             collectives = traffic.get_total_counts()
