@@ -7,6 +7,7 @@ No function here reads a value back to the host.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from corridor import _reduce, _torch
 from corridor._types import Tensors
+
+# True inside a measurement of geometry. Its forward passes do not belong to the training.
+MEASURING: ContextVar[bool] = ContextVar("measuring", default=False)
 
 SHORT = 1 << 14  # tensors up to this many entries are joined before they are reduced
 JOINED = 1 << 16  # entries that are joined, and so copied, at a time

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from corridor import CLR
+from corridor import CLR, measure
 from corridor.optim import DAL
 from corridor.optim._loss import find_loss
 
@@ -687,3 +687,34 @@ def test_a_loss_is_found_wherever_it_is_named():
     one = torch.ones(1, requires_grad=True)
     assert find_loss({"loss": one}) is one
     assert find_loss({"loss": loss.detach()}) is None
+
+
+@pytest.mark.parametrize("when", ["before the forward pass", "before backward", "before the step"])
+def test_a_measurement_of_an_attached_model_changes_no_step(when):
+    class WithLoss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def forward(self, x):
+            return SimpleNamespace(loss=(self.layer(x) - 1.0).square().mean())
+
+    def train(measured):
+        torch.manual_seed(0)
+        model, x = WithLoss().double(), torch.randn(8, 3, dtype=torch.float64)
+        opt = CLR(model.parameters(), max_lr=10.0)
+        opt.attach(model)
+        for _ in range(3):
+            if measured and when == "before the forward pass":
+                measure(lambda: model(x).loss, model.parameters())
+            loss = model(x).loss
+            if measured and when == "before backward":
+                measure(lambda: model(x).loss, model.parameters())
+            loss.backward()
+            if measured and when == "before the step":
+                measure(lambda: model(x).loss, model.parameters())
+            opt.step()
+            opt.zero_grad()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(train(measured=True), train(measured=False))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from corridor import _torch
+from corridor import _torch, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry._inputs import check_function, loss_with_graph
 from corridor.geometry.formulas import twice_differentiable
@@ -58,9 +58,11 @@ class Untouched(AbstractContextManager["Untouched"]):
             self.modules.keep(p)
         _set_grads(self.leaves, [None] * len(self.leaves))
         self.hook = register_module_forward_pre_hook(self.modules.see)
+        self.measuring = _tree.MEASURING.set(True)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _tree.MEASURING.reset(self.measuring)
         self.hook.remove()
         self.rewind()
         _set_grads(self.leaves, self.grads)

@@ -178,7 +178,9 @@ class AttachedWatch:
 
     @_torch.disable_dynamo  # a compiled model runs its hooks outside of its graph then
     def __call__(self, module: Any, args: Any, output: Any) -> None:
-        """Watch the loss of a forward pass that records gradients."""
+        """Watch the loss of a forward pass that records gradients and belongs to the training."""
+        if _tree.MEASURING.get():
+            return
         optimizer = None if self.optimizer is None else self.optimizer()
         loss = find_loss(output)
         if optimizer is None or loss is None or _torch.is_functorch_wrapped(loss):
