@@ -5,8 +5,6 @@ One all-reduce of a few numbers carries both. Several ranks may hold equal copie
 Each of them counts a part of it, so that the sum over the world counts every shard once.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from math import prod

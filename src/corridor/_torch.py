@@ -3,8 +3,6 @@
 The names have no public counterpart. tests/test_torch.py fails when torch changes one of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

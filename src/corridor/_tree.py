@@ -5,8 +5,6 @@ on the CPU had a relative error of 5e-3. Long tensors are therefore reduced bloc
 No function here reads a value back to the host.
 """
 
-from __future__ import annotations
-
 from contextvars import ContextVar
 from typing import Any
 

@@ -10,9 +10,8 @@ from tests.geometry import oracle
 from torch import Tensor
 from torch.nn import functional
 
-from corridor.geometry.formulas import attention
+from corridor.geometry.formulas import attention, gelu
 from corridor.geometry.formulas.batch_norm import batch_norm
-from corridor.geometry.formulas.gelu import gelu
 from corridor.geometry.formulas.layer_norm import layer_norm
 
 

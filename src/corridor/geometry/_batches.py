@@ -1,7 +1,5 @@
 """Read the batches of a data set several times, each time with the same random numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -66,9 +64,6 @@ class Batches:
 
     def go(self, add: Callable[[LossClosure, float], Tensor]) -> None:
         """Call `add` with the closure and the weight of every batch.
-
-        Args:
-            add: returns the loss of the batch.
 
         Raises:
             ValueError: there is no batch, a batch has no positive size, or its loss cannot be

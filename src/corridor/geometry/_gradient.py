@@ -1,7 +1,5 @@
 """Evaluate a loss and its gradient, at a point or at a distance from it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,12 +12,7 @@ from corridor.geometry._guard import Untouched
 
 
 def filled(values: Sequence[Tensor | None], params: Tensors) -> list[Tensor]:
-    """Return one dense tensor per parameter, with zeros where there is no value.
-
-    Args:
-        values: one entry per parameter that requires a gradient, in order. None counts as zeros.
-        params: all parameters. Frozen parameters get zeros.
-    """
+    """Return one dense tensor per parameter, with zeros where there is no value."""
     rest = iter(values)
     return [_dense(next(rest) if p.requires_grad else None, p) for p in params]
 
@@ -33,10 +26,6 @@ def _dense(value: Tensor | None, like: Tensor) -> Tensor:
 
 def evaluate(guard: Untouched, closure: LossClosure) -> tuple[Tensor, list[Tensor]]:
     """Return the loss and its gradient, both detached and averaged over ranks if needed.
-
-    Args:
-        guard: the entered guard over the parameters.
-        closure: computes the scalar loss.
 
     Raises:
         ValueError: the loss uses none of the parameters.
@@ -83,12 +72,7 @@ def average(tensors: Tensors) -> None:
 
 
 def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
-    """Raise ValueError if no parameter has a gradient, or if a checkpoint hides parameters.
-
-    Args:
-        found: one gradient per parameter, None for a parameter that the loss does not use.
-        loss: the loss with its graph.
-    """
+    """Raise ValueError if no parameter has a gradient, or if a checkpoint hides parameters."""
     if all(g is not None for g in found):
         return
     if holds(loss, "CheckpointFunctionBackward"):

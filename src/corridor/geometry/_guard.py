@@ -29,11 +29,6 @@ from corridor.geometry.formulas import twice_differentiable
 class Untouched(AbstractContextManager["Untouched"]):
     """Restore parameters, random state, ``.grad``, buffers and modes at the end of a block.
 
-    Args:
-        params: the parameters whose ``.grad`` is kept. It is None inside the block.
-        across_ranks: True to average losses and derivatives over a process group (default: False).
-        check: False to trust the backward pass of every autograd function (default: None).
-
     Attributes:
         closure_failed: True if the closure raised in its last evaluation.
         moved: the move of the parameters that is in force, or None.
@@ -101,12 +96,7 @@ class Untouched(AbstractContextManager["Untouched"]):
             return loss_with_graph(value)
 
     def backward(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Return the gradients of `params` by ``loss.backward()``, and leave no ``.grad`` behind.
-
-        Args:
-            loss: 0-dim tensor with its graph.
-            params: leaf tensors among the parameters of the guard.
-        """
+        """Return gradients of `params` by ``loss.backward()``, and leave no ``.grad`` behind."""
         parts = (p for m in self.modules.modes for p in m._parameters.values() if p is not None)
         others = list(dict.fromkeys(parts))
         kept = [p.grad for p in others]
@@ -127,13 +117,6 @@ class Moved(AbstractContextManager["Moved"]):
     """Move parameters inside a block, and restore them bit for bit at its end.
 
     Tensors that autograd saved before the block stay usable after it.
-
-    Args:
-        guard: the entered guard over the parameters. Frozen parameters do not move.
-        direction: v, one tensor per parameter.
-        step: True for a step of training, after which layers renormalize their weights as usual.
-            In finite differences they must not, because derivatives take this for the identity
-            (default: False).
     """
 
     def __init__(self, guard: Untouched, direction: Tensors, *, step: bool = False) -> None:

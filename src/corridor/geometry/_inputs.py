@@ -1,7 +1,5 @@
 """Check parameters, losses and options, and return parameters as a plain list."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any

@@ -5,8 +5,6 @@ that autograd does not see, or save a number without its graph. Then the second 
 in silence. The functions are visible as nodes in the graph of the loss.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Measure the mean loss over many batches exactly, and the spread of the batches around it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields

@@ -1,7 +1,5 @@
 """Estimate corridor numbers from losses and gradients of a run, without any Hessian."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Compute gradients and products with the Hessian from the graph of a recorded loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import compress
 from typing import NamedTuple

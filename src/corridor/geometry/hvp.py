@@ -1,7 +1,5 @@
 """Compute the loss, its gradient g and the product Hg of any closure, by one of three engines."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Approximate a large symmetric matrix H in a small space, by Lanczos' method."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 

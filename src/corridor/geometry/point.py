@@ -1,7 +1,5 @@
 """Measure how close the loss of a closure is to a corridor at its parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Compute the largest eigenvalue of the Hessian by Lanczos' method, with an upper bound."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

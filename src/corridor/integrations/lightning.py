@@ -1,7 +1,5 @@
 """Use a probe as a callback of Lightning's Trainer."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Use a probe as a callback of the Hugging Face Trainer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

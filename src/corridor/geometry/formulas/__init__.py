@@ -6,21 +6,21 @@ activations several times more often than needed. Inside `twice_differentiable` 
 value replace these layers.
 """
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import Parameter, functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from corridor import _torch
 from corridor.geometry.formulas.batch_norm import batch_norm
-from corridor.geometry.formulas.gelu import gelu
 from corridor.geometry.formulas.layer_norm import layer_norm
 
 
@@ -29,10 +29,6 @@ def twice_differentiable(*, renormalize: bool = True) -> Iterator[None]:
     """Inside the block, replace the layers above by their formulas.
 
     Calls from Python use the formulas. Attention that is called from C++ uses torch's plain path.
-
-    Args:
-        renormalize: False to use embeddings as they are, and not shorten them to ``max_norm``
-            (default: True).
     """
     # nn.Transformer calls attention from C++.
     with sdpa_kernel(SDPBackend.MATH), _Formulas(renormalize):
@@ -98,6 +94,40 @@ def attention(
         shape = scores.shape[-2:]
         scores = scores + scores.new_full(shape, float("-inf")).triu_(1)
     return scores.softmax(-1) @ value
+
+
+def gelu(input: Tensor, *, approximate: str = "none") -> Any:
+    """Compute ``x Phi(x)`` with its second derivative, ``(2 - x^2) phi(x)``, in closed form."""
+    if input.dtype not in (torch.float32, torch.float64) or approximate != "none":
+        return NotImplemented
+    return _Gelu.apply(input)
+
+
+class _Gelu(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(x)
+        return torch.ops.aten.gelu(x)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _GeluBackward.apply(dy, *ctx.saved_tensors)
+
+
+class _GeluBackward(Function):
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(dy, x)
+        return torch.ops.aten.gelu_backward(dy, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        dy, x = ctx.saved_tensors
+        square = x.square()
+        density = square.mul(-0.5).exp_().mul_(1.0 / math.sqrt(2.0 * math.pi))
+        of_x = square.neg_().add_(2.0).mul_(density).mul_(dy).mul_(v)
+        return torch.ops.aten.gelu_backward(v, x), of_x
 
 
 COMPOSED: dict[Any, Any] = {

@@ -16,8 +16,6 @@ backward with gamma = 1 computes d and w. The second backward pass is
 The last line contains the change of ``1 / s``, which is ``d(1/s)/dx = -xhat / (N s^2)``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -15,8 +15,6 @@ backward with gamma = 1 computes w. The second backward pass is
 with sums along each row in the last line. Batch normalization has a similar formula.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
