@@ -6,8 +6,6 @@ carry. Each list starts with the name that SymPy gives to the node: ``["Rational
 ``["Piecewise", [value, condition], ...]``, ``["StrictLessThan", left, right]``, ``["true"]``.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import warnings

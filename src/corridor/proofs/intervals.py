@@ -1,7 +1,5 @@
 """Enclose the values of formulas at points in intervals, whose ends bound the rounding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import prod
 from typing import Any

@@ -1,7 +1,5 @@
 """Decide by algebra whether a formula is a corridor: ``corridor.prove``."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

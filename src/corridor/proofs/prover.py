@@ -6,8 +6,6 @@ numeric evidence, then the verdict. It imports nothing from corridor, because to
 start by seconds.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import sys

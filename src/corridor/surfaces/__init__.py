@@ -8,10 +8,9 @@ from corridor.surfaces.distance import DistanceTo
 from corridor.surfaces.fixed_step import FixedStep
 from corridor.surfaces.formula import Expression
 from corridor.surfaces.glued import Glued, landscape
-from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear
+from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear, Quadratic
 from corridor.surfaces.matrices import NuclearNorm, SpectralNorm
 from corridor.surfaces.named import SURFACES, surface
-from corridor.surfaces.quadratic import Quadratic
 from corridor.surfaces.ruled import DevelopableHelicoid, Helicoid, Saddle, Trough
 from corridor.surfaces.shapes import Box, CircleInSpace, Points, Segment, Shape, Sphere
 from corridor.surfaces.tails import (

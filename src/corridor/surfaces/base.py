@@ -1,7 +1,5 @@
 """Define a loss with known geometry: value, infimum, smooth domain and verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,6 +51,7 @@ class Surface:
         domain: where the loss is smooth. Default: all of R^n.
         dimension: n, or None for a loss of any dimension.
         point_dims: number of tensor dimensions of one point: 1, or 2 for losses of matrices.
+        rows: number of rows of a matrix of n columns, None for losses of vectors.
         expression: the loss as text in x, y, ... for `corridor.prove`, or None.
     """
 
@@ -62,6 +61,7 @@ class Surface:
     domain: Domain = Domain()
     dimension: int | None = None
     point_dims: int = 1
+    rows: int | None = None
     expression: str | None = None
 
     def value(self, x: Tensor) -> Tensor:
@@ -95,19 +95,20 @@ class Surface:
         Raises:
             ValueError: they are not points of this surface's space.
         """
-        name = type(self).__name__
+        name = f"points of {type(self).__name__} must"
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"points of {name} must be a tensor of floating dtype, got {got}")
+            raise ValueError(f"{name} be a tensor of floating dtype, got {got}")
         if x.dim() == 0 and self.dimension in (None, 1) and self.point_dims == 1:
             return x.reshape(1)
         if x.dim() < self.point_dims:
             form = "[..., n]" if self.point_dims == 1 else "[..., m, k]"
-            raise ValueError(f"points of {name} must be {form}, got shape {tuple(x.shape)}")
-        if self.dimension is not None and x.shape[-1] != self.dimension:
-            raise ValueError(
-                f"points of {name} must have dimension {self.dimension}, got {x.shape[-1]}"
-            )
+            raise ValueError(f"{name} be {form}, got shape {tuple(x.shape)}")
+        if self.rows is not None and x.shape[-2:] != (self.rows, self.dimension):
+            form = f"{self.rows} x {self.dimension} matrices"
+            raise ValueError(f"{name} be {form}, got shape {tuple(x.shape)}")
+        if self.dimension not in (None, x.shape[-1]):
+            raise ValueError(f"{name} have dimension {self.dimension}, got {x.shape[-1]}")
         return x
 
     def sample(
@@ -127,7 +128,8 @@ class Surface:
         Raises:
             ValueError: too few random points lie in the domain.
         """
-        shape = self._point_shape(dimension)
+        n = self.dimension or dimension or 2
+        shape = (n,) if self.rows is None else (self.rows, n)
         generator = _tree.seeded(seed)
         kept: list[Tensor] = []
         for _ in range(50):  # a domain too thin to be met must end in an error
@@ -136,9 +138,6 @@ class Surface:
             if sum(map(len, kept)) >= count:
                 return torch.cat(kept)[:count]
         raise ValueError(f"too few random points lie in the domain of {type(self).__name__}")
-
-    def _point_shape(self, dimension: int | None) -> tuple[int, ...]:
-        return (self.dimension or dimension or 2,)
 
 
 def judge(crooked: float, bent: float, eps: float) -> Verdict:
@@ -152,26 +151,22 @@ def judge(crooked: float, bent: float, eps: float) -> Verdict:
     return Verdict.WEAK if bent < low else Verdict.NEITHER
 
 
-def gap(x: Tensor, center: Tensor) -> Tensor:
-    """Return ``x - center`` in the dtype and on the device of x."""
-    return x - center.to(x)
-
-
-def norm(x: Tensor) -> Tensor:
-    """Return ``||x||`` over the last dimension, with the gradient 0 at the origin."""
-    return torch.linalg.vector_norm(x, dim=-1)
-
-
 def vector(values: object, name: str) -> Tensor:
-    """Return a float64 vector from numbers or a tensor.
-
-    Raises:
-        ValueError: it is not a vector of finite numbers.
-    """
+    """Return a float64 vector from numbers or a tensor, or raise ValueError unless it is finite."""
     out = torch.as_tensor(values, dtype=torch.float64)
     if out.dim() != 1 or not torch.isfinite(out).all():
         raise ValueError(f"{name} must be a vector of finite numbers, got {values!r}")
     return out
+
+
+def one_each(values: Tensor, x: Tensor, name: str) -> Tensor:
+    """Return a function's values [...] at points [..., n], or raise ValueError for other shapes."""
+    if values.shape != x.shape[:-1]:
+        raise ValueError(
+            f"{name} must map points {list(x.shape)} to numbers {list(x.shape[:-1])}, "
+            f"got {list(values.shape)}; return one number per point"
+        )
+    return values
 
 
 def positive(value: float, name: str) -> float:

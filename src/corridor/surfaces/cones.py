@@ -1,14 +1,12 @@
 """Cones (examples 2.3 and 2.4), sums of cones, and norms that are corridors at one power only."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from corridor.proofs import Verdict
-from corridor.surfaces.base import Domain, Surface, gap, nonzero, norm, variable_names, vector
+from corridor.surfaces.base import Domain, Surface, nonzero, variable_names, vector
 
 
 class _Radial(Surface):
@@ -22,7 +20,7 @@ class _Radial(Surface):
         self.domain = Domain(f"all of R^n except {where}", self._radius)
 
     def _radius(self, x: Tensor) -> Tensor:
-        return norm(gap(x, self.center))
+        return (x - self.center.to(x)).norm(dim=-1)
 
     def _radius_squared(self) -> str:
         """Return ``||theta - center||^2`` as text, in two variables unless there is a center."""
@@ -43,7 +41,6 @@ class Cone(_Radial):
         center: the apex, numbers [n]. Default: the origin of any R^n.
 
     Example:
-        >>> import torch
         >>> cone = Cone()
         >>> float(cone(torch.tensor([3.0, 4.0]))), cone.f_star, Cone(-1.0).f_star
         (5.0, 0.0, -inf)
@@ -60,7 +57,6 @@ class Cone(_Radial):
         self.expression = f"{scale}sqrt({self._radius_squared()})"
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``slope ||x - center||``."""
         return self.slope * self._radius(x)
 
 
@@ -87,9 +83,8 @@ class PowerNorm(_Radial):
         self.expression = f"({self._radius_squared()})**{power / 2.0!r}"
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``||x - center||^p``."""
         if self.power == 2.0:  # without a root the Hessian is finite at the center
-            return gap(x, self.center).square().sum(-1)
+            return (x - self.center.to(x)).square().sum(-1)
         return self._radius(x) ** self.power
 
 
@@ -116,12 +111,11 @@ class PNorm(Surface):
         self.expression = special.get(p, inner)
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``||x||_p``."""
         return torch.linalg.vector_norm(x, self.p, dim=-1)
 
     def _margin(self, x: Tensor) -> Tensor:
         if self.p == 2.0:
-            return norm(x)
+            return x.norm(dim=-1)
         size = x.abs()
         if self.p == float("inf") and x.shape[-1] > 1:
             top = size.topk(2, dim=-1).values
@@ -142,7 +136,6 @@ class BlockCone(Surface):
         weights: c_j, positive. Default: 1 for each block.
 
     Example:
-        >>> import torch
         >>> loss = BlockCone([2, 2], [2.0, 3.0])
         >>> float(loss(torch.tensor([3.0, 4.0, 0.0, 1.0]))), round(loss.speed ** 2, 9)
         (13.0, 13.0)
@@ -166,8 +159,7 @@ class BlockCone(Surface):
         self.expression = " + ".join(f"{weight!r}*sqrt({square})" for weight, square in pairs)
 
     def _norms(self, x: Tensor) -> Tensor:
-        return torch.stack([norm(block) for block in x.split(self.sizes, dim=-1)], dim=-1)
+        return torch.stack([block.norm(dim=-1) for block in x.split(self.sizes, dim=-1)], dim=-1)
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``sum_j c_j ||x_j||``."""
         return self._norms(x) @ torch.tensor(self.weights, dtype=x.dtype, device=x.device)

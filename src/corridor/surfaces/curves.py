@@ -1,13 +1,11 @@
 """Represent closed curves and zero sets, and find their nearest points by Newton's method."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import norm
+from corridor.surfaces.base import one_each
 from corridor.surfaces.shapes import Shape
 
 
@@ -26,13 +24,6 @@ class Curve(Shape):
 
     Raises:
         ValueError: the samples do not resolve the curve, or it has no inside.
-
-    Example:
-        >>> import torch
-        >>> ring = Curve(lambda t: torch.stack([t.cos(), t.sin()], -1))
-        >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
-        >>> round(float(ring(x)), 12), round(float(ring(x / 10)), 12)
-        (4.0, -0.5)
     """
 
     def __init__(
@@ -49,26 +40,23 @@ class Curve(Shape):
             raise ValueError(
                 f"a signed curve must have dimension 2, got {self.dimension}; pass signed=False"
             )
-        self.waves, self.rows = self._series()
-
-    def _series(self) -> tuple[Tensor, Tensor]:
-        """Return the frequencies [k], and coefficients [2 k, n] of their cosines and sines."""
-        spectrum = torch.fft.rfft(self.places, dim=0) * (2.0 / len(self.times))
+        spectrum = torch.fft.rfft(self.places, dim=0) * (2.0 / samples)
         spectrum[0] *= 0.5
         size = spectrum.abs().amax(1)
         # The highest frequencies vanish if the samples resolve the curve.
         if size[-(len(size) // 8) :].max() > 1e-7 * size.max():
             raise ValueError("point must be smooth at this number of samples; raise samples=")
         kept = size > 1e-15 * size.max()  # the rest is rounding
-        waves = torch.arange(len(size), dtype=torch.float64)[kept]
-        return waves, torch.cat([spectrum[kept].real, -spectrum[kept].imag])
+        # Frequencies [k], and coefficients [2 k, n] of their cosines and sines.
+        self.waves = torch.arange(len(size), dtype=torch.float64)[kept]
+        self.rows = torch.cat([spectrum[kept].real, -spectrum[kept].imag])
 
     def point(self, t: Tensor) -> Tensor:
         """Return the places [..., n] at times [...]."""
         return self._motion(t)[0]
 
     @property
-    def depth(self) -> float:
+    def depth(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Return the radius of the largest circle inside, found by a search on finer grids."""
         if not self.signed:
             return 0.0
@@ -93,31 +81,29 @@ class Curve(Shape):
         second = torch.cat([-k * k * cos, -k * k * sin], dim=-1) @ rows
         return place, first, second
 
-    def _newton(self, x: Tensor, t: Tensor) -> Tensor:
-        place, first, second = self._motion(t)
-        away = place - x
-        slope = (away * first).sum(-1)
-        bend = first.square().sum(-1) + (away * second).sum(-1)
-        # Where the distance is not convex, Newton's method would find its maximum.
-        return t - slope / torch.where(bend > 0.0, bend, first.square().sum(-1))
+    def _distances(self, x: Tensor) -> Tensor:
+        """Return the distances to the samples, [..., samples]."""
+        return (x.detach()[..., None, :] - self.places.to(x)).norm(dim=-1)
 
     def foot(self, x: Tensor) -> Tensor:
         """Return the time of the nearest point, with its first derivatives by x, shape [...]."""
-        with torch.no_grad():
-            distances = norm(x[..., None, :] - self.places.to(x))
-            t = self.times.to(x)[distances.argmin(-1)]
-            for _ in range(3):
-                t = self._newton(x, t)
-        return self._newton(x, t)
+        t = self.times.to(x)[self._distances(x).argmin(-1)]
+        for _ in range(4):
+            t = t.detach()  # only the last of Newton's steps is differentiated
+            place, first, second = self._motion(t)
+            away, square = place - x, first.square().sum(-1)
+            bend = square + (away * second).sum(-1)
+            # Where the distance is not convex, Newton's method would find its maximum.
+            t = t - (away * first).sum(-1) / torch.where(bend > 0.0, bend, square)
+        return t
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the distance to the nearest point of the curve."""
         place, first, _ = self._motion(self.foot(x))
         away = x - place
         if not self.signed:
-            return norm(away)
+            return away.norm(dim=-1)
         normal = torch.stack([first[..., 1], -first[..., 0]], dim=-1)
-        return (away * normal).sum(-1) / norm(normal)
+        return (away * normal).sum(-1) / normal.norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
         """Estimate the distance to the center of curvature, or to a point with two nearest points.
@@ -125,24 +111,20 @@ class Curve(Shape):
         Both estimates are of first order in that distance.
         """
         with torch.no_grad():
-            near, rival = self._branches(x)
+            # The nearest sample, and the nearest of the other local minima.
+            distances, count = self._distances(x), len(self.times)
+            near, where = distances.min(-1)
+            apart = (torch.arange(count, device=x.device) - where[..., None]).abs()
+            apart = torch.minimum(apart, count - apart)
+            lowest = (distances <= distances.roll(1, -1)) & (distances <= distances.roll(-1, -1))
+            rival = torch.where(lowest & (apart > 1), distances, torch.inf).amin(-1)
             place, first, second = self._motion(self.foot(x))
             speed = first.square().sum(-1)
             bent = second - ((second * first).sum(-1) / speed)[..., None] * first
-            curvature = norm(bent) / speed
+            curvature = bent.norm(dim=-1) / speed
             slack = 1.0 - ((x - place) * second).sum(-1) / speed
             room = torch.minimum((rival - near) / 2.0, slack / curvature)
             return room if self.signed else torch.minimum(room, near)
-
-    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distances to the nearest sample and to the nearest other local minimum."""
-        distances = norm(x[..., None, :] - self.places.to(x))
-        near, where = distances.min(-1)
-        count = len(self.times)
-        apart = (torch.arange(count, device=x.device) - where[..., None]).abs()
-        apart = torch.minimum(apart, count - apart)
-        lowest = (distances <= distances.roll(1, -1)) & (distances <= distances.roll(-1, -1))
-        return near, torch.where(lowest & (apart > 1), distances, torch.inf).amin(-1)
 
 
 def flower(
@@ -180,12 +162,13 @@ class LevelSet(Shape):
         ValueError: there is no zero between the bounds.
 
     Example:
-        >>> import torch
         >>> ring = LevelSet(lambda x: x.square().sum(-1) - 1.0, [(-2.0, 2.0)] * 2)
         >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
         >>> round(float(ring(x)), 12), round(float(ring(x / 10)), 12)
         (4.0, -0.5)
     """
+
+    depth = float("inf")
 
     def __init__(
         self,
@@ -214,29 +197,16 @@ class LevelSet(Shape):
             raise ValueError(f"function must be 0 somewhere between the bounds, got {list(bounds)}")
         self.samples, self.normals = q[kept], (g / g.norm(dim=-1, keepdim=True))[kept]
 
-    @property
-    def depth(self) -> float:
-        """Return inf: the largest distance inside is not computed."""
-        return float("inf")
-
     def _derivatives(self, q: Tensor, *, second: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Return value [m], gradient [m, n] and Hessian [m, n, n] of the function."""
         with torch.enable_grad():
             q = q.detach().requires_grad_()
-            value = self.function(q)
-            if value.shape != q.shape[:-1]:
-                raise ValueError(
-                    f"function must map points {list(q.shape)} to numbers {list(q.shape[:-1])}, "
-                    f"got {list(value.shape)}; return one number per point"
-                )
+            value = one_each(self.function(q), q, "function")
             (g,) = torch.autograd.grad(value.sum(), q, create_graph=second)
             H = torch.zeros(*q.shape, self.dimension, dtype=q.dtype, device=q.device)
             if second and g.requires_grad:
-                rows = (
-                    torch.autograd.grad(row, q, retain_graph=True, materialize_grads=True)[0]
-                    for row in g.sum(0)
-                )
-                H = torch.stack(list(rows), dim=-2)
+                for i, row in enumerate(g.sum(0)):
+                    H[:, i] = torch.autograd.grad(row, q, None, True, materialize_grads=True)[0]
         return value.detach(), g.detach(), H
 
     def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

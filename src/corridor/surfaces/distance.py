@@ -1,7 +1,5 @@
 """Make corridors from distances to sets (the eikonal equation)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 
@@ -10,7 +8,7 @@ from torch import Tensor
 from torch.autograd.functional import hessian, jacobian
 
 from corridor.proofs import Verdict
-from corridor.surfaces.base import Domain, Surface, everywhere, judge, nonzero
+from corridor.surfaces.base import Domain, Surface, everywhere, judge, nonzero, one_each
 from corridor.surfaces.shapes import Shape
 
 
@@ -38,7 +36,6 @@ class DistanceTo(Surface):
         ValueError: the slope is 0.
 
     Example:
-        >>> import torch
         >>> from corridor.surfaces import Sphere
         >>> ring = DistanceTo(Sphere([0.0, 0.0], 1.0))
         >>> float(ring(torch.tensor([0.0, 0.5]))), ring.f_star, ring.speed
@@ -62,24 +59,22 @@ class DistanceTo(Surface):
         self.absolute = (known and shape.signed) if absolute is None else absolute
         self.dimension = shape.dimension if known else dimension
         self.speed = abs(slope)
-        self.f_star = self._infimum()
+        depth = 0.0 if self.absolute else shape.depth if known else float("inf")
+        self.f_star = level - slope * depth if slope > 0.0 else -float("inf")
         self._focal = shape.focal if known else (margin or everywhere)
         self.domain = Domain("where one point of the set is nearest", self._margin)
-        self.expression = self._text(shape.expression) if known and shape.expression else None
-        if not known:
+        if known and shape.expression:
+            inner = f"abs({shape.expression})" if self.absolute else shape.expression
+            scaled = inner if slope == 1.0 else f"{slope!r}*({inner})"
+            self.expression = f"{scaled} + {level!r}" if level else scaled
+        elif not known:
             try:
                 self.verdict, self.speed = self._measured()
             except (RuntimeError, IndexError):  # no points of R^2, and no other dimension is given
                 self.verdict, self.speed = Verdict.UNDECIDED, None
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``slope * distance + level``."""
-        distance = self.shape(x)
-        if distance.shape != x.shape[:-1]:
-            raise ValueError(
-                f"shape must map points {list(x.shape)} to distances {list(x.shape[:-1])}, "
-                f"got {list(distance.shape)}; return one number per point"
-            )
+        distance = one_each(self.shape(x), x, "shape")
         return self.slope * (distance.abs() if self.absolute else distance) + self.level
 
     def _measured(self) -> tuple[Verdict, float | None]:
@@ -100,19 +95,7 @@ class DistanceTo(Surface):
         one = verdict is Verdict.CORRIDOR and len(speeds) == 1
         return verdict, speeds.pop() if one else None
 
-    def _infimum(self) -> float:
-        if self.slope > 0.0 and self.absolute:
-            return self.level
-        if self.slope > 0.0 and isinstance(self.shape, Shape):
-            return self.level - self.slope * self.shape.depth
-        return -float("inf")
-
     def _margin(self, x: Tensor) -> Tensor:
         # The absolute value adds a kink on the set itself.
         focal = self._focal(x)
         return focal.minimum(self.shape(x).detach().abs()) if self.absolute else focal
-
-    def _text(self, inner: str) -> str:
-        inner = f"abs({inner})" if self.absolute else inner
-        scaled = inner if self.slope == 1.0 else f"{self.slope!r}*({inner})"
-        return f"{scaled} + {self.level!r}" if self.level else scaled

@@ -1,7 +1,5 @@
 """Glue surfaces together (example 2.6, figure 1b) by their minimum or maximum."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -32,7 +30,6 @@ class Glued(Surface):
         ValueError: there are fewer than two pieces, or their dimensions differ.
 
     Example:
-        >>> import torch
         >>> roof = Glued([Linear([1.0, 0.0]), Linear([-2.0, 0.0], 3.0)])
         >>> x = torch.tensor([[0.5, 0.0], [2.0, 0.0]])
         >>> roof(x), roof.piece(x)
@@ -68,10 +65,8 @@ class Glued(Surface):
         return torch.stack([piece.value(x) for piece in self.pieces], dim=-1)
 
     def value(self, x: Tensor) -> Tensor:
-        """Return the lowest (or highest) piece's value, with that piece's derivatives."""
         # min() would mix the gradients of pieces that are equal at a seam.
-        values = self._values(x)
-        return values.gather(-1, self.piece(x)[..., None])[..., 0]
+        return self._values(x).gather(-1, self.piece(x)[..., None])[..., 0]
 
     def piece(self, x: Tensor) -> Tensor:
         """Return the index of the piece to which points [..., n] belong, shape [...]."""
@@ -116,11 +111,6 @@ def landscape() -> Glued:
     its bottom, the other a trough about a segment. A concave wavy cone (a hill) and a roof over a
     segment rise from the plane. All pieces are distances to sets, and each is a corridor with its
     own slope.
-
-    Example:
-        >>> surface = landscape()
-        >>> surface.is_corridor, float(surface.domain.margin(torch.tensor([3.0, -2.5]))) > 0
-        (True, True)
     """
     plane = Linear([0.35, 0.15], 1.6)
     foot = flower(3, 0.15, center=(-1.1, -0.5))

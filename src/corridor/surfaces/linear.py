@@ -1,7 +1,6 @@
-"""Linear pieces (example 2.2): the only corridors of dimension one."""
+"""Linear pieces (example 2.2), and quadratics (example 2.7, appendix C)."""
 
-from __future__ import annotations
-
+import torch
 from torch import Tensor
 
 from corridor.proofs import Verdict
@@ -16,7 +15,6 @@ class Linear(Surface):
         offset: b. Default: 0.
 
     Example:
-        >>> import torch
         >>> plane = Linear([3.0, 4.0])
         >>> float(plane(torch.tensor([1.0, 1.0]))), plane.speed, plane.is_corridor
         (7.0, 5.0, True)
@@ -25,23 +23,17 @@ class Linear(Surface):
     verdict = Verdict.CORRIDOR
 
     def __init__(self, slope: object = (1.0, 0.0), offset: float = 0.0) -> None:
-        self.slope = vector(slope, "slope")
-        self.offset = offset
+        self.slope, self.offset = vector(slope, "slope"), offset
         self.dimension = len(self.slope)
         self.speed = float(self.slope.norm())
         self.f_star = -float("inf") if self.speed else offset
-        self.expression = self._text()
+        pairs = zip(self.slope.tolist(), variable_names(self.dimension), strict=True)
+        terms = [f"{a!r}*{name}" for a, name in pairs if a]
+        constant = [repr(float(offset))] if offset or not terms else []
+        self.expression = " + ".join(terms + constant)
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``a . x + b``."""
         return x @ self.slope.to(x) + self.offset
-
-    def _text(self) -> str:
-        pairs = zip(self.slope.tolist(), variable_names(len(self.slope)), strict=True)
-        terms = [f"{a!r}*{name}" for a, name in pairs if a]
-        if self.offset or not terms:
-            terms.append(repr(float(self.offset)))
-        return " + ".join(terms)
 
 
 class _Bent(Linear):
@@ -71,7 +63,6 @@ class AbsoluteValue(_Bent):
         self.expression = f"abs({self.expression})"
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``|a . x + b|``."""
         return super().value(x).abs()
 
 
@@ -96,5 +87,64 @@ class Hinge(_Bent):
         return float(self.slope.norm())
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``max(0, a . x + b)``."""
         return super().value(x).relu()
+
+
+class Quadratic(Surface):
+    """Compute ``E = 1/2 theta^T M theta + b^T theta + c``: no corridor unless ``M = 0``.
+
+    ``Hg = M (M theta + b)`` has the derivative ``M^2``, which is 0 only if M is 0. With
+    ``M = lambda I`` the flow lines are straight and slow down (weak corridor).
+
+    Args:
+        matrix: M, symmetric, [n, n]. Default: the identity of any R^n.
+        slope: b, [n]. Default: 0.
+        offset: c. Default: 0.
+
+    Raises:
+        ValueError: M is not symmetric, or the sizes differ.
+    """
+
+    def __init__(
+        self, matrix: object | None = None, slope: object | None = None, *, offset: float = 0.0
+    ) -> None:
+        self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
+        self.slope = None if slope is None else vector(slope, "slope")
+        self.offset = offset
+        M = self.matrix
+        if M is not None and (M.dim() != 2 or M.shape[0] != len(M.T) or not torch.allclose(M, M.T)):
+            raise ValueError(f"matrix must be square and symmetric, got shape {tuple(M.shape)}")
+        sizes = {len(part) for part in (self.matrix, self.slope) if part is not None}
+        if len(sizes) > 1:
+            raise ValueError(f"matrix and slope must have one size, got {sorted(sizes)}")
+        self.dimension = sizes.pop() if sizes else None
+        n = self.dimension or 2
+        M = torch.eye(n).double() if M is None else M
+        b = torch.zeros(n).to(M) if self.slope is None else self.slope
+        self.f_star = offset + _infimum(M, b)
+        if not M.any():
+            self.verdict, self.speed = Verdict.CORRIDOR, float(b.norm())
+        elif torch.equal(M, M[0, 0] * torch.eye(n).to(M)):
+            # Equal exactly: a nearly scalar matrix bends the flow lines, if slowly.
+            self.verdict = Verdict.WEAK
+        if n == 2 and slope is None:
+            (a, b), (_, c) = M.tolist()
+            terms = f"{0.5 * a!r}*x**2", f"{b!r}*x*y", f"{0.5 * c!r}*y**2", repr(float(offset))
+            self.expression = " + ".join(terms)
+
+    def value(self, x: Tensor) -> Tensor:
+        moved = x if self.matrix is None else x @ self.matrix.to(x)
+        linear = 0.0 if self.slope is None else x @ self.slope.to(x)
+        return 0.5 * (x * moved).sum(-1) + linear + self.offset
+
+
+def _infimum(M: Tensor, b: Tensor) -> float:
+    """Return the infimum of ``1/2 theta^T M theta + b^T theta``."""
+    values, vectors = torch.linalg.eigh(M)
+    # Eigenvalues of 0 are found up to rounding.
+    tiny = 1e-12 * max(float(values.abs().max()), 1e-300)
+    along = vectors.T @ b
+    flat = values.abs() <= tiny
+    if (values < -tiny).any() or (along[flat].abs() > 0.0).any():
+        return -float("inf")
+    return -0.5 * float((along[~flat].square() / values[~flat]).sum())

@@ -1,7 +1,5 @@
 """Norms of matrices by singular values: nuclear and spectral (theory beyond the paper)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -25,29 +23,16 @@ class _Spectral(Surface):
 
     verdict = Verdict.CORRIDOR
     point_dims = 2
+    words: str
 
     def __init__(self, rows: int = 3, columns: int = 2) -> None:
         if rows < 1 or columns < 1:
             raise ValueError(f"rows and columns must be at least 1, got {rows} x {columns}")
-        self.rows, self.columns = rows, columns
-        self.dimension = columns
+        self.rows, self.columns, self.dimension = rows, columns, columns
+        self.domain = Domain(self.words, self._margin)
 
-    def checked(self, x: Tensor) -> Tensor:
-        """Return the matrices themselves.
-
-        Raises:
-            ValueError: they have another shape.
-        """
-        x = super().checked(x)
-        if x.shape[-2] != self.rows:
-            name, shape = type(self).__name__, tuple(x.shape)
-            raise ValueError(
-                f"points of {name} must be {self.rows} x {self.columns} matrices, got shape {shape}"
-            )
-        return x
-
-    def _point_shape(self, dimension: int | None) -> tuple[int, ...]:
-        return (self.rows, self.columns)
+    def _margin(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 class NuclearNorm(_Spectral):
@@ -61,22 +46,22 @@ class NuclearNorm(_Spectral):
         columns: k, at least 1. Default: 2.
 
     Example:
-        >>> import torch
         >>> loss = NuclearNorm(2, 2)
         >>> round(float(loss(torch.diag(torch.tensor([3.0, 4.0])))), 5), round(loss.speed ** 2, 9)
         (7.0, 2.0)
     """
 
+    words = "matrices of full rank"
+
     def __init__(self, rows: int = 3, columns: int = 2) -> None:
         super().__init__(rows, columns)
         self.speed = min(rows, columns) ** 0.5
-        self.domain = Domain(
-            "matrices of full rank", lambda x: _singular_values(x)[..., -1].clone()
-        )
 
     def value(self, x: Tensor) -> Tensor:
-        """Return the sum of the singular values."""
         return _singular_values(x).sum(-1)
+
+    def _margin(self, x: Tensor) -> Tensor:
+        return _singular_values(x)[..., -1].clone()
 
 
 class SpectralNorm(_Spectral):
@@ -89,14 +74,10 @@ class SpectralNorm(_Spectral):
         columns: k, at least 1. Default: 2.
     """
 
+    words = "matrices whose largest singular value is simple"
     speed = 1.0
 
-    def __init__(self, rows: int = 3, columns: int = 2) -> None:
-        super().__init__(rows, columns)
-        self.domain = Domain("matrices whose largest singular value is simple", self._margin)
-
     def value(self, x: Tensor) -> Tensor:
-        """Return the largest singular value."""
         return _singular_values(x)[..., 0]
 
     def _margin(self, x: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Find surfaces by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from corridor.surfaces import cones, linear, matrices, ruled, shapes, tails
@@ -10,7 +8,6 @@ from corridor.surfaces.curves import flower
 from corridor.surfaces.distance import DistanceTo
 from corridor.surfaces.fixed_step import FixedStep
 from corridor.surfaces.glued import Glued, landscape
-from corridor.surfaces.quadratic import Quadratic
 
 SURFACES: dict[str, Callable[[], Surface]] = {
     "linear": lambda: linear.Linear([3.0, 4.0]),
@@ -32,8 +29,8 @@ SURFACES: dict[str, Callable[[], Surface]] = {
     "developable-helicoid": ruled.DevelopableHelicoid,
     "glued": lambda: Glued([cones.Cone(1.0), linear.Linear([0.5, 0.25], 1.0)]),
     "landscape": landscape,
-    "quadratic": Quadratic,
-    "ellipse": lambda: Quadratic([[1.0, 0.0], [0.0, 4.0]]),
+    "quadratic": linear.Quadratic,
+    "ellipse": lambda: linear.Quadratic([[1.0, 0.0], [0.0, 4.0]]),
     "power-3/2": lambda: cones.PowerNorm(1.5),
     "power-3": lambda: cones.PowerNorm(3.0),
     "p-norm-3": lambda: cones.PNorm(3.0),

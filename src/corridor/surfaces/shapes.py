@@ -1,13 +1,11 @@
 """Closed sets with closed-form distances, from which `DistanceTo` makes corridors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from corridor.surfaces.base import gap, norm, positive, vector
+from corridor.surfaces.base import positive, vector
 
 
 class Shape:
@@ -20,17 +18,14 @@ class Shape:
     Attributes:
         dimension: n.
         signed: True if the distance is negative inside. Default: True.
+        depth: largest distance of an inner point from the boundary, inf if unknown. Default: 0.
         expression: the distance as text in x, y, ..., or None.
     """
 
     dimension: int
-    signed = True
+    signed: bool = True
+    depth: float = 0.0
     expression: str | None = None
-
-    @property
-    def depth(self) -> float:
-        """Return the largest distance of an inner point from the boundary, 0 without an inside."""
-        return 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the distance of points [..., n], shape [...]."""
@@ -47,32 +42,22 @@ class Sphere(Shape):
     Args:
         center: numbers [n]. Default: the origin of the plane.
         radius: positive. Default: 1.
-
-    Example:
-        >>> import torch
-        >>> Sphere([0.0, 0.0], 1.0)(torch.tensor([3.0, 4.0]))
-        tensor(4.)
     """
 
     def __init__(self, center: object = (0.0, 0.0), radius: float = 1.0) -> None:
         self.center, self.radius = vector(center, "center"), positive(radius, "radius")
-        self.dimension = len(self.center)
+        self.dimension, self.depth = len(self.center), radius
         if self.dimension == 2:
             a, b = self.center.tolist()
             self.expression = f"sqrt((x - {a!r})**2 + (y - {b!r})**2) - {radius!r}"
 
-    @property
-    def depth(self) -> float:
-        """Return the radius."""
-        return self.radius
-
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``||x - center|| - radius``."""
-        return norm(gap(x, self.center)) - self.radius
+        return (x - self.center.to(x)).norm(dim=-1) - self.radius
 
     def focal(self, x: Tensor) -> Tensor:
         """Return the distance to the center."""
-        return norm(gap(x, self.center))
+        return (x - self.center.to(x)).norm(dim=-1)
 
 
 class CircleInSpace(Shape):
@@ -91,12 +76,12 @@ class CircleInSpace(Shape):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``sqrt((sqrt(x^2 + y^2) - radius)^2 + z^2)``."""
-        across = norm(x[..., :2]) - self.radius
-        return norm(torch.stack([across, x[..., 2]], dim=-1))
+        across = x[..., :2].norm(dim=-1) - self.radius
+        return torch.stack([across, x[..., 2]], dim=-1).norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
         """Return the distance to the axis or to the circle, whichever is nearer."""
-        return torch.minimum(norm(x[..., :2]), self(x))
+        return torch.minimum(x[..., :2].norm(dim=-1), self(x))
 
 
 class Box(Shape):
@@ -106,7 +91,6 @@ class Box(Shape):
         half_widths: positive numbers [n], n at least 2. Default: (1, 1).
 
     Example:
-        >>> import torch
         >>> Box([1.0, 1.0])(torch.tensor([4.0, 5.0])), Box([1.0, 1.0])(torch.tensor([0.0, 0.5]))
         (tensor(5.), tensor(-0.5000))
     """
@@ -118,11 +102,7 @@ class Box(Shape):
             raise ValueError(
                 f"half_widths must be two or more positive numbers, got {self.half_widths.tolist()}"
             )
-
-    @property
-    def depth(self) -> float:
-        """Return the smallest half width."""
-        return float(self.half_widths.min())
+        self.depth = float(self.half_widths.min())
 
     def _beyond(self, x: Tensor) -> Tensor:
         return x.abs() - self.half_widths.to(x)
@@ -133,7 +113,7 @@ class Box(Shape):
         outside = (beyond > 0.0).any(-1)
         # The ones keep the gradient of the unused branch finite.
         excess = torch.where(outside[..., None], beyond.relu(), torch.ones_like(beyond))
-        return torch.where(outside, norm(excess), beyond.amax(-1))
+        return torch.where(outside, excess.norm(dim=-1), beyond.amax(-1))
 
     def focal(self, x: Tensor) -> Tensor:
         """Return the room to the ridges inside, and to where faces meet edges and corners outside.
@@ -166,10 +146,9 @@ class Points(Shape):
         self.dimension = self.points.shape[1]
 
     def _all(self, x: Tensor) -> Tensor:
-        return norm(x[..., None, :] - self.points.to(x))
+        return (x[..., None, :] - self.points.to(x)).norm(dim=-1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the distance to the nearest point."""
         return self._all(x).amin(-1)
 
     def focal(self, x: Tensor) -> Tensor:
@@ -199,12 +178,11 @@ class Segment(Shape):
         self.axis = (self.end - self.start) / self.length
 
     def _along(self, x: Tensor) -> Tensor:
-        return gap(x, self.start) @ self.axis.to(x)
+        return (x - self.start.to(x)) @ self.axis.to(x)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the distance to the nearest point of the segment."""
         along = self._along(x).clamp(0.0, self.length)
-        return norm(x - (self.start.to(x) + along[..., None] * self.axis.to(x)))
+        return (x - (self.start.to(x) + along[..., None] * self.axis.to(x))).norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
         """Return the distance to the segment, or to the planes at its ends if they are nearer.

@@ -1,7 +1,5 @@
 """Check appendices A and C: momentum, Runge-Kutta, SGD over shuffled batches, quadratics."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

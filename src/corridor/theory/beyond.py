@@ -1,7 +1,5 @@
 """Compute closed forms that go beyond the paper, from a few numbers each."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Report the result of a check of a statement."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

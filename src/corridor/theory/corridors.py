@@ -1,7 +1,5 @@
 """Check section 2 and theorem 3.1 of the paper on any loss from any start."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

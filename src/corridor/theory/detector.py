@@ -1,7 +1,5 @@
 """Decide if a region is a corridor, from Hg and from short steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
