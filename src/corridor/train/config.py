@@ -204,14 +204,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """Return the config that `to_dict` wrote; a missing field takes its default.
-
-        Args:
-            values: JSON values by field name.
-
-        Raises:
-            ValueError: If a name is unknown or a value is not valid.
-        """
+        """Return the config that `to_dict` wrote; a missing field takes its default."""
         known = {entry.name: entry.type for entry in fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -245,15 +238,7 @@ def _alternatives(annotation: Any) -> tuple[type, ...]:
 
 
 def typed(name: str, value: Any, annotation: Any) -> Any:
-    """Return a value as one of the annotated types; raise ValueError if it has another type.
-
-    Numbers of NumPy and of torch become Python's, paths become strings, and an int becomes a float.
-
-    Args:
-        name: Name of the value in the message.
-        value: The value.
-        annotation: A type, or several joined by ``|``.
-    """
+    """Return a value as one of the annotated types; raise ValueError if it has another type."""
     types = _alternatives(annotation)
     if getattr(value, "ndim", None) == 0:
         value = value.item()
@@ -268,12 +253,6 @@ def typed(name: str, value: Any, annotation: Any) -> Any:
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless a value is one of the choices.
-
-    Args:
-        name: Name of the value in the message.
-        value: The value.
-        choices: The right values.
-    """
+    """Raise ValueError unless a value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

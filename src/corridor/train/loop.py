@@ -132,15 +132,7 @@ def _locked(out: Path, team: Team) -> Iterator[None]:
 
 
 class Loop:
-    """Train one run from its current position to its end.
-
-    Args:
-        trainer: Computes the steps.
-        out: The run folder, after `open_folder`.
-        show: Shows progress.
-        flag: The request to stop.
-        resume: True to continue from the newest checkpoint, if there is one.
-    """
+    """Train one run from its current position to its end."""
 
     def __init__(
         self, trainer: Trainer, out: Path, show: Reporter, flag: StopFlag, *, resume: bool
@@ -307,11 +299,7 @@ class Loop:
         return found[1]
 
     def _summarize(self, message: str) -> Summary:
-        """Write and return the summary, from the metrics on the disk.
-
-        Args:
-            message: Why the run diverged; empty if it did not.
-        """
+        """Write and return the summary, from the metrics on the disk."""
         trainer, position, record = self.trainer, self.position, read_run(self.out)
         losses = [line["loss"] for line in record.steps[-trainer.loader.steps_per_epoch :]]
         accuracies = [e["test_accuracy"] for e in record.evaluations if "test_accuracy" in e]
@@ -351,10 +339,6 @@ class Rhythm:
     A single process looks at the clock and the signals after every step. Of several, rank 0 says at
     each look how many steps take about `FLUSH_SECONDS`. One reduction carries this number and the
     signals.
-
-    Args:
-        team: The processes.
-        step: Number of steps made.
     """
 
     def __init__(self, team: Team, step: int) -> None:
@@ -367,12 +351,7 @@ class Rhythm:
         self.fetched = perf_counter()
 
     def after(self, step: int, number: int) -> tuple[int, bool]:
-        """Return the signal that came to any rank, 0 for none, and True if it is time to write.
-
-        Args:
-            step: Number of steps made.
-            number: The signal that came to this process; 0 for none.
-        """
+        """Return the signal that came to any rank, 0 for none, and True if it is time to write."""
         if self.team.world == 1:
             return number, perf_counter() - self.fetched > FLUSH_SECONDS
         if step < self.next:

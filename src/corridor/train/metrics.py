@@ -16,13 +16,8 @@ PATIENCE = 20
 class Numbers:
     """What an optimizer step leaves, as 0-dim tensors that stay on the device.
 
-    Attributes:
-        loss: This rank's share of the loss before the step; the mean over ranks is the loss of the
-            batch.
-        grad_norm: Norm of the gradient of the batch.
-        effective_lr: Step size, or learning rate.
-        skipped: Number of steps that the optimizer has skipped.
-        drift_limit: Largest step size that drift allows; None for an optimizer without a limit.
+    The mean of `loss` over ranks is the loss of the batch before the step. `skipped` counts the
+    steps that the optimizer has skipped.
     """
 
     loss: Tensor
@@ -34,15 +29,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a run.
-
-    Attributes:
-        step: Number of steps made, this one included.
-        epoch: Epoch of the batch, starting at 0.
-        seconds: Training time so far.
-        numbers: What the optimizer left.
-        geometry: Measures of the batch, if the step is probed.
-    """
+    """One step of a run; `step` and `seconds` include it, `epoch` starts at 0."""
 
     step: int
     epoch: int
@@ -55,10 +42,6 @@ def fetch(
     steps: list[Step], mean: Callable[[Tensor], Tensor] = lambda losses: losses
 ) -> list[dict[str, Any]]:
     """Return the lines of the metrics for some steps, with one wait for the device per column.
-
-    Args:
-        steps: The steps, in order.
-        mean: Averages losses, [n], over ranks (default: no other ranks).
 
     >>> one = Step(1, 0, 0.5, Numbers(torch.tensor(2.0), torch.tensor(3.0), 0.1, 0))
     >>> fetch([one])[0]["grad_norm"]
@@ -94,11 +77,8 @@ def _column(values: list[Any]) -> list[Any]:
 class Watch:
     """Find the step at which a run turned non-finite.
 
-    Attributes:
-        skips: True if the optimizer skips non-finite steps. Then `PATIENCE` skipped steps in a row
-            end the run; otherwise the first non-finite loss or gradient ends it.
-        skipped: Number of steps skipped before the next line (default: 0).
-        in_row: Number of skipped steps since the last step that was not skipped (default: 0).
+    If the optimizer skips such steps, `PATIENCE` skipped steps in a row end the run. Otherwise the
+    first non-finite loss or gradient ends it.
     """
 
     skips: bool

@@ -32,17 +32,7 @@ OPTIONS = {"momentum": 0.0, "f_star": 0.0, "scale": 1.0, "drift": None}
 
 @dataclass(frozen=True)
 class Row:
-    """An optimizer class and what a config may ask of it.
-
-    Attributes:
-        kind: The class.
-        uses: The names in `OPTIONS` that the class has.
-        lr: Learning rate, or cap on the step size, of a config without one; None if the config
-            must have one.
-        rate: Name of the class's argument for it (default: ``max_lr``).
-        takes_loss: True if ``step`` takes the loss (default: True).
-        watches: True if the class needs the graph of each loss, by ``watch`` (default: False).
-    """
+    """An optimizer class, the names in `OPTIONS` that it has, and what a config may ask of it."""
 
     kind: Callable[..., torch.optim.Optimizer]
     uses: frozenset[str]
@@ -54,14 +44,7 @@ class Row:
     def validate(
         self, name: str, *, lr: float | None, schedule: str, options: Mapping[str, Any]
     ) -> None:
-        """Raise a ValueError if this optimizer cannot do what a config asks.
-
-        Args:
-            name: Name of the optimizer.
-            lr: Learning rate or cap of the config.
-            schedule: Schedule of the config.
-            options: Values by the names in `OPTIONS`.
-        """
+        """Raise a ValueError if this optimizer cannot do what a config asks."""
         for option, default in OPTIONS.items():
             if option not in self.uses and options[option] != default:
                 raise ValueError(f"optimizer {name!r} has no option {option!r}")
@@ -113,22 +96,11 @@ def build(
     scale: float = 1.0,
     drift: float | None = None,
 ) -> torch.optim.Optimizer:
-    """Return an optimizer.
+    """Return an optimizer; an option with its value in `OPTIONS` keeps the optimizer's own default.
 
-    Args:
-        name: A name in `OPTIMIZERS`.
-        parameters: Tensors to train.
-        lr: Learning rate, or the cap on the step size.
-        momentum: Momentum in [0, 1) (default: 0, the optimizer's own default).
-        weight_decay: Weight decay, at least 0 (default: 0).
-        f_star: Minimum of the loss (default: 0).
-        scale: Factor on the step size (default: 1).
-        drift: Limit of the relative drift of a step (default: None, the optimizer's own default).
-
-    Example:
-        >>> weights = [torch.ones(2, requires_grad=True)]
-        >>> build("sgd", weights, lr=0.5).param_groups[0]["lr"]
-        0.5
+    >>> weights = [torch.ones(2, requires_grad=True)]
+    >>> build("sgd", weights, lr=0.5).param_groups[0]["lr"]
+    0.5
     """
     row = OPTIMIZERS[name]
     given = {"momentum": momentum, "f_star": f_star, "scale": scale, "drift": drift}
@@ -159,11 +131,6 @@ def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaL
     """Return a scheduler of the learning rate, or of the cap; None if it is constant.
 
     The factor of step k, starting at 0, is (1 + cos(pi k / total)) / 2 for ``cosine``.
-
-    Args:
-        optimizer: Its groups' ``lr`` is multiplied by the factor.
-        kind: ``constant`` or ``cosine``.
-        total: Number of optimizer steps of the run.
     """
     if kind == "constant":
         return None

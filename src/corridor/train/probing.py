@@ -20,14 +20,7 @@ def make(
     config: Config,
     across_ranks: bool = False,
 ) -> Probe | None:
-    """Return the probe that a config asks for; None if it asks for none.
-
-    Args:
-        parameters: The trained tensors.
-        optimizer: The optimizer, whose next step size is used for the secant.
-        config: Its ``probe``, ``probe_curvature`` and ``f_star`` are used.
-        across_ranks: True to average over the ranks of the process group (default: False).
-    """
+    """Return the probe that a config asks for; None if it asks for none."""
     if not config.probe:
         return None
     return Probe(
@@ -58,12 +51,6 @@ def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Measures], float] |
 
 
 def numbers(probe: Probe, closure: Callable[[], Any], number: int) -> dict[str, float]:
-    """Measure before a step, and return the entries for its line of the metrics.
-
-    Args:
-        probe: The probe of the run.
-        closure: Computes the loss of the batch.
-        number: Number of the step, starting at 0.
-    """
+    """Measure before a step, and return the entries for its line of the metrics."""
     probe.now(closure, number)
     return {k: v[-1] for k, v in probe.history.items() if k not in KNOWN}

@@ -22,19 +22,9 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
     """Measure the mean loss of a run's first training batches at each of its checkpoints.
 
     The network is in training mode, as in the run: with dropout and the statistics of each batch.
-    ``sharpness`` is measured on the first batch.
-
-    Args:
-        run: The run folder.
-        batches: Number of batches of the run's first epoch, in its order (default: 10).
-        device: Device that computes (default: ``cpu``).
-
-    Returns:
-        The file ``geometry.jsonl`` in the run folder, with one line per checkpoint.
-
-    Raises:
-        FileNotFoundError: If there is no run, or no checkpoint in it.
-        ValueError: If batches is below 1, or a checkpoint is damaged.
+    ``sharpness`` is measured on the first batch. Return the file ``geometry.jsonl`` in the run
+    folder, with one line per checkpoint. Raise FileNotFoundError if there is no run or no
+    checkpoint.
     """
     run = Path(run)
     config = require_config(run)

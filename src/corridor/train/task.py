@@ -43,11 +43,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
     def config(self, config: Config) -> Config:
-        """Return the config that the run folder gets.
-
-        Raises:
-            ValueError: If the config asks for data or a network that the task replaces.
-        """
+        """Return the config that the run folder gets; ValueError if the task replaces an option."""
         for name in _PREPARED:
             if getattr(config, name) not in (None, False):
                 got = getattr(config, name)
@@ -63,18 +59,6 @@ class TaskLoader:
 
     Each batch is drawn with generators seeded for it, so that random transforms repeat. A run that
     resumes within an epoch draws the earlier batches again.
-
-    Args:
-        task: The data.
-        config: Its ``batch_size``, ``drop_last``, ``workers`` and ``seed`` are used.
-        device: Device of the batches.
-
-    Attributes:
-        steps_per_epoch: Number of training batches per epoch.
-        images: Number of training examples.
-
-    Raises:
-        ValueError: If the training data have no length or no batch.
     """
 
     def __init__(self, task: Task, config: Config, device: torch.device) -> None:

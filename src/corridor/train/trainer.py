@@ -31,25 +31,8 @@ Network = Callable[[Tensor], Tensor]
 class Trainer:
     """The data, network, optimizer and schedule of a run.
 
-    Args:
-        config: What to train and how.
-        device: Device of this process.
-        team: The processes that train together (default: this process alone).
-        task: Network, data and loss (default: those of the config).
-
-    Attributes:
-        loader: The batches.
-        title: Name of the data set on figures.
-        images: Number of training images.
-        classes: Number of classes; 0 with a task.
-        facts: What must be equal in all processes, and when the run is resumed.
-        total: Number of optimizer steps of the run.
-        parameters: The tensors that are trained.
-        takes_loss: True if the optimizer takes the loss, and skips steps that are not finite.
-        watches: True if the optimizer takes the graph of the loss.
-
-    Raises:
-        ValueError: If the config is impossible, such as batches that the processes cannot share.
+    `facts` must be equal in all processes, and when the run is resumed. Raise ValueError if the
+    config is impossible, such as batches that the processes cannot share.
     """
 
     def __init__(
@@ -185,13 +168,7 @@ class Trainer:
         return blank.contiguous(memory_format=layout)
 
     def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> Numbers:
-        """Make one optimizer step on a batch, and return its numbers.
-
-        Args:
-            images: This rank's part of the batch, [b, c, h, w].
-            labels: Labels of that part, [b].
-            count: Number of images in the whole batch (default: b).
-        """
+        """Make one optimizer step on this rank's part of a batch of `count` images."""
         loss = self._backward(images, labels, self._share(labels, count))
         group = self.optimizer.param_groups[0]
         if self.takes_loss:
@@ -220,14 +197,7 @@ class Trainer:
     def measure(
         self, images: Tensor, labels: Tensor, number: int, count: int | None = None
     ) -> dict[str, float]:
-        """Return the measures of a batch before its step; empty if the step is not probed.
-
-        Args:
-            images: This rank's part of the batch, [b, c, h, w].
-            labels: Labels of that part, [b].
-            number: Number of the step, starting at 0.
-            count: Number of images in the whole batch (default: b).
-        """
+        """Return the measures of a batch before step `number`; empty if the step is not probed."""
         if self.probe is None or number % self.config.probe:
             return {}
         parts, share = self._micro_batches(images, labels), self._share(labels, count)
@@ -312,11 +282,7 @@ class Trainer:
         return {"data": self.facts, **{name: part.state_dict() for name, part in states.items()}}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, in any number of processes.
-
-        Raises:
-            ValueError: If the data are not those of the states.
-        """
+        """Load what `state_dict` returned in any number of processes; ValueError for other data."""
         self.team.together(lambda: self._require_data(states.get("data", {})))
         try:
             self.model.load_state_dict(states["model"])

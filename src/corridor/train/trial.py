@@ -19,12 +19,6 @@ def check_network(
 
     The pass in training mode uses a copy of the network, so that averages and counters do not
     change. A network that cannot be copied makes only the pass in evaluation mode.
-
-    Args:
-        network: The network. It is in training mode afterwards.
-        outputs: Computes the outputs of images and a network.
-        images: A few images, [b, c, h, w].
-        classes: Number of classes.
     """
     with generators.kept([images.device] if images.is_cuda else []):
         with torch.no_grad():  # first: parameters of lazy modules are made here

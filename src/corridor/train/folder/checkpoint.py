@@ -28,17 +28,7 @@ FOLDER = "checkpoints"
 
 @dataclass
 class Position:
-    """How far a run has come.
-
-    Attributes:
-        step: Number of optimizer steps made.
-        epoch: Epoch of the next batch, starting at 0.
-        batch: Index of the next batch in that epoch, starting at 0.
-        images: Number of training images seen.
-        seconds: Training time in seconds.
-        skips_in_row: Number of skipped steps since the last step that was not skipped.
-        best_accuracy: Best test accuracy, between 0 and 1; None before the first evaluation.
-    """
+    """How far a run has come; `epoch` and `batch` (from 0) are those of the next batch."""
 
     step: int = 0
     epoch: int = 0
@@ -51,13 +41,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint.
-
-    Attributes:
-        position: How far the run had come.
-        states: State dicts of what is trained, by name.
-        random: States of the random number generators, as ``random/RANK/NAME``.
-    """
+    """The content of a checkpoint; `random` has the generators' states by ``random/RANK/NAME``."""
 
     position: Position
     states: dict[str, Any]
@@ -65,15 +49,10 @@ class Checkpoint:
 
 
 class Saver:
-    """Write the checkpoints of a run.
+    """Write the checkpoints of a run and keep the newest; all ranks call every method.
 
-    Several processes write in the background: the states are copied at once and written during the
-    training. The next checkpoint and the end of the run wait until they are written.
-
-    Args:
-        out: The run folder.
-        team: The processes. All of them call every method.
-        keep: Number of checkpoints to keep, at least 1.
+    Several processes write in the background. The next checkpoint and the end of the run wait until
+    the last one is written.
     """
 
     def __init__(self, out: Path, team: Team, keep: int) -> None:
@@ -85,15 +64,7 @@ class Saver:
             self.group = dist.new_group(backend="gloo", timeout=patience)
 
     def save(self, position: Position, states: dict[str, Any]) -> None:
-        """Write a checkpoint and remove old ones.
-
-        Args:
-            position: How far the run has come.
-            states: State dicts of what is trained, by name.
-
-        Raises:
-            OSError: If this checkpoint, or the previous one, cannot be written.
-        """
+        """Write a checkpoint and remove old ones; OSError if this or the previous one fails."""
         self.wait()
         self.team.doing = f"the checkpoint of step {position.step}"
         path = self.out / FOLDER / f"step-{position.step:09d}"
@@ -128,11 +99,7 @@ class Saver:
                 shutil.rmtree(left, ignore_errors=True)
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is written.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Wait until the last checkpoint is written; raise OSError if it cannot be written."""
         if self.pending is None:
             return
         (path, future), self.pending = self.pending, None
@@ -156,11 +123,7 @@ def _prune(out: Path, path: Path, keep: int) -> None:
 
 
 def paths(out: Path) -> list[Path]:
-    """Return the checkpoints of a run, the oldest first.
-
-    Raises:
-        ValueError: If the run has checkpoints of corridor 0.1.0 only.
-    """
+    """Return the checkpoints of a run, the oldest first; raise ValueError if all are of 0.1.0."""
     found = sorted((out / FOLDER).glob("step-*"))
     if found and all(path.suffix == ".pt" for path in found):
         raise ValueError(
@@ -175,17 +138,9 @@ def load(
 ) -> Checkpoint | None:
     """Return the newest checkpoint that is not damaged; None if the run has no checkpoint.
 
-    A damaged checkpoint is passed over with a warning. The random states are not set; the caller
-    sets them with `restore_random` when only the training draws from the generators.
-
-    Args:
-        out: The run folder.
-        team: The processes that load it together (default: this process alone).
-        like: Tensors whose device and shards the tensors in the checkpoint get, by name or parent,
-            such as ``states/model/0.weight`` (default: whole tensors on the CPU).
-
-    Raises:
-        ValueError: If there are checkpoints and all are damaged, or all are of corridor 0.1.0.
+    A tensor gets the device and shards of the tensor in `like` with its name or its parent's name,
+    such as ``states/model/0.weight``. Other tensors are whole and on the CPU. Raise ValueError if
+    all checkpoints are damaged or of corridor 0.1.0.
     """
     team = team or Team()
     newest = team.together(lambda: _newest(out) if team.first else None)
@@ -211,14 +166,7 @@ def _newest(out: Path) -> Path | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Return one checkpoint with whole tensors on the CPU.
-
-    Args:
-        path: The folder of the checkpoint.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+    """Return one checkpoint with whole tensors on the CPU; raise ValueError if it is damaged."""
     storage.verify(path)
     return _content(path, {}, together=False)
 
@@ -235,16 +183,10 @@ def _content(path: Path, like: Mapping[str, Tensor], *, together: bool) -> Check
 
 
 def export(run: Path, target: Path) -> Path:
-    """Write the newest checkpoint of a run to one torch file.
+    """Write the newest checkpoint of a run to one file for ``torch.load(..., weights_only=True)``.
 
-    Args:
-        run: The run folder.
-        target: The file. ``torch.load(target, weights_only=True)`` returns a dict with the state
-            dicts ``model`` and ``optimizer``, and with ``step``, ``epoch`` and ``config``.
-
-    Raises:
-        FileNotFoundError: If there is no run or no checkpoint.
-        ValueError: If all checkpoints are damaged.
+    The file holds a dict with the state dicts ``model`` and ``optimizer``, and with ``step``,
+    ``epoch`` and ``config``. Raise FileNotFoundError if there is no run or no checkpoint.
     """
     config = require_config(run)
     saved = load(run)
@@ -265,11 +207,6 @@ def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed:
     """Set the random number generators to the states in a checkpoint.
 
     If the number of processes has changed, rank 0 gets its old states and the others a new seed.
-
-    Args:
-        random: The ``random`` entry of a checkpoint.
-        team: The processes that continue the run (default: this process alone).
-        seed: Seed from which the new seeds are derived (default: 0).
     """
     team = team or Team()
     world = sum(name.endswith("/cpu") for name in random)

@@ -52,14 +52,7 @@ def _processor() -> str:
 
 
 def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
-    """Return the commit of the checkout that tracks a file, with ``-dirty`` after changes.
-
-    Args:
-        file: Any file (default: the one of the package ``corridor``).
-
-    Returns:
-        The commit; None if no checkout tracks the file, as in an installed package.
-    """
+    """Return the commit of the checkout that tracks a file, with ``-dirty``; None if none does."""
     name = str(file.resolve())
     if _git(file, "ls-files", "--error-unmatch", name) is None:
         return None

@@ -25,18 +25,10 @@ _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 @contextmanager
 def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Keep other processes from writing a folder while the block runs.
+    """Keep other processes from writing a folder while the block runs; OSError if one does.
 
-    The operating system holds the lock (``flock`` on Linux and macOS). It releases the lock when
-    the process ends, also after SIGKILL. The lock holds between all processes of one machine. On
-    NFS it holds between machines as well. A file system without locks gets a warning and no lock.
-
-    Args:
-        folder: An existing folder; the file ``.lock`` in it stays.
-        wait: Seconds to wait for another process (default: 0).
-
-    Raises:
-        OSError: Another process holds the lock, or the folder cannot be written.
+    The operating system releases the lock when the process ends, also after SIGKILL. On NFS it
+    holds between machines, too. A file system without locks gets a warning and no lock.
     """
     # In place of a missing lock, filelock would make a file that outlives a killed process.
     lock = FileLock(folder / LOCK, timeout=wait, fallback_to_soft=False)
@@ -59,15 +51,7 @@ def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
 
 
 def wait_until_free(folder: Path, seconds: float) -> bool:
-    """Wait until no other process writes a folder.
-
-    Args:
-        folder: The folder; an absent one is free.
-        seconds: Maximum time to wait.
-
-    Returns:
-        True if the folder is free.
-    """
+    """Return True as soon as no other process writes a folder, or False after `seconds`."""
     if not folder.is_dir():
         return True
     try:
@@ -78,15 +62,7 @@ def wait_until_free(folder: Path, seconds: float) -> bool:
 
 
 def save_tensors(path: Path, content: Any) -> None:
-    """Write ``content`` with ``torch.save``, atomically.
-
-    Args:
-        path: File to write.
-        content: Any value that ``torch.save`` takes.
-
-    Raises:
-        OSError: The file cannot be written. Torch itself reports a RuntimeError for a full disk.
-    """
+    """Write `content` with ``torch.save``, atomically; raise OSError if the disk refuses."""
     import torch
 
     try:
@@ -100,11 +76,7 @@ def save_tensors(path: Path, content: Any) -> None:
 
 
 def disk_trouble(error: BaseException) -> OSError | None:
-    """Return the first OSError in a chain of exceptions, or None.
-
-    Args:
-        error: The last exception of the chain.
-    """
+    """Return the first OSError in a chain of exceptions, or None."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
@@ -115,10 +87,6 @@ def disk_trouble(error: BaseException) -> OSError | None:
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
     """Return JSON text; numbers that JSON lacks become ``"inf"``, ``"-inf"`` and ``"nan"``.
-
-    Args:
-        value: Numbers, strings, lists and mappings, nested to any depth.
-        indent: Spaces per level (default: None, all on one line).
 
     >>> dumps({"loss": float("inf")})
     '{"loss": "inf"}'
@@ -132,9 +100,6 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 def numbers(value: Any) -> Any:
     """Return a value read from JSON with the strings of `dumps` turned back into floats.
 
-    Args:
-        value: Numbers, strings, lists and mappings, nested to any depth.
-
     >>> numbers({"losses": [1.0, "inf"], "name": "a"})
     {'losses': [1.0, inf], 'name': 'a'}
     """
@@ -146,26 +111,13 @@ def numbers(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, atomically.
-
-    Args:
-        path: File to write.
-        value: Any value that `dumps` takes.
-    """
+    """Write indented JSON, atomically."""
     with atomic(path) as file:
         file.write((dumps(value, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Args:
-        path: File to read.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file does not hold a JSON object.
-    """
+    """Return the object in a JSON file; raise ValueError for any other content."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -176,14 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file without an unfinished last line.
-
-    Args:
-        path: File to read; an absent file has no lines.
-
-    Raises:
-        ValueError: A finished line is not a JSON object.
-    """
+    """Return the objects of a JSON-lines file without an unfinished last line; none if absent."""
     finished = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     try:
         lines = [numbers(json.loads(line)) for line in finished]

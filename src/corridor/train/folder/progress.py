@@ -29,42 +29,20 @@ class Reporter:
     """Receive the progress of one run; this class shows nothing."""
 
     def start(self, title: str, done: int, total: int) -> None:
-        """Begin to show a run.
-
-        Args:
-            title: Data, model and optimizer.
-            done: Number of steps already made.
-            total: Number of steps of the complete run.
-        """
+        """Begin to show a run of `total` steps, of which `done` are made already."""
 
     def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
-        """Show the newest numbers.
-
-        Args:
-            step: Number of steps made.
-            loss: Loss of the last batch.
-            effective_lr: Last step size.
-            speed: Training images per second.
-        """
+        """Show the newest numbers; `speed` is in training images per second."""
 
     def epoch(self, epoch: int, accuracy: float | None) -> None:
-        """Show the end of an epoch.
-
-        Args:
-            epoch: Number of complete epochs.
-            accuracy: Test accuracy between 0 and 1; None if it was not measured.
-        """
+        """Show the end of an epoch; the accuracy is between 0 and 1, or None without a test."""
 
     def close(self) -> None:
         """End the display."""
 
 
 class Bar(Reporter):
-    """Show one run as a progress bar.
-
-    Args:
-        console: Terminal to draw on.
-    """
+    """Show one run as a progress bar."""
 
     def __init__(self, console: Console) -> None:
         wide = console.width >= WIDE
@@ -105,8 +83,8 @@ class Bar(Reporter):
 class Lines(Reporter):
     """Show one run as lines of text, each at the end of an epoch.
 
-    The line of an epoch is left out if the line before is less than ten seconds old. The last
-    epoch always has its line.
+    The line of an epoch is left out if the line before is less than ten seconds old. The last epoch
+    always has its line.
     """
 
     def start(self, title: str, done: int, total: int) -> None:
@@ -140,11 +118,7 @@ class Lines(Reporter):
 
 
 def reporter(progress: bool | Reporter) -> Reporter:
-    """Return the reporter of a run.
-
-    Args:
-        progress: False for no display, True for a bar or lines, or a reporter to return.
-    """
+    """Return the reporter for True (a bar or lines), for False (no display) or for itself."""
     if not isinstance(progress, bool):
         return progress
     if not progress:
@@ -156,14 +130,7 @@ def reporter(progress: bool | Reporter) -> Reporter:
 class Overview:
     """Show the runs of a sweep: a bar for all runs, and a bar for each run in progress.
 
-    Write a line when a run ends. Without a terminal, write a line about all runs as well if no
-    line was written for ten seconds. Use it as a context manager.
-
-    Args:
-        names: Names of the runs still to make, by index.
-        done: Number of runs that ended before.
-        console: Where to show the runs; a quiet one shows nothing.
-        clock: Returns seconds (default: ``time.perf_counter``).
+    Write a line when a run ends, and without a terminal also after ten seconds without a line.
     """
 
     def __init__(
@@ -205,12 +172,7 @@ class Overview:
             self.bars.stop()
 
     def update(self, index: int, fraction: float) -> None:
-        """Show how much of a run is done.
-
-        Args:
-            index: Index of the run in ``names``.
-            fraction: Between 0 and 1.
-        """
+        """Show that a fraction of a run is done."""
         if index in self._over:
             return
         if index not in self._fractions:
@@ -229,12 +191,7 @@ class Overview:
             self._write(f"{self._count()} ended, {running} running, {share:.0f}% done", ", ", "")
 
     def ended(self, index: int, line: str) -> None:
-        """Show that a run has ended.
-
-        Args:
-            index: Index of the run in ``names``.
-            line: How the run ended.
-        """
+        """Show that a run has ended, with a line that says how."""
         self._advance(1.0 - self._fractions.get(index, 0.0))
         self._fractions[index] = 1.0
         self._over.add(index)

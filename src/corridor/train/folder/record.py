@@ -134,11 +134,7 @@ def require_config(path: Path) -> Config:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics, without an unfinished last line.
-
-    Raises:
-        ValueError: A line is neither that of a step nor that of an evaluation.
-    """
+    """Return the lines of a run's metrics, without an unfinished last line."""
     lines = read_lines(path / METRICS)
     for number, line in enumerate(lines, 1):
         names = STEP if "loss" in line else EVALUATION
@@ -172,13 +168,7 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 
 def write_failure(path: Path, config: Config, message: str) -> None:
-    """Write a summary with status ``failed``, so that the run can be resumed.
-
-    Args:
-        path: The run folder; it is made if absent.
-        config: Config of the run, written if the folder has none.
-        message: One line that says why the run failed.
-    """
+    """Write a summary with status ``failed``, so that the run can be resumed."""
     path.mkdir(parents=True, exist_ok=True)
     if read_config(path) is None:
         write_json(path / "config.json", config.to_dict())
@@ -203,19 +193,10 @@ def write_failure(path: Path, config: Config, message: str) -> None:
 
 
 def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
-    """Check that a run can be written to a folder, before anything slow starts.
+    """Check that a run can be written to a folder, and return its summary if it has ended.
 
-    Args:
-        out: The run folder; it is made if absent.
-        config: Config of the run to start.
-        resume: True to continue a run in the folder.
-
-    Returns:
-        The summary in the folder if the run of this config has ended, else None.
-
-    Raises:
-        ValueError: The folder holds a run that cannot be continued, or other files.
-        OSError: The folder cannot be written.
+    Raise ValueError if the folder holds other files or a run that cannot be continued, and OSError
+    if it cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -255,13 +236,8 @@ def check_free(out: Path) -> None:
 def check_same(out: Path, found: Config, config: Config, *, other_length: bool) -> None:
     """Raise ValueError if the config in a folder is not the config of the run.
 
-    Options that change no number can differ.
-
-    Args:
-        out: Run folder, named in the message.
-        found: Config in the folder.
-        config: Config of the run to start.
-        other_length: True to allow another length (epochs, steps) under a constant schedule.
+    Options that change no number can differ, and with `other_length` and a constant schedule the
+    length of the run.
     """
     names = differences(found, config)
     if other_length and config.schedule == "constant":
@@ -275,13 +251,7 @@ def check_same(out: Path, found: Config, config: Config, *, other_length: bool) 
 
 
 class Recorder:
-    """Write a run folder during the run.
-
-    Args:
-        out: The folder, after ``open_folder``.
-        config: Config to write to config.json.
-        step: Number of steps already made; metrics of later steps are removed.
-    """
+    """Write a run folder during the run; metrics of steps after `step` are removed."""
 
     def __init__(self, out: Path, config: Config, step: int) -> None:
         self.out = out
@@ -309,11 +279,7 @@ class Recorder:
             ) from error
 
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Add lines to the metrics.
-
-        Args:
-            lines: Mappings with a ``step`` each, as in the module's description.
-        """
+        """Add lines to the metrics."""
         lines = list(lines)
         with self._on_disk():
             self._file.write("".join(f"{dumps(line)}\n" for line in lines))

@@ -5,8 +5,6 @@ values are in ``plain.pt``. DCP's own reader unpickles its index and its entries
 which can run code. Here the index is read by an unpickler that accepts DCP's own records only.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pickle
@@ -49,8 +47,6 @@ def temporary(path: Path) -> Path:
 def replaced(value: Any, replace: Callable[[str, Any], Any], name: str = "") -> Any:
     """Return a tree of dicts and lists with ``replace(name, leaf)`` for each leaf.
 
-    The name of a leaf is its path, joined by ``/``.
-
     >>> replaced({"a": [1, 2]}, lambda name, leaf: f"{name}={leaf}")
     {'a': ['a/0=1', 'a/1=2']}
     """
@@ -62,12 +58,7 @@ def replaced(value: Any, replace: Callable[[str, Any], Any], name: str = "") -> 
 
 
 class Writer(filesystem.FileSystemWriter):
-    """Write tensors to a temporary folder; rank 0 then completes the checkpoint.
-
-    Args:
-        path: The folder of the checkpoint.
-        complete: Called on rank 0 when the tensors of all ranks are written.
-    """
+    """Write tensors to a temporary folder; rank 0 then calls `complete`."""
 
     def __init__(self, path: Path, complete: Callable[[], None]) -> None:
         super().__init__(temporary(path))
@@ -154,12 +145,7 @@ class _Records(pickle.Unpickler):
 
 
 def verify(folder: Path) -> None:
-    """Raise unless a checkpoint has the files that were written, with their sizes and checksums.
-
-    Raises:
-        ValueError: If a file is missing or has changed.
-        OSError: If the disk cannot be read.
-    """
+    """Raise ValueError unless a checkpoint has the files that were written, unchanged."""
     try:
         expected = read_json(folder / MANIFEST)
         # Values of another type, as in a manifest that has changed, differ from every checksum.
@@ -176,16 +162,10 @@ def verify(folder: Path) -> None:
 def read(
     folder: Path, like: Mapping[str, Tensor], *, together: bool
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Return the plain values of a checkpoint and its tensors by name.
+    """Return the plain values and the tensors of a checkpoint that passed `verify`.
 
-    Args:
-        folder: A checkpoint that passed `verify`.
-        like: Tensors by name or by the name's parent. A tensor of equal shape is read with the
-            device and the shards of that tensor; all others are whole and on the CPU.
-        together: True if all ranks of the default process group call this function.
-
-    Raises:
-        ValueError: If it cannot be read.
+    `like` is that of `corridor.train.folder.checkpoint.load`. With `together`, all ranks call this
+    function. Raise ValueError if the checkpoint cannot be read.
     """
     try:
         reader = _Reader(folder)

@@ -5,8 +5,6 @@ again, which Hg requires. Here mean and variance are plain arithmetic around one
 layer, which has a derivative of its own.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -15,11 +15,7 @@ from torch import Tensor
 
 
 def seed(number: int) -> None:
-    """Seed all generators.
-
-    Args:
-        number: Seed, at least 0 and below 2**64.
-    """
+    """Seed all generators with a number at least 0 and below 2**64."""
     torch.manual_seed(number)
     random.seed(number)
     numpy.random.seed([number % 2**32, number >> 32])
@@ -27,11 +23,7 @@ def seed(number: int) -> None:
 
 @contextmanager
 def kept(devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Put all generators back after the block.
-
-    Args:
-        devices: GPUs whose generators are put back, too (default: none).
-    """
+    """Put all generators back after the block, those of the given GPUs, too."""
     ours, theirs = random.getstate(), numpy.random.get_state(legacy=False)
     try:
         with torch.random.fork_rng(devices=devices):

@@ -1,7 +1,5 @@
 """Distribute a network: copies that share gradients (DDP), or shards of parameters (FSDP2)."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +19,7 @@ SHARD_NUMBERS = 2**14
 def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -> nn.Module:
     """Distribute a network over the processes, and return the module to call in training.
 
-    Args:
-        model: Network on its device. It keeps the parameters; FSDP2 shards them in place.
-        config: Its ``parallel`` and ``batch_norm`` are used.
-        team: The processes.
-        device: Device of this process.
-
-    Returns:
-        The network, or DDP's wrapper around it.
+    The network keeps the parameters; FSDP2 shards them in place.
     """
     if team.world == 1:
         return model
@@ -65,12 +56,7 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Average the gradients over ranks in backward passes of the block, or only accumulate them.
-
-    Args:
-        model: What `spread` returned.
-        wanted: True to average.
-    """
+    """Average the gradients over ranks in backward passes of the block, or only accumulate them."""
     from torch.nn.parallel import DistributedDataParallel
 
     if isinstance(model, DistributedDataParallel):

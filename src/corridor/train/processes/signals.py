@@ -9,12 +9,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run stopped on request, with a checkpoint written.
-
-    Args:
-        message: How to continue.
-        number: Number of the signal (default: SIGINT).
-    """
+    """A run stopped on request, with a checkpoint written; the message says how to continue."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -26,11 +21,7 @@ class ElsewhereError(Exception):
 
 
 class StopFlag:
-    """The request to stop.
-
-    Attributes:
-        number: Number of the signal; 0 if there was none.
-    """
+    """The request to stop: the number of the signal, 0 if there was none."""
 
     number = 0
 
@@ -55,10 +46,7 @@ def listening() -> Iterator[StopFlag]:
 
 @contextmanager
 def terminable() -> Iterator[StopFlag]:
-    """Raise KeyboardInterrupt on SIGTERM during the block, and store the signal in a flag.
-
-    The limits of `listening` apply.
-    """
+    """Raise KeyboardInterrupt on SIGTERM during the block, and store the signal in a flag."""
     flag = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:

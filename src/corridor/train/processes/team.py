@@ -36,14 +36,9 @@ T = TypeVar("T")
 class Team:
     """The processes that train one network together; by default this process alone.
 
-    Attributes:
-        rank: Number of this process, starting at 0 (default: 0).
-        world: Number of processes (default: 1).
-        timeout: Seconds to wait for another process (default: no limit).
-        device: Device of this process (default: the CPU).
-        doing: Current action of this process, for the message when another process is lost.
-        name: A name for this run, because the process group may have trained others.
-        reported: True when the other ranks know that this rank failed.
+    `doing` is the current action, for the message when another process is lost. `name` is that of
+    this run, because the process group may have trained others. `reported` is True when the other
+    ranks know that this rank failed.
     """
 
     rank: int = 0
@@ -87,9 +82,7 @@ class Team:
     def together(self, act: Callable[[], T]) -> T:
         """Call a function on every rank and return its value when all ranks have succeeded.
 
-        Raises:
-            ValueError, OSError, ImportError: The error of this rank, if no lower rank failed.
-            ElsewhereError: If another rank raises its error.
+        Raise the error of this rank if no lower rank failed, else ElsewhereError.
         """
         if self.world == 1:
             return act()
@@ -107,11 +100,7 @@ class Team:
         raise ElsewhereError(f"rank {failed[0]} failed")
 
     def require_equal(self, facts: dict[str, Any]) -> None:
-        """Raise a ValueError on rank 0 if a fact differs between ranks.
-
-        Args:
-            facts: Values by the name that the message gives them.
-        """
+        """Raise a ValueError on rank 0 if a fact differs between ranks."""
         everyone = self.gather(facts)
 
         def compare() -> None:
@@ -170,14 +159,9 @@ class Team:
 
 
 def place(name: str) -> torch.device:
-    """Return the device of this process.
+    """Return the device of this process; raise ValueError if there is no such device.
 
-    Args:
-        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is a GPU if there is one. Under a
-            launcher, ``cuda`` is the GPU with the local rank of this process.
-
-    Raises:
-        ValueError: If there is no such device.
+    Under a launcher, ``cuda`` is the GPU with the local rank of this process.
     """
     count = torch.cuda.device_count()
     kind = ("cuda" if count else "cpu") if name == "auto" else name
@@ -204,15 +188,8 @@ def place(name: str) -> torch.device:
 def joined(device: str, timeout: float) -> Iterator[Team]:
     """Join the processes of a launcher, or of the current process group, and yield the team.
 
-    Args:
-        device: Device of the config; it selects NCCL or gloo.
-        timeout: Seconds to wait for another process.
-
-    Raises:
-        ValueError: If the device is missing, or torch or the current process group has no backend
-            for it.
-        ConnectionError: If another process was lost; on the lowest rank that is left.
-        ElsewhereError: If another process failed and raises its own error.
+    The lowest rank that is left raises ConnectionError if another process was lost. A rank raises
+    ElsewhereError if another process raises its own error.
     """
     found = dist.is_available() and dist.is_initialized()
     if not found and not launched():

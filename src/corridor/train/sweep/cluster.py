@@ -29,21 +29,11 @@ class StoppedError(RuntimeError):
 
 
 def connect(address: str | None, *, gpus_per_run: float | None, retries: int | None) -> Runner:
-    """Join a cluster, and check that it can take a run.
+    """Return the runner of a cluster that can take a run.
 
-    Args:
-        address: ``HOST:PORT`` of the cluster's head. None means the cluster of this machine,
-            ``local`` a new one on this machine.
-        gpus_per_run: GPUs per task. None means 1 if the cluster has any and the config can use it.
-        retries: Number of further tries of a task whose worker was lost. None means 3.
-
-    Returns:
-        A `Runner` for these tasks.
-
-    Raises:
-        ImportError: Ray is not installed.
-        ConnectionError: There is no such cluster.
-        ValueError: No node has enough GPUs.
+    The address None means the cluster of this machine, ``local`` a new one on this machine. Raise
+    ImportError without Ray, ConnectionError without such a cluster, ValueError if no node has
+    enough GPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with required("ray", extra="sweeps"):

@@ -61,13 +61,7 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
 def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> list[Run]:
     """Return the runs of a TOML file: config fields at the top, ``[[variant]]`` tables below.
 
-    Args:
-        path: The file.
-        overrides: Options that replace options of the file (default: none).
-
-    Raises:
-        ValueError: The file is not TOML or not a grid; the message names the file.
-        OSError: The file cannot be read.
+    Options in `overrides` replace those of the file. A ValueError names the file.
     """
     path = Path(path)
     try:
@@ -84,17 +78,10 @@ def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> l
 
 
 def parse_axes(words: Iterable[str]) -> dict[str, list[Any]]:
-    """Return the axes of a command line, with numbers, booleans and None converted.
+    """Return the axes of a command line, ``name=value,value,...``, with the values converted.
 
-    Args:
-        words: Words of the form ``name=value,value,...``.
-
-    Raises:
-        ValueError: A word has another form, or an axis is given twice.
-
-    Example:
-        >>> parse_axes(["optimizer=clr,sps-max", "lr=0.1,inf", "augment=true,false"])
-        {'optimizer': ['clr', 'sps-max'], 'lr': [0.1, inf], 'augment': [True, False]}
+    >>> parse_axes(["optimizer=clr,sps-max", "lr=0.1,inf", "augment=true,false"])
+    {'optimizer': ['clr', 'sps-max'], 'lr': [0.1, inf], 'augment': [True, False]}
     """
     axes: dict[str, list[Any]] = {}
     for word in words:

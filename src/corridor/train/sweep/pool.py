@@ -39,24 +39,14 @@ Work = Callable[[Any, Callable[[float], None]], None]
 
 @dataclass(frozen=True)
 class Job:
-    """Describe one run of a sweep to a worker.
-
-    Attributes:
-        config: What to train.
-        folder: The run folder, absolute.
-    """
+    """One run of a sweep: its config and its folder, an absolute path."""
 
     config: Config
     folder: Path
 
 
 class Ended(NamedTuple):
-    """Describe the end of a job.
-
-    Attributes:
-        job: Index of the job.
-        error: Reason of a failure in one line; empty if the job succeeded.
-    """
+    """The end of a job: its index, and in one line why it failed; empty if it succeeded."""
 
     job: int
     error: str
@@ -69,12 +59,7 @@ Runner = Callable[..., Ends]
 
 
 def run_job(job: Job, report: Callable[[float], None]) -> None:
-    """Train one run in this process with one torch thread, from its newest checkpoint if any.
-
-    Args:
-        job: What to train, and where.
-        report: Called with the fraction that is done, between 0 and 1.
-    """
+    """Train one run in this process with one torch thread, from its newest checkpoint if any."""
     import torch  # the process that starts a sweep does not need it
 
     from corridor.train.loop import train
@@ -105,9 +90,6 @@ class _Fraction(Reporter):
 def reason(error: BaseException) -> str:
     """Return an exception as one line.
 
-    Args:
-        error: The exception.
-
     >>> reason(RuntimeError("it  cannot be done"))
     'RuntimeError: it cannot be done'
     """
@@ -115,15 +97,7 @@ def reason(error: BaseException) -> str:
 
 
 def in_this_process(jobs: Sequence[Job], *, report: Report) -> Ends:
-    """Train runs one after the other in this process.
-
-    Args:
-        jobs: The runs.
-        report: Called with a run's index and the fraction done.
-
-    Yields:
-        Each run as it ends.
-    """
+    """Train runs one after the other in this process, and yield each as it ends."""
     import torch
 
     threads = torch.get_num_threads()
@@ -141,21 +115,12 @@ def run_jobs(
     processes: int,
     report: Report = lambda index, part: None,
 ) -> Ends:
-    """Run jobs in worker processes with OMP_NUM_THREADS=1.
+    """Run jobs in worker processes with OMP_NUM_THREADS=1; yield each job as it ends.
 
     Each worker is a `ProcessPoolExecutor` of one process. If a worker dies, a new worker tries its
     job once more, and the other workers continue. A job that raises is not tried again. When the
     iterator is closed, the workers receive SIGTERM, save and end. When this process is killed, the
-    workers send SIGTERM to themselves.
-
-    Args:
-        work: Function at the top of a module; a worker calls it as ``work(job, report)``.
-        jobs: Values that can be pickled.
-        processes: Maximum number of workers.
-        report: Called with a job's index and the fraction done (default: do nothing).
-
-    Yields:
-        Each job as it ends.
+    workers send SIGTERM to themselves. A worker calls `work`, a function at the top of a module.
     """
     waiting, deaths = deque(range(len(jobs))), Counter[int]()
     # Shared memory without a lock: a worker killed while it writes cannot block the others.
@@ -239,10 +204,7 @@ class _Worker:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Give new processes one thread each, and delay signals until the block ends.
-
-    A new process inherits the delay and ends it in `_begin`.
-    """
+    """Give new processes one thread each, and delay signals until the block ends."""
     threads = os.environ.get("OMP_NUM_THREADS")
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -92,13 +92,7 @@ class Workers:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def start(self) -> Runner:
-        """Return the runner, after a check that it is available.
-
-        Raises:
-            OSError: The cluster does not answer.
-            ImportError: Ray is not installed.
-            ValueError: No node of the cluster can take a run.
-        """
+        """Return the runner, after a check that it is available."""
         if self.pool == "ray":
             from corridor.train.sweep.cluster import connect  # without ray, the others still work
 
@@ -174,11 +168,6 @@ def check_data(runs: Sequence[Run], out: Path, workers: Workers) -> None:
 
     The runs then find decoded images in the cache. Hosts of a Ray cluster can have data that this
     machine does not have, so nothing is loaded for them.
-
-    Args:
-        runs: The runs.
-        out: Folder of the run folders.
-        workers: Where the runs are trained.
     """
     if workers.pool == "ray":
         return

@@ -14,22 +14,16 @@ _HEAD = ("setting", "finished", "final loss", "test accuracy")
 def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> list[str]:
     """Return a table of medians and ranges over the seeds, the lowest final loss first.
 
-    Args:
-        names: Names of the runs. Runs whose names differ only in the seed share a line.
-        summaries: How the runs ended; None for a run without a summary.
+    Runs whose names differ only in the seed share a line. Fewer than two runs have no table.
 
-    Returns:
-        One line per setting below a heading; no lines for fewer than two runs.
-
-    Example:
-        >>> runs = {"lr-1_seed-0": Summary("finished", final_loss=0.5, final_test_accuracy=0.8),
-        ...         "lr-1_seed-1": Summary("finished", final_loss=0.3, final_test_accuracy=0.9),
-        ...         "lr-9_seed-0": Summary("diverged", final_loss=7.0)}
-        >>> for line in comparison(list(runs), list(runs.values())):
-        ...     print(line)
-        setting  finished  final loss      test accuracy
-        lr-1     2 of 2    0.4 [0.3, 0.5]  85 % [80, 90]
-        lr-9     0 of 1    -               -
+    >>> runs = {"lr-1_seed-0": Summary("finished", final_loss=0.5, final_test_accuracy=0.8),
+    ...         "lr-1_seed-1": Summary("finished", final_loss=0.3, final_test_accuracy=0.9),
+    ...         "lr-9_seed-0": Summary("diverged", final_loss=7.0)}
+    >>> for line in comparison(list(runs), list(runs.values())):
+    ...     print(line)
+    setting  finished  final loss      test accuracy
+    lr-1     2 of 2    0.4 [0.3, 0.5]  85 % [80, 90]
+    lr-9     0 of 1    -               -
     """
     settings: dict[str, list[Summary | None]] = {}
     for name, summary in zip(names, summaries, strict=True):
