@@ -1,7 +1,6 @@
 """Optimizers whose step size follows from the loss."""
 
-from corridor.optim.clr import CLR
-from corridor.optim.clr_adam import CLRAdam
+from corridor.optim.clr import CLR, CLRAdam
 from corridor.optim.family import DAL, NGN, HalfPolyak, MoMo, MoMoAdam, Polyak
 from corridor.optim.sps import AdaSPS, DecSPS, SPSMax, SPSSafe
 

@@ -5,8 +5,6 @@ tensors measure and move all of them. A sharded parameter is replaced by the par
 a complex tensor by its real view. No function here reads a value back to the host.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

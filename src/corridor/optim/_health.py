@@ -1,7 +1,5 @@
 """Warn once where nothing moves, or where an option decides all steps."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from typing import Any

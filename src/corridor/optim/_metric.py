@@ -23,8 +23,6 @@ parameter in `buffers` and its scalars in `memory`. A faster `measure` or `move`
     [0.0, 0.0]
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 

@@ -28,8 +28,6 @@ the loss to another point than the one it was taken at. `move` writes the parame
     tensor([2.5000])
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

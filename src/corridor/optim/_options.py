@@ -1,7 +1,5 @@
 """Check the options and keys of parameter groups, and keep the scalars in them."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 import inspect

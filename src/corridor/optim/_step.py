@@ -1,7 +1,5 @@
 """Take one step: measure the buckets, choose the size, and move, without a host read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ An optimizer has a loss channel (`_loss`), limits (`_limit`) and a motion (`_mot
 (`_metric`). Each of these modules shows how to add one. A rule is a method, `step_size_rule`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 

@@ -1,14 +1,12 @@
 """CLR, the optimizer of the paper, with a default cap that is safe."""
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 
 from corridor._types import Params
 from corridor.optim import _options
-from corridor.optim._curvature import Drift
-from corridor.optim._metric import Euclidean
+from corridor.optim._limit import CoherentDrift, Drift
+from corridor.optim._metric import Adam, Euclidean
 from corridor.optim._motion import Average
 from corridor.optim.base import PolyakOptimizer
 
@@ -110,4 +108,89 @@ class CLR(PolyakOptimizer):
         if max_lr is None:
             max_lr = DEFAULT_MAX_LR if drift is None else math.inf
         own = {"scale": scale, "drift": drift, "every": every}
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+
+
+class CLRAdam(PolyakOptimizer):
+    """Take CLR's steps in the metric of Adam's second moments: no learning rate, no cap.
+
+    An inner product defines gradient flow, and so it defines corridors. With the inner product of
+    ``P^-1 = sqrt(v) + eps`` the flow is ``theta' = -P g``, a corridor is where ``H P g = 0``, and
+
+        h = min((loss - f_star)_+ / (g^T P g), 2 tau sqrt(c) / r),   r = mean of |P H P g| / |P g|
+
+    with both lengths in the metric. The first term is the step that the loss suggests. The second
+    is the largest step whose drift from that flow is tau times the step. With momentum the first
+    term comes from the average of the linear models, as in `MoMoAdam`, and the step goes along the
+    averaged gradient.
+
+    Two choices make the second term hold under noise. Experiments decided both (see the page on
+    drift). c is the `step_size.coherence` of the gradients, from 1 down to 0.23 in pure noise. r is
+    the mean over the whole path, not the last value: otherwise large steps let scale-invariant
+    weights grow, their curvature falls, and the steps grow further.
+
+    The product ``H (P g)`` comes from the graph of the watched loss in one of `every` steps, and
+    costs about three gradients. The loss must come by `watch` or `attach`, in a closure too.
+
+    P is fixed during a single step, and the formulas are exact there in a corridor of that metric.
+    Over many steps P drifts with v.
+
+    Args:
+        params: whole parameters, groups of them, or named ones. Sharded ones are refused.
+        max_lr: the cap, positive or inf (default: inf). It is stored in ``param_groups[i]["lr"]``,
+            where a scheduler scales it. A group may have its own.
+        f_star: lower bound of the loss (default: 0).
+        momentum: weight of the past in the averaged gradient, in [0, 1) (default: 0.9).
+        beta2: weight of the past in v, in [0, 1) (default: 0.999).
+        eps: number added to the root of v, positive (default: 1e-8).
+        drift: tau, the largest relative drift of a step while gradients agree, positive
+            (default: 3). Along an eigenvector, steps of an average are stable up to
+            ``(1 + beta) / (1 - beta)``, 19 for beta = 0.9. Without momentum the bound is 1.
+        every: number of steps from one measurement of the drift to the next (default: 20).
+        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
+        average_loss: average the loss over all ranks (default: True).
+
+    ``param_groups[0]["hessian_ratio"]`` is r, and ``["drift_limit"]`` is the second term. Where
+    ``["effective_lr"]`` equals it the drift limited the step, else the loss did.
+
+    Raises:
+        TypeError: an argument or group key is unknown.
+        ValueError: an option is out of range, the loss cannot be differentiated twice, or no loss
+            was watched when a measurement was due.
+
+    Example:
+        >>> import torch
+        >>> x = torch.nn.Parameter(torch.tensor([3.0, -4.0]))
+        >>> opt = CLRAdam([x])
+        >>> for _ in range(100):
+        ...     opt.zero_grad()
+        ...     loss = opt.watch((x[0] - 1.0) ** 2 + 100.0 * x[1] ** 2)
+        ...     loss.backward()
+        ...     opt.step()
+        >>> loss.item() < 0.5  # of 1604
+        True
+
+    Reference:
+        Dherin and Rosca (2024) for corridors and CLR, Schaipp et al. (2024) for the momentum
+        model, Rosca et al. (2023) for the drift-adjusted rate. Their union in one metric is new.
+    """
+
+    MOTION = Average(Adam())
+    LIMITS = (CoherentDrift(),)
+
+    def __init__(
+        self,
+        params: Params,
+        max_lr: float = math.inf,
+        *,
+        f_star: float = 0.0,
+        momentum: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        drift: float = 3.0,
+        every: int = 20,
+        weight_decay: float = 0.0,
+        average_loss: bool = True,
+    ) -> None:
+        own = {"beta2": beta2, "eps": eps, "drift": drift, "every": every}
         self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)

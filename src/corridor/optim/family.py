@@ -15,8 +15,6 @@ linear models.
     (1.0, 2.5, 0.0)
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 
@@ -25,7 +23,7 @@ from torch import Tensor
 
 from corridor._types import Params
 from corridor.optim import _options, step_size
-from corridor.optim._curvature import DriftAdjusted
+from corridor.optim._limit import DriftAdjusted
 from corridor.optim._metric import Adam, Euclidean
 from corridor.optim._motion import Average
 from corridor.optim._options import Memory, Sized
@@ -156,7 +154,9 @@ class MoMo(PolyakOptimizer):
 
     Args:
         params: parameters, groups, or named parameters.
-        max_lr: the cap, positive or inf (default: 1). A group may have its own.
+        max_lr: the cap, positive or inf (default: 1). With ``estimate_f_star=True``, under inf and
+            with `f_star` far below the minimum, the last loss may be far above the best one: give
+            a finite cap. A group may have its own.
         f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
             never falls below it. An estimate that has met the loss falls half of the way to it.
         momentum: weight of the past, in [0, 1) (default: 0.9).

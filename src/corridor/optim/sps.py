@@ -16,8 +16,6 @@ steps, its weight decay and its values in the groups. With momentum they move as
     True
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 

@@ -9,8 +9,6 @@ Arguments with the same name have the same meaning in all functions: ``loss`` is
 classes of `corridor.optim` name the papers.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
