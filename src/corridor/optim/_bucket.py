@@ -23,10 +23,7 @@ NORM = "norm_sq"  # ||g||^2, always the first sum
 
 
 class Sums(NamedTuple):
-    """Hold sums, one row per group and one named column per sum, `NORM` first.
-
-    A single bucket has no rows.
-    """
+    """Hold sums, a row per group (none for a single bucket) and a named column per sum."""
 
     names: tuple[str, ...]
     values: Tensor
@@ -41,15 +38,11 @@ class Sums(NamedTuple):
 
 
 class Stride(NamedTuple):
-    """Describe one step of a bucket, ``p = keep p - size direction``, by 0-dim tensors.
-
-    If ``skip`` is True nothing changes, even where gradients are not finite. ``keep`` is the factor
-    of weight decay, or None for no decay.
-    """
+    """Describe one step of a bucket, ``p = keep p - size direction``, by 0-dim tensors."""
 
     size: Tensor
-    skip: Tensor
-    keep: Tensor | None
+    skip: Tensor  # True: nothing changes, even where gradients are not finite
+    keep: Tensor | None  # None: no weight decay
 
     def moved(self, p: Tensor, direction: Tensor) -> Tensor:
         """Return the moved parameter, computed in float32 or wider and rounded once."""
@@ -61,22 +54,15 @@ class Stride(NamedTuple):
 
 @dataclass
 class Bucket:
-    """Hold the parameters of one group that have a gradient and share device, dtype and kernels.
-
-    Attributes:
-        group: index of the parameter group.
-        fused: True if torch's fused kernels are right for these tensors.
-        share: None for whole parameters, else the result of `corridor._reduce.share`.
-        fresh: indices of the parameters whose buffers were made in this step.
-    """
+    """Hold the parameters of one group that have a gradient and share device, dtype and kernels."""
 
     group: int
-    fused: bool
-    share: float | None = None
+    fused: bool  # torch's fused kernels are right for these tensors
+    share: float | None = None  # from `corridor._reduce.share`; None: whole parameters
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     buffers: dict[str, list[Tensor]] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)
+    fresh: list[int] = field(default_factory=list)  # indices where buffers were made in this step
 
     def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor], fresh: bool) -> None:
         """Add a parameter with its gradient and buffers."""
@@ -133,10 +119,7 @@ def fused_sgd(
     averages: list[Tensor] | None = None,
     beta: float = 0.0,
 ) -> None:
-    """Move along g, or with averages along ``d = beta d + (1 - beta) g``, in one pass.
-
-    The decay in `stride` is not applied here.
-    """
+    """Move along g, or with averages along ``d = beta d + (1 - beta) g``, without decay."""
     _torch.fused_sgd_(
         params,
         grads,
@@ -179,11 +162,7 @@ def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
 
 
 def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> list[Bucket]:
-    """Return the parameters that have a gradient in buckets.
-
-    Missing buffers of the given names are made in the optimizer's state, as zeros. A sparse
-    gradient raises ValueError.
-    """
+    """Return the parameters that have a gradient in buckets, and make their buffers in ``state``."""
     found: dict[tuple[Any, ...], Bucket] = {}
     for index, group in enumerate(groups):
         for p in group["params"]:
@@ -228,12 +207,10 @@ def _buffer(state: dict[str, Any], name: str, p: Tensor) -> Tensor:
 
 
 def _fusable(p: Tensor, *others: Tensor) -> bool:
-    """Return True if fused kernels are right for a parameter, its gradient and its buffers.
-
-    On the CPU they leave whole blocks of 16-bit parameters untouched (pytorch issue 191763). On a
-    GPU they read the step size as float32, too coarse for float64. They address memory linearly,
-    so layouts must agree and be dense. They have no rule for subclasses.
-    """
+    """Return True if fused kernels are right for a parameter, its gradient and its buffers."""
+    # On the CPU they leave whole blocks of 16-bit parameters untouched (pytorch issue 191763). On a
+    # GPU they read the step size as float32, too coarse for float64. They address memory linearly,
+    # so layouts must agree and be dense. They have no rule for subclasses.
     tensors = (p, *others)
     if any(type(t) not in PLAIN or t.dtype is not p.dtype for t in tensors):
         return False

@@ -46,9 +46,8 @@ MISSING = (
 class Health:
     """Look at all steps by the kinds in `KINDS`, and warn once about each.
 
-    The steps' numbers stay on the device. Counts go to the host after `EARLY` steps, where a kind
-    other than the cap must have all of them, and after `WINDOW` steps. The host does not wait for
-    them. They belong to the process and are not saved. Compiled steps do not count.
+    Counts go to the host, which does not wait for them, after `EARLY` steps, where a kind other
+    than the cap must have all of them, and after `WINDOW` steps. Compiled steps do not count.
     """
 
     def __init__(self) -> None:
@@ -63,16 +62,7 @@ class Health:
         self, loss: Tensor, norm_sq: Tensor, raw: Tensor, used: Tensor, skip: Tensor,
         first: dict[str, Any],
     ) -> None:  # fmt: skip
-        """Record one step.
-
-        Args:
-            loss: 0-dim.
-            norm_sq: 0-dim, squared norm of the gradient.
-            raw: 0-dim, the step size before the cap.
-            used: 0-dim, the step size in units of the cap.
-            skip: 0-dim, True for a skipped step.
-            first: the first parameter group.
-        """
+        """Record a step of size ``raw`` before the cap and ``used`` in units of the cap."""
         if torch.compiler.is_compiling() or KINDS.keys() <= self.warned:
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
@@ -88,10 +78,6 @@ class Health:
             self._read(self.copy[0], self.copy[2], first)
         if self.steps in (EARLY, WINDOW):
             self._send(self._counts(self.log[: self.steps], first["f_star"]))
-
-    def missing(self) -> None:
-        """Warn that no parameter has a gradient."""
-        self._warn("flat", MISSING)
 
     def _counts(self, log: Tensor, f_star: float) -> Tensor:
         """Return the number of steps of each kind."""
@@ -119,9 +105,9 @@ class Health:
             if enough and (steps == WINDOW or kind != "capped"):
                 share, cap = count / steps, float(first["lr"])
                 said = message.format(share=share, steps=steps, f_star=first["f_star"], lr=cap)
-                self._warn(kind, said)
+                self.warn(kind, said)
 
-    def _warn(self, kind: str, message: str) -> None:
+    def warn(self, kind: str, message: str) -> None:
         """Warn once, at the line of the user's code that called the step."""
         if kind in self.warned:
             return

@@ -2,10 +2,8 @@
 
 A hook on a watched loss receives ``d(root)/d(loss)`` during backward. The sum of
 ``loss * d(root)/d(loss)`` is exactly the loss whose gradient is in ``.grad``: the mean over
-micro-batches under accumulation, and the scaled loss under a GradScaler.
-
-A loss counts as long as its gradient is in ``.grad``. It counts once a pass has ended that changed
-a ``.grad`` of the optimizer, and it is forgotten with that gradient.
+micro-batches under accumulation, and the scaled loss under a GradScaler. A loss counts once a pass
+has ended that changed a ``.grad`` of the optimizer, and it is forgotten with that gradient.
 """
 
 from __future__ import annotations
@@ -47,21 +45,13 @@ def as_scalar(loss: Any) -> Tensor:
 
 
 class Watched(NamedTuple):
-    """Record a watched loss that was differentiated since the last step.
+    """Record a watched loss that was differentiated since the last step."""
 
-    Attributes:
-        loss: 0-dim, at least float32.
-        weight: 0-dim, ``d(root)/d(loss)``, divided by the scale of a given GradScaler.
-        scaled: True if the weight still contains the scale of a GradScaler.
-        measured: what the optimizer's limits measured on the graph, by name, 0-dim.
-        reached: the parameters whose ``.grad`` contains its gradient. Empty: FSDP holds it.
-    """
-
-    loss: Tensor
-    weight: Tensor
-    scaled: bool
-    measured: dict[str, Tensor]
-    reached: list[Tensor]
+    loss: Tensor  # 0-dim, at least float32
+    weight: Tensor  # 0-dim, d(root)/d(loss), divided by the scale of a given GradScaler
+    scaled: bool  # the weight still contains the scale of a GradScaler
+    measured: dict[str, Tensor]  # by the optimizer's limits on the graph, 0-dim
+    reached: list[Tensor]  # parameters whose .grad contains its gradient; empty: FSDP holds it
 
     @classmethod
     def by(
@@ -93,21 +83,13 @@ class Watched(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Hold what identifies the gradients at the end of the last pass that counted.
+    """Hold what identifies the gradients at the end of the last pass that counted."""
 
-    Attributes:
-        p: a parameter whose gradient the pass changed, the smallest.
-        grad: that gradient.
-        arrivals: number of passes that had added to it.
-        nonzero: 0-dim, True if the gradient was not 0.
-        versions: the stamps of all gradients of the optimizer.
-    """
-
-    p: Tensor
+    p: Tensor  # the smallest parameter whose gradient the pass changed
     grad: TensorWeakRef
-    arrivals: int
-    nonzero: Tensor
-    versions: list[int]
+    arrivals: int  # passes that had added to the gradient
+    nonzero: Tensor  # 0-dim, True if the gradient was not 0
+    versions: list[int]  # the stamps of all gradients of the optimizer
 
 
 def total(terms: list[Tensor]) -> Tensor:
@@ -116,10 +98,7 @@ def total(terms: list[Tensor]) -> Tensor:
 
 
 def find_loss(output: Any) -> Tensor | None:
-    """Return the differentiable scalar in a model's output, or None.
-
-    It is the output itself, ``output["loss"]``, ``output.loss`` or the first entry of a tuple.
-    """
+    """Return the differentiable scalar in a model's output, or None."""
     if isinstance(output, Tensor):
         named, loss = False, output
     elif isinstance(output, Mapping):
@@ -143,11 +122,9 @@ def _stamp(p: Tensor) -> tuple[Tensor | None, int]:
 
 
 def _reaches_shards(node: Any, params: list[Tensor]) -> bool:
-    """Return True if the current pass adds to the gradient of an FSDP parameter.
-
-    Without gradient synchronization FSDP keeps that gradient beside ``.grad``. The graph below a
-    node then ends in the whole parameters that FSDP gathered.
-    """
+    """Return True if the current pass adds to the gradient of an FSDP parameter."""
+    # Without gradient synchronization FSDP keeps that gradient beside ``.grad``. The graph below a
+    # node then ends in the whole parameters that FSDP gathered.
     shapes = {p.shape for p in params if _reduce.is_sharded(p)}
     stack, known = [node] if shapes else [], {node}
     while stack:
@@ -166,11 +143,7 @@ def _reaches_shards(node: Any, params: list[Tensor]) -> bool:
 
 
 class AttachedWatch:
-    """Watch the loss in the output of a model, as a forward hook.
-
-    Copies and pickles of the model carry a hook that does nothing, because their losses do not
-    belong to this optimizer.
-    """
+    """Watch the loss in a model's output, as a forward hook. Copies of the model watch nothing."""
 
     def __init__(self, optimizer: PolyakOptimizer | None = None, scaler: Any = None) -> None:
         self.optimizer = None if optimizer is None else weakref.ref(optimizer)
@@ -179,27 +152,23 @@ class AttachedWatch:
     @_torch.disable_dynamo  # a compiled model runs its hooks outside of its graph then
     def __call__(self, module: Any, args: Any, output: Any) -> None:
         """Watch the loss of a forward pass that records gradients and belongs to the training."""
-        if _tree.MEASURING.get():
-            return
         optimizer = None if self.optimizer is None else self.optimizer()
-        loss = find_loss(output)
-        if optimizer is None or loss is None or _torch.is_functorch_wrapped(loss):
+        if optimizer is None or _tree.MEASURING.get():
             return
-        optimizer.watch(loss, scaler=self.scaler)
+        loss = find_loss(output)
+        if loss is not None and not _torch.is_functorch_wrapped(loss):
+            optimizer.watch(loss, scaler=self.scaler)
 
     def __reduce__(self) -> tuple[type[AttachedWatch], tuple[()]]:
         return AttachedWatch, ()
 
 
 class LossChannel:
-    """Collect the loss of one step of an optimizer, which is held weakly.
-
-    `pending` holds the watched losses whose gradients are in ``.grad``.
-    """
+    """Collect the loss of one step of an optimizer, which is held weakly."""
 
     def __init__(self, optimizer: PolyakOptimizer) -> None:
         self.optimizer = weakref.ref(optimizer)
-        self.pending: list[Watched] = []
+        self.pending: list[Watched] = []  # losses whose gradients are in ``.grad``
         self._missed = False  # a watched loss was differentiated and changed no ``.grad``
         self._arrivals = WeakTensorKeyDictionary()  # number of passes that added to a parameter
         self._mark: Mark | None = None
@@ -207,10 +176,7 @@ class LossChannel:
     def watch(
         self, loss: Tensor, scaler: Any, measure: Callable[[Tensor], dict[str, Tensor]]
     ) -> None:
-        """Hook a loss, so that its backward pass adds a record to `pending`.
-
-        ``measure`` is called with the loss if no other loss of this step was differentiated yet.
-        """
+        """Hook a loss, and measure the first of a step, so that backward adds it to `pending`."""
         if not isinstance(loss, Tensor):
             raise ValueError(
                 f"loss must be a tensor, got {type(loss).__name__}; watch it before .item()"
@@ -262,9 +228,7 @@ class LossChannel:
             if reached:
                 self._mark = self._marked(reached, [version for _, version in after])
                 # FSDP has now brought the gradients that it held.
-                old = [
-                    one if one.reached else one._replace(reached=reached) for one in self.pending
-                ]
+                old = (one._replace(reached=one.reached or reached) for one in self.pending)
                 self.pending = [*old, record(reached)]
             elif _reaches_shards(node, params):
                 self.pending.append(record([]))
@@ -316,18 +280,14 @@ class LossChannel:
     def take(
         self, closure: Callable[[], Any] | None, loss: Any
     ) -> tuple[Any, Tensor | None, list[Watched]]:
-        """Return the result of `step`, the loss (None for no step), and its watched parts.
-
-        The channel is empty afterwards.
-        """
+        """Return the result of `step`, the loss (None for no step), and its watched parts."""
         given = loss
         try:
             self._forget()
             if closure is not None:
                 given = _run(closure, loss)
                 self._forget()
-            explicit = closure is None and loss is not None
-            return given, *self._resolve(given, explicit)
+            return given, *self._resolve(given, closure is None and loss is not None)
         finally:
             self.clear()
 
@@ -343,7 +303,13 @@ class LossChannel:
                 raise ValueError(
                     "loss must come once, got it by watch or attach and by step(loss=); drop one"
                 )
-            grad_scale = self._scale(optimizer)
+            grad_scale = getattr(optimizer, "grad_scale", None)
+            unscaled = grad_scale is None and getattr(optimizer, "found_inf", None) is not None
+            if unscaled and any(one.scaled for one in self.pending):
+                raise ValueError(
+                    "scaler must be known for a watched loss whose gradients were unscaled before "
+                    "the step; use watch(loss, scaler=scaler) or attach(model, scaler=scaler)"
+                )
             watched = [one.unscaled(grad_scale) for one in self.pending]
             return total([one.loss * one.weight for one in watched]), watched
         if given is not None:
@@ -361,17 +327,6 @@ class LossChannel:
             "no loss reached the optimizer; call step(loss=loss), step(closure), or "
             "watch(loss) before backward (attach(model) for trainers)"
         )
-
-    def _scale(self, optimizer: PolyakOptimizer | None) -> Tensor | None:
-        """Return the scale that is still in the gradients."""
-        grad_scale = getattr(optimizer, "grad_scale", None)
-        scaling = getattr(optimizer, "found_inf", None) is not None
-        if scaling and grad_scale is None and any(one.scaled for one in self.pending):
-            raise ValueError(
-                "scaler must be known for a watched loss whose gradients were unscaled before the "
-                "step; use watch(loss, scaler=scaler) or attach(model, scaler=scaler)"
-            )
-        return grad_scale
 
 
 def _run(closure: Callable[[], Any], loss: Any) -> Any:

@@ -44,8 +44,7 @@ SHARED: dict[str, Rule] = {
     "momentum": FRACTION,
     "average_loss": SWITCH,
 }
-# Options that each group may set for itself.
-OWN = ("lr", "weight_decay")
+OWN = ("lr", "weight_decay")  # options that each group may set for itself
 
 # Keys that are not options: torch's, and the name that users give a group.
 NEUTRAL = frozenset({"params", "param_names", "name", "initial_lr", "lr_scale"})
@@ -54,17 +53,13 @@ SCHEDULERS = frozenset({"min_lr", "max_momentum", "base_momentum", "swa_lr"})
 
 
 class Owner(NamedTuple):
-    """Describe the optimizer that a group belongs to.
-
-    ``names`` are its options and ``cap`` is one of them. All groups share the ``shared`` options.
-    Its steps leave the keys ``left`` in a group.
-    """
+    """Describe the optimizer that a group belongs to."""
 
     name: str
-    names: list[str]
-    cap: str
+    names: list[str]  # its options
+    cap: str  # one of them
     shared: Mapping[str, Rule]
-    left: set[str]
+    left: set[str]  # keys that its steps leave in a group
 
 
 def optional(rule: Rule) -> Rule:
@@ -81,10 +76,7 @@ def arguments(init: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def naming(init: Init) -> Init:
-    """Return a constructor that refuses unknown keywords with advice, see `unknown`.
-
-    Its signature is that of the given constructor. One with ``**kwargs`` is returned unchanged.
-    """
+    """Return a constructor that refuses unknown keywords with advice, unless it has ``**kwargs``."""
     names = arguments(init)
     if names is None:
         return init
@@ -125,17 +117,9 @@ def check_given(groups: Groups, owner: Owner) -> None:
 
 
 def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Owner) -> dict:
-    """Return a copy of a new group with its options complete and checked.
-
-    A shared option that the group lacks comes from the existing groups. Keys that a step leaves are
-    dropped. If there are any, the group was another optimizer's, and options of that optimizer are
-    dropped, too.
-
-    Raises:
-        TypeError: a key is not an option.
-        ValueError: the cap was given twice, an option is out of range, or a shared option differs.
-    """
+    """Return a copy of a new group with its options complete and checked."""
     new = {key: value for key, value in group.items() if key not in owner.left}
+    # A group with keys that steps leave was another optimizer's. Its options are dropped, too.
     new = _known(new, owner, used=len(new) < len(group))
     caps = [new.pop(key) for key in sorted({"max_lr", owner.cap}) if key in new]
     if len(caps) + ("lr" in new) > 1:
@@ -146,11 +130,9 @@ def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Ow
         new["lr"] = caps[0]
     own_cap = "lr" in new
     first = groups[0] if groups else {**defaults, **new}
-    for key in owner.shared:
-        new.setdefault(key, first[key])
-    for key in OWN:
-        new.setdefault(key, defaults[key])
-    check_cap(new["lr"], owner.cap, zero=own_cap)
+    shared = {key: first[key] for key in owner.shared}
+    new = {**shared, **{key: defaults[key] for key in OWN}, **new}
+    _check_cap(new["lr"], owner.cap, zero=own_cap)
     check([*groups, new], owner.shared)
     return new
 
@@ -179,12 +161,10 @@ def check_own_numbers(params: Iterable[Tensor]) -> None:
             )
 
 
-def check_cap(cap: Any, name: str, zero: bool) -> None:
-    """Raise ValueError unless the cap is a positive number, or a tensor with one.
-
-    A group that is given 0 stands still, as with torch's optimizers.
-    """
-    number = float(cap) if isinstance(cap, Tensor) and _is_scalar(cap) else cap
+def _check_cap(cap: Any, name: str, zero: bool) -> None:
+    """Raise ValueError unless the cap is positive, or the ``zero`` of a group that stands still."""
+    scalar = isinstance(cap, Tensor) and cap.numel() == 1 and not cap.is_complex()
+    number = float(cap) if scalar else cap
     if not (is_number(number) and (number > 0.0 or (zero and number == 0.0))):
         wanted = "non-negative" if zero else "positive"
         raise ValueError(f"{name} must be {wanted} (or inf for no cap), got {cap!r}")
@@ -218,10 +198,6 @@ def _holds(rule: Rule, value: Any) -> bool:
         return False
 
 
-def _is_scalar(tensor: Tensor) -> bool:
-    return tensor.numel() == 1 and not tensor.is_complex()
-
-
 def is_number(value: Any) -> bool:
     """Return True if the value is a real number, not a tensor."""
     return isinstance(value, numbers.Real)
@@ -244,11 +220,9 @@ def check_no_nan(groups: Groups) -> None:
 def settle(
     group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
 ) -> None:
-    """Create a scalar of a group if it is missing, else move it to a device and dtype.
-
-    A plain number, as other formats of checkpoints have it, becomes a tensor.
-    """
+    """Create a scalar of a group if it is missing, else move it to a device and dtype."""
     value = group.get(key)
+    # Other formats of checkpoints have plain numbers.
     if not isinstance(value, Tensor) or value.is_meta != (device.type == "meta"):
         start = value if is_number(value) else start
         group[key] = torch.full((), float(start), device=device, dtype=dtype)
@@ -259,11 +233,7 @@ def settle(
 def understood(
     state_dict: dict[str, Any], groups: Groups, scalars: Iterable[str], buffers: Iterable[str]
 ) -> dict[str, Any]:
-    """Return another optimizer's checkpoint, reduced to the entries that mean the same here.
-
-    These are caps and weight decay, and the named scalars and buffers. The current groups provide
-    everything else.
-    """
+    """Return another optimizer's checkpoint, reduced to the entries that mean the same here."""
     taken = {"params", "initial_lr", *OWN, *scalars}
     merged = [
         {**mine, **{key: value for key, value in group.items() if key in taken}}

@@ -18,32 +18,20 @@ from corridor.optim._options import Groups, Memory, Now
 
 @dataclass
 class Step:
-    """Hold the parts of one step.
+    """Hold the parts of one step, its rule and cap as the optimizer's methods."""
 
-    The first group holds the options, and the memory under the names in ``scalars``. ``sharded`` is
-    True if other ranks hold parts of the sums. ``found_inf`` is a GradScaler's verdict, or None.
-    """
-
-    groups: Groups
+    groups: Groups  # the first holds the options and the memory
     buckets: list[Bucket]
     motion: Descent
     limits: list[Limit]
-    scalars: list[str]
-    sharded: bool
-    found_inf: Any
+    scalars: list[str]  # names of the memory
+    sharded: bool  # other ranks hold parts of the sums
+    found_inf: Any  # a GradScaler's verdict, or None
+    rule: Rule
+    capped: Callable[[Tensor, Any], Tensor]
 
-    def take(
-        self,
-        loss: Tensor,
-        measured: Memory,
-        rule: Rule,
-        capped: Callable[[Tensor, Any], Tensor],
-        health: Health,
-    ) -> None:
-        """Choose the step size and move, from this rank's loss and its limits' measurements.
-
-        ``rule`` and ``capped`` are the optimizer's methods `step_size_rule` and `capped`.
-        """
+    def take(self, loss: Tensor, measured: Memory, health: Health) -> None:
+        """Choose the step size and move, from this rank's loss and its limits' measurements."""
         first = self.groups[0]
         memory = {key: first[key] for key in self.scalars}
         memory.update(self.motion.advance(first, memory))
@@ -55,10 +43,10 @@ class Step:
         norm_sq = sums.total(NORM)
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
-        raw, new = self.motion.plan(loss, sums, Now(first, memory, loss.dtype), rule)
+        raw, new = self.motion.plan(loss, sums, Now(first, memory, loss.dtype), self.rule)
         for limit in self.limits:
             raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, new)))
-        sizes = self._sizes(raw, skip, capped)
+        sizes = self._sizes(raw, skip)
         used = sizes[0] / cap_of(first, raw)  # NaN for a cap of 0, which is not at its cap
         health.note(loss, norm_sq, raw, used, skip, first)
         settled = self._move(parts, sums, sizes, skip, Now(first, new, loss.dtype))
@@ -113,14 +101,12 @@ class Step:
         self.groups[0]["skipped"].add_(skip)
         return skip
 
-    def _sizes(
-        self, raw: Tensor, skip: Tensor, capped: Callable[[Tensor, Any], Tensor]
-    ) -> list[Tensor]:
+    def _sizes(self, raw: Tensor, skip: Tensor) -> list[Tensor]:
         """Return the step size of every group, and store it in ``effective_lr``."""
         raw = torch.where(skip, torch.zeros_like(raw), raw)
         sizes = []
         for group in self.groups:
-            size = capped(raw, cap_of(group, raw)).clamp(min=0.0)
+            size = self.capped(raw, cap_of(group, raw)).clamp(min=0.0)
             # A NaN cap on a device shows up only here. The step is skipped, so its size is 0.
             size = torch.where(skip, torch.zeros_like(size), size)
             _tree.assign([group["effective_lr"]], [size])

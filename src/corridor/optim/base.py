@@ -16,7 +16,7 @@ from corridor import _reduce, _tree
 from corridor._types import Params
 from corridor.optim import _bucket, _options, step_size
 from corridor.optim._bucket import NORM, Sums
-from corridor.optim._health import Health
+from corridor.optim._health import MISSING, Health
 from corridor.optim._limit import Limit, Recorded, Seen
 from corridor.optim._loss import AttachedWatch, LossChannel
 from corridor.optim._motion import Descent, HeavyBall
@@ -40,14 +40,7 @@ class PolyakOptimizer(Optimizer):
         LIMITS: what bounds a step in addition to the cap.
         CAP: name of the cap among the arguments.
 
-    Args:
-        params: parameters, groups, or named parameters, as for any torch optimizer.
-        max_lr: the cap, positive (default: 1). A group may have its own.
-        f_star: lower bound of the loss (default: 0).
-        momentum: weight of the past, in [0, 1) (default: 0).
-        weight_decay: decoupled, non-negative (default: 0). A group may have its own.
-        average_loss: average the loss over all ranks (default: True).
-        options: the rule's own options by name (default: none).
+    Args as for `corridor.CLR`; ``options`` are the rule's own options by name (default: none).
     """
 
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
@@ -80,14 +73,14 @@ class PolyakOptimizer(Optimizer):
         average_loss: bool, options: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """Do the work of every constructor in this family, with all arguments by position."""
-        common = {"f_star": f_star, "momentum": momentum, "weight_decay": weight_decay}
-        defaults = {"lr": max_lr, **common, "average_loss": average_loss, **options}
+        common = {"lr": max_lr, "f_star": f_star, "momentum": momentum}
+        common |= {"weight_decay": weight_decay, "average_loss": average_loss}
         self._reset()
         if not isinstance(params, Tensor):
             params = list(params)  # pyright: ignore[reportAssignmentType]
             groups = [group for group in params if isinstance(group, dict)]
             _options.check_given(groups, self._owner)
-        super().__init__(params, defaults)
+        super().__init__(params, {**common, **options})
 
     def _reset(self) -> None:
         """Create the attributes that are not saved: loss channel, warnings and cache."""
@@ -176,38 +169,26 @@ class PolyakOptimizer(Optimizer):
             if scale is not None:
                 _bucket.unscale(found, scale)
         except ValueError:
-            self._forget_scaler()
+            for name in ("grad_scale", "found_inf"):  # GradScaler drops them only if a step ends
+                self.__dict__.pop(name, None)
             raise
-        device, dtype = self._home()
-        self._settle_scalars(device, dtype)
+        device, dtype = self._settle_scalars()
         if value is not None:
             self._check_whole()
             if not found and all(p.grad is None for p in self._params()):
-                self._health.missing()
+                self._health.warn("flat", MISSING)
             value = _reduce.whole(value).to(device=device, dtype=dtype)
-            step = Step(
-                self.param_groups,
-                found,
-                motion,
-                limits,
-                self._scalars(motion, limits),
-                any(type(p) not in _bucket.PLAIN and _reduce.is_sharded(p) for p in self._params()),
-                getattr(self, "found_inf", None),
-            )
-            step.take(value, measured, self.step_size_rule, self.capped, self._health)
+            scalars, verdict = self._scalars(motion, limits), getattr(self, "found_inf", None)
+            parts = (self.param_groups, found, motion, limits, scalars, self._sharded(), verdict)
+            step = Step(*parts, self.step_size_rule, self.capped)
+            step.take(value, measured, self._health)
             for limit in limits:
                 for counter in limit.counters:
                     self.param_groups[0][counter].add_(1)
         return given
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
-        """Return the step size before any limit, and the rule's new memory.
-
-        Args:
-            loss: 0-dim.
-            norm_sq: 0-dim, squared norm of the gradient.
-            memory: the scalars that `MEMORY` names, 0-dim.
-        """
+        """Return the step size before any limit, and the new ``memory``, as `MEMORY` names it."""
         first = self.param_groups[0]
         scale = first.get("scale", 1.0)
         return step_size.clr(loss, norm_sq, f_star=first["f_star"], scale=scale), memory
@@ -216,12 +197,8 @@ class PolyakOptimizer(Optimizer):
         """Return the first group's step size for a loss and gradient norm, without momentum.
 
         Nothing is stored. Limits that measure sums of their own are left out.
-
-        Args:
-            loss: 0-dim.
-            norm_sq: 0-dim, squared norm of the gradient.
         """
-        self._settle_scalars(*self._home())  # an option may have been set since the last step
+        self._settle_scalars()  # an option may have been set since the last step
         first = self.param_groups[0]
         limits = [limit for limit in self._limits() if not limit.sums]
         memory = {key: first[key] for key in self._scalars(self._motion(), limits)}
@@ -237,10 +214,10 @@ class PolyakOptimizer(Optimizer):
 
     def _measure(self, loss: Tensor) -> Memory:
         """Return what the limits measure on the graph of a watched loss."""
-        limits, (device, dtype) = self._limits(), self._home()
+        limits = self._limits()
         if not limits:
             return {}
-        self._settle_scalars(device, dtype)  # an option may have been set since the last step
+        _, dtype = self._settle_scalars()  # an option may have been set since the last step
         first, metric = self.param_groups[0], self._motion().metric
         recorded = Recorded(loss, self._params(), self.state, first, metric, dtype, self._cache)
         return {key: value for limit in limits for key, value in limit.watch(recorded).items()}
@@ -254,11 +231,6 @@ class PolyakOptimizer(Optimizer):
             if self.param_groups[0]["average_loss"]:
                 _reduce.check_whole(self._params())
             self._cache["whole"] = count
-
-    def _forget_scaler(self) -> None:
-        """Drop what GradScaler set for this step. It does so itself only if the step ends."""
-        for name in ("grad_scale", "found_inf"):
-            self.__dict__.pop(name, None)
 
     @torch.inference_mode(False)
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -276,7 +248,7 @@ class PolyakOptimizer(Optimizer):
         admitted = _options.admitted(param_group, self.param_groups, self.defaults, owner)
         super().add_param_group(admitted)
         _options.check_own_numbers(self.param_groups[-1]["params"])
-        self._settle_scalars(*self._home())
+        self._settle_scalars()
 
     @classmethod
     def _described(cls) -> _options.Owner:
@@ -307,17 +279,20 @@ class PolyakOptimizer(Optimizer):
     def _scalars(self, motion: Descent, limits: list[Limit]) -> list[str]:
         return [*motion.memory, *self.MEMORY, *(key for limit in limits for key in limit.MEMORY)]
 
+    def _sharded(self) -> bool:
+        return any(type(p) not in _bucket.PLAIN and _reduce.is_sharded(p) for p in self._params())
+
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
-    def _home(self) -> tuple[torch.device, torch.dtype]:
-        """Return the first parameter's device, and float64 if any parameter is, else float32."""
+    def _settle_scalars(self) -> tuple[torch.device, torch.dtype]:
+        """Create the scalars in the groups, and return their device and dtype.
+
+        These are the first parameter's device, and float64 if any parameter is, else float32.
+        """
         params = self._params()
         device = params[0].device if params else torch.device("cpu")
-        return device, _tree.accumulation_dtype(params)
-
-    def _settle_scalars(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Create the scalars in the groups, or move them to the parameters."""
+        dtype = _tree.accumulation_dtype(params)
         first, motion, limits = self.param_groups[0], self._motion(), self._limits()
         first[RULE] = type(self).__name__
         _options.settle(first, "skipped", device, torch.int64)
@@ -334,12 +309,10 @@ class PolyakOptimizer(Optimizer):
             _options.settle(first, key, device, dtype, start)
         for group in self.param_groups:
             _options.settle(group, "effective_lr", device, dtype)
+        return device, dtype
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of state and groups, which later steps do not change.
-
-        torch's own optimizers return their buffers without a copy.
-        """
+        """Return copies of state and groups, which later steps do not change."""
         saved = super().state_dict()
         saved["param_groups"] = [_options.copied(group) for group in saved["param_groups"]]
         saved["state"] = {key: _options.copied(kept) for key, kept in saved["state"].items()}
@@ -358,10 +331,8 @@ class PolyakOptimizer(Optimizer):
         theirs = state_dict["param_groups"]
         ours = theirs and theirs[0].get(RULE) == type(self).__name__
         if not ours and len(theirs) == len(self.param_groups):
-            motion = self.MOTION
-            state_dict = _options.understood(
-                state_dict, self.param_groups, motion.memory, motion.buffers
-            )
+            kept = self.MOTION.memory, self.MOTION.buffers
+            state_dict = _options.understood(state_dict, self.param_groups, *kept)
         super().load_state_dict(state_dict)
         theirs = {id(t) for kept in state_dict["state"].values() for t in _options.tensors_in(kept)}
         for p, kept in self.state.items():  # torch keeps those that need no other dtype or device
@@ -385,7 +356,7 @@ class PolyakOptimizer(Optimizer):
                 group.setdefault(key, self.defaults[key])
         if self.param_groups:
             _options.check(self.param_groups, shared)
-            self._settle_scalars(*self._home())
+            self._settle_scalars()
 
 
 PolyakOptimizer._owner = PolyakOptimizer._described()

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from corridor._types import Params
 from corridor.optim import _options
-from corridor.optim._limit import CoherentDrift, Drift
+from corridor.optim._curvature import CoherentDrift, Drift
 from corridor.optim._metric import Adam, Euclidean
 from corridor.optim._motion import Average
 from corridor.optim.base import PolyakOptimizer

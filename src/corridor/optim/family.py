@@ -23,7 +23,7 @@ from torch import Tensor
 
 from corridor._types import Params
 from corridor.optim import _options, step_size
-from corridor.optim._limit import DriftAdjusted
+from corridor.optim._curvature import DriftAdjusted
 from corridor.optim._metric import Adam, Euclidean
 from corridor.optim._motion import Average
 from corridor.optim._options import Memory, Sized

@@ -4,9 +4,9 @@ All functions take and return 0-dim tensors, and never branch on their values. S
 compiled, and on a GPU without waiting for it. ``0/0`` gives the step 0. A quantity that is not
 finite must not become a step: `usable` returns which results may be used.
 
-Arguments with the same name have the same meaning in all functions: ``loss`` is the loss E,
-``norm_sq`` is ``||g||^2`` of its gradient, and ``gap`` is the loss minus its lower bound. The
-classes of `corridor.optim` name the papers.
+In all functions ``loss`` is the loss E, ``norm_sq`` is ``||g||^2`` of its gradient, ``gap`` is the
+loss minus its lower bound, ``scale`` is a factor on the step, and ``c`` is a divisor. The classes
+of `corridor.optim` give the formulas and name the papers.
 """
 
 import torch
@@ -40,24 +40,11 @@ def clr(
     """Return the Corridor Learning Rate, the step at which a linear loss reaches ``f_star``.
 
     In a corridor ``E(theta - h g) = E(theta) - h ||g||^2``. Solved for ``f_star`` this gives
-
-        h = scale * (loss - f_star)_+ / ||g||^2
-
-    The step is 0 where the loss is below ``f_star`` or the gradient vanishes.
-
-    Args:
-        loss: 0-dim.
-        norm_sq: 0-dim.
-        f_star: the value aimed at, a lower bound of the loss (default: 0).
-        scale: factor on the step (default: 1). 1/2 gives Hazan and Kakade's step.
+    ``h = scale * (loss - f_star)_+ / ||g||^2``, equation 3 of Dherin and Rosca (2024).
 
     Example:
         >>> clr(torch.tensor(2.0), torch.tensor(4.0))
         tensor(0.5000)
-
-    Reference:
-        Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization", equation 3;
-        Polyak (1987), "Introduction to Optimization".
     """
     return ratio(scale * (loss - f_star), norm_sq)
 
@@ -68,11 +55,8 @@ def half_polyak(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return half of Polyak's step to a lower bound, and the new bound, best loss and age.
 
-    The step is ``(loss - bound)_+ / (2 ||g||^2)``. After each round of ``every`` steps the bound
-    moves half of the way to the best loss of the round, and a new round begins.
-
-    ``best`` is the minimum loss of this round so far, inf at its start, and ``age`` is its number
-    of steps so far. None for ``every`` keeps the bound.
+    After each round of ``every`` steps (None: never) the bound moves half of the way to the best
+    loss of the round. ``best`` is inf at its start, and ``age`` is its number of steps so far.
     """
     step = clr(loss, norm_sq, scale=0.5, f_star=lower_bound)
     best, age = torch.minimum(best, loss), age + 1.0
@@ -87,10 +71,7 @@ def half_polyak(
 def sps_max(
     gap: Tensor, norm_sq: Tensor, last: Tensor, *, c: float = 0.5, growth: float | None = None
 ) -> Tensor:
-    """Return the stochastic Polyak step, ``min(growth last, gap_+ / (c ||g||^2))``.
-
-    ``last`` is the step before, 0-dim. Without growth it does not limit the step.
-    """
+    """Return the stochastic Polyak step, at most ``growth`` times the last step."""
     step = ratio(gap / c, norm_sq)
     return step if growth is None else torch.minimum(step, growth * last)
 
@@ -104,8 +85,7 @@ def sps_safe(gap: Tensor, norm_sq: Tensor, *, floor: float = 1.0) -> Tensor:
 def ngn(step: Tensor, sigma: Tensor | float) -> Tensor:
     """Return the non-negative Gauss-Newton step, ``1 / (1/sigma + 1/step)``.
 
-    ``step`` is ``2 gap_+ / ||g||^2``, the Gauss-Newton step on the root of the loss. The result
-    approaches it as sigma grows.
+    ``step`` is ``2 gap_+ / ||g||^2``, the Gauss-Newton step on the root of the loss.
     """
     if not isinstance(sigma, Tensor) and sigma <= 0.0:  # a schedule has ended
         return torch.zeros_like(step)
@@ -117,11 +97,8 @@ def dec_sps(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the decreasing Polyak step, and the new least step and count.
 
-    The step is ``h_k = y_k / (c sqrt(k + 1))``, where y_k is the smallest Polyak step so far. With
-    no gap or no gradient it is 0 and nothing is stored, since a stored 0 would end all progress.
-
-    ``least`` is ``y / c`` before this step, at first the largest step allowed. ``count`` is the
-    number k of steps before this one, and ``c`` is a divisor (default: 1).
+    With no gap or no gradient the step is 0 and nothing is stored, since a stored 0 would end all
+    progress. ``least`` is ``y / c`` before this step, at first the largest step allowed.
     """
     polyak = ratio(gap / c, norm_sq)
     gains = polyak > 0.0
@@ -135,12 +112,8 @@ def ada_sps(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the adaptive Polyak step, and the new last step, total and unit.
 
-    The step is ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})`` with
-    ``c_p = c / sqrt(unit)``, so the first step is `clr` over c. With no gap or no gradient it is 0,
-    and the last step is kept.
-
-    ``last`` is the step before, inf at first, and ``total`` is the sum of the gaps before. ``unit``
-    is the first positive gap, or 0 before there was one. ``c`` is a divisor (default: 1).
+    With no gap or no gradient the step is 0, and the last step (inf at first) is kept. ``total`` is
+    the sum of the gaps before, and ``unit`` is the first positive gap, or 0 before there was one.
     """
     gap = gap.clamp(min=0.0)
     unit = torch.where(unit > 0.0, unit, gap)
@@ -154,12 +127,8 @@ def ada_sps(
 def coherence(average_sq: Tensor, gradient_sq: Tensor) -> Tensor:
     """Return the length of the averaged gradient over the gradients' root mean square, 0 to 1.
 
-    It is 1 where all gradients agree. For independent noise it is
+    It is 1 where all gradients agree, or without any. For independent noise it is
     ``sqrt((1 - beta) / (1 + beta))``, 0.23 for beta = 0.9.
-
-    Args:
-        average_sq: 0-dim, squared length of the averaged gradient.
-        gradient_sq: 0-dim, mean squared length of a gradient. 0 (no gradient yet) gives 1.
     """
     share = (average_sq / gradient_sq).clamp(max=1.0).sqrt()
     return torch.where(gradient_sq > 0.0, share, torch.ones_like(share))
@@ -171,11 +140,8 @@ def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float | Tensor) -> Tensor
     To leading order one step h g leaves gradient flow by ``(h^2 / 2) ||Hg||``. This is tau times
     the step's length at ``h = 2 tau ||g|| / ||Hg||``. In a corridor there is no limit.
 
-    Args:
-        step: 0-dim.
-        ratio_hg: 0-dim, ``||Hg|| / ||g||`` in the metric of the step. inf (not measured yet) gives
-            the step 0.
-        tau: relative drift. At 1 a step along an eigenvector of H is at the edge of stability.
+    ``ratio_hg`` is ``||Hg|| / ||g||`` in the metric of the step; inf (not measured yet) gives 0. At
+    tau = 1 a step along an eigenvector of H is at the edge of stability.
 
     Example:
         >>> drift_limited(torch.tensor(3.0), torch.tensor(4.0), 1.0)
@@ -185,13 +151,7 @@ def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float | Tensor) -> Tensor
 
 
 def dal(ratio_hg: Tensor, *, power: float = 1.0) -> Tensor:
-    """Return the drift-adjusted learning rate, ``2 / ratio_hg^power``, large where Hg = 0.
-
-    Args:
-        ratio_hg: 0-dim, ``||Hg|| / ||g||``.
-        power: exponent (default: 1, where the drift from gradient flow is to leading order as long
-            as the step). 0 is a fixed rate.
-    """
+    """Return the drift-adjusted learning rate, ``2 / ratio_hg^power``, large where Hg = 0."""
     return (2.0 / ratio_hg**power).clamp(max=torch.finfo(ratio_hg.dtype).max)
 
 
@@ -221,17 +181,13 @@ def momentum(
     ``beta = 0`` the step is `clr`.
 
     Args:
-        loss_average: 0-dim, ``f_avg = sum_j w_j f_j``.
-        linear_term: 0-dim, ``c``. Only the steps move the points, so it obeys
+        loss_average: ``f_avg = sum_j w_j f_j``.
+        linear_term: ``c``. Only the steps move the points, so it obeys
             ``c_k = beta (c_{k-1} + <d_{k-1}, x_k - x_{k-1}>)`` and needs no pass over x.
-        weight: 0-dim, ``rho``.
-        norm_sq: 0-dim, ``||d||^2``.
+        weight: ``rho``.
+        norm_sq: ``||d||^2``.
         f_star: the value aimed at (default: 0).
         scale: factor on the step (default: 1).
-
-    Reference:
-        Schaipp, Ohana, Eickenberg, Defazio and Gower (2024), "MoMo: Momentum Models for Adaptive
-        Learning Rates".
     """
     gap = loss_average + linear_term - weight * f_star
     return ratio(scale * weight * gap, norm_sq)
@@ -243,12 +199,6 @@ def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) ->
     ``model / weight`` is the value of the averaged linear model at the current point. At this value
     or above it the bound allows no step, and nothing would change any more. The bound then falls to
     the middle between the value and ``least``, and never below ``least``.
-
-    Args:
-        model: 0-dim, ``f_avg + c``.
-        weight: 0-dim, rho.
-        bound: 0-dim.
-        least: lower bound of the estimate.
     """
     value = model / weight
     rounding = 8.0 * torch.finfo(value.dtype).eps * (value.abs() + bound.abs())
@@ -261,7 +211,6 @@ def estimated_bound(
 ) -> Tensor:
     """Return the estimate of the minimum loss after a step: ``(model - tau ||d||^2 / 2) / rho``.
 
-    ``norm_sq`` is ``||d||^2``, and ``tau`` is the step taken along d. The others are as for
-    `lowered_bound`.
+    ``norm_sq`` is ``||d||^2``, and ``tau`` is the step taken along d.
     """
     return ((model - 0.5 * tau * norm_sq) / weight).clamp(min=least)

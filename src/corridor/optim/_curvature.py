@@ -1,0 +1,179 @@
+"""Limit steps by the curvature along them, measured on the graph of the watched loss.
+
+The product H P g comes from the graph that `watch` receives, before the backward pass. No forward
+pass is made, and the model does not change. The measurement counts once the loss is differentiated.
+It is made in one of ``every`` steps, and the ratio ``|P H P g| / |P g|`` is kept in between. Both
+lengths are taken in the metric of the step, where P = 1 without a metric.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from corridor import _tree
+from corridor.geometry.graph import from_graph
+from corridor.optim import _options, step_size
+from corridor.optim._limit import Limit, Recorded, Seen
+from corridor.optim._loss import Watched, total
+from corridor.optim._metric import LENGTH, OWN_LENGTH
+from corridor.optim._options import Memory
+
+RATIO = "hessian_ratio"
+LIMIT = "drift_limit"
+SEEN = "steps_seen"
+SHARE = "share"  # of the coming gradient in P
+WEIGHT = "loss_weight"  # sum of the weights of the watched losses
+PAST = 0.95  # weight of the past in the two lengths of `CoherentDrift`
+
+
+class Curvature(Limit):
+    """Measure ``|P H P g| / |P g|`` in one of ``every`` steps; subclasses turn it into a bound.
+
+    Until a finite ratio is known, every step measures. A ratio that is not finite changes nothing.
+    Of several watched losses the first is measured, and its ratio is scaled to the sum of their
+    weights. A metric P may depend on that sum, which is known only at the step. P is computed for
+    the sum at the last measurement. Under data parallelism the ranks' ratios are averaged.
+    """
+
+    OPTIONS: ClassVar = {"every": _options.STEPS}
+    MEMORY: ClassVar = {RATIO: math.inf, WEIGHT: 1.0}
+    counters = (SEEN,)
+
+    def watch(self, recorded: Recorded) -> Memory:
+        """Return the ratio of a watched loss, if the next step needs a new one."""
+        if not self._due(recorded):
+            return {}
+        known = recorded.options[WEIGHT]
+        share = known.new_zeros(()) + recorded.metric.share(recorded.options)
+        return {RATIO: ratio(recorded) * known**share, SHARE: share}
+
+    def collect(self, watched: list[Watched], owner: str) -> Memory:
+        """Return the ratio for the sum of the watched losses, if one was measured.
+
+        Raises:
+            ValueError: no loss was watched, or several were watched before one was differentiated.
+        """
+        if not watched:
+            raise ValueError(
+                f"{owner} needs the graph of the loss, which backward frees; call "
+                "opt.watch(loss).backward(), in a closure too, or opt.attach(model) before"
+            )
+        found = [one.measured[RATIO] for one in watched if RATIO in one.measured]
+        if not found:
+            return {}
+        if any(ratio is not found[0] for ratio in found):
+            raise ValueError(
+                f"{owner} must watch one loss at a time, got {len(found)} before either was "
+                "differentiated; watch their sum, opt.watch(a + b).backward()"
+            )
+        # k losses added up, not averaged, have k times the Hessian of one, and a smaller P.
+        weight = total([one.weight for one in watched]).abs().to(found[0])
+        weight = weight.masked_fill(weight == 0.0, math.inf)  # measures nothing, and is not learned
+        return {RATIO: found[0] * weight ** (1.0 - watched[0].measured[SHARE]), WEIGHT: weight}
+
+    def _due(self, recorded: Recorded) -> bool:
+        """Return True if the next step needs a new ratio."""
+        options, cache = recorded.options, recorded.cache
+        if int(options[SEEN]) % options["every"] == 0:
+            return True
+        if not cache.get(RATIO):  # read from the device until the first finite ratio is there
+            cache[RATIO] = math.isfinite(float(options[RATIO]))
+        return not cache[RATIO]
+
+
+class Drift(Curvature):
+    """Limit the relative drift of a step from gradient flow to ``drift``."""
+
+    option = "drift"
+    OPTIONS: ClassVar = {**Curvature.OPTIONS, "drift": _options.optional(_options.POSITIVE)}
+    MEMORY: ClassVar = {**Curvature.MEMORY, LIMIT: math.inf}
+
+    def bound(self, seen: Seen) -> Tensor:
+        """Return ``2 drift / ratio``, and store it."""
+        return self._at_most(seen, seen.options["drift"])
+
+    @staticmethod
+    def _at_most(seen: Seen, tau: float | Tensor) -> Tensor:
+        ratio = seen.memory[RATIO]
+        limit = step_size.drift_limited(torch.full_like(ratio, math.inf), ratio, tau)
+        seen.memory[LIMIT] = limit
+        return limit
+
+
+class CoherentDrift(Drift):
+    """Limit the drift in a noisy metric: by the mean ratio, and less where gradients disagree."""
+
+    OPTIONS: ClassVar = {**Drift.OPTIONS, "drift": _options.POSITIVE}
+    MEMORY: ClassVar = {
+        **Drift.MEMORY,
+        "measurements": 0.0,
+        "gradient_length_sq": 0.0,
+        "average_length_sq": 0.0,
+    }
+    wanted = (OWN_LENGTH,)
+
+    def learn(self, key: str, value: Tensor, memory: Memory) -> Memory:
+        """Return the mean over all finite ratios so far."""
+        if key != RATIO:
+            return super().learn(key, value, memory)
+        finite = torch.isfinite(value)
+        count = memory["measurements"] + finite
+        old = torch.where(memory["measurements"] > 0.0, memory[key], torch.zeros_like(value))
+        mean = old + (value - old) / count.clamp(min=1.0)
+        return {key: torch.where(finite, mean, memory[key]), "measurements": count}
+
+    def bound(self, seen: Seen) -> Tensor:
+        """Return ``2 drift sqrt(c) / ratio``, where c is the coherence of the gradients."""
+        lengths = {
+            "gradient_length_sq": seen.sums.total(OWN_LENGTH),
+            "average_length_sq": seen.sums.total(LENGTH) / seen.memory["average_weight"] ** 2,
+        }
+        for key, square in lengths.items():
+            seen.memory[key] = step_size.average(seen.memory[key], square, PAST)
+        share = step_size.coherence(
+            seen.memory["average_length_sq"], seen.memory["gradient_length_sq"]
+        )
+        return self._at_most(seen, seen.options["drift"] * share.sqrt())
+
+
+class DriftAdjusted(Curvature):
+    """Limit steps to the drift-adjusted learning rate, ``2 / ratio^power``."""
+
+    OPTIONS: ClassVar = {
+        **Curvature.OPTIONS,
+        "power": _options.Rule("non-negative and finite", lambda v: 0.0 <= v < math.inf),
+    }
+
+    def bound(self, seen: Seen) -> Tensor:
+        """Return the rate for the current ratio."""
+        return step_size.dal(seen.memory[RATIO], power=seen.options["power"])
+
+
+def ratio(recorded: Recorded) -> Tensor:
+    """Return ``|P H P g| / |P g|``, with the metric P of the coming step, 0-dim."""
+    metric, options, dtype = recorded.metric, recorded.options, recorded.dtype
+    scalings: list[Tensor | None] = []
+
+    def along(p: Tensor, g: Tensor) -> Tensor:
+        state = recorded.state.get(p, {})
+        scalings.append(metric.scaling(g * options[WEIGHT], state, options, dtype))
+        return _applied(g, scalings[-1])
+
+    found = from_graph(recorded.loss, recorded.params, along)
+
+    def length(vectors: list[Tensor]) -> Tensor:
+        pairs = zip(map(_tree.as_real, vectors), scalings, strict=True)
+        return _tree.norm([v if P is None else P.sqrt() * v for v, P in pairs], dtype)
+
+    return length(found.product) / length(found.gradient)
+
+
+def _applied(g: Tensor, scaling: Tensor | None) -> Tensor:
+    """Return the scaled gradient, in the dtype of the gradient."""
+    if scaling is None:
+        return g
+    real = _tree.as_real(g)
+    real = (scaling * real).to(real.dtype)
+    return torch.view_as_complex(real) if g.is_complex() else real
