@@ -46,6 +46,7 @@ CURVATURE = {
     "optim/_curvature.py", "optim/_metric.py", "geometry/graph.py", "geometry/_kernels.py",
     "corridor/_torch.py",
 }  # fmt: skip
+GEOMETRY = {"geometry/_gradient.py", "geometry/_inputs.py"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ CURVATURE = {
 )
 def test_a_step_enters_the_files_of_its_parts_alone(make, parts: set[str]):
     entered = files_entered(make)
-    assert parts <= entered <= MACHINE | parts | ({"geometry/_gradient.py"} if parts else set())
+    assert parts <= entered <= MACHINE | parts | (GEOMETRY if parts else set())
 
 
 def test_a_plain_step_never_enters_the_code_that_measures_curvature():

@@ -162,7 +162,7 @@ def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
 
 
 def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> list[Bucket]:
-    """Return the parameters that have a gradient in buckets, and make their buffers in ``state``."""
+    """Return the parameters that have a gradient in buckets, with buffers made in ``state``."""
     found: dict[tuple[Any, ...], Bucket] = {}
     for index, group in enumerate(groups):
         for p in group["params"]:

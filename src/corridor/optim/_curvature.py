@@ -1,9 +1,8 @@
 """Limit steps by the curvature along them, measured on the graph of the watched loss.
 
 The product H P g comes from the graph that `watch` receives, before the backward pass. No forward
-pass is made, and the model does not change. The measurement counts once the loss is differentiated.
-It is made in one of ``every`` steps, and the ratio ``|P H P g| / |P g|`` is kept in between. Both
-lengths are taken in the metric of the step, where P = 1 without a metric.
+pass is made, and the model does not change. Both lengths of the ratio ``|P H P g| / |P g|`` are
+taken in the metric of the step, where P = 1 without a metric.
 """
 
 import math
@@ -31,10 +30,9 @@ PAST = 0.95  # weight of the past in the two lengths of `CoherentDrift`
 class Curvature(Limit):
     """Measure ``|P H P g| / |P g|`` in one of ``every`` steps; subclasses turn it into a bound.
 
-    Until a finite ratio is known, every step measures. A ratio that is not finite changes nothing.
     Of several watched losses the first is measured, and its ratio is scaled to the sum of their
     weights. A metric P may depend on that sum, which is known only at the step. P is computed for
-    the sum at the last measurement. Under data parallelism the ranks' ratios are averaged.
+    the sum at the last measurement.
     """
 
     OPTIONS: ClassVar = {"every": _options.STEPS}
@@ -42,7 +40,6 @@ class Curvature(Limit):
     counters = (SEEN,)
 
     def watch(self, recorded: Recorded) -> Memory:
-        """Return the ratio of a watched loss, if the next step needs a new one."""
         if not self._due(recorded):
             return {}
         known = recorded.options[WEIGHT]
@@ -50,11 +47,7 @@ class Curvature(Limit):
         return {RATIO: ratio(recorded) * known**share, SHARE: share}
 
     def collect(self, watched: list[Watched], owner: str) -> Memory:
-        """Return the ratio for the sum of the watched losses, if one was measured.
-
-        Raises:
-            ValueError: no loss was watched, or several were watched before one was differentiated.
-        """
+        """Return the ratio for the sum of the watched losses, if one was measured."""
         if not watched:
             raise ValueError(
                 f"{owner} needs the graph of the loss, which backward frees; call "
@@ -108,14 +101,11 @@ class CoherentDrift(Drift):
     OPTIONS: ClassVar = {**Drift.OPTIONS, "drift": _options.POSITIVE}
     MEMORY: ClassVar = {
         **Drift.MEMORY,
-        "measurements": 0.0,
-        "gradient_length_sq": 0.0,
-        "average_length_sq": 0.0,
+        **dict.fromkeys(("measurements", "gradient_length_sq", "average_length_sq"), 0.0),
     }
     wanted = (OWN_LENGTH,)
 
     def learn(self, key: str, value: Tensor, memory: Memory) -> Memory:
-        """Return the mean over all finite ratios so far."""
         if key != RATIO:
             return super().learn(key, value, memory)
         finite = torch.isfinite(value)
@@ -132,9 +122,8 @@ class CoherentDrift(Drift):
         }
         for key, square in lengths.items():
             seen.memory[key] = step_size.average(seen.memory[key], square, PAST)
-        share = step_size.coherence(
-            seen.memory["average_length_sq"], seen.memory["gradient_length_sq"]
-        )
+        own, averaged = (seen.memory[key] for key in lengths)
+        share = step_size.coherence(averaged, own)
         return self._at_most(seen, seen.options["drift"] * share.sqrt())
 
 
@@ -147,7 +136,6 @@ class DriftAdjusted(Curvature):
     }
 
     def bound(self, seen: Seen) -> Tensor:
-        """Return the rate for the current ratio."""
         return step_size.dal(seen.memory[RATIO], power=seen.options["power"])
 
 

@@ -39,52 +39,36 @@ __all__ = ["NORM", "Limit", "Recorded", "Seen"]
 
 
 class Recorded(NamedTuple):
-    """Hold a watched loss with its graph, and the optimizer's parameters, state and metric.
-
-    ``options`` is the first parameter group. ``cache`` belongs to this process; loading clears it.
-    """
+    """Hold a watched loss with its graph, and the optimizer's parameters, state and metric."""
 
     loss: Tensor
     params: list[Tensor]
     state: Mapping[Tensor, dict[str, Tensor]]
-    options: dict[str, Any]
+    options: dict[str, Any]  # the first parameter group
     metric: Metric
     dtype: torch.dtype
-    cache: dict[str, Any]
+    cache: dict[str, Any]  # of this process; loading clears it
 
 
 class Seen(NamedTuple):
-    """Hold what is known of a step before its size is chosen, all of it complete over ranks.
-
-    ``options`` is the first parameter group. A limit writes its new scalars to ``memory``.
-    """
+    """Hold what is known of a step before its size is chosen, all of it complete over ranks."""
 
     loss: Tensor
     sums: Sums
-    options: Options
-    memory: Memory
+    options: Options  # the first parameter group
+    memory: Memory  # a limit writes its new scalars to it
 
 
 class Limit:
-    """Define a limit. `bound` must be overridden; the rest has defaults.
+    """Define a limit. `bound` must be overridden; the rest has defaults."""
 
-    Attributes:
-        option: name of the option that turns the limit on. None: the limit is always on.
-        OPTIONS: options of its own, each with its range.
-        MEMORY: scalars that it keeps, with their first values.
-        wanted: names of sums that it uses and the motion measures.
-        sums: names of sums that it measures itself.
-        buffers: names of tensors that it keeps per parameter, zeros at first.
-        counters: names of step counters on the host.
-    """
-
-    option: str | None = None
+    option: str | None = None  # turns the limit on; None: always on
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
-    MEMORY: ClassVar[Mapping[str, float | str]] = {}
-    wanted: tuple[str, ...] = ()
-    sums: tuple[str, ...] = ()
-    buffers: tuple[str, ...] = ()
-    counters: tuple[str, ...] = ()
+    MEMORY: ClassVar[Mapping[str, float | str]] = {}  # scalars and their first values
+    wanted: tuple[str, ...] = ()  # sums that it uses and the motion measures
+    sums: tuple[str, ...] = ()  # sums that it measures itself
+    buffers: tuple[str, ...] = ()  # tensors that it keeps per parameter, zeros at first
+    counters: tuple[str, ...] = ()  # step counters on the host
 
     def active(self, options: Options) -> bool:
         """Return True if the options turn the limit on."""
@@ -99,10 +83,7 @@ class Limit:
         return {}
 
     def learn(self, key: str, value: Tensor, memory: Memory) -> Memory:
-        """Return the scalars that a measurement changes, also on a skipped step.
-
-        ``value`` is the mean over ranks, 0-dim.
-        """
+        """Return the scalars that a measurement's mean changes, also on a skipped step."""
         return {key: torch.where(torch.isfinite(value), value, memory[key])}
 
     def measure(self, bucket: Bucket, now: Now) -> list[Tensor]:

@@ -47,20 +47,12 @@ BLOCK = 1 << 16  # entries that a CPU's cache holds
 
 
 class Metric:
-    """Define a metric. `direction` must be overridden; the rest has defaults.
+    """Define a metric. `direction` must be overridden; the rest has defaults."""
 
-    Attributes:
-        always: True if the metric also acts without momentum.
-        tracks: True if 16-bit moves are measured, because rounding can lose part of them.
-        buffers: names of the tensors it keeps per parameter, zeros at first.
-        memory: names of the scalars it keeps, 0 at first.
-        OPTIONS: its own options, each with its range.
-    """
-
-    always: bool = True
-    tracks: bool = True
-    buffers: tuple[str, ...] = ()
-    memory: tuple[str, ...] = ()
+    always: bool = True  # acts without momentum, too
+    tracks: bool = True  # measures 16-bit moves, because rounding can lose part of them
+    buffers: tuple[str, ...] = ()  # tensors it keeps per parameter, zeros at first
+    memory: tuple[str, ...] = ()  # scalars it keeps, 0 at first
     OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
 
     def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
@@ -103,11 +95,9 @@ class Metric:
         return [torch.stack(sums[name]).sum() for name in names]
 
     def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
-        """Store the new averages and buffers, and move along ``P d``.
+        """Store averages and buffers, and move along ``P d``.
 
-        Returns:
-            ``<d, change of p>`` as it came out, 0-dim, where rounding to 16 bits can lose part of
-            it. Else None, because the step size determines it.
+        Return ``<d, change of p>`` where rounding to 16 bits can lose part of it, else None.
         """
         seen, beta, dtype = [], now.options["momentum"], now.dtype
         for p, g, kept in bucket.rows():
@@ -129,20 +119,15 @@ class Euclidean(Metric):
     always = False
 
     def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
-        """Return d."""
         return d, {}
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
-        """Return the sums, on the fast path from inner products of the old d and g.
-
-        Where d and g nearly cancel, rounding dominates ``||d||^2`` on that path. A lower bound of
-        the rounding replaces it then: the step is too short rather than too long.
-        """
         ds, gs, ps = bucket.buffers[AVERAGE], bucket.grads, bucket.params
         old, new, dtype = now.options["momentum"], 1.0 - now.options["momentum"], now.dtype
         if bucket.fused and not bucket.rounds:
             gg, dg, dd = _tree.gram(ds, gs, dtype)
             length = old * old * dd + 2.0 * old * new * dg + new * new * gg
+            # Where d and g nearly cancel, rounding dominates. The step is then rather too short.
             least = CANCELLED * torch.finfo(dtype).eps * (old * old * dd + new * new * gg)
             sums = {NORM: gg, LENGTH: torch.maximum(length, least), OWN_LENGTH: gg}
             if SLOPE in names:
@@ -160,7 +145,6 @@ class Euclidean(Metric):
         return [sums[name] for name in names]
 
     def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
-        """Move along d, by the fused kernel where it is right."""
         beta = now.options["momentum"]
         # The kernel stores no average where beta is 0, and hides how far 16 bits have moved.
         if not bucket.fused or beta == 0.0 or bucket.rounds:
@@ -182,17 +166,14 @@ class Adam(Metric):
     OPTIONS: ClassVar = {"beta2": _options.FRACTION, "eps": _options.POSITIVE}
 
     def advance(self, options: Options, memory: Memory) -> Memory:
-        """Return the sum of the weights in the new v, and the number of steps."""
         old = memory["square_weight"]
         weight = step_size.average(old, torch.ones_like(old), options["beta2"])
         return {"square_weight": weight, "averaged_steps": memory["averaged_steps"] + 1.0}
 
     def begin(self, bucket: Bucket, options: Options) -> None:
-        """Start the squares of new parameters as if each earlier gradient had equaled this one.
-
-        The sum of the weights is one number for all parameters. With squares of 0, a step could
-        exceed the cap by the factor ``(1 - beta1) / sqrt(1 - beta2)``.
-        """
+        """Start the squares of new parameters as if each earlier gradient had equaled this one."""
+        # All parameters share the sum of the weights. With squares of 0, a step could exceed the
+        # cap by the factor ``(1 - beta1) / sqrt(1 - beta2)``.
         weight = options["square_weight"].to(bucket.device)
         for index in bucket.fresh:
             g, v = bucket.grads[index], bucket.buffers[SQUARES][index]
@@ -200,12 +181,10 @@ class Adam(Metric):
             _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])
 
     def average(self, d: Tensor, g: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
-        """Return the new average, at least float32."""
         wide = wide_dtype(d.dtype, g.dtype, dtype)
         return torch.lerp(d.to(wide), g.to(wide), 1.0 - beta)
 
     def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
-        """Return ``d / (sqrt(v / rho) + eps)`` and the new v."""
         squares = _squares(kept[SQUARES], g, now.options["beta2"], d.dtype)
         root = (squares / now.memory["square_weight"].to(g.device)).sqrt()
         return d / root.add(now.options["eps"]), {SQUARES: squares}
@@ -213,7 +192,6 @@ class Adam(Metric):
     def scaling(
         self, g: Tensor, v: Mapping[str, Tensor], options: Options, dtype: torch.dtype
     ) -> Tensor | None:
-        """Return P with the gradient g included in v."""
         g = _tree.as_real(g)
         if SQUARES not in v:  # the parameter will take part for the first time
             wide = wide_dtype(g.dtype, dtype)
@@ -224,12 +202,11 @@ class Adam(Metric):
         return (squares / weight).sqrt_().add_(options["eps"]).reciprocal_()
 
     def share(self, options: Options) -> Tensor | float:
-        """Return the share of the next gradient in v: 1 at the first step."""
         old, beta2 = options["square_weight"], options["beta2"]
         return (1.0 - beta2) / step_size.average(old, torch.ones_like(old), beta2)
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
-        """Return the sums, block by block so that each tensor is read from memory once."""
+        # Block by block, each tensor is read from memory once.
         (beta, beta2, eps), dtype = _options_of(now), now.dtype
         root = now.memory["square_weight"].to(bucket.device, dtype).sqrt()
         parts: list[Tensor] = []
@@ -246,7 +223,6 @@ class Adam(Metric):
         return [root * s if name in lengths else s for name, s in zip(names, sums, strict=True)]
 
     def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
-        """Move along ``d / (sqrt(v / rho) + eps)``, by the fused kernel where it is right."""
         if not bucket.fused:
             return super().move(bucket, stride, now)
         bucket.decay(stride.keep)

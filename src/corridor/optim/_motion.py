@@ -1,8 +1,7 @@
 """Choose what a step moves along: the gradient, a heavy ball, or an average of gradients.
 
-A motion measures the gradients of each bucket, computes the step size from the complete sums, and
-moves the parameters. It has no state. Its buffers live in the optimizer's ``state``, and its
-scalars (the memory) in the first parameter group. Both are passed to every method.
+A motion has no state. Its buffers live in the optimizer's ``state``, and its scalars (the memory)
+in the first parameter group. Both are passed to every method.
 
 A new averaging is a subclass of `Descent`. It names its buffers and its memory. `plan` may shift
 the loss to another point than the one it was taken at. `move` writes the parameters.
@@ -44,21 +43,13 @@ Rule = Callable[[Tensor, Tensor, Memory], Sized]
 
 
 class Descent:
-    """Move along the gradient.
+    """Move along the gradient."""
 
-    Attributes:
-        always: True if the motion also acts without momentum.
-        coasts: True if it moves parameters at the step size 0. A group whose cap is 0 stands still.
-        metric: the metric that lengths are measured in.
-        buffers: names of the tensors it keeps per parameter, zeros at first.
-        memory: names of the scalars it keeps, 0 at first.
-    """
-
-    always: bool = False
-    coasts: bool = False
+    always: bool = False  # acts without momentum, too
+    coasts: bool = False  # moves at the step size 0, except in a group whose cap is 0
     metric: Metric = Euclidean()
-    buffers: tuple[str, ...] = ()
-    memory: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()  # tensors it keeps per parameter, zeros at first
+    memory: tuple[str, ...] = ()  # scalars it keeps, 0 at first
 
     def acts(self, options: Options) -> bool:
         """Return True if the options turn the motion on."""
@@ -69,10 +60,7 @@ class Descent:
         return {}
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names of the sums that `measure` returns, `NORM` first.
-
-        ``decayed`` is True if a group has weight decay. The limits use the ``wanted`` sums.
-        """
+        """Return the names of the sums, `NORM` first, with weight decay and ``wanted`` by limits."""
         return (NORM,)
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
@@ -80,20 +68,11 @@ class Descent:
         return [_tree.squared_norm(bucket.grads, now.dtype)]
 
     def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> Sized:
-        """Return the step size before any limit, and the new memory.
-
-        ``sums`` has one row per group and is complete over all ranks. ``rule`` is the optimizer's
-        `step_size_rule`.
-        """
+        """Return the step size before any limit, and the new memory, from all ranks' sums."""
         return rule(loss, sums.total(NORM), now.memory)
 
     def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
-        """Move a bucket's parameters.
-
-        Returns:
-            The difference between ``<d, change of p>`` and the value that `settle` assumes, or
-            None for no difference.
-        """
+        """Move, and return ``<d, change of p>`` less the value that `settle` assumes, if it differs."""
         bucket.descend(stride)
 
     def settle(self, sums: Sums, sizes: Tensor, keeps: Tensor, now: Now) -> Memory:
@@ -108,7 +87,6 @@ class HeavyBall(Descent):
     buffers = (VELOCITY,)
 
     def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
-        """Update the velocities and move by them."""
         beta, velocities, size = now.options["momentum"], bucket.buffers[VELOCITY], stride.size
         part = stride._replace(size=(1.0 - beta) * size)
         forward = stride._replace(size=-torch.ones_like(size))
@@ -128,11 +106,7 @@ class HeavyBall(Descent):
 
 
 class Average(Descent):
-    """Move along the average of the gradients, to where their averaged linear models meet f_star.
-
-    Args:
-        metric: the metric of the step.
-    """
+    """Move along the average of the gradients, to where their averaged linear models meet f_star."""
 
     def __init__(self, metric: Metric) -> None:
         scalars = ("loss_average", "linear_term", "average_weight", "average_shift")
@@ -141,25 +115,20 @@ class Average(Descent):
         self.memory = (*scalars, *metric.memory)
 
     def acts(self, options: Options) -> bool:
-        """Return True with momentum, a metric that needs it, or an estimate of f_star."""
         return super().acts(options) or bool(options.get("estimate_f_star"))
 
     def advance(self, options: Options, memory: Memory) -> Memory:
-        """Return the scalars of the metric."""
         return self.metric.advance(options, memory)
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        """Return ``||g||^2``, ``<d, P d>``, with decay ``<d, p>``, and what the limits use."""
         named = (NORM, LENGTH, SLOPE) if decayed else (NORM, LENGTH)
         return (*named, *(name for name in wanted if name not in named))
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
-        """Return the sums in the metric."""
         self.metric.begin(bucket, now.options)
         return self.metric.measure(bucket, names, now)
 
     def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> Sized:
-        """Return the step at which the averaged model meets f_star or its estimate."""
         options, memory, new = now.options, now.memory, dict(now.memory)
         beta = options["momentum"]
         new["loss_average"] = step_size.average(memory["loss_average"], loss, beta)
@@ -171,18 +140,11 @@ class Average(Descent):
             model = new["loss_average"] + new["linear_term"]
             aim = step_size.lowered_bound(model, weight, memory["lower_bound"], aim)
             new["lower_bound"] = aim
-        raw = step_size.momentum(
-            new["loss_average"],
-            new["linear_term"],
-            weight,
-            sums.total(LENGTH),
-            f_star=aim,
-            scale=options.get("scale", 1.0),
-        )
-        return raw, new
+        model, scale = (new["loss_average"], new["linear_term"]), options.get("scale", 1.0)
+        length = sums.total(LENGTH)
+        return step_size.momentum(*model, weight, length, f_star=aim, scale=scale), new
 
     def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
-        """Move along ``P d / rho``, where rho is the sum of the weights in d."""
         along = stride._replace(size=stride.size / now.memory["average_weight"].to(stride.size))
         seen = self.metric.move(bucket, along, now)
         if seen is None:
@@ -191,17 +153,13 @@ class Average(Descent):
         return seen - _shifts(sums, along.size, keep)
 
     def settle(self, sums: Sums, sizes: Tensor, keeps: Tensor, now: Now) -> Memory:
-        """Return the change along d that the steps make, and the new estimate of f_star."""
         options, memory = now.options, now.memory
         along = sizes / memory["average_weight"]
         new = {**memory, "average_shift": _shifts(sums, along, keeps).sum()}
         if "lower_bound" in memory and options["estimate_f_star"]:
+            model, weight = memory["loss_average"] + memory["linear_term"], memory["average_weight"]
             new["lower_bound"] = step_size.estimated_bound(
-                memory["loss_average"] + memory["linear_term"],
-                memory["average_weight"],
-                sums.total(LENGTH),
-                along.max(),
-                options["f_star"],
+                model, weight, sums.total(LENGTH), along.max(), options["f_star"]
             )
         return new
 

@@ -76,7 +76,7 @@ def arguments(init: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def naming(init: Init) -> Init:
-    """Return a constructor that refuses unknown keywords with advice, unless it has ``**kwargs``."""
+    """Return a constructor that refuses unknown keywords; unchanged if it has ``**kwargs``."""
     names = arguments(init)
     if names is None:
         return init
