@@ -60,7 +60,7 @@ class Descent:
         return {}
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names of the sums, `NORM` first, with weight decay and ``wanted`` by limits."""
+        """Return the names of the sums, `NORM` first, with those ``wanted`` by limits."""
         return (NORM,)
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
@@ -72,7 +72,7 @@ class Descent:
         return rule(loss, sums.total(NORM), now.memory)
 
     def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
-        """Move, and return ``<d, change of p>`` less the value that `settle` assumes, if it differs."""
+        """Move, and return how far ``<d, change of p>`` is from what `settle` assumes."""
         bucket.descend(stride)
 
     def settle(self, sums: Sums, sizes: Tensor, keeps: Tensor, now: Now) -> Memory:
@@ -106,7 +106,7 @@ class HeavyBall(Descent):
 
 
 class Average(Descent):
-    """Move along the average of the gradients, to where their averaged linear models meet f_star."""
+    """Move along the averaged gradient, to where the averaged linear models meet f_star."""
 
     def __init__(self, metric: Metric) -> None:
         scalars = ("loss_average", "linear_term", "average_weight", "average_shift")
