@@ -10,12 +10,7 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that replaces ``path`` in one move after it is on the disk.
-
-    Args:
-        path: File to replace. The temporary file lies in the same folder. It is removed if the
-            block raises.
-    """
+    """Open a binary file that replaces ``path`` in one move after it is on the disk."""
     # Several hosts can share a disk: a process number would not be unique.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:

@@ -1,7 +1,5 @@
 """Optional libraries: one helper that names the extra to install."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,13 +7,6 @@ from contextlib import contextmanager
 @contextmanager
 def required(library: str, *, extra: str) -> Iterator[None]:
     """Turn a failed import inside the block into one line that says what to install.
-
-    Args:
-        library: name of the library, as its users know it.
-        extra: the extra of corridor that installs the library.
-
-    Raises:
-        ImportError: an import inside the block failed.
 
     Example:
         >>> with required("nothing", extra="lab"):

@@ -61,16 +61,8 @@ def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tens
 
     Data-parallel training averages gradients over ranks. The step size must use the mean of the
     loss as well. Otherwise each rank takes a different step, and the parameters no longer agree.
-
-    Args:
-        values: [m], the loss of this rank and other numbers to average.
-        sums: Sums over the shards of this rank, each weighted by its `share`. None if no tensor
-            is sharded.
-        average: False to leave the values of this rank as they are.
-
-    Returns:
-        The values, and the sums over all ranks. There is no communication without an initialized
-        group, in a group of one rank, or if there is nothing to share.
+    The sums are weighted by `share`, and None if no tensor is sharded. Without `average` the values
+    stay those of this rank. With one rank, or nothing to share, there is no communication.
     """
     world = world_size()
     if world > 1 and (average or sums is not None):
@@ -82,14 +74,10 @@ def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tens
 
 
 def sum_over_ranks(tensors: Sequence[Tensor]) -> int:
-    """Sum tensors in place over the ranks of the default group, and return the number of ranks.
-
-    One all-reduce carries all tensors of one dtype. Without an initialized group, or in a group of
-    one rank, the tensors do not change.
-    """
+    """Sum tensors in place over the ranks of the default group, and return the number of ranks."""
     if world_size() == 1:
         return 1
-    for dtype in dict.fromkeys(t.dtype for t in tensors):
+    for dtype in dict.fromkeys(t.dtype for t in tensors):  # one all-reduce per dtype
         alike = [t for t in tensors if t.dtype == dtype]
         joined = torch.cat([t.reshape(-1) for t in alike])
         dist.all_reduce(joined)

@@ -1,7 +1,5 @@
 """Type aliases that all folders use."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import pad
 
 from corridor.data import Data, Loader, TensorSplit, load
-from corridor.data.augment import crop_and_flip
+from corridor.data.rng import crop_and_flip
 
 EPS = torch.finfo(torch.float32).eps
 

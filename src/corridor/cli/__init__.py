@@ -62,7 +62,10 @@ def _run(words: list[str]) -> int:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("CORRIDOR_DEBUG") == "1":
             traceback.print_exc()
-        return _print_error(_one_line(error))
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        return _print_error(message)
     return 0
 
 
@@ -74,6 +77,7 @@ def _group() -> click.Group:
 
     @click.group(
         invoke_without_command=True,
+        context_settings={"show_default": True},
         commands=[*train.COMMANDS, *sweep.COMMANDS, *paper.COMMANDS, *theory.COMMANDS],
     )
     @click.option("--version", is_flag=True, help="Show the version.")
@@ -86,12 +90,6 @@ def _group() -> click.Group:
             print(context.get_help())
 
     return corridor
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def _print_error(message: str, status: int = 2) -> int:

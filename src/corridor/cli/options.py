@@ -1,8 +1,6 @@
 """Options of the command line that are made from the fields of the config."""
 
-from __future__ import annotations
-
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -11,14 +9,14 @@ import click
 
 from corridor.train.config import Config
 
-FOLDER = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
+CONFIG = tuple(entry.name for entry in fields(Config))
 
 
 class Option(click.Option):
     """An option that ``--help`` lists under a heading of its own."""
 
-    def __init__(self, *args: Any, heading: str = "Options", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.heading = heading
 
@@ -39,38 +37,36 @@ class Command(click.Command):
 
 
 def config_options(
-    names: Collection[str] | None = None, *, left_out: Collection[str] = (), optional: bool = False
+    names: Container[str] = CONFIG, *, heading: str | None = None
 ) -> list[click.Option]:
-    """Return one option per field of the config, with the field's own help.
+    """Return one option per field of the config. Options that are not given are None.
 
-    Args:
-        names: Fields to make options of (default: all).
-        left_out: Fields to make no option of (default: none).
-        optional: True for options that are None where they are not given (default: False).
+    The heading replaces the fields' own headings.
     """
-    return [
-        _config_option(entry, optional)
-        for entry in fields(Config)
-        if (names is None or entry.name in names) and entry.name not in left_out
-    ]
-
-
-def _config_option(entry: Any, optional: bool) -> click.Option:
-    kind = next(t for t in (*get_args(entry.type), entry.type) if t is not type(None))
-    flag = "--" + entry.name.replace("_", "-")
-    shown = entry.metadata["help"]
-    if optional and entry.default is not None:
-        shown += f" [default: {entry.default}]"
-    return Option(
-        [f"{flag}/--no-{flag[2:]}" if kind is bool else flag],
-        type=None if kind is bool else kind,
-        default=None if optional else entry.default,
-        show_default=not optional and entry.default is not None,
-        help=shown,
-        heading=entry.metadata["group"],
-    )
+    options: list[click.Option] = []
+    for entry in (entry for entry in fields(Config) if entry.name in names):
+        kind: Any = next(t for t in (*get_args(entry.type), entry.type) if t is not type(None))
+        flag = entry.name.replace("_", "-")
+        shown = "" if entry.default is None else f" [default: {entry.default}]"
+        options.append(
+            Option(
+                [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"],
+                type=kind,
+                default=None,
+                help=entry.metadata["help"] + shown,
+                heading=heading or entry.metadata["group"],
+            )
+        )
+    return options
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, which are those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def seeds_below(count: int) -> range:
+    """Return the seeds from 0, or raise ValueError if there are none."""
+    if count < 1:
+        raise ValueError(f"seeds must be at least 1, got {count}; give the number of seeds")
+    return range(count)

@@ -1,13 +1,11 @@
 """Commands on the paper's figures: make them, draw them again, report what was found."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from corridor.cli.options import FILE, FOLDER, Command, Option, config_options, given
+from corridor.cli.options import PATH, Command, config_options, given, seeds_below
 from corridor.cli.sweep import take_workers, worker_options
 
 if TYPE_CHECKING:
@@ -15,20 +13,18 @@ if TYPE_CHECKING:
 
 REPLACED = (
     *("data", "data_dir", "image_size", "train_limit"),
-    *("model", "width", "batch_size", "epochs"),
+    *("model", "width", "epochs", "batch_size"),
 )
 
 
-def _plan(out: Path, scale: str, seeds: int, **options: Any) -> Plan:
-    workers = take_workers(options)
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
+def _plan(out: Path, scale: str, seeds: int, **options: Any) -> "Plan":
+    workers, chosen = take_workers(options), seeds_below(seeds)
     from corridor.paper.results import Plan
 
-    return Plan(out, scale, range(seeds), workers, given(options))
+    return Plan(out, scale, chosen, workers, given(options))
 
 
-def _make_figure(number: int, plan: Plan) -> list[str]:
+def _make_figure(number: int, plan: "Plan") -> list[str]:
     """Train what a figure needs, draw it, print its claims and return their verdicts."""
     from corridor.paper.figures import figure
 
@@ -58,43 +54,22 @@ def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
     print(f"report in {report.build(out)}")
 
 
-def _figure_options(*, left_out: tuple[str, ...] = ()) -> list[click.Option]:
+def _figure_options(replaced: tuple[str, ...]) -> list[click.Option]:
     """Return the options of all figures; the config's options replace those of a recipe."""
-    replaced = config_options(REPLACED, left_out=left_out, optional=True)
-    for option in replaced:
-        assert isinstance(option, Option)
-        option.heading = "Replace an option of the recipe"
+    scales = "demo (minutes), laptop (CIFAR-10) or paper."
+    out = "Folder of runs, figures and report."
     return [
-        click.Option(
-            ["--scale"],
-            default="demo",
-            show_default=True,
-            help="demo (minutes), laptop (CIFAR-10) or paper.",
-        ),
-        click.Option(
-            ["--out"],
-            type=FOLDER,
-            default=Path("out"),
-            show_default=True,
-            help="Folder of runs, figures and report.",
-        ),
-        click.Option(
-            ["--seeds"], default=3, show_default=True, help="Number of seeds per setting."
-        ),
-        *replaced,
+        click.Option(["--scale"], default="demo", help=scales),
+        click.Option(["--out"], type=PATH, default=Path("out"), help=out),
+        click.Option(["--seeds"], default=3, help="Number of seeds per setting."),
+        *config_options(replaced, heading="Replace an option of the recipe"),
         *worker_options(),
     ]
 
 
 @click.command()
-@click.argument("results", type=FOLDER)
-@click.option(
-    "--out",
-    type=FOLDER,
-    default=Path("out"),
-    show_default=True,
-    help="Folder of figures and report.",
-)
+@click.argument("results", type=PATH)
+@click.option("--out", type=PATH, default=Path("out"), help="Folder of figures and report.")
 def redraw(results: Path, out: Path) -> None:
     """Draw all figures, and the report, from kept numbers, without training.
 
@@ -107,19 +82,13 @@ def redraw(results: Path, out: Path) -> None:
 
 
 @click.command()
-@click.argument("results", type=FOLDER, default=Path("results"))
-@click.option(
-    "--page",
-    type=FILE,
-    default=Path("docs/results.md"),
-    show_default=True,
-    help="Page to write.",
-)
-@click.option("--readme", type=FILE, help="README whose block on figure 2 is to be written too.")
+@click.argument("results", type=PATH, default=Path("results"))
+@click.option("--page", type=PATH, default=Path("docs/results.md"), help="Page to write.")
+@click.option("--readme", type=PATH, help="README whose block on figure 2 is to be written too.")
 def verdicts(results: Path, page: Path, readme: Path | None) -> None:
     """Write the page of verdicts from the kept numbers in RESULTS [default: results]."""
+    from corridor._atomic import atomic
     from corridor.paper.report import pages
-    from corridor.train.folder.files import atomic
 
     text = pages.verdicts(results).encode()
     with atomic(page) as file:
@@ -131,7 +100,7 @@ def verdicts(results: Path, page: Path, readme: Path | None) -> None:
 
 
 @click.command()
-@click.argument("out", type=FOLDER, default=Path("out"))
+@click.argument("out", type=PATH, default=Path("out"))
 def report(out: Path) -> None:
     """Write the report again, from the figures in OUT [default: out]."""
     from corridor.paper import report
@@ -143,7 +112,7 @@ figure = Command(
     "figure",
     callback=_figure,
     help="Make one figure of the paper; NUMBER is its number there.",
-    params=[click.Argument(["number"], type=int), *_figure_options()],
+    params=[click.Argument(["number"], type=int), *_figure_options(REPLACED)],
 )
 
 reproduce = Command(
@@ -152,10 +121,8 @@ reproduce = Command(
     help="Make all figures of the paper, and the report.",
     params=[
         # Some figures compare batch sizes, so that one batch size for all would be wrong.
-        *_figure_options(left_out=("batch_size",)),
-        click.Option(
-            ["--keep"], type=FOLDER, help="Folder to copy the numbers behind the figures to."
-        ),
+        *_figure_options(REPLACED[:-1]),
+        click.Option(["--keep"], type=PATH, help="Folder to copy the figures' numbers to."),
     ],
 )
 

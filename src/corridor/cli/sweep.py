@@ -1,134 +1,89 @@
 """The sweep command, and the options that say where many runs are trained."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from corridor.cli.options import FOLDER, Command, Option, config_options, given
-from corridor.train.folder.record import Summary, read_summary
-from corridor.train.sweep.grid import grid, parse_axes, read_grid
+from corridor.cli.options import CONFIG, PATH, Command, Option, config_options, given, seeds_below
+from corridor.train.folder.record import read_summary
+from corridor.train.sweep.grid import grid as grid_of
+from corridor.train.sweep.grid import parse_axes, read_grid
 from corridor.train.sweep.runs import POOLS, Run, Workers, sweep
 from corridor.train.sweep.table import comparison
-
-HEADING = "Where it runs"
 
 
 def worker_options() -> list[click.Option]:
     """Return the options that say where runs are trained."""
+    cores = "Runs at the same time (local) [default: the number of usable cores]."
     cluster = (
         "HOST:PORT of the cluster's head (ray) [default: the cluster of this machine]; "
         "local starts a cluster here."
     )
-    return [
-        Option(
-            ["--engine", "pool"],
-            default="local",
-            show_default=True,
-            help=f"{', '.join(POOLS[:-1])} or {POOLS[-1]}.",
-            heading=HEADING,
-        ),
-        Option(
-            ["--processes"],
-            type=int,
-            help="Runs at the same time (local) [default: the number of usable cores].",
-            heading=HEADING,
-        ),
-        Option(["--address"], help=cluster, heading=HEADING),
-        Option(
-            ["--gpus-per-run"],
-            type=float,
-            help="GPUs of a run, or a fraction such as 0.25 (ray).",
-            heading=HEADING,
-        ),
-        Option(
-            ["--retries"],
-            type=int,
-            help="Further tries of a run whose worker was lost (ray).",
-            heading=HEADING,
-        ),
+    rows: list[tuple[list[str], type, str]] = [
+        (["--engine", "pool"], str, f"{', '.join(POOLS[:-1])} or {POOLS[-1]}. [default: local]"),
+        (["--processes"], int, cores),
+        (["--address"], str, cluster),
+        (["--gpus-per-run"], float, "GPUs of a run, or a fraction such as 0.25 (ray)."),
+        (["--retries"], int, "Further tries of a run whose worker was lost (ray)."),
     ]
+    heading = "Where it runs"
+    return [Option(names, type=kind, help=text, heading=heading) for names, kind, text in rows]
 
 
 def take_workers(options: dict[str, Any]) -> Workers:
     """Take the options of `worker_options` out of all options."""
-    return Workers(**{str(o.name): options.pop(str(o.name)) for o in worker_options()})
+    return Workers(**given({str(o.name): options.pop(str(o.name)) for o in worker_options()}))
 
 
-def _sweep(
-    what: str | None,
-    out: Path,
-    grid: Sequence[str],
-    seeds: int | None,
-    scale: str | None,
-    progress: bool,
-    **options: Any,
-) -> None:
+def _sweep(out: Path, progress: bool, **options: Any) -> None:
     workers = take_workers(options)
-    runs = _runs(what, grid, seeds, scale, given(options))
-    folders = sweep(runs, out, processes=workers, progress=progress)
-    summaries = {folder: read_summary(folder) for folder in folders}
-    print(f"{len(folders)} runs in {out}: {_counts(list(summaries.values()))}")
-    for line in comparison([folder.name for folder in folders], list(summaries.values())):
+    folders = sweep(_runs(**options), out, processes=workers, progress=progress)
+    summaries = [read_summary(folder) for folder in folders]
+    states = [summary.status if summary else "failed" for summary in summaries]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    print(f"{len(folders)} runs in {out}: {counts}")
+    for line in comparison([folder.name for folder in folders], summaries):
         print(line)
-    failed = {f: s for f, s in summaries.items() if s is None or s.status == "failed"}
-    for folder, summary in failed.items():
-        if summary is not None:
+    for folder, summary in zip(folders, summaries, strict=True):
+        if summary is not None and summary.status == "failed":
             print(f"{folder.name}: {summary.message}")
-    if failed:
+    if "failed" in states:
         raise click.exceptions.Exit(1)
 
 
-def _counts(summaries: Sequence[Summary | None]) -> str:
-    """Return the number of runs per status, such as ``3 finished, 1 failed``."""
-    states = [summary.status if summary else "failed" for summary in summaries]
-    return ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-
-
 def _runs(
-    what: str | None,
-    words: Sequence[str],
-    seeds: int | None,
-    scale: str | None,
-    fixed: dict[str, Any],
+    what: str | None, grid: Sequence[str], seeds: int | None, scale: str | None, **options: Any
 ) -> list[Run]:
-    """Return the runs of a recipe or of a grid; `fixed` holds for all of them."""
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}; give the number of seeds")
-    axes = parse_axes(words)
-    if seeds is not None and "seed" in {**fixed, **axes}:
+    """Return the runs of a recipe or of a grid; the other options hold for all of them."""
+    chosen = None if seeds is None else seeds_below(seeds)
+    fixed, axes = given(options), parse_axes(grid)
+    if chosen and "seed" in {**fixed, **axes}:
         raise ValueError("seeds and seed were both given; leave seed out")
     both = sorted(fixed.keys() & axes.keys())
     if both:
         raise ValueError(f"{both[0]} was given once for all runs and as an axis; leave one out")
     if what is not None and not what.endswith(".toml"):
-        return _of_recipe(what, axes, seeds, scale or "demo", fixed)
+        from corridor.paper.recipes import RECIPES
+
+        if what not in RECIPES:
+            raise ValueError(
+                f"recipe must be one of {', '.join(RECIPES)}, got {what!r}; "
+                "a grid file's name ends in .toml"
+            )
+        if axes:
+            raise ValueError(f"recipe {what} has a grid of its own; leave --grid out")
+        return RECIPES[what](scale or "demo", chosen or range(3), overrides=fixed)
     if scale is not None:
         raise ValueError(
             f"--scale {scale} needs a recipe; for the option of a run, use an axis: "
             f"--grid scale={scale}"
         )
-    if seeds is not None:
-        axes["seed"] = list(range(seeds))
-    return grid({**fixed, **axes}) if what is None else read_grid(what, {**fixed, **axes})
-
-
-def _of_recipe(
-    what: str, axes: dict[str, Any], seeds: int | None, scale: str, fixed: dict[str, Any]
-) -> list[Run]:
-    from corridor.paper.recipes import RECIPES
-
-    if what not in RECIPES:
-        raise ValueError(
-            f"recipe must be one of {', '.join(RECIPES)}, got {what!r}; "
-            "a grid file's name ends in .toml"
-        )
-    if axes:
-        raise ValueError(f"recipe {what} has a grid of its own; leave --grid out")
-    return RECIPES[what](scale, range(3 if seeds is None else seeds), overrides=fixed)
+    if chosen:
+        axes["seed"] = list(chosen)
+    options = {**fixed, **axes}
+    return grid_of(options) if what is None else read_grid(what, options)
 
 
 COMMANDS = (
@@ -145,7 +100,7 @@ COMMANDS = (
         """,
         params=[
             click.Argument(["what"], required=False),
-            click.Option(["--out"], type=FOLDER, required=True, help="Folder of the runs."),
+            click.Option(["--out"], type=PATH, required=True, help="Folder of the runs."),
             click.Option(
                 ["--grid"],
                 multiple=True,
@@ -159,7 +114,7 @@ COMMANDS = (
             ),
             click.Option(["--progress/--no-progress"], default=True, help="Show progress."),
             *worker_options(),
-            *config_options(left_out=("scale",), optional=True),
+            *config_options([name for name in CONFIG if name != "scale"]),
         ],
     ),
 )

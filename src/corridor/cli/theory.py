@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,105 +15,77 @@ if TYPE_CHECKING:
     from corridor.flows import Drift, Trajectory
     from corridor.surfaces import Surface
 
-FORMULA = {"allow_extra_args": True, "ignore_unknown_options": True}
+METHODS = ("gradient_flow", "gradient_descent", "clr", "heavy_ball")
 ROWS = 12  # of the printed table
 
 
-@click.command(context_settings=FORMULA)
+@click.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @click.argument("surface")
 @click.option(
     "--start", type=float, required=True, help="Coordinates of the start, as in --start 3 4."
 )
-@click.option(
-    "--method",
-    default="gradient_flow",
-    show_default=True,
-    help="gradient_flow, gradient_descent, clr, heavy_ball, rk4, heun, ...",
-)
-@click.option("--time", default=1.0, show_default=True, help="Time of the gradient flow.")
-@click.option("--step", default=0.1, show_default=True, help="Step size of the other methods.")
-@click.option("--steps", default=10, show_default=True, help="Number of steps of these methods.")
-@click.option("--momentum", default=0.9, show_default=True, help="Momentum of the heavy ball.")
-@click.option(
-    "--tolerance", default=1e-9, show_default=True, help="Tolerance of the gradient flow."
-)
+@click.option("--method", default=METHODS[0], help=f"{', '.join(METHODS)}, rk4, heun, ...")
+@click.option("--time", default=1.0, help="Time of the gradient flow.")
+@click.option("--step", default=0.1, help="Step size of the other methods.")
+@click.option("--steps", default=10, help="Number of steps of these methods.")
+@click.option("--momentum", default=0.9, help="Momentum of the heavy ball.")
+@click.option("--tolerance", default=1e-9, help="Tolerance of the gradient flow.")
 @click.option("--json", "whole", is_flag=True, help="Print the whole path as JSON.")
 @click.pass_context
-def flow(
-    context: click.Context,
-    surface: str,
-    start: float,
-    method: str,
-    time: float,
-    step: float,
-    steps: int,
-    momentum: float,
-    tolerance: float,
-    whole: bool,
-) -> None:
+def flow(context: click.Context, surface: str, start: float, whole: bool, **options: Any) -> None:
     """Follow a method down a surface, and compare it with the gradient flow.
 
     SURFACE is a name such as cone, or a formula in x, y, ...
     """
-    point = [start, *_numbers(context.args)]
-    found = _follow(surface, point, method, time, step, steps, momentum, tolerance)
-    print(_as_json(found) if whole else _as_text(found))
+    from corridor import surfaces
+
+    named = surface in surfaces.SURFACES or surface.replace("-", "").isidentifier()
+    loss = surfaces.surface(surface) if named else surfaces.Expression(surface)
+    path, drift = _follow(loss, _start(loss, [start, *context.args]), **options)
+    print((_as_json if whole else _as_text)(surface, loss, path, drift))
 
 
-def _numbers(words: Sequence[str]) -> list[float]:
-    """Return the coordinates that follow the first number of --start."""
-    found = []
+def _start(loss: Surface, words: Sequence[str | float]) -> Tensor:
+    """Return the point with the given coordinates, for some surfaces a matrix row by row."""
+    import torch
+
+    numbers = []
     for word in words:
         try:
-            found.append(float(word))
+            numbers.append(float(word))
         except ValueError:
             raise ValueError(
                 f"no such option or coordinate: {word}; see corridor flow --help"
             ) from None
-    return found
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """Store a path on a surface, and its distance from the gradient flow.
-
-    Attributes:
-        name: name of the surface, or its formula.
-        loss: the surface.
-        path: the path.
-        drift: distance from the gradient flow. None for the flow itself and for a path at rest.
-    """
-
-    name: str
-    loss: Surface
-    path: Trajectory
-    drift: Drift | None
+    shape, advice = (loss.dimension or len(numbers),), "all coordinates"
+    if loss.point_dims == 2:
+        shape = int(getattr(loss, "rows", 0)), int(getattr(loss, "columns", 0))
+        advice = f"a {shape[0]} x {shape[1]} matrix row by row"
+    if len(numbers) != math.prod(shape):
+        raise ValueError(
+            f"start must have {math.prod(shape)} numbers, got {len(numbers)}; give {advice}"
+        )
+    return torch.tensor(numbers, dtype=torch.float64).reshape(shape)
 
 
 def _follow(
-    name: str,
-    start: Sequence[float],
+    loss: Surface,
+    x: Tensor,
     method: str,
     time: float,
     step: float,
     steps: int,
     momentum: float,
     tolerance: float,
-) -> _Followed:
-    """Return the path of a method on a named surface or a formula."""
-    import torch
-
+) -> tuple[Trajectory, Drift | None]:
+    """Return a path and its drift, which is None for the flow itself and for a path at rest."""
     from corridor import flows
-    from corridor.surfaces import SURFACES, Expression, surface
 
-    methods = ("gradient_flow", "gradient_descent", "clr", "heavy_ball", *flows.TABLES)
+    methods = (*METHODS, *flows.TABLES)
     if method not in methods:
         raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}; choose one")
-    named = name in SURFACES or name.replace("-", "").isidentifier()
-    loss = surface(name) if named else Expression(name)
-    x = _shaped(loss, torch.tensor(start, dtype=torch.float64))
     if method == "gradient_flow":
-        return _Followed(name, loss, flows.gradient_flow(loss, x, time, tolerance), None)
+        return flows.gradient_flow(loss, x, time, tolerance), None
     if method == "gradient_descent":
         path = flows.gradient_descent(loss, x, step, steps)
     elif method == "clr":
@@ -124,71 +95,42 @@ def _follow(
     else:
         path = flows.runge_kutta(loss, x, step, steps, method=method)
     moved = float(path.times[-1]) > 0.0
-    return _Followed(
-        name, loss, path, flows.drift(path, loss, tolerance=tolerance) if moved else None
-    )
+    return path, flows.drift(path, loss, tolerance=tolerance) if moved else None
 
 
-def _shaped(loss: Surface, x: Tensor) -> Tensor:
-    if loss.point_dims == 2:
-        rows, columns = int(getattr(loss, "rows", 0)), int(getattr(loss, "columns", 0))
-        if x.numel() != rows * columns:
-            raise ValueError(
-                f"start must have {rows * columns} numbers, got {x.numel()}; "
-                f"give a {rows} x {columns} matrix row by row"
-            )
-        return x.reshape(rows, columns)
-    if loss.dimension is not None and x.numel() != loss.dimension:
-        raise ValueError(
-            f"start must have {loss.dimension} numbers, got {x.numel()}; give all coordinates"
-        )
-    return x
-
-
-def _as_text(found: _Followed) -> str:
+def _as_text(name: str, loss: Surface, path: Trajectory, drift: Drift | None) -> str:
     """Return a table of the path, the reason for its end, and its distance from the flow."""
     from corridor.surfaces import Verdict
 
-    loss, path = found.loss, found.path
     speed = "" if loss.speed is None else f", speed {loss.speed:.6g}"
     minimum = "" if math.isinf(loss.f_star) else f", f_star {loss.f_star:.6g}"
     verdict = "a formula" if loss.verdict is Verdict.UNDECIDED else loss.verdict.value
-    out = [f"{found.name}: {verdict}{speed}{minimum}; {path.method}"]
+    out = [f"{name}: {verdict}{speed}{minimum}; {path.method}"]
     out += [f"{'time':>12} {'loss':>13}  point"]
-    flats = path.flat().tolist()
-    for i in _chosen(len(path)):
+    flats, last = path.flat().tolist(), len(path) - 1
+    for i in sorted({round(k * last / (ROWS - 1)) for k in range(ROWS)}):
         point = " ".join(f"{v:.6g}" for v in flats[i])
         out.append(f"{float(path.times[i]):12.6g} {float(path.losses[i]):13.6g}  {point}")
     out.append(f"stopped: {path.stopped}; {path.gradients} gradients")
     out += [f"{event.kind} at time {event.time:.9g}" for event in path.events[:5]]
-    return "\n".join(out + _drift_lines(found))
+    if drift is not None:
+        end, distance, relative = (
+            float(x[-1]) for x in (drift.times, drift.distance, drift.relative)
+        )
+        out.append(
+            f"distance from the gradient flow at time {end:.6g}: {distance:.3g} "
+            f"({relative:.3g} of its length)"
+        )
+        if end < float(path.times[-1]):
+            out.append(f"the gradient flow ends before time {float(path.times[-1]):.6g}")
+    return "\n".join(out)
 
 
-def _drift_lines(found: _Followed) -> list[str]:
-    if found.drift is None:
-        return []
-    end, last = float(found.drift.times[-1]), float(found.path.times[-1])
-    distance, relative = float(found.drift.distance[-1]), float(found.drift.relative[-1])
-    out = [
-        f"distance from the gradient flow at time {end:.6g}: {distance:.3g} "
-        f"({relative:.3g} of its length)"
-    ]
-    return [*out, f"the gradient flow ends before time {last:.6g}"] if end < last else out
-
-
-def _chosen(length: int) -> list[int]:
-    """Return at most ROWS indices spread over the path, both ends included."""
-    if length <= ROWS:
-        return list(range(length))
-    return sorted({round(i * (length - 1) / (ROWS - 1)) for i in range(ROWS)})
-
-
-def _as_json(found: _Followed) -> str:
+def _as_json(name: str, loss: Surface, path: Trajectory, drift: Drift | None) -> str:
     """Return the whole path as JSON."""
-    path = found.path
     values: dict[str, Any] = {
-        "surface": found.name,
-        "verdict": found.loss.verdict.value,
+        "surface": name,
+        "verdict": loss.verdict.value,
         "method": path.method,
         "stopped": path.stopped,
         "gradients": path.gradients,
@@ -197,9 +139,11 @@ def _as_json(found: _Followed) -> str:
         "losses": path.losses.tolist(),
         "events": [{"time": event.time, "kind": event.kind} for event in path.events],
     }
-    if found.drift is not None:
-        times, distance = found.drift.times.tolist(), found.drift.distance.tolist()
-        values["drift"] = {"times": times, "distance": distance}
+    if drift is not None:
+        values["drift"] = {
+            "times": drift.times.tolist(),
+            "distance": drift.distance.tolist(),
+        }
     return json.dumps(values, indent=2)
 
 
@@ -207,28 +151,16 @@ def _as_json(found: _Followed) -> str:
 @click.argument("expression")
 @click.option("--domain", multiple=True, help='A condition that holds, such as "x > 0".')
 @click.option("--variable", multiple=True, help="A variable, where the formula may have none.")
-@click.option("--constant", multiple=True, help="A name that is a constant.")
-@click.option("--time-limit", default=20.0, show_default=True, help="Seconds to try for.")
-def prove(
-    expression: str,
-    domain: Sequence[str],
-    variable: Sequence[str],
-    constant: Sequence[str],
-    time_limit: float,
-) -> None:
+@click.option("--constant", "constants", multiple=True, help="A name that is a constant.")
+@click.option("--time-limit", default=20.0, help="Seconds to try for.")
+def prove(expression: str, variable: list[str], domain: list[str], **options: Any) -> None:
     """Prove or refute that a formula such as "sqrt(x**2 + y**2)" is a corridor.
 
     Exit status 0: a corridor. 1: not a corridor. 2: undecided, or the formula cannot be read.
     """
     from corridor.surfaces import prove
 
-    found = prove(
-        expression,
-        list(variable) or None,
-        constants=constant,
-        domain=list(domain) or None,
-        time_limit=time_limit,
-    )
+    found = prove(expression, list(variable) or None, domain=list(domain) or None, **options)
     print(found)
     if not found:
         raise click.exceptions.Exit(2 if found.verdict == "undecided" else 1)

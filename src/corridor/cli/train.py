@@ -1,7 +1,5 @@
 """Commands on one run: train it, draw its geometry, export its weights."""
 
-from __future__ import annotations
-
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -9,7 +7,7 @@ from typing import Any
 
 import click
 
-from corridor.cli.options import FILE, FOLDER, Command, config_options, given
+from corridor.cli.options import PATH, Command, config_options, given
 from corridor.train.config import Config
 from corridor.train.folder.record import read_config, require_config
 
@@ -56,14 +54,9 @@ def _print_run(out: Path, summary: Any) -> None:
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
-@click.option("--level", default=0.5, show_default=True, help="Shade where 2 rho is below.")
-@click.option(
-    "--batches",
-    default=10,
-    show_default=True,
-    help="Training batches on which a checkpoint is measured.",
-)
+@click.argument("run", type=PATH)
+@click.option("--level", default=0.5, help="Shade where 2 rho is below.")
+@click.option("--batches", default=10, help="Training batches on which a checkpoint is measured.")
 def probe(run: Path, level: float, batches: int) -> None:
     """Draw the geometry of a run, from its probed steps or from its checkpoints."""
     from corridor.paper.view import view
@@ -74,8 +67,8 @@ def probe(run: Path, level: float, batches: int) -> None:
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
-@click.argument("target", type=FILE)
+@click.argument("run", type=PATH)
+@click.argument("target", type=PATH)
 def export(run: Path, target: Path) -> None:
     """Write a run's newest checkpoint to one plain torch file, such as weights.pt."""
     from corridor.train.folder.checkpoint import export
@@ -88,7 +81,7 @@ train = Command(
     callback=_train,
     help="Train a network, and write its record to a folder.",
     params=[
-        click.Option(["--out"], type=FOLDER, help="Folder of the run."),
+        click.Option(["--out"], type=PATH, help="Folder of the run."),
         click.Option(
             ["--resume"],
             is_flag=False,
@@ -99,7 +92,7 @@ train = Command(
             "steps made.",
         ),
         click.Option(["--progress/--no-progress"], default=True, help="Show progress."),
-        *config_options(optional=True),
+        *config_options(),
     ],
 )
 

@@ -66,10 +66,10 @@ def load(
     size = image_size or source.image_size
     streams = size is not None and 3 * source.count * size**2 > MEMORY_LIMIT
     path = _cache_file(name, source, size) if source.files and not streams else None
-    data = None if path is None else _cached(path)
+    data = _cached(path) if path else None
     if data is None:
         data = _opened(name, source, size, streams)
-        if path is not None:
+        if path:
             _save(path, data)
     if limit is not None and limit < len(data.train):
         data = replace(data, train=_selected(data.train, choose(data.train.labels, limit)))

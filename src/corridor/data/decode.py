@@ -25,11 +25,7 @@ def first_line(error: BaseException) -> str:
 
 
 def open_image(rows: Rows, i: int) -> Image.Image:
-    """Open and decode image `i`, and turn it upright as its EXIF orientation says.
-
-    Raises:
-        OSError: The image is damaged, has more than 8 bits per channel or transparent pixels.
-    """
+    """Decode image `i` and turn it upright (EXIF), or raise OSError for its fault."""
     try:
         image = rows.open(i)
         image.load()
@@ -57,11 +53,7 @@ def is_gray(rows: Rows) -> bool:
 
 
 def read_image(rows: Rows, i: int, channels: int) -> Image.Image:
-    """Return image `i` in mode L (1 channel) or RGB (3 channels).
-
-    Raises:
-        OSError: The image cannot be decoded, or has color where `channels` is 1.
-    """
+    """Return image `i` in mode L (1 channel) or RGB (3 channels), or raise OSError."""
     image = open_image(rows, i)
     if channels == 1 and image.mode not in GRAY_MODES:
         raise _wrong(rows, i, f"be gray like other images, got mode {image.mode}; convert it")
@@ -107,12 +99,7 @@ def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Ima
 
 
 def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
-    """Decode every image and return the pixels, uint8 [n, channels, size, size].
-
-    Raises:
-        OSError: An image cannot be decoded.
-        ValueError: An image has another size and `resize` is False.
-    """
+    """Decode every image and return the pixels, uint8 [n, channels, size, size]."""
     pixels = np.empty((len(rows), channels, size, size), np.uint8)
     for i in range(len(rows)):
         image = read_image(rows, i, channels)

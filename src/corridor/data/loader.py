@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from corridor.data.augment import crop_and_flip
-from corridor.data.rng import generator
+from corridor.data.rng import crop_and_flip, generator
 from corridor.data.stream import Batches, stream
 from corridor.data.types import Data, Split, StreamSplit, TensorSplit
 
@@ -72,8 +71,12 @@ class Loader:
         )
         self._scale = (1 / (255 * std)).to(self.device, torch.float32)
         self._shift = (-mean / std).to(self.device, torch.float32)
-        self._train = self._moved(data.train)
-        self._test = self._moved(data.test)
+        self._train, self._test = (
+            TensorSplit(split.images.to(self.device), split.labels.to(self.device))
+            if isinstance(split, TensorSplit)
+            else split
+            for split in (data.train, data.test)
+        )
 
     def size(self, index: int) -> int:
         """Return the number of images in training batch `index`, over all ranks."""
@@ -115,11 +118,6 @@ class Loader:
     def _part(self, count: int) -> slice:
         """Return this rank's part of `count` images."""
         return slice(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
-
-    def _moved(self, split: Split) -> Split:
-        if isinstance(split, StreamSplit):
-            return split
-        return TensorSplit(split.images.to(self.device), split.labels.to(self.device))
 
     def _batches(
         self, split: Split, positions: Iterable[Tensor], epoch: int | None, start: int

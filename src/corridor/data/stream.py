@@ -59,14 +59,9 @@ def stream(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of decoded images in the given order.
 
-    Workers decode pieces of a batch, so that all cores work on the next batch. Only a few batches
-    lie in memory, for any number of workers.
-
-    Args:
-        batches: Decoder of a batch.
-        order: Positions of the images of each batch. Other images are never read.
-        workers: Number of processes that decode ahead; 0 decodes in this process.
-        pin: True to put batches into page-locked memory, for copies to a GPU.
+    `order` has the positions of the images of each batch. Other images are never read. Workers
+    decode pieces of a batch, so that all cores work on the next batch. Only a few batches lie in
+    memory, for any number of workers. Pinned batches are copied faster to a GPU.
     """
     size = PIECE if workers else max(map(len, order), default=1)
     parts = [[b[i : i + size] for i in range(0, max(len(b), 1), size)] for b in order]
@@ -78,7 +73,6 @@ def stream(
             sampler=[piece for pieces in parts for piece in pieces],  # pyright: ignore[reportArgumentType]
             num_workers=workers,
             prefetch_factor=max(2, -(-AHEAD * many // workers)) if workers else None,
-            collate_fn=_unchanged,
             # Without it, seeds of workers are drawn from torch's global generator, which moves.
             generator=generator(0),
             worker_init_fn=_ignore_signals,
@@ -116,7 +110,3 @@ def _ignore_signals(worker: int) -> None:
     """Ignore signals in a worker: the main process must save before workers end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _unchanged(batch: object) -> object:
-    return batch

@@ -15,16 +15,13 @@ from torch import Tensor
 class Rows:
     """The encoded images of one split, in a fixed order.
 
-    Args:
-        cells: One entry per image: the path of a file (str), the bytes of a file, a mapping with
-            the key `bytes` or `path`, or pixels (uint8 [h, w] or [h, w, 3]).
-        labels: Class numbers, int64 [n].
-        name: Name of the split in error messages.
+    A cell per image is the path of a file (str), the bytes of a file, a mapping with the key
+    `bytes` or `path`, or pixels (uint8 [h, w] or [h, w, 3]).
     """
 
     cells: Any
-    labels: Tensor
-    name: str
+    labels: Tensor  # class numbers, int64 [n]
+    name: str  # of the split, in error messages
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,23 +54,14 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that has been found but not yet opened.
+    """A data set that has been found. The function `read` opens it."""
 
-    Args:
-        count: Number of images in both splits.
-        files: Files whose decoded images are cached; empty for images that are never cached.
-        read: Function that opens the data set.
-        image_size: Side in pixels if the user gives none (default: the images' own).
-        flip: True if a mirrored image keeps its class (default: True).
-        statistics: Published mean and standard deviation of pixels / 255, each with one number
-            per channel (default: computed).
-    """
-
-    count: int
-    files: Sequence[str | Path]
+    count: int  # images in both splits
+    files: Sequence[str | Path]  # whose decoded images are cached; empty: never cached
     read: Callable[[], Contents]
-    image_size: int | None = None
-    flip: bool = True
+    image_size: int | None = None  # in pixels, if the user gives none; None: the images' own
+    flip: bool = True  # a mirrored image keeps its class
+    # Published mean and standard deviation of pixels / 255 per channel. None: they are computed.
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 

@@ -51,7 +51,7 @@ def probe_callback(
     class ProbeCallback(Callback):
         """Call the probe at the start of every training batch."""
 
-        probe: Probe | None = None
+        probe: Any = None
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self.probe = Probe(
@@ -70,7 +70,6 @@ def probe_callback(
                     found = pl_module.training_step(batch, batch_idx)
                     return found["loss"] if isinstance(found, dict) else found
 
-            assert self.probe is not None
             self.probe(closure)
 
     return ProbeCallback()
@@ -79,14 +78,12 @@ def probe_callback(
 @contextmanager
 def _muted(module: Any) -> Iterator[None]:
     """Ignore the module's calls of ``log`` and ``log_dict`` inside the block."""
-    names = ("log", "log_dict")
-    for name in names:
+    for name in ("log", "log_dict"):
         object.__setattr__(module, name, lambda *_, **__: None)  # hides the method
     try:
         yield
     finally:
-        for name in names:
-            object.__delattr__(module, name)
+        del module.log, module.log_dict
 
 
 @contextmanager

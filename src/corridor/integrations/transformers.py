@@ -27,8 +27,7 @@ def probe_callback(
         step: step size, or a function that returns it from the measures (default: None). It adds
             the secant over the step to the numbers.
         curvature: True adds the largest eigenvalue of the Hessian (default: False).
-        sink: where the numbers go, in any form that `corridor.Probe` takes (default: None): a dict,
-            a ``.jsonl`` path, a TensorBoard writer, a callable or a list of them.
+        sink: a dict, ``.jsonl`` path, TensorBoard writer, callable or list of them (default: None).
         loss: ``loss(model, inputs)``. It is required if the output of the model holds no loss
             (default: None).
         f_star: lower bound of the loss (default: 0.0).
@@ -36,14 +35,10 @@ def probe_callback(
         across_ranks: True averages loss and derivatives over ranks (default: False).
 
     Returns:
-        The callback. Its attribute ``probe`` is None until the training starts, then a
-        `corridor.Probe`.
+        The callback. Its ``probe`` is the `corridor.Probe`, and None before the training starts.
 
     Raises:
         ImportError: Transformers is missing.
-
-    Example:
-        >>> trainer_options = {"callbacks": [probe_callback(every=100, sink="probe.jsonl")]}
     """
     with _extras.required("transformers", extra="trainers"):
         from transformers import TrainerCallback
@@ -51,8 +46,8 @@ def probe_callback(
     class ProbeCallback(TrainerCallback):
         """Keep the last inputs of the model, and call the probe before the optimizer's step."""
 
-        probe: Probe | None = None
-        inputs: dict[str, Any] | None = None
+        probe: Any = None
+        inputs: Any = None  # the last keyword arguments of the model
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.model = kwargs["model"]
@@ -71,7 +66,6 @@ def probe_callback(
                 self.probe(self._closure, at=state.global_step)
 
         def _closure(self) -> Any:
-            assert self.inputs is not None
             if loss is not None:
                 return loss(self.model, dict(self.inputs))  # the user may change the copy
             return _loss_of(self.model(**self.inputs))

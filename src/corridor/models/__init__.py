@@ -5,9 +5,8 @@ from functools import partial
 
 from torch import nn
 
-from corridor.models.cnn import cnn
-from corridor.models.custom import build_custom
-from corridor.models.mlp import mlp
+from corridor.models.custom import build_custom, reason
+from corridor.models.plain import cnn, mlp
 from corridor.models.resnet import resnet
 from corridor.models.vgg import vgg16
 
@@ -93,7 +92,7 @@ def build(
         raise
     except Exception as error:  # of the network's code, or of torch for lack of memory
         given = ", ".join(f"{k}={v}" for k, v in arguments.items() if v is not None)
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise ValueError(
-            f"model {name} must be possible with {given}, got {reason}; change it or the numbers"
+            f"model {name} must be possible with {given}, got {reason(error)}; "
+            "change it or the numbers"
         ) from error

@@ -11,19 +11,13 @@ from torch import nn
 
 
 def build_custom(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Import a callable and call it with the arguments that it accepts.
+    """Import a callable, and call it with the arguments that it accepts and that are not None.
 
-    Modules in the current directory can be imported. An argument with the value None is left out:
-    the callable then uses its own default.
-
-    Args:
-        name: The callable, as `package.module:callable`.
-        arguments: Keyword arguments. Those that the signature does not name are left out, except
-            `width`, which the user gave.
+    Modules in the current directory can be imported.
 
     Raises:
-        ValueError: The callable cannot be imported, does not accept the arguments, or does not
-            return an `nn.Module`.
+        ValueError: The callable cannot be imported, does not accept `width` or needs other
+            arguments, or does not return an `nn.Module`.
     """
     module_name, _, attribute = name.partition(":")
     function = _find(name, module_name, attribute)
@@ -67,9 +61,13 @@ def _find(name: str, module_name: str, attribute: str) -> Callable[..., Any]:
     return found
 
 
+def reason(error: Exception) -> str:
+    """Return the class of an error, and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def _not_importable(name: str, error: Exception) -> ValueError:
-    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return ValueError(f"model {name} must be importable, got {reason}; correct the module")
+    return ValueError(f"model {name} must be importable, got {reason(error)}; correct the module")
 
 
 def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

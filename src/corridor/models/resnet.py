@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from corridor.models._init import he_init
+from corridor.models.plain import he_init
 
 IMAGENET_STEM_ABOVE = 64  # images wider than this, in pixels, get the 7x7 stem
 
@@ -22,13 +22,7 @@ def _shortcut(in_planes: int, planes: int, stride: int) -> nn.Sequential | None:
 
 
 class BasicBlock(nn.Module):
-    """Apply two 3x3 convolutions and a shortcut: relu(x + F(x)).
-
-    Args:
-        in_planes: Number of input planes.
-        planes: Number of output planes.
-        stride: Stride of the first convolution (default: 1).
-    """
+    """Apply two 3x3 convolutions, the first with `stride`, and a shortcut: relu(x + F(x))."""
 
     expansion = 1
 
@@ -51,10 +45,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """Apply 1x1, 3x3 and 1x1 convolutions and a shortcut.
 
-    Args:
-        in_planes: Number of input planes.
-        planes: Number of inner planes; there are four times as many output planes.
-        stride: Stride of the 3x3 convolution, as in "v1.5" (default: 1).
+    There are four times as many output planes as inner `planes`. The 3x3 convolution has the
+    stride, as in "v1.5".
     """
 
     expansion = 4
@@ -82,16 +74,8 @@ class ResNet(nn.Module):
     """Apply a stem, stages of residual blocks, mean pooling and a linear head.
 
     Each stage doubles the width and halves the image, except the first. Parameters have
-    torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`).
-
-    Args:
-        block: Class of the residual blocks.
-        depths: Number of blocks per stage.
-        width: Number of planes of the first stage; stage k has `width * 2**k`.
-        num_classes: Number of logits.
-        in_channels: Number of image channels.
-        wide_stem: True for a 7x7 convolution of stride 2 and max pooling (ImageNet); False for a
-            3x3 convolution of stride 1.
+    torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`). A wide stem is a 7x7
+    convolution of stride 2 and max pooling, any other a 3x3 convolution of stride 1.
     """
 
     def __init__(
@@ -149,18 +133,6 @@ def resnet(
     ("v1.5") equal torchvision's: 11,689,512 and 25,557,032 parameters with equal names. ResNet-14
     is ResNet-50 with one block per stage. Images of at most 64 pixels get the CIFAR stem. ResNet-8
     has three stages and always the CIFAR stem.
-
-    Args:
-        depth: Number of layers with weights on the main path: 8, 14, 18 or 50.
-        num_classes: Number of logits.
-        in_channels: Number of image channels.
-        image_size: Side of the images, in pixels.
-        width: Number of (inner) planes of the first stage (default: 64; 16 for ResNet-8).
-
-    Example:
-        >>> import torch
-        >>> resnet(18, 10, 3, 32, width=8)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
     """
     block, depths, default = FORMS[depth]
     return ResNet(

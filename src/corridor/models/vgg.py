@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from corridor.models._init import he_init
+from corridor.models.plain import he_init
 from corridor.models.resnet import IMAGENET_STEM_ABOVE
 
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (planes / width, number of convolutions)
@@ -24,13 +24,7 @@ def _features(in_channels: int, width: int, batch_norm: bool) -> nn.Sequential:
 
 
 class VGG(nn.Module):
-    """Apply stages of 3x3 convolutions with max pooling, then a classifier.
-
-    Args:
-        features: The convolutional stages.
-        pooled: Side of the pooled image that the classifier gets, in pixels.
-        classifier: Map from the flattened pooled image to logits.
-    """
+    """Apply convolutional stages, pool to `pooled` x `pooled` pixels, and classify the pixels."""
 
     def __init__(self, features: nn.Sequential, pooled: int, classifier: nn.Module):
         super().__init__()
@@ -68,17 +62,6 @@ def vgg16(num_classes: int, in_channels: int, image_size: int, width: int | None
     Above 64 pixels it equals torchvision's `vgg16`: no batch norm, three linear layers with
     dropout. With 1000 classes, 3 channels and the default width it has 138,357,544 parameters with
     equal names. Smaller images get batch norm after each convolution and one linear layer.
-
-    Args:
-        num_classes: Number of logits.
-        in_channels: Number of image channels.
-        image_size: Side of the images, in pixels.
-        width: Number of planes of the first stage (default: 64).
-
-    Example:
-        >>> import torch
-        >>> vgg16(10, 3, 32, width=4)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
     """
     width = width or 64
     planes = width * STAGES[-1][0]
