@@ -4,14 +4,16 @@ from corridor.flows.discrete import (
     clr_descent,
     gradient_descent,
     heavy_ball,
+    mean_epoch,
+    mean_loss,
     runge_kutta,
+    stochastic_descent,
 )
 from corridor.flows.drift import Drift, drift
 from corridor.flows.fixed import fixed_step_flow
 from corridor.flows.integrate import gradient_flow, modified_flow
 from corridor.flows.methods import TABLES, Table
 from corridor.flows.network import network_loss
-from corridor.flows.stochastic import mean_epoch, mean_loss, stochastic_descent
 from corridor.flows.trajectory import Event, Trajectory
 
 __all__ = [

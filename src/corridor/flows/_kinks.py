@@ -6,10 +6,8 @@ other, the flow stops in a minimum or would slide along the kink. The theory is 
 "Differential Equations with Discontinuous Righthand Sides".
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +20,7 @@ TINY_STEPS = 64  # number of steps that decide between a minimum and sliding
 JUMP = 0.05  # relative change of the gradient that makes a short step suspect
 
 
-@dataclass(frozen=True)
-class Met:
+class Met(NamedTuple):
     """Describe a kink or an edge that the flow met."""
 
     time: float
@@ -33,6 +30,7 @@ class Met:
 
 def advance(solver: Solver) -> Met | None:
     """Take one step of the flow and return the kink at its end, None without a kink."""
+    solver.begun = solver.time
     room = solver.flat_loss.margin(solver.point())
     if room is not None:
         return _advance_within(solver, room)
@@ -55,34 +53,34 @@ def advance(solver: Solver) -> Met | None:
 def _advance_within(solver: Solver, room: float) -> Met | None:
     """Step inside the ball without kinks, and jump over a kink at its edge."""
     speed = float(solver.velocity().norm())
-    begun, x = solver.time, solver.point()
-    inside = 0.9 * room / speed if speed > 0.0 else float("inf")
+    x = solver.point()
+    inside = 0.9 * room / speed if speed > 0.0 else math.inf
     longest = inside if solver.grazing is None else max(inside, 0.9 * solver.grazing)
     while True:
         solver.step(longest)
-        if float((solver.point() - x).norm()) <= room or _falls_as_square(solver, begun, room):
+        if float((solver.point() - x).norm()) <= room or _falls_as_square(solver, room):
             break
         # The flow accelerated and may have left the ball, so the step is repeated shorter.
         longest = min(inside, longest / 4.0)
-        solver.restart(begun, x, longest)
+        solver.restart(solver.begun, x, longest)
     after = solver.flat_loss.margin(solver.point())
     assert after is not None
-    taken = solver.time - begun
+    taken = solver.time - solver.begun
     _note_grazing(solver, room, after, taken)
     if not after <= NEAR * solver.scale or not room > after:
         return None
     wait = after * taken / (room - after)
-    return _jump(solver, wait if solver.grazing is None else solver.grazing, begun)
+    return _jump(solver, wait if solver.grazing is None else solver.grazing)
 
 
-def _falls_as_square(solver: Solver, begun: float, room: float) -> bool:
+def _falls_as_square(solver: Solver, room: float) -> bool:
     """Return True if the margin fell as the square of the time left until a tangent kink."""
     if solver.grazing is None:
         return False
-    piece, taken = solver.interpolant(), solver.time - begun
+    piece, taken = solver.interpolant(), solver.time - solver.begun
     for eighth in range(1, 9):
         part = eighth / 8.0 * taken
-        found = solver.flat_loss.margin(solver.read(piece, begun + part))
+        found = solver.flat_loss.margin(solver.read(piece, solver.begun + part))
         expected = room * (1.0 - part / solver.grazing) ** 2
         if found is None or not 0.7 * expected <= found <= 1.4 * expected:
             return False
@@ -90,11 +88,8 @@ def _falls_as_square(solver: Solver, begun: float, room: float) -> bool:
 
 
 def _note_grazing(solver: Solver, before: float, after: float, taken: float) -> None:
-    """Estimate the time until a kink that the flow meets at a tangent.
-
-    Before such a kink the margin falls as the square of the time left. Steps limited by the margin
-    would then become shorter and shorter.
-    """
+    """Estimate the time until a tangent kink, towards which the steps become ever shorter."""
+    # Before such a kink the margin falls as the square of the time left.
     slow = 0.0 < after < before < after / 0.75
     solver.slow_steps = solver.slow_steps + 1 if slow else 0
     grazes = solver.slow_steps >= 10 or solver.grazing is not None
@@ -103,7 +98,7 @@ def _note_grazing(solver: Solver, before: float, after: float, taken: float) -> 
     solver.grazing = root * taken / (before**0.5 - root) if grazes and falls else None
 
 
-def _jump(solver: Solver, wait: float, begun: float) -> Met | None:
+def _jump(solver: Solver, wait: float) -> Met | None:
     """Move the flow over a kink that it reaches after the time `wait`, or end the flow there."""
     x, v = solver.point(), solver.velocity()
     met = solver.time + wait
@@ -114,8 +109,8 @@ def _jump(solver: Solver, wait: float, begun: float) -> Met | None:
     kink, beyond = x + wait * v, x + 2.0 * wait * v
     room = solver.flat_loss.margin(beyond)
     if (room is not None and room < 0.0) or _torn(solver, x, beyond, float(v.norm())):
-        return _finish(solver, met, kink, begun, "exit", "left the domain")
-    return _cross(solver, met, kink, beyond, v, begun)
+        return _finish(solver, met, kink, "exit", "left the domain")
+    return _cross(solver, met, kink, beyond, v)
 
 
 def _torn(solver: Solver, x: Tensor, beyond: Tensor, speed: float) -> bool:
@@ -128,7 +123,7 @@ def _torn(solver: Solver, x: Tensor, beyond: Tensor, speed: float) -> bool:
 def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
     """Find the kink within the last step by bisection, None if the gradient does not jump."""
     low, high = 0.0, 1.0
-    end, time = solver.point(), solver.time
+    end, taken = solver.point(), solver.last_step
     low_v, high_v = v, solver.velocity()
     total = float((high_v - low_v).norm())
     for halving in range(20):
@@ -141,30 +136,23 @@ def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
         # A smooth change shrinks with its interval; a jump keeps its size.
         if halving >= 2 and float((high_v - low_v).norm()) < 0.5 * total:
             return None
-    begun = time - solver.last_step
     # A step that rebounds from the kink moves less across it than along it.
     normal = low_v - high_v
     wait = high * float((end - x) @ normal / (v @ normal))
-    wait = min(max(wait, 0.0), time - begun) if math.isfinite(wait) else high * (time - begun)
+    wait = min(max(wait, 0.0), taken) if math.isfinite(wait) else high * taken
     kink = x + wait * v
-    return _cross(solver, begun + wait, kink, kink, low_v, begun, high_v)
+    return _cross(solver, solver.begun + wait, kink, kink, low_v, high_v)
 
 
 def _cross(
-    solver: Solver,
-    met: float,
-    kink: Tensor,
-    beyond: Tensor,
-    v: Tensor,
-    begun: float,
-    after: Tensor | None = None,
+    solver: Solver, met: float, kink: Tensor, beyond: Tensor, v: Tensor, after: Tensor | None = None
 ) -> Met | None:
     """Continue behind the kink if the velocity there leads away from it, else end on it."""
     w = solver.field(beyond) if after is None else after
     if not torch.isfinite(w).all():
-        return _finish(solver, met, kink, begun, "exit", "left the domain")
+        return _finish(solver, met, kink, "exit", "left the domain")
     if float(w.norm()) <= 1e-12 * float(v.norm()):
-        return _finish(solver, met, kink, begun, "kink", "minimum")
+        return _finish(solver, met, kink, "kink", "minimum")
     # The gradient jumps along the normal of the kink, so v - w points along it.
     normal = v - w
     same = float(normal.norm()) <= 1e-9 * float(v.norm())
@@ -175,7 +163,7 @@ def _cross(
         solver.last_step = step
         return None if same else Met(met, "kink")
     stopped = "minimum" if _stays(solver, kink) else "kink"
-    return _finish(solver, met, kink, begun, "kink", stopped)
+    return _finish(solver, met, kink, "kink", stopped)
 
 
 def _stays(solver: Solver, kink: Tensor) -> bool:
@@ -192,8 +180,8 @@ def _stays(solver: Solver, kink: Tensor) -> bool:
     return float((x - kink).norm()) <= 0.05 * TINY_STEPS * length * farthest
 
 
-def _finish(solver: Solver, met: float, kink: Tensor, begun: float, kind: str, stopped: str) -> Met:
+def _finish(solver: Solver, met: float, kink: Tensor, kind: str, stopped: str) -> Met:
     """End the flow on the kink."""
     solver.restart(min(met, solver.end), kink)
-    solver.last_step = met - begun
+    solver.last_step = met - solver.begun
     return Met(met, kind, stopped)

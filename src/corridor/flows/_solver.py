@@ -1,7 +1,5 @@
 """Run a solver of scipy step by step on a flat torch vector, within a budget of gradients."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -19,23 +17,7 @@ class SolverError(Exception):
 
 
 class Solver:
-    """Advance a flow by adaptive steps.
-
-    Args:
-        flat_loss: the loss.
-        field: velocity as a function of the flat vector.
-        end: end of the flow's time.
-        tolerance: relative error allowed in each step, in [3e-14, 1).
-        budget: maximum number of gradients.
-        jacobian: derivative of the field, for the implicit solver Radau IIA of order 5. None means
-            the explicit solver DOP853 of order 8.
-
-    Attributes:
-        reads: True if points between the steps are read, which then limit the steps as well.
-        scale: root mean square of the start's entries, 1 for a zero start.
-        last_step: size of the last step.
-        grazing: estimated time until a kink that the flow meets at a tangent, None if unknown.
-        slow_steps: number of successive steps that approached a kink slowly.
+    """Advance a flow by steps of DOP853, or of Radau if the derivative of the field is given.
 
     Raises:
         ImportError: scipy is missing.
@@ -63,12 +45,13 @@ class Solver:
         start = flat_loss.space.start
         # The absolute tolerance follows the size of the start; a zero start has no size.
         self.scale = float(start.double().square().mean().sqrt()) or 1.0
-        self.last_step = 0.0
+        self.begun = 0.0  # time at the beginning of the last step
+        # Time until a kink that the flow meets at a tangent, and the slow steps before it.
         self.grazing: float | None = None
         self.slow_steps = 0
+        # With `reads`, points between the steps are read, and their accuracy limits the steps.
         self.reads, self._readable, self._switches = False, math.inf, True
-        self._finite = True
-        self._fastest = 0.0
+        self._finite, self._fastest = True, 0.0
         self.restart(0.0, start)
 
     def restart(self, time: float, flat: Tensor, step: float | None = None) -> None:
@@ -99,7 +82,6 @@ class Solver:
 
     @property
     def time(self) -> float:
-        """Return the current time."""
         return float(self._steps.t)
 
     def point(self) -> Tensor:
@@ -118,11 +100,7 @@ class Solver:
         return speed <= 1e-14 * self._fastest
 
     def step(self, longest: float = math.inf) -> None:
-        """Take one accepted step of at most the given size.
-
-        Raises:
-            SolverError: the velocity is 0, no step is short enough, or the budget is spent.
-        """
+        """Take one accepted step of at most the given size, or raise a SolverError."""
         steps = self._steps
         # scipy cannot choose a step size for a zero velocity.
         if steps.f is not None and not steps.f.any():
@@ -143,9 +121,9 @@ class Solver:
     def _reads_well(self, taken: float) -> bool:
         """Return True if the last step's interpolant is as accurate as a step, and adapt the next.
 
-        The last coefficient of DOP853's interpolant bounds the error, because the interpolant
-        without it has order 6. Radau controls the error of its own interpolant.
+        The last coefficient of DOP853's interpolant bounds the error of its first six.
         """
+        # Radau controls the error of its interpolant itself.
         last = getattr(self.interpolant(), "F", None)
         if last is None:
             return True

@@ -1,7 +1,5 @@
 """Find the switches of a loss, such as the sign inside ``abs``, where it can have a kink."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -52,13 +50,8 @@ def time_to_switch(
 ) -> float | None:
     """Return the time until the first switch of a loss, if all switches move on at their rates.
 
-    It is None for a loss without switches, and for a loss with more than MOST.
-
-    Args:
-        value: loss as a function of the flat vector.
-        x: the point.
-        v: the velocity.
-        size: size of a point, which decides the length of a difference quotient.
+    It is None for a loss without switches, and for a loss with more than MOST. The difference
+    quotient for the rates is as long as rounding at a point of this `size` requires.
     """
     speed = float(v.norm())
     wait = torch.finfo(x.dtype).eps ** 0.5 * size / speed if speed > 0.0 else 0.0

@@ -1,41 +1,31 @@
-"""Follow methods with discrete steps: gradient descent, CLR, the heavy ball and Runge-Kutta."""
+"""Follow methods with discrete steps: descent, CLR, the heavy ball, Runge-Kutta and SGD."""
 
-from __future__ import annotations
-
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from corridor.flows.methods import Table, table
-from corridor.flows.space import (
-    FlatLoss,
-    Loss,
-    Point,
-    Space,
-    momentum_factor,
-    positive_number,
-    starting_at,
-    whole_number,
-)
+from corridor import _tree
+from corridor.flows import space
+from corridor.flows.methods import TABLES, Table
+from corridor.flows.space import FlatLoss, Loss, Point, starting_at, whole_number
 from corridor.flows.trajectory import Event, Path, Trajectory
 from corridor.optim import step_size as rules
 
 StepRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-def walk(
+def _walk(
     flat_loss: FlatLoss,
     method: str,
     step: Callable[[Tensor], tuple[Tensor, float]],
     steps: int,
 ) -> Trajectory:
-    """Return the path of repeated steps, with an event for each step that crosses a kink.
-
-    The function `step` returns the next flat vector and the time that the step takes.
-    """
+    """Return the path of steps, each of which returns the next flat vector and its own time."""
     path = Path(flat_loss, method)
     for _ in range(whole_number("steps", steps, 0)):
         before, now = path.flats[-1], path.times[-1]
@@ -53,11 +43,8 @@ def walk(
 
 
 def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
-    """Return the fraction of the segment from x to y before its first kink, None without a kink.
-
-    Both ends can be smooth points with a kink between them. The function therefore
-    walks along the segment. Each stride is as long as the margin, and therefore free of kinks.
-    """
+    """Return the fraction of the segment from x to y before its first kink, None without a kink."""
+    # Each stride along the segment is as long as the margin, and therefore free of kinks.
     room = flat_loss.margin(x)
     length = float((y - x).norm())
     if room is None or length == 0.0:
@@ -78,6 +65,8 @@ def gradient_descent(
 ) -> Trajectory:
     """Return the path of gradient descent, ``theta <- theta - h g(theta)``, at the times n h.
 
+    For a loss with a domain, each kink between two iterates is an event.
+
     Args:
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
@@ -85,12 +74,8 @@ def gradient_descent(
             tensors and returns h.
         steps: number of steps, 0 or more (default: 10).
 
-    Returns:
-        The path. For a loss with a domain, each kink between two iterates is an event.
-
     Raises:
-        ValueError: `start` is on a kink or outside the domain, or a number is out of
-            range.
+        ValueError: `start` is on a kink or outside the domain, or a number is out of range.
 
     Example:
         >>> import torch
@@ -98,22 +83,16 @@ def gradient_descent(
         >>> [round(loss, 5) for loss in path.losses.tolist()], path.stopped
         ([5.0, 4.5, 4.0, 3.5, 3.0], 'steps')
     """
-    return _descend(loss, start, step_size, steps, "gradient descent")
-
-
-def _descend(
-    loss: Loss, start: Point, step_size: float | StepRule, steps: int, name: str
-) -> Trajectory:
     flat_loss = starting_at(loss, start)
     if not callable(step_size):
-        step_size = positive_number("step_size", step_size)
+        step_size = space.number("step_size", step_size, "positive")
 
     def step(x: Tensor) -> tuple[Tensor, float]:
         value, g = flat_loss.slope(x)
         h = float(step_size(value, g.square().sum())) if callable(step_size) else step_size
         return x - h * g, h
 
-    return walk(flat_loss, name, step, steps)
+    return _walk(flat_loss, "gradient descent", step, steps)
 
 
 def clr_descent(
@@ -151,7 +130,7 @@ def clr_descent(
     def rule(value: Tensor, norm_sq: Tensor) -> Tensor:
         return rules.clr(value, norm_sq, f_star=aim, scale=scale).clamp(max=max_lr)
 
-    return _descend(loss, start, rule, steps, "CLR")
+    return replace(gradient_descent(loss, start, rule, steps), method="CLR")
 
 
 def heavy_ball(
@@ -175,8 +154,7 @@ def heavy_ball(
             shapes of the start.
 
     Raises:
-        ValueError: `start` is on a kink or outside the domain, or a number is out of
-            range.
+        ValueError: `start` is on a kink or outside the domain, or a number is out of range.
 
     Example:
         >>> import torch
@@ -185,7 +163,7 @@ def heavy_ball(
         [0.0, -1.0, -2.5, -4.25]
     """
     flat_loss = starting_at(loss, start)
-    h, beta = positive_number("step_size", step_size), momentum_factor(momentum)
+    h, beta = space.number("step_size", step_size, "positive"), space.momentum_factor(momentum)
     v = _initial_velocity(flat_loss, velocity)
 
     def step(x: Tensor) -> tuple[Tensor, float]:
@@ -193,7 +171,7 @@ def heavy_ball(
         v = beta * v - h * flat_loss.gradient(x)
         return x + v, h
 
-    return walk(flat_loss, "heavy ball", step, steps)
+    return _walk(flat_loss, "heavy ball", step, steps)
 
 
 def _initial_velocity(flat_loss: FlatLoss, velocity: Point | float | None) -> Tensor:
@@ -202,7 +180,7 @@ def _initial_velocity(flat_loss: FlatLoss, velocity: Point | float | None) -> Te
         return torch.zeros_like(x)
     if isinstance(velocity, int | float):
         return -float(velocity) * flat_loss.gradient(x)
-    given = Space(velocity)
+    given = space.Space(velocity)
     if given.shapes != flat_loss.space.shapes:
         wanted, got = ([tuple(s) for s in one.shapes] for one in (flat_loss.space, given))
         raise ValueError(f"velocity must have the start's shapes {wanted}, got {got}; reshape it")
@@ -237,11 +215,101 @@ def runge_kutta(
         >>> bool((path.end - torch.exp(torch.tensor(-1.0))).abs() < 1e-6)
         True
     """
-    rows = table(method)
+    table = method if isinstance(method, Table) else TABLES.get(method)
+    if table is None:
+        raise ValueError(f"method must be one of {', '.join(TABLES)}, got {method!r}; choose one")
     flat_loss = starting_at(loss, start)
-    h = positive_number("step_size", step_size)
+    h = space.number("step_size", step_size, "positive")
 
     def step(x: Tensor) -> tuple[Tensor, float]:
-        return rows.step(lambda y: -flat_loss.gradient(y), x, h), h
+        return table.step(lambda y: -flat_loss.gradient(y), x, h), h
 
-    return walk(flat_loss, rows.name, step, steps)
+    return _walk(flat_loss, table.name, step, steps)
+
+
+def mean_loss(losses: Sequence[Loss]) -> Loss:
+    """Return the mean of several losses as a loss.
+
+    Args:
+        losses: functions of a point that return scalar tensors.
+    """
+    return lambda point: torch.stack([loss(point).reshape(()) for loss in losses]).mean()
+
+
+def stochastic_descent(
+    losses: Sequence[Loss],
+    start: Point,
+    step_size: float = 0.1,
+    *,
+    order: Sequence[int] | None = None,
+    epochs: int = 1,
+) -> Trajectory:
+    """Return the path of SGD: one gradient step per batch and epoch, at the times n h.
+
+    Args:
+        losses: losses of the batches. The losses of the trajectory are their mean.
+        start: a tensor, or a list of tensors.
+        step_size: h, positive (default: 0.1).
+        order: order of the batches in every epoch (default: as given).
+        epochs: number of passes over the batches (default: 1).
+
+    Raises:
+        ValueError: `losses` is empty, `order` is not a permutation of the batches, or `start` is on
+            a kink or outside the domain.
+    """
+    order = range(len(losses)) if order is None else order
+    if not losses or sorted(order) != list(range(len(losses))):
+        raise ValueError(
+            f"order must be a permutation of {len(losses)} batches, got {list(order)}; "
+            "name each batch once"
+        )
+    flat_loss = starting_at(mean_loss(losses), start)
+    h = space.number("step_size", step_size, "positive")
+    batches = [FlatLoss(loss, flat_loss.space) for loss in losses]
+    turns = itertools.cycle(order)
+
+    def step(x: Tensor) -> tuple[Tensor, float]:
+        g = batches[next(turns)].gradient(x)
+        # The mean loss reports the cost, but only the batches compute gradients.
+        flat_loss.gradients += 1
+        return x - h * g, h
+
+    steps = whole_number("epochs", epochs) * len(losses)
+    return _walk(flat_loss, "stochastic gradient descent", step, steps)
+
+
+def mean_epoch(
+    losses: Sequence[Loss],
+    start: Point,
+    step_size: float = 0.1,
+    *,
+    permutations: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Return the end of one epoch of SGD as a flat vector, averaged over orders of the batches.
+
+    Args:
+        losses: losses of the batches.
+        start: a tensor, or a list of tensors.
+        step_size: h, positive (default: 0.1).
+        permutations: number of random orders (default: all orders, for at most 8 batches).
+        seed: seed of the random orders (default: 0).
+
+    Raises:
+        ValueError: `permutations` is missing for more than 8 batches.
+    """
+    m = len(losses)
+    if permutations is not None:
+        generator = _tree.seeded(seed)
+        number = whole_number("permutations", permutations)
+        orders = [torch.randperm(m, generator=generator).tolist() for _ in range(number)]
+    elif m <= 8:
+        orders = list(itertools.permutations(range(m)))
+    else:
+        raise ValueError(
+            f"permutations must be given for more than 8 batches, got {m} batches; "
+            "set a number of random orders"
+        )
+    # One epoch in each order: the modified flow of SGD describes this mean, not a single path.
+    ends = [stochastic_descent(losses, start, step_size, order=o).flat()[-1] for o in orders]
+    return torch.stack(ends).mean(0)

@@ -1,7 +1,5 @@
 """Measure how far two paths are apart at equal times."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +44,6 @@ def drift(
         tolerance: relative error allowed in each step of the computed flow (default: 1e-9).
         max_gradients: maximum number of gradients for the computed flow (default: 100,000).
 
-    Returns:
-        Distances at the times of `path`, up to the end of the other path.
-
     Raises:
         ValueError: `path` has no step, or the second path has no point at one of the times.
 
@@ -60,8 +55,7 @@ def drift(
         >>> round(float(drift(path, loss).distance[-1]), 6)  # exp(-0.1) - 0.9
         0.004837
     """
-    times = path.times
-    spent = 0
+    times, spent = path.times, 0
     if not isinstance(other, Trajectory):
         end = float(times[-1])
         if len(path) < 2:

@@ -1,53 +1,37 @@
 """Define the velocities of the modified flows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from corridor.flows.methods import Field
-from corridor.flows.space import FlatLoss, momentum_factor, positive_number, recorded
+from corridor.flows.space import FlatLoss, momentum_factor, number, recorded
 from corridor.geometry import jet
 from corridor.geometry.lanczos import function_times
 
 
-def regularized(flat_loss: FlatLoss, step_size: float) -> Field:
-    """Return the velocity of gradient descent's modified flow, ``-(g + h/2 Hg)``.
+def regularized(flat_loss: FlatLoss, step_size: float, momentum: float = 0.0) -> Field:
+    """Return the velocity of the heavy ball's modified flow, valid after its first steps.
 
-    It is the gradient flow of ``E + h/4 ||g||^2``, where h is the step size.
+    It is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``. Without momentum, it
+    is the velocity of gradient descent's modified flow, ``-grad(E + h/4 ||g||^2)``.
 
     Reference:
         Barrett and Dherin (2021), "Implicit Gradient Regularization".
-    """
-    return _penalized(flat_loss, 0.5 * positive_number("step_size", step_size), 1.0)
-
-
-def heavy_ball(flat_loss: FlatLoss, step_size: float, momentum: float) -> Field:
-    """Return the velocity of the heavy ball's modified flow, valid after its first steps.
-
-    The velocity is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``. The heavy
-    ball moves ``1 / (1 - beta)`` times as fast as gradient descent. At that speed, its penalty is
-    ``1 + beta`` times the penalty of gradient descent. Here h is the step size and beta the
-    momentum.
-
-    Reference:
         Ghosh, Lyu, Zhang and Wang (2023), "Implicit Regularization in Heavy-Ball Momentum
         Accelerated Stochastic Gradient Descent".
     """
-    h, left = positive_number("step_size", step_size), 1.0 - momentum_factor(momentum)
-    return _penalized(flat_loss, h * (2.0 - left) / (2.0 * left**2), 1.0 / left)
+    h, left = number("step_size", step_size, "positive"), 1.0 - momentum_factor(momentum)
+    weight = h * (2.0 - left) / (2.0 * left**2)
 
-
-def _penalized(flat_loss: FlatLoss, weight: float, rate: float) -> Field:
     def field(x: Tensor) -> Tensor:
         # The gradient costs one gradient and Hg costs two.
         flat_loss.gradients += 3
         with recorded(x) as leaf:
             # Stages of the solver may leave the domain; the solver then takes a shorter step.
             found = jet(lambda: flat_loss.value(leaf), [leaf], allow_nonfinite=True)
-        return -rate * (found.gradient[0] + weight * found.hessian_gradient[0])
+        return -(found.gradient[0] + weight * found.hessian_gradient[0]) / left
 
     return field
 
@@ -55,10 +39,8 @@ def _penalized(flat_loss: FlatLoss, weight: float, rate: float) -> Field:
 def shuffled(flat_loss: FlatLoss, batches: Sequence[FlatLoss], step_size: float) -> Field:
     """Return the velocity of SGD's modified flow, averaged over the orders of m batches.
 
-    The velocity is ``-grad(E + h/4 ||g||^2 + h/(4 m) sum_i ||g_i - g||^2)``. The two penalties
-    sum to ``h/(4 m) sum_i ||g_i||^2``. The velocity therefore equals
-    ``-(1/m) sum_i (g_i + h/2 H_i g_i)``. The count `flat_loss.gradients` becomes the cost of all
-    batches.
+    It is ``-grad(E + h/4 ||g||^2 + h/(4 m) sum_i ||g_i - g||^2)``, which equals
+    ``-(1/m) sum_i (g_i + h/2 H_i g_i)``. `flat_loss.gradients` becomes the cost of all batches.
 
     Reference:
         Smith, Dherin, Barrett and De (2021), "On the Origin of Implicit Regularization in
@@ -77,16 +59,14 @@ def shuffled(flat_loss: FlatLoss, batches: Sequence[FlatLoss], step_size: float)
 def principal(flat_loss: FlatLoss, step_size: float, krylov: int = 30) -> Field:
     """Return the velocity of the principal flow, ``sum_i log(1 - h l_i) / (h l_i) (u_i . g) u_i``.
 
-    The flow follows gradient descent on quadratics exactly. The eigenvalues l_i and eigenvectors
-    u_i belong to the Hessian in a Krylov space of g. The velocity is exact if the number of
-    parameters is at most `krylov`. Where ``h l_i >= 1`` the velocity is complex, and the field
-    raises a ValueError.
+    The eigenvalues l_i and eigenvectors u_i belong to the Hessian in a Krylov space of g. Where
+    ``h l_i >= 1`` the velocity would be complex, and the field raises a ValueError.
 
     Reference:
         Rosca, Wu, Qin and Dherin (2023), "On a Continuous Time Model of Gradient Descent Dynamics
         and Instability in Deep Learning".
     """
-    h = positive_number("step_size", step_size)
+    h = number("step_size", step_size, "positive")
 
     def field(x: Tensor) -> Tensor:
         g, product = flat_loss.product(x)

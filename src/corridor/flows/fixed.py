@@ -1,14 +1,12 @@
 """Follow the gradient flow of losses with kinks everywhere, such as ReLU networks."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor
 
-from corridor.flows.methods import RK4
-from corridor.flows.space import FlatLoss, Loss, Point, number, starting_at, whole_number
+from corridor.flows.methods import TABLES
+from corridor.flows.space import Loss, Point, number, starting_at, whole_number
 from corridor.flows.trajectory import Path, Progress, Trajectory
 from corridor.geometry.lanczos import top_curvature
 
@@ -28,11 +26,10 @@ def fixed_step_flow(
 
     A ReLU network has a kink every few steps. An adaptive solver spends hundreds of gradients on
     each kink, although the kink changes the path only by ``h^2`` times the jump of the gradient.
-    This function derives its step from the curvature instead.
 
-    It computes the flow twice, with the step and with half the step, and returns the finer path.
-    The estimate `error` is three times the distance between the two. It assumes an order of
-    convergence of at least 0.42, because kinks reduce the order of RK4.
+    The function computes the flow twice, with the step and with half the step, and returns the
+    finer path. The estimate `error` is three times the distance between the two. It assumes an
+    order of convergence of at least 0.42, because kinks reduce the order of RK4.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -46,12 +43,8 @@ def fixed_step_flow(
         progress: function of the time, the number of gradients and the step size, called after
             each step (default: none).
 
-    Returns:
-        The finer path, with its cost and the estimated error at each time.
-
     Raises:
-        ValueError: `start` is on a kink or outside the domain, or a number is out of
-            range.
+        ValueError: `start` is on a kink or outside the domain, or a number is out of range.
 
     Example:
         >>> x = torch.ones(2, dtype=torch.float64)
@@ -66,19 +59,25 @@ def fixed_step_flow(
     if not 0.0 < safety <= 2.0:
         raise ValueError(f"safety must be in (0, 2], got {safety}; take 0.5 if unsure")
     whole_number("refresh", refresh)
-    path = Path(flat_loss, "gradient flow by fixed steps")
+    path, rk4 = Path(flat_loss, "gradient flow by fixed steps"), TABLES["rk4"].step
+
+    def velocity(x: Tensor) -> Tensor:
+        return -sign * flat_loss.gradient(x)
+
     coarse = fine = flat_loss.space.start
     now, step, errors, stopped = 0.0, 0.0, [0.0], "time"
     while now < time * (1.0 - 1e-12):
         if (len(errors) - 1) % refresh == 0:
-            step = _longest_step(flat_loss, fine, safety, krylov, time)
+            g, product = flat_loss.product(fine)
+            top = top_curvature(product, g, krylov)
+            step = min(safety / top, 0.1 * time) if top > 0.0 else 0.1 * time
         # Three steps of RK4 cost 12 gradients.
         if flat_loss.gradients + 12 > max_gradients:
             stopped = "budget"
             break
         h = min(step, time - now)
-        coarse = _rk4(flat_loss, coarse, sign * h)
-        fine = _rk4(flat_loss, _rk4(flat_loss, fine, 0.5 * sign * h), 0.5 * sign * h)
+        coarse = rk4(velocity, coarse, h)
+        fine = rk4(velocity, rk4(velocity, fine, 0.5 * h), 0.5 * h)
         if not (torch.isfinite(fine).all() and torch.isfinite(coarse).all()):
             stopped = "not finite"
             break
@@ -89,14 +88,3 @@ def fixed_step_flow(
         if progress:
             progress(sign * now, flat_loss.gradients, h)
     return path.trajectory(stopped, error=errors)
-
-
-def _rk4(flat_loss: FlatLoss, x: Tensor, h: float) -> Tensor:
-    return RK4.step(lambda y: -flat_loss.gradient(y), x, h)
-
-
-def _longest_step(flat_loss: FlatLoss, x: Tensor, safety: float, krylov: int, time: float) -> float:
-    """Return ``safety / lambda_max``, at most a tenth of the time."""
-    g, product = flat_loss.product(x)
-    top = top_curvature(product, g, krylov)
-    return min(safety / top, 0.1 * time) if top > 0.0 else 0.1 * time

@@ -1,7 +1,6 @@
 """Define Runge-Kutta methods as tables that verify their own order."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -45,20 +44,6 @@ class Table:
     order: int
 
     def __post_init__(self) -> None:
-        for label, order, found, wanted in self._conditions():
-            # The sums have at most a few dozen terms of size 1, so rounding stays below 1e-14.
-            if order <= self.order and abs(found - wanted) > 1e-14:
-                raise ValueError(
-                    f"{self.name} must have {label} = {wanted:g} for order {order}, got {found:g}; "
-                    "correct its table"
-                )
-
-    @property
-    def implicit(self) -> bool:
-        """Return True if a stage depends on itself or on a later stage."""
-        return any(self.a[i][j] for i in range(len(self.b)) for j in range(i, len(self.b)))
-
-    def _conditions(self) -> list[tuple[str, int, float, float]]:
         a = torch.tensor(self.a, dtype=torch.float64)
         b = torch.tensor(self.b, dtype=torch.float64)
         if a.shape != (len(b), len(b)):
@@ -67,7 +52,7 @@ class Table:
                 "give one row per weight"
             )
         c = a.sum(1)
-        rows = [
+        for label, order, found, wanted in [
             ("sum b", 1, b.sum(), 1.0),
             ("sum b c", 2, b @ c, 1.0 / 2.0),
             ("sum b c^2", 3, b @ c**2, 1.0 / 3.0),
@@ -76,8 +61,18 @@ class Table:
             ("sum b c a c", 4, (b * c) @ a @ c, 1.0 / 8.0),
             ("sum b a c^2", 4, b @ a @ c**2, 1.0 / 12.0),
             ("sum b a a c", 4, b @ a @ a @ c, 1.0 / 24.0),
-        ]
-        return [(label, order, float(found), wanted) for label, order, found, wanted in rows]
+        ]:
+            # The sums have at most a few dozen terms of size 1, so rounding stays below 1e-14.
+            if order <= self.order and abs(float(found) - wanted) > 1e-14:
+                raise ValueError(
+                    f"{self.name} must have {label} = {wanted:g} for order {order}, got {found:g}; "
+                    "correct its table"
+                )
+
+    @property
+    def implicit(self) -> bool:
+        """Return True if a stage depends on itself or on a later stage."""
+        return any(any(row[i:]) for i, row in enumerate(self.a))
 
     def step(self, field: Field, x: Tensor, h: float) -> Tensor:
         """Return the point after one step of size h from x, along a field of velocities.
@@ -85,20 +80,16 @@ class Table:
         Raises:
             ValueError: the iteration for the implicit stages does not converge.
         """
-        k = self._solved(field, x, h) if self.implicit else self._stages(field, x, h)
-        return _moved(x, h, self.b, k)
-
-    def _stages(self, field: Field, x: Tensor, h: float) -> list[Tensor]:
-        k: list[Tensor] = []
-        for row in self.a:
+        k = self._solved(field, x, h) if self.implicit else []
+        # An implicit method has its stages already.
+        for row in self.a[len(k) :]:
             k.append(field(_moved(x, h, row, k)))
-        return k
+        return _moved(x, h, self.b, k)
 
     def _solved(self, field: Field, x: Tensor, h: float) -> list[Tensor]:
         """Return the implicit stages by fixed-point iteration (it needs h < 2 / ||H||)."""
         k = [field(x)] * len(self.b)
-        scale = float(k[0].norm())
-        last = float("inf")
+        scale, last = float(k[0].norm()), math.inf
         for _ in range(200):
             new = [field(_moved(x, h, row, k)) for row in self.a]
             change = max(float((p - q).norm()) for p, q in zip(new, k, strict=True))
@@ -117,26 +108,18 @@ def _moved(x: Tensor, h: float, weights: tuple[float, ...], k: list[Tensor]) -> 
     return sum((h * w * ki for w, ki in zip(weights, k, strict=False) if w), x)
 
 
-EULER = Table("euler", ((0.0,),), (1.0,), 1)
-HEUN = Table("heun", ((0.0, 0.0), (1.0, 0.0)), (0.5, 0.5), 2)
-KUTTA3 = Table(
-    "kutta3", ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (-1.0, 2.0, 0.0)), (1 / 6, 4 / 6, 1 / 6), 3
-)
-RK4 = Table(
-    "rk4",
-    ((0.0,) * 4, (0.5, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0)),
-    (1 / 6, 2 / 6, 2 / 6, 1 / 6),
-    4,
-)
-MIDPOINT = Table("implicit midpoint", ((0.5,),), (1.0,), 2)
-
-TABLES: dict[str, Table] = {table.name: table for table in (EULER, HEUN, KUTTA3, RK4, MIDPOINT)}
-
-
-def table(method: str | Table) -> Table:
-    """Return a table, or the table of a name in `TABLES`."""
-    if isinstance(method, Table):
-        return method
-    if method not in TABLES:
-        raise ValueError(f"method must be one of {', '.join(TABLES)}, got {method!r}; choose one")
-    return TABLES[method]
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table("euler", ((0.0,),), (1.0,), 1),
+        Table("heun", ((0.0, 0.0), (1.0, 0.0)), (0.5, 0.5), 2),
+        Table("kutta3", ((0.0,) * 3, (0.5, 0.0, 0.0), (-1.0, 2.0, 0.0)), (1 / 6, 4 / 6, 1 / 6), 3),
+        Table(
+            "rk4",
+            ((0.0,) * 4, (0.5, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0)),
+            (1 / 6, 2 / 6, 2 / 6, 1 / 6),
+            4,
+        ),
+        Table("implicit midpoint", ((0.5,),), (1.0,), 2),
+    )
+}

@@ -1,7 +1,5 @@
 """Convert points to flat vectors, and evaluate losses on them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,18 +29,7 @@ def recorded(flat: Tensor) -> Iterator[Tensor]:
 
 
 class Space:
-    """Convert between flat vectors and points shaped like a start.
-
-    Args:
-        start: a tensor, or a non-empty list of tensors of one floating dtype on one device.
-
-    Attributes:
-        start: the start as a flat vector, detached.
-        shapes: shapes of the start's tensors.
-
-    Raises:
-        ValueError: `start` has another form, or an entry that is not finite.
-    """
+    """Convert between flat vectors and points shaped like a start, or raise a ValueError."""
 
     def __init__(self, start: Point) -> None:
         self.single = isinstance(start, Tensor)
@@ -66,26 +53,13 @@ class Space:
         pieces = flat.split(self.sizes)
         return [p.reshape(shape) for p, shape in zip(pieces, self.shapes, strict=True)]
 
-    def stack(self, flats: Sequence[Tensor]) -> Any:
-        """Return the points of k flat vectors as a tensor [k, *shape], or as k lists of tensors."""
-        points = [self.unpack(flat) for flat in flats]
-        return torch.stack(points) if self.single else points
-
 
 class FlatLoss:
-    """Evaluate a loss and its derivatives on flat vectors, and count the gradients.
-
-    Args:
-        loss: function of a point that returns a scalar tensor.
-        space: space of the points.
-
-    Attributes:
-        gradients: number of gradients computed so far; a product with the Hessian counts as two.
-    """
+    """Evaluate a loss and its derivatives on flat vectors, and count the gradients."""
 
     def __init__(self, loss: Loss, space: Space) -> None:
         self.loss, self.space = loss, space
-        self.gradients = 0
+        self.gradients = 0  # a product with the Hessian counts as two
         self.domain: Any = getattr(loss, "domain", None)
 
     def value(self, flat: Tensor) -> Tensor:
@@ -128,21 +102,14 @@ class FlatLoss:
         return torch.stack([times(row) for row in torch.eye(len(flat)).to(flat)])
 
     def margin(self, flat: Tensor) -> float | None:
-        """Return the radius of a ball around a flat vector without kinks or edges.
-
-        It is None for a loss without a domain.
-        """
+        """Return the radius of a ball without kinks or edges, None for a loss without a domain."""
         if self.domain is None:
             return None
         return float(self.domain.margin(self.space.unpack(flat)))
 
 
 def starting_at(loss: Loss, start: Point) -> FlatLoss:
-    """Return a loss on flat vectors, after testing that a flow can begin at the start.
-
-    Raises:
-        ValueError: the start is outside the domain or on a kink, or the loss is not finite there.
-    """
+    """Return a loss on flat vectors, or raise a ValueError if no flow can begin at the start."""
     flat_loss = FlatLoss(loss, Space(start))
     x = flat_loss.space.start
     room = flat_loss.margin(x)
@@ -162,13 +129,8 @@ def starting_at(loss: Loss, start: Point) -> FlatLoss:
     return flat_loss
 
 
-def positive_number(name: str, value: float | Tensor) -> float:
-    """Return the value of an argument, or raise a ValueError unless it is finite and above 0."""
-    return number(name, value, "positive")
-
-
 def number(name: str, value: float | Tensor, kind: str = "finite") -> float:
-    """Return the value of an argument as a float, or raise a ValueError unless it fits."""
+    """Return an argument as a float, or raise a ValueError unless it is "finite" or "positive"."""
     try:
         found = float(value)
     except (TypeError, ValueError, RuntimeError):

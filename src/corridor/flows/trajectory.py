@@ -1,7 +1,5 @@
 """Store a path through parameter space with its times, losses and cost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -107,12 +105,7 @@ class Trajectory:
 
 
 class Path:
-    """Collect the points of a path, beginning with the start of a loss.
-
-    Args:
-        flat_loss: the loss.
-        method: name of the method.
-    """
+    """Collect the points of a path, beginning with the start of a loss."""
 
     def __init__(self, flat_loss: FlatLoss, method: str) -> None:
         self.flat_loss, self.method = flat_loss, method
@@ -136,9 +129,11 @@ class Path:
     ) -> Trajectory:
         """Return the path so far; its step sizes are the differences of its times unless given."""
         steps = [b - a for a, b in pairwise(self.times)] if steps is None else steps
+        space = self.flat_loss.space
+        points = [space.unpack(flat) for flat in self.flats]
         return Trajectory(
             times=torch.tensor(self.times, dtype=torch.float64),
-            points=self.flat_loss.space.stack(self.flats),
+            points=torch.stack(points) if space.single else points,
             losses=torch.tensor(self.losses, dtype=torch.float64),
             stopped=stopped,
             method=self.method,
@@ -146,6 +141,6 @@ class Path:
             step_sizes=torch.tensor(steps, dtype=torch.float64),
             events=tuple(self.events),
             error=None if error is None else torch.tensor(error, dtype=torch.float64),
-            _space=self.flat_loss.space,
+            _space=space,
             _dense=dense,
         )
