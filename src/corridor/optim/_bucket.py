@@ -5,6 +5,7 @@ tensors measure and move all of them. A sharded parameter is replaced by the par
 a complex tensor by its real view. No function here reads a value back to the host.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -137,10 +138,7 @@ def fused_sgd(
 
 def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
     """Return the dtype that holds all of the given ones, at least float32."""
-    wide = torch.float32
-    for dtype in dtypes:
-        wide = torch.promote_types(wide, dtype)
-    return wide
+    return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def own_gradients(groups: list[dict[str, Any]]) -> None:

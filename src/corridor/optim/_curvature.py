@@ -84,7 +84,6 @@ class Drift(Curvature):
     MEMORY: ClassVar = {**Curvature.MEMORY, LIMIT: math.inf}
 
     def bound(self, seen: Seen) -> Tensor:
-        """Return ``2 drift / ratio``, and store it."""
         return self._at_most(seen, seen.options["drift"])
 
     @staticmethod
@@ -115,7 +114,6 @@ class CoherentDrift(Drift):
         return {key: torch.where(finite, mean, memory[key]), "measurements": count}
 
     def bound(self, seen: Seen) -> Tensor:
-        """Return ``2 drift sqrt(c) / ratio``, where c is the coherence of the gradients."""
         lengths = {
             "gradient_length_sq": seen.sums.total(OWN_LENGTH),
             "average_length_sq": seen.sums.total(LENGTH) / seen.memory["average_weight"] ** 2,
@@ -159,7 +157,6 @@ def ratio(recorded: Recorded) -> Tensor:
 
 
 def _applied(g: Tensor, scaling: Tensor | None) -> Tensor:
-    """Return the scaled gradient, in the dtype of the gradient."""
     if scaling is None:
         return g
     real = _tree.as_real(g)

@@ -77,7 +77,12 @@ class Health:
         if self.copy is not None and (self.copy[1] is None or self.copy[1].query()):
             self._read(self.copy[0], self.copy[2], first)
         if self.steps in (EARLY, WINDOW):
-            self._send(self._counts(self.log[: self.steps], first["f_star"]))
+            counts = self._counts(self.log[: self.steps], first["f_star"])
+            host, event = counts.to("cpu", non_blocking=True, copy=True), None
+            if counts.is_cuda:
+                event = torch.cuda.Event()
+                event.record()
+            self.copy, self.steps = (host, event, self.steps), self.steps % WINDOW
 
     def _counts(self, log: Tensor, f_star: float) -> Tensor:
         """Return the number of steps of each kind."""
@@ -88,14 +93,6 @@ class Health:
         moves = (now > ROUNDING * torch.finfo(now.dtype).eps * self.peaks).any(0)
         kinds = [~(flat | moves), flat & (now[0] > 0.0), used >= AT_CAP]
         return torch.stack([skipped, *(kind & ~skipped for kind in kinds)]).sum(1)
-
-    def _send(self, counts: Tensor) -> None:
-        """Start a copy of the counts to the host, and begin again after `WINDOW` steps."""
-        host, event = counts.to("cpu", non_blocking=True, copy=True), None
-        if counts.is_cuda:
-            event = torch.cuda.Event()
-            event.record()
-        self.copy, self.steps = (host, event, self.steps), self.steps % WINDOW
 
     def _read(self, host: Tensor, steps: int, first: dict[str, Any]) -> None:
         """Warn where the copied counts exceed the shares in `KINDS`."""

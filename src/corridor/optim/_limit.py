@@ -70,10 +70,6 @@ class Limit:
     buffers: tuple[str, ...] = ()  # tensors that it keeps per parameter, zeros at first
     counters: tuple[str, ...] = ()  # step counters on the host
 
-    def active(self, options: Options) -> bool:
-        """Return True if the options turn the limit on."""
-        return self.option is None or options[self.option] is not None
-
     def watch(self, recorded: Recorded) -> Memory:
         """Measure on the graph of a watched loss, and return named 0-dim tensors."""
         return {}

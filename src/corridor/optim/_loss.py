@@ -29,6 +29,7 @@ SHARED = (
     "two optimizers watch this loss, and each takes the step that would reduce all of it to "
     "f_star; make their parameters groups of one optimizer, or lower their scale or caps"
 )
+ONCE = "loss must come once, got it by {} and by {}; drop one"
 _WATCHING: Any = WeakTensorKeyDictionary()  # the channels that watch a loss
 
 
@@ -70,10 +71,6 @@ class Watched(NamedTuple):
         if grad_scale is None or not self.scaled:
             return self
         return self._replace(weight=self.weight / grad_scale.to(self.weight.device))
-
-    def cleared(self) -> bool:
-        """Return True if every ``.grad`` that it reached is None."""
-        return bool(self.reached) and all(p.grad is None for p in self.reached)
 
     def unless(self, zeroed: Tensor) -> Watched:
         """Return the record, with loss and weight 0 if its gradient was set to 0."""
@@ -269,7 +266,11 @@ class LossChannel:
 
     def _forget(self) -> None:
         """Drop the records whose gradient was cleared, also if a later pass has written another."""
-        self.pending[:] = [one for one in self.pending if not one.cleared()]
+        self.pending[:] = [
+            one
+            for one in self.pending
+            if not one.reached or any(p.grad is not None for p in one.reached)
+        ]
         mark = self._mark
         if mark is None or torch.compiler.is_compiling():
             return
@@ -285,7 +286,15 @@ class LossChannel:
         try:
             self._forget()
             if closure is not None:
-                given = _run(closure, loss)
+                if loss is not None:
+                    raise ValueError(ONCE.format("closure", "loss="))
+                if not callable(closure):
+                    raise ValueError(
+                        f"closure must be callable, got {type(closure).__name__}; "
+                        "pass a loss as step(loss=loss)"
+                    )
+                with torch.enable_grad():
+                    given = closure()
                 self._forget()
             return given, *self._resolve(given, closure is None and loss is not None)
         finally:
@@ -300,9 +309,7 @@ class LossChannel:
         optimizer = self.optimizer()
         if self.pending:
             if explicit:
-                raise ValueError(
-                    "loss must come once, got it by watch or attach and by step(loss=); drop one"
-                )
+                raise ValueError(ONCE.format("watch or attach", "step(loss=)"))
             grad_scale = getattr(optimizer, "grad_scale", None)
             unscaled = grad_scale is None and getattr(optimizer, "found_inf", None) is not None
             if unscaled and any(one.scaled for one in self.pending):
@@ -327,15 +334,3 @@ class LossChannel:
             "no loss reached the optimizer; call step(loss=loss), step(closure), or "
             "watch(loss) before backward (attach(model) for trainers)"
         )
-
-
-def _run(closure: Callable[[], Any], loss: Any) -> Any:
-    if loss is not None:
-        raise ValueError("loss must come once, got it by closure and by loss=; drop one")
-    if not callable(closure):
-        raise ValueError(
-            f"closure must be callable, got {type(closure).__name__}; "
-            "pass a loss as step(loss=loss)"
-        )
-    with torch.enable_grad():
-        return closure()

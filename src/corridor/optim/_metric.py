@@ -1,12 +1,11 @@
 """Measure gradients in a metric, and move along the direction that the metric gives them.
 
-A metric gives a gradient g a direction P g and the squared length ``<g, P g>``. The optimizer steps
-along P d, where d is the average of the gradients. The step size needs ``<d, P d>`` of the new d,
-and a gradient that is not finite must not reach d on any rank. So all lengths are measured first,
-and d and the parameters change together in a second pass.
+A metric gives a gradient g a direction P g and the squared length ``<g, P g>``. The step along P d,
+d the average of the gradients, needs ``<d, P d>``, and a gradient that is not finite must not reach
+d on any rank. So all lengths are measured first, and d and the parameters change in a second pass.
 
-A new metric is a subclass of `Metric` that overrides `direction`. It may name what it keeps per
-parameter in `buffers` and its scalars in `memory`. A faster `measure` or `move` is optional.
+A new metric is a subclass of `Metric` that overrides `direction`. A faster `measure` or `move` is
+optional.
 
     >>> from corridor import CLR
     >>> from corridor.optim._motion import Average
@@ -95,10 +94,7 @@ class Metric:
         return [torch.stack(sums[name]).sum() for name in names]
 
     def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
-        """Store averages and buffers, and move along ``P d``.
-
-        Return ``<d, change of p>`` where rounding to 16 bits can lose part of it, else None.
-        """
+        """Move, and return ``<d, change of p>`` where rounding to 16 bits can lose part of it."""
         seen, beta, dtype = [], now.options["momentum"], now.dtype
         for p, g, kept in bucket.rows():
             d = self.average(kept[AVERAGE], g, beta, dtype)
@@ -155,10 +151,7 @@ class Euclidean(Metric):
 
 
 class Adam(Metric):
-    """Measure in Adam's metric, ``P = 1 / (sqrt(v / rho) + eps)``.
-
-    v is the average of the squared gradients, and rho is the sum of the weights in it.
-    """
+    """Measure in Adam's metric, ``P = 1 / (sqrt(v / rho) + eps)``, rho the sum of v's weights."""
 
     tracks = False  # its steps are as long as the cap allows, and rounding loses little of them
     buffers = (SQUARES,)

@@ -3,8 +3,7 @@
 A motion has no state. Its buffers live in the optimizer's ``state``, and its scalars (the memory)
 in the first parameter group. Both are passed to every method.
 
-A new averaging is a subclass of `Descent`. It names its buffers and its memory. `plan` may shift
-the loss to another point than the one it was taken at. `move` writes the parameters.
+A new averaging is a subclass of `Descent` that names its buffers and its memory.
 
     >>> from corridor import CLR
     >>> class Trailing(Descent):  # keeps the mean of all points beside the parameters

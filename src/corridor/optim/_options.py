@@ -138,7 +138,6 @@ def admitted(group: dict[str, Any], groups: Groups, defaults: Options, owner: Ow
 
 
 def _known(group: dict[str, Any], owner: Owner, used: bool) -> dict[str, Any]:
-    """Return a group without the keys of a former optimizer; raise TypeError for a strange key."""
     options = {*owner.names, *OWN, "max_lr"}
     scheduled = used or "initial_lr" in group
     known = options | NEUTRAL | (SCHEDULERS if scheduled else set())

@@ -117,7 +117,11 @@ class Step:
         self, parts: list[Tensor], sums: Sums, sizes: list[Tensor], skip: Tensor, now: Now
     ) -> Memory:
         """Move all buckets, and return the memory after the step."""
-        keeps = [_keep(group, size) for group, size in zip(self.groups, sizes, strict=True)]
+        rates = [group["weight_decay"] for group in self.groups]
+        keeps = [
+            (1.0 - rate * size).clamp(min=0.0) if rate else None
+            for rate, size in zip(rates, sizes, strict=True)
+        ]
         kept = [torch.ones_like(sizes[0]) if keep is None else keep for keep in keeps]
         settled = self.motion.settle(sums, torch.stack(sizes), torch.stack(kept), now)
         for bucket, part in zip(self.buckets, parts, strict=True):
@@ -136,9 +140,3 @@ def cap_of(group: dict[str, Any], like: Tensor) -> Tensor | float:
     """Return the cap of a group, a tensor 0-dim with the dtype and device of another."""
     cap = group["lr"]
     return cap.to(like).reshape(()) if isinstance(cap, Tensor) else cap
-
-
-def _keep(group: dict[str, Any], size: Tensor) -> Tensor | None:
-    """Return the factor of decoupled weight decay, ``1 - size weight_decay``, or None without."""
-    rate = group["weight_decay"]
-    return (1.0 - rate * size).clamp(min=0.0) if rate else None

@@ -30,24 +30,16 @@ class PolyakOptimizer(Optimizer):
     """Take steps whose size follows from the loss. `corridor.CLR` and its relatives derive from it.
 
     A subclass gives the defaults and, for a rule of its own, overrides `step_size_rule`. All memory
-    of a step lives in ``param_groups`` and ``state``; see `corridor.CLR` for the keys.
-
-    Attributes:
-        OPTIONS: the rule's own options, each with its range. All groups share them.
-        MEMORY: the scalars that the rule keeps, with their first values. A string names the option
-            that holds the first value.
-        MOTION: what a step with momentum moves along.
-        LIMITS: what bounds a step in addition to the cap.
-        CAP: name of the cap among the arguments.
-
-    Args as for `corridor.CLR`; ``options`` are the rule's own options by name (default: none).
+    of a step lives in ``param_groups`` and ``state``; see `corridor.CLR` for the keys and the
+    arguments. ``options`` are the rule's own options by name (default: none).
     """
 
-    OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}
+    OPTIONS: ClassVar[Mapping[str, _options.Rule]] = {}  # the rule's own, equal in all groups
+    # The scalars that the rule keeps, with their first values or the options that hold these.
     MEMORY: ClassVar[Mapping[str, float | str]] = {}
-    MOTION: ClassVar[Descent] = HeavyBall()
-    LIMITS: ClassVar[tuple[Limit, ...]] = ()
-    CAP: ClassVar[str] = "max_lr"
+    MOTION: ClassVar[Descent] = HeavyBall()  # of a step with momentum
+    LIMITS: ClassVar[tuple[Limit, ...]] = ()  # bound a step in addition to the cap
+    CAP: ClassVar[str] = "max_lr"  # its name among the arguments
     _owner: ClassVar[_options.Owner]
 
     # GradScaler then passes its scale and verdict to the step and does not unscale by itself. A
@@ -94,10 +86,7 @@ class PolyakOptimizer(Optimizer):
         Several watched losses add up with their weights in what is differentiated, as gradients do:
         with ``(loss / k).backward()`` over k micro-batches the step uses their mean. A loss counts
         if its backward pass changes a ``.grad`` of this optimizer, and as long as that gradient
-        exists. `step` forgets it. Clearing the gradients in any way forgets it, too.
-
-        Every optimizer takes a step for the whole loss. If several watch one loss, their steps
-        add up. Make their parameters groups of one optimizer instead.
+        exists. `step` forgets it.
 
         Args:
             loss: scalar tensor.
@@ -105,7 +94,7 @@ class PolyakOptimizer(Optimizer):
                 (default: None).
 
         Returns:
-            The loss, so that ``opt.watch(loss).backward()`` is one line.
+            The loss, for ``opt.watch(loss).backward()``.
 
         Raises:
             ValueError: the loss is not one real number, or this optimizer watches it already.
@@ -274,7 +263,8 @@ class PolyakOptimizer(Optimizer):
 
     def _limits(self) -> list[Limit]:
         """Return the limits that the options turn on."""
-        return [limit for limit in self.LIMITS if limit.active(self.param_groups[0])]
+        first = self.param_groups[0]
+        return [one for one in self.LIMITS if one.option is None or first[one.option] is not None]
 
     def _scalars(self, motion: Descent, limits: list[Limit]) -> list[str]:
         return [*motion.memory, *self.MEMORY, *(key for limit in limits for key in limit.MEMORY)]
@@ -286,10 +276,7 @@ class PolyakOptimizer(Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     def _settle_scalars(self) -> tuple[torch.device, torch.dtype]:
-        """Create the scalars in the groups, and return their device and dtype.
-
-        These are the first parameter's device, and float64 if any parameter is, else float32.
-        """
+        """Create the scalars in the groups, and return their device and (wide) dtype."""
         params = self._params()
         device = params[0].device if params else torch.device("cpu")
         dtype = _tree.accumulation_dtype(params)

@@ -124,16 +124,12 @@ class CLRAdam(PolyakOptimizer):
     term comes from the average of the linear models, as in `MoMoAdam`, and the step goes along the
     averaged gradient.
 
-    Two choices make the second term hold under noise. Experiments decided both (see the page on
-    drift). c is the `step_size.coherence` of the gradients, from 1 down to 0.23 in pure noise. r is
-    the mean over the whole path, not the last value: otherwise large steps let scale-invariant
-    weights grow, their curvature falls, and the steps grow further.
+    c is the `step_size.coherence` of the gradients, from 1 down to 0.23 in pure noise. r is the
+    mean over the whole path: with the last value, large steps let scale-invariant weights grow,
+    their curvature falls, and the steps grow further.
 
-    The product ``H (P g)`` comes from the graph of the watched loss in one of `every` steps, and
-    costs about three gradients. The loss must come by `watch` or `attach`, in a closure too.
-
-    P is fixed during a single step, and the formulas are exact there in a corridor of that metric.
-    Over many steps P drifts with v.
+    The product ``H (P g)`` is measured as for `CLR` with drift, and the loss must come by `watch`
+    or `attach`, in a closure too. The formulas are exact for the P of a single step.
 
     Args:
         params: whole parameters, groups of them, or named ones. Sharded ones are refused.
@@ -154,9 +150,7 @@ class CLRAdam(PolyakOptimizer):
     ``["effective_lr"]`` equals it the drift limited the step, else the loss did.
 
     Raises:
-        TypeError: an argument or group key is unknown.
-        ValueError: an option is out of range, the loss cannot be differentiated twice, or no loss
-            was watched when a measurement was due.
+        TypeError, ValueError: as for `CLR` with drift.
 
     Example:
         >>> import torch

@@ -4,15 +4,6 @@ Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i][
 steps, its weight decay and its values in the groups. With momentum, `HalfPolyak`, `NGN` and `DAL`
 move as a heavy ball, ``v <- beta v - (1 - beta) h g``, ``theta <- theta + v``. The others average
 linear models.
-
-    >>> def height(kind, **options):  # of a cone after one step from height 5
-    ...     x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    ...     opt = kind([x], max_lr=10.0, **options)
-    ...     opt.watch(x.norm()).backward()
-    ...     opt.step()
-    ...     return round(x.norm().item(), 3)
-    >>> height(Polyak, f_star=1.0), height(HalfPolyak), height(MoMo)
-    (1.0, 2.5, 0.0)
 """
 
 import math
@@ -231,8 +222,7 @@ class DAL(PolyakOptimizer):
 
     Hg comes from the graph of the watched loss and costs about three gradients. The loss must come
     by ``watch(loss).backward()`` or ``attach(model)``. Of several watched micro-batches the first
-    is measured. Under data parallelism each rank measures its own batch, and the ratios are
-    averaged.
+    is measured. Under data parallelism the ranks' ratios are averaged.
 
     Args:
         params: whole parameters, groups of them, or named ones. Sharded ones have no Hg.

@@ -1,18 +1,13 @@
 """Define relatives of CLR with stochastic Polyak steps: SPSMax, SPSSafe, DecSPS and AdaSPS.
 
-Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i]["lr"]``, its skipped
-steps, its weight decay and its values in the groups. With momentum they move as a heavy ball,
-``v <- beta v - (1 - beta) h g``, ``theta <- theta + v``. Below, ``gap = (loss - f_star)_+``.
+They share with CLR what `corridor.optim.family` names, and move as a heavy ball with momentum.
+Below, ``gap = (loss - f_star)_+``.
 
-    >>> for kind, options in ((SPSMax, {"c": 1.0}), (SPSSafe, {}), (DecSPS, {}), (AdaSPS, {})):
-    ...     x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    ...     opt = kind([x], max_lr=10.0, **options)
-    ...     opt.watch(x.norm()).backward()  # a cone, solved by the first step
-    ...     opt.step()
-    ...     print(bool(x.norm() < 1e-6))
-    True
-    True
-    True
+    >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    >>> opt = SPSMax([x], max_lr=10.0, c=1.0)
+    >>> opt.watch(x.norm()).backward()  # a cone, solved by the first step
+    >>> opt.step()
+    >>> bool(x.norm() < 1e-6)
     True
 """
 
@@ -100,8 +95,7 @@ class SPSSafe(PolyakOptimizer):
         f_star: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
         average_loss: bool = True,
     ) -> None:  # fmt: skip
-        own = {"floor": floor}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"floor": floor})
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the gap over the squared norm or its floor."""

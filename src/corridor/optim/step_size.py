@@ -19,16 +19,7 @@ def usable(loss: Tensor, norm_sq: Tensor) -> Tensor:
 
 
 def ratio(gap: Tensor, norm_sq: Tensor) -> Tensor:
-    """Return ``gap_+ / norm_sq``, finite where both are finite, and 0 where ``norm_sq`` is 0.
-
-    A quotient that overflows becomes the largest finite number.
-
-    Example:
-        >>> ratio(torch.tensor(-1.0), torch.tensor(4.0))
-        tensor(0.)
-        >>> ratio(torch.tensor(2.0), torch.tensor(0.0))
-        tensor(0.)
-    """
+    """Return ``gap_+ / norm_sq``, at most the largest finite number, and 0 where ``norm_sq`` is 0."""
     quotient = gap.clamp(min=0.0) / norm_sq
     quotient = quotient.clamp(max=torch.finfo(quotient.dtype).max)
     return torch.where(norm_sq > 0.0, quotient, torch.zeros_like(quotient))
@@ -83,10 +74,7 @@ def sps_safe(gap: Tensor, norm_sq: Tensor, *, floor: float = 1.0) -> Tensor:
 
 
 def ngn(step: Tensor, sigma: Tensor | float) -> Tensor:
-    """Return the non-negative Gauss-Newton step, ``1 / (1/sigma + 1/step)``.
-
-    ``step`` is ``2 gap_+ / ||g||^2``, the Gauss-Newton step on the root of the loss.
-    """
+    """Return the non-negative Gauss-Newton step ``1 / (1/sigma + 1/step)``, from twice `clr`."""
     if not isinstance(sigma, Tensor) and sigma <= 0.0:  # a schedule has ended
         return torch.zeros_like(step)
     return 1.0 / (1.0 / step + 1.0 / sigma)
@@ -142,10 +130,6 @@ def drift_limited(step: Tensor, ratio_hg: Tensor, tau: float | Tensor) -> Tensor
 
     ``ratio_hg`` is ``||Hg|| / ||g||`` in the metric of the step; inf (not measured yet) gives 0. At
     tau = 1 a step along an eigenvector of H is at the edge of stability.
-
-    Example:
-        >>> drift_limited(torch.tensor(3.0), torch.tensor(4.0), 1.0)
-        tensor(0.5000)
     """
     return torch.minimum(step, 2.0 * tau / ratio_hg)
 
@@ -180,14 +164,9 @@ def momentum(
     In a corridor all linear models agree and one step reaches ``f_star``, for any beta. With
     ``beta = 0`` the step is `clr`.
 
-    Args:
-        loss_average: ``f_avg = sum_j w_j f_j``.
-        linear_term: ``c``. Only the steps move the points, so it obeys
-            ``c_k = beta (c_{k-1} + <d_{k-1}, x_k - x_{k-1}>)`` and needs no pass over x.
-        weight: ``rho``.
-        norm_sq: ``||d||^2``.
-        f_star: the value aimed at (default: 0).
-        scale: factor on the step (default: 1).
+    Here ``loss_average`` is ``f_avg = sum_j w_j f_j``, ``linear_term`` is c, ``weight`` is rho, and
+    ``norm_sq`` is ``||d||^2``. Only the steps move the points, so c obeys
+    ``c_k = beta (c_{k-1} + <d_{k-1}, x_k - x_{k-1}>)`` and needs no pass over x.
     """
     gap = loss_average + linear_term - weight * f_star
     return ratio(scale * weight * gap, norm_sq)
@@ -196,9 +175,8 @@ def momentum(
 def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) -> Tensor:
     """Return the estimate ``bound`` of the minimum loss, lowered where the model has met it.
 
-    ``model / weight`` is the value of the averaged linear model at the current point. At this value
-    or above it the bound allows no step, and nothing would change any more. The bound then falls to
-    the middle between the value and ``least``, and never below ``least``.
+    ``model / weight`` is the value of the averaged linear model at the current point. A bound at
+    this value or above it allows no step. It falls to the middle between the value and ``least``.
     """
     value = model / weight
     rounding = 8.0 * torch.finfo(value.dtype).eps * (value.abs() + bound.abs())
@@ -209,8 +187,5 @@ def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) ->
 def estimated_bound(
     model: Tensor, weight: Tensor, norm_sq: Tensor, tau: Tensor, least: float
 ) -> Tensor:
-    """Return the estimate of the minimum loss after a step: ``(model - tau ||d||^2 / 2) / rho``.
-
-    ``norm_sq`` is ``||d||^2``, and ``tau`` is the step taken along d.
-    """
+    """Return the estimate after a step ``tau`` along d: ``(model - tau ||d||^2 / 2) / rho``."""
     return ((model - 0.5 * tau * norm_sq) / weight).clamp(min=least)
