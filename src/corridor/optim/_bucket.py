@@ -166,7 +166,12 @@ def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> l
         for p in group["params"]:
             if p.grad is None:
                 continue
-            grad, share = _dense(p), None
+            grad, share = p.grad, None
+            if grad.layout is not torch.strided:
+                raise ValueError(
+                    f"gradients must be dense, got {grad.layout} for a parameter of shape "
+                    f"{tuple(p.shape)}; build the layer with sparse=False"
+                )
             fresh = any(name not in state[p] for name in names)
             kept = {name: _buffer(state[p], name, p) for name in names}
             if type(p) not in PLAIN and _reduce.is_sharded(p):
@@ -180,17 +185,6 @@ def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> l
                 bucket = found.setdefault(key, Bucket(index, fused, share))
                 bucket.add(p, grad, kept, fresh)
     return list(found.values())
-
-
-def _dense(p: Tensor) -> Tensor:
-    grad = p.grad
-    assert grad is not None
-    if grad.layout is not torch.strided:
-        raise ValueError(
-            f"gradients must be dense, got {grad.layout} for a parameter of shape "
-            f"{tuple(p.shape)}; build the layer with sparse=False"
-        )
-    return grad
 
 
 def _buffer(state: dict[str, Any], name: str, p: Tensor) -> Tensor:

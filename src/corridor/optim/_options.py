@@ -245,13 +245,8 @@ def understood(
     return {**state_dict, "param_groups": merged, "state": state}
 
 
-def tensors_in(kept: Any) -> list[Tensor]:
-    """Return the tensors in a parameter's state. A foreign entry may be of any type."""
-    return [t for t in kept.values() if isinstance(t, Tensor)] if isinstance(kept, dict) else []
-
-
 def copied(kept: Any) -> Any:
-    """Return a parameter's state or a group with copies of its tensors."""
+    """Return a parameter's state (a foreign one is of any type) or a group with copied tensors."""
     if not isinstance(kept, dict):
         return kept
     return {key: t.clone() if isinstance(t, Tensor) else t for key, t in kept.items()}

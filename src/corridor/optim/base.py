@@ -320,11 +320,9 @@ class PolyakOptimizer(Optimizer):
         if not ours and len(theirs) == len(self.param_groups):
             kept = self.MOTION.memory, self.MOTION.buffers
             state_dict = _options.understood(state_dict, self.param_groups, *kept)
-        super().load_state_dict(state_dict)
-        theirs = {id(t) for kept in state_dict["state"].values() for t in _options.tensors_in(kept)}
-        for p, kept in self.state.items():  # torch keeps those that need no other dtype or device
-            if any(id(t) in theirs for t in _options.tensors_in(kept)):
-                self.state[p] = _options.copied(kept)
+        # torch does not copy tensors that need no other dtype or device.
+        state = {key: _options.copied(kept) for key, kept in state_dict["state"].items()}
+        super().load_state_dict({**state_dict, "state": state})
         self._restore()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -25,11 +25,9 @@ class CLR(PolyakOptimizer):
 
     The loss comes in one of three ways: ``step(loss=loss)``; ``step(closure)``; or ``watch(loss)``
     before backward, or ``attach(model)`` once, with a bare ``step()``. A watched loss replaces a
-    closure's return value.
-
-    A loss or gradient that is not finite skips the step: parameters and averages do not change.
-    With a loss below `f_star`, or a zero gradient, the step size is 0. ``||g||^2`` is taken from
-    ``.grad``. Clipping shortens g and not the loss, so the step grows; lower `max_lr` instead.
+    closure's return value. A loss or gradient that is not finite skips the step: parameters and
+    averages do not change. Clipping shortens g and not the loss, so the step grows; lower `max_lr`
+    instead.
 
     With ``momentum > 0`` the step goes along the average of past gradients, to where the average of
     their linear models meets `f_star` (MoMo). This is exact in corridors and costs one buffer. The
@@ -40,8 +38,8 @@ class CLR(PolyakOptimizer):
         h = min(loss / ||g||^2, 2 tau ||g|| / ||Hg||)
 
     which is the largest step whose drift from gradient flow is, to leading order, tau times the
-    step. The product Hg comes from the graph of the watched loss in one of `every` steps, and costs
-    about three gradients. The loss must then come by `watch` or `attach`, in a closure too.
+    step. Hg comes from the graph of the watched loss in one of `every` steps, and costs about three
+    gradients. The loss must then come by `watch` or `attach`, in a closure too.
 
     Args:
         params: parameters, groups, or named parameters, as for any torch optimizer.
@@ -114,15 +112,14 @@ class CLR(PolyakOptimizer):
 class CLRAdam(PolyakOptimizer):
     """Take CLR's steps in the metric of Adam's second moments: no learning rate, no cap.
 
-    An inner product defines gradient flow, and so it defines corridors. With the inner product of
-    ``P^-1 = sqrt(v) + eps`` the flow is ``theta' = -P g``, a corridor is where ``H P g = 0``, and
+    With the inner product of ``P^-1 = sqrt(v) + eps`` gradient flow is ``theta' = -P g``, a
+    corridor is where ``H P g = 0``, and
 
         h = min((loss - f_star)_+ / (g^T P g), 2 tau sqrt(c) / r),   r = mean of |P H P g| / |P g|
 
-    with both lengths in the metric. The first term is the step that the loss suggests. The second
-    is the largest step whose drift from that flow is tau times the step. With momentum the first
-    term comes from the average of the linear models, as in `MoMoAdam`, and the step goes along the
-    averaged gradient.
+    with both lengths in the metric. The second term is the largest step whose drift from that flow
+    is tau times the step. With momentum the first term comes from the average of the linear models,
+    as in `MoMoAdam`, and the step goes along the averaged gradient.
 
     c is the `step_size.coherence` of the gradients, from 1 down to 0.23 in pure noise. r is the
     mean over the whole path: with the last value, large steps let scale-invariant weights grow,

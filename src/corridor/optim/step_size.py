@@ -19,7 +19,7 @@ def usable(loss: Tensor, norm_sq: Tensor) -> Tensor:
 
 
 def ratio(gap: Tensor, norm_sq: Tensor) -> Tensor:
-    """Return ``gap_+ / norm_sq``, at most the largest finite number, and 0 where ``norm_sq`` is 0."""
+    """Return ``gap_+ / norm_sq``, at most the largest finite number, and 0 for ``norm_sq`` of 0."""
     quotient = gap.clamp(min=0.0) / norm_sq
     quotient = quotient.clamp(max=torch.finfo(quotient.dtype).max)
     return torch.where(norm_sq > 0.0, quotient, torch.zeros_like(quotient))
