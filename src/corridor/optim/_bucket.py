@@ -141,14 +141,7 @@ def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
     return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
-def own_gradients(groups: list[dict[str, Any]]) -> None:
-    """Replace gradients that are lazy conjugates or negatives, which cannot be changed in place."""
-    for p in (p for group in groups for p in group["params"] if p.grad is not None):
-        if p.grad.is_conj() or p.grad.is_neg():
-            p.grad = p.grad.resolve_conj().resolve_neg()
-
-
-def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
+def _unscale(found: list[Bucket], grad_scale: Tensor) -> None:
     """Divide the gradients by a GradScaler's scale in place; raise ValueError for float16."""
     if any(bucket.grads[0].dtype == torch.float16 for bucket in found):
         raise ValueError(
@@ -159,13 +152,17 @@ def unscale(found: list[Bucket], grad_scale: Tensor) -> None:
         _torch.foreach_mul_(bucket.grads, (1.0 / grad_scale).to(bucket.device))
 
 
-def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> list[Bucket]:
-    """Return the parameters that have a gradient in buckets, with buffers made in ``state``."""
+def buckets(
+    groups: list[dict[str, Any]], state: Any, names: Sequence[str], grad_scale: Tensor | None
+) -> list[Bucket]:
+    """Return the parameters with a gradient, unscaled, in buckets, with buffers in ``state``."""
     found: dict[tuple[Any, ...], Bucket] = {}
     for index, group in enumerate(groups):
         for p in group["params"]:
             if p.grad is None:
                 continue
+            if grad_scale is not None and (p.grad.is_conj() or p.grad.is_neg()):
+                p.grad = p.grad.resolve_conj().resolve_neg()  # lazy ones cannot change in place
             grad, share = p.grad, None
             if grad.layout is not torch.strided:
                 raise ValueError(
@@ -184,6 +181,8 @@ def buckets(groups: list[dict[str, Any]], state: Any, names: Sequence[str]) -> l
                 key = (index, p.device, p.dtype, fused, share)
                 bucket = found.setdefault(key, Bucket(index, fused, share))
                 bucket.add(p, grad, kept, fresh)
+    if grad_scale is not None:
+        _unscale(list(found.values()), grad_scale)
     return list(found.values())
 
 

@@ -152,11 +152,7 @@ class PolyakOptimizer(Optimizer):
                 measured |= limit.collect(watched, type(self).__name__)
             names = [*motion.buffers, *(name for limit in limits for name in limit.buffers)]
             scale = getattr(self, "grad_scale", None)
-            if scale is not None:
-                _bucket.own_gradients(self.param_groups)
-            found = _bucket.buckets(self.param_groups, self.state, names)
-            if scale is not None:
-                _bucket.unscale(found, scale)
+            found = _bucket.buckets(self.param_groups, self.state, names, scale)
         except ValueError:
             for name in ("grad_scale", "found_inf"):  # GradScaler drops them only if a step ends
                 self.__dict__.pop(name, None)

@@ -84,10 +84,8 @@ class HalfPolyak(PolyakOptimizer):
         """Return half the step to the current bound."""
         first, bound = self.param_groups[0], memory["lower_bound"]
         bound = torch.where(loss < bound, torch.full_like(bound, first["f_star"]), bound)
-        best, age = memory["best_loss"], memory["round_steps"]
-        step, bound, best, age = step_size.half_polyak(
-            loss, norm_sq, lower_bound=bound, best=best, age=age, every=first["refine_every"]
-        )
+        past, every = (memory["best_loss"], memory["round_steps"]), first["refine_every"]
+        step, bound, best, age = step_size.half_polyak(loss, norm_sq, bound, *past, every=every)
         return step, {"lower_bound": bound, "best_loss": best, "round_steps": age}
 
 

@@ -2,13 +2,6 @@
 
 They share with CLR what `corridor.optim.family` names, and move as a heavy ball with momentum.
 Below, ``gap = (loss - f_star)_+``.
-
-    >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    >>> opt = SPSMax([x], max_lr=10.0, c=1.0)
-    >>> opt.watch(x.norm()).backward()  # a cone, solved by the first step
-    >>> opt.step()
-    >>> bool(x.norm() < 1e-6)
-    True
 """
 
 import math

@@ -41,22 +41,20 @@ def clr(
 
 
 def half_polyak(
-    loss: Tensor, norm_sq: Tensor, *, lower_bound: Tensor, best: Tensor, age: Tensor,
-    every: int | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    loss: Tensor, norm_sq: Tensor, bound: Tensor, best: Tensor, age: Tensor, *, every: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return half of Polyak's step to a lower bound, and the new bound, best loss and age.
 
     After each round of ``every`` steps (None: never) the bound moves half of the way to the best
     loss of the round. ``best`` is inf at its start, and ``age`` is its number of steps so far.
     """
-    step = clr(loss, norm_sq, scale=0.5, f_star=lower_bound)
+    step = clr(loss, norm_sq, scale=0.5, f_star=bound)
     best, age = torch.minimum(best, loss), age + 1.0
     if every is None:
-        return step, lower_bound, best, age
+        return step, bound, best, age
     over, start = age >= every, torch.zeros_like(age)
-    middle = 0.5 * (best + torch.minimum(lower_bound, best))
-    lower_bound = torch.where(over, middle, lower_bound)
-    return step, lower_bound, torch.where(over, torch.inf, best), torch.where(over, start, age)
+    bound = torch.where(over, 0.5 * (best + torch.minimum(bound, best)), bound)
+    return step, bound, torch.where(over, torch.inf, best), torch.where(over, start, age)
 
 
 def sps_max(
