@@ -144,8 +144,13 @@ def ratio(recorded: Recorded) -> Tensor:
 
     def along(p: Tensor, g: Tensor) -> Tensor:
         state = recorded.state.get(p, {})
-        scalings.append(metric.scaling(g * options[WEIGHT], state, options, dtype))
-        return _applied(g, scalings[-1])
+        scaling = metric.scaling(g * options[WEIGHT], state, options, dtype)
+        scalings.append(scaling)
+        if scaling is None:
+            return g
+        real = _tree.as_real(g)
+        real = (scaling * real).to(real.dtype)
+        return torch.view_as_complex(real) if g.is_complex() else real
 
     found = from_graph(recorded.loss, recorded.params, along)
 
@@ -154,11 +159,3 @@ def ratio(recorded: Recorded) -> Tensor:
         return _tree.norm([v if P is None else P.sqrt() * v for v, P in pairs], dtype)
 
     return length(found.product) / length(found.gradient)
-
-
-def _applied(g: Tensor, scaling: Tensor | None) -> Tensor:
-    if scaling is None:
-        return g
-    real = _tree.as_real(g)
-    real = (scaling * real).to(real.dtype)
-    return torch.view_as_complex(real) if g.is_complex() else real

@@ -113,8 +113,7 @@ def ada_sps(
 def coherence(average_sq: Tensor, gradient_sq: Tensor) -> Tensor:
     """Return the length of the averaged gradient over the gradients' root mean square, 0 to 1.
 
-    It is 1 where all gradients agree, or without any. For independent noise it is
-    ``sqrt((1 - beta) / (1 + beta))``, 0.23 for beta = 0.9.
+    For independent noise it is ``sqrt((1 - beta) / (1 + beta))``, 0.23 for beta = 0.9.
     """
     share = (average_sq / gradient_sq).clamp(max=1.0).sqrt()
     return torch.where(gradient_sq > 0.0, share, torch.ones_like(share))
