@@ -356,3 +356,17 @@ def test_gradients_are_unscaled_all_or_none():
     with pytest.raises(ValueError, match="keep the parameters in float32"):
         opt.step(loss=1.0)
     assert p.grad.tolist() == [8.0, 8.0]
+
+
+def test_lazy_modules_train():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(3, 1))
+    opt = CLR(model.parameters(), max_lr=float("inf"))
+    losses = []
+    for _ in range(5):
+        opt.zero_grad()
+        loss = model(torch.ones(4, 2)).square().mean()
+        loss.backward()
+        opt.step(loss=loss)
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]

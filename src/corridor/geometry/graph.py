@@ -109,8 +109,8 @@ class Graph:
         size = (_tree.squared_norm(gradient) * _tree.squared_norm(vector)).sqrt()
         found = torch.zeros_like(size) if slope is None else slope.to(size)
         linear = _tree.dot(gradient, vector)
-        # A collective in the graph, as in batch norm over ranks, brings in the roots of other ranks.
-        # Then a slope by one root says nothing, and a question to all ranks could block.
+        # A collective in the graph (batch norm over ranks) brings in the roots of other ranks.
+        # The slope by one root then says nothing, and a question to all ranks could block.
         alone = _reduce.world_size() == 1
         if alone and bool((found - linear).abs() > self._eps**0.5 * size):
             if last:

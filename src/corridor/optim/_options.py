@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 Groups = list[dict[str, Any]]
 Options = Mapping[str, Any]
@@ -153,7 +154,8 @@ def _known(group: dict[str, Any], owner: Owner, used: bool) -> dict[str, Any]:
 def check_own_numbers(params: Iterable[Tensor]) -> None:
     """Raise ValueError for a parameter that is a lazy conjugate or negative of another tensor."""
     for p in params:
-        if p.is_conj() or p.is_neg():
+        # A lazy module's parameter has no numbers before its first forward pass.
+        if not is_lazy(p) and (p.is_conj() or p.is_neg()):
             raise ValueError(
                 "params must own their numbers, got the lazy conjugate or negative of another "
                 "tensor; make the parameter from tensor.resolve_conj().resolve_neg()"
