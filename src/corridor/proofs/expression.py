@@ -79,10 +79,7 @@ def parse(text: str) -> Tree:
 
 
 def parse_condition(text: str) -> Tree:
-    """Return the tree of a condition such as ``x > 0 and x**2 + y**2 < 1``.
-
-    Args:
-        text: comparisons by ``< <= > >=``, joined by ``and``, ``or`` and ``not``.
+    """Return the tree of a condition such as ``x > 0 and not x**2 + y**2 < 1``.
 
     Raises:
         ValueError: the text is not a condition.
@@ -105,12 +102,7 @@ def variables_of(tree: Tree) -> list[str]:
 def named_variables(
     tree: Tree, variables: Sequence[str] | None, constants: Sequence[str] = ()
 ) -> list[str]:
-    """Return the variables of an expression in the order of a point's coordinates.
-
-    Args:
-        tree: the expression.
-        variables: the names in order, or None for the names that occur, in alphabetical order.
-        constants: names that are no variables (default: none).
+    """Return the variables in the order of coordinates: those given, or those that occur.
 
     Raises:
         ValueError: the expression contains other names, or there is no variable.
@@ -128,10 +120,7 @@ def named_variables(
 def evaluate(tree: Tree, values: dict[str, Tensor], like: Tensor) -> Tensor:
     """Return the value of an expression, or a bool tensor for a condition.
 
-    Args:
-        tree: an expression or a condition.
-        values: one tensor per variable, all of one shape.
-        like: tensor whose dtype, device and shape the constants take.
+    All values have the shape, dtype and device of `like`, as constants get them from there.
     """
     head, *parts = tree
     if head == "Symbol":
@@ -142,25 +131,20 @@ def evaluate(tree: Tree, values: dict[str, Tensor], like: Tensor) -> Tensor:
         return torch.full_like(like, math.pi)
     if head == "true":
         return torch.ones_like(like, dtype=torch.bool)
-    if head == "Piecewise":
-        return _pieces(parts, values, like)
+    if head == "Piecewise":  # the first piece whose condition holds, NaN where none holds
+        out = torch.full_like(like, torch.nan)
+        for value, condition in reversed(parts):
+            holds = evaluate(condition, values, like)
+            # Elsewhere a piece may be NaN. This selection keeps its gradient from the variables.
+            inside = {name: torch.where(holds, v, v.detach()) for name, v in values.items()}
+            out = torch.where(holds, evaluate(value, inside, like), out)
+        return out
     args = [evaluate(part, values, like) for part in parts]
     if head == "Pow" and parts[1][0] == "Rational":
         # A number as exponent keeps the derivatives finite at negative bases and at 0.
         return args[0] ** (parts[1][1] / parts[1][2])
-    function = {**FUNCTIONS, **OPERATORS}[head]
+    function = FUNCTIONS.get(head) or OPERATORS[head]
     return function(*args) if len(args) < 3 else reduce(function, args)
-
-
-def _pieces(pieces: Sequence[Any], values: dict[str, Tensor], like: Tensor) -> Tensor:
-    """Return the value of the first piece whose condition holds, NaN where none holds."""
-    out = torch.full_like(like, torch.nan)
-    for value, condition in reversed(pieces):
-        holds = evaluate(condition, values, like)
-        # Elsewhere a piece may be NaN. This selection keeps its gradient from the variables.
-        inside = {name: torch.where(holds, v, v.detach()) for name, v in values.items()}
-        out = torch.where(holds, evaluate(value, inside, like), out)
-    return out
 
 
 def _grammar(text: str) -> ast.expr:
@@ -211,10 +195,7 @@ def _value(node: ast.expr, room: int) -> Tree:
 
 
 def _chain(node: ast.expr, direct: type, inverse: type, room: int) -> list[Tree]:
-    """Return the terms of a sum, or the factors of a product, in order.
-
-    A long sum is nested as deeply as it has terms, which must not count as depth.
-    """
+    """Return the terms of a sum, or the factors of a product, whose nesting is not depth."""
     parts: list[Tree] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, direct | inverse):
         right = _value(node.right, room)
@@ -228,7 +209,10 @@ def _chain(node: ast.expr, direct: type, inverse: type, room: int) -> list[Tree]
 def _call(name: str, args: list[ast.expr], room: int) -> Tree:
     head = OTHER_SPELLINGS.get(name, name)
     if head == "Piecewise":
-        return [head, *(_piece(arg, room) for arg in args)]
+        if not all(isinstance(arg, ast.Tuple) and len(arg.elts) == 2 for arg in args):
+            raise ValueError("Piecewise must contain pairs (value, condition); add the conditions")
+        pairs = [arg.elts for arg in args if isinstance(arg, ast.Tuple)]
+        return [head, *([_value(v, room), _condition(c, room)] for v, c in pairs)]
     if head not in FUNCTIONS:
         known = ", ".join([*map(str.lower, FUNCTIONS), "Piecewise"])
         raise ValueError(f"unknown function {name!r}; use one of {known}")
@@ -236,13 +220,6 @@ def _call(name: str, args: list[ast.expr], room: int) -> Tree:
     if len(args) < least or (len(args) > least and head not in ("Max", "Min")):
         raise ValueError(f"{name} must have {least} argument(s), got {len(args)}")
     return [head, *(_value(arg, room) for arg in args)]
-
-
-def _piece(node: ast.expr, room: int) -> Tree:
-    match node:
-        case ast.Tuple(elts=[value, condition]):
-            return [_value(value, room), _condition(condition, room)]
-    raise ValueError(f"Piecewise must contain pairs (value, condition), got {_words(node)}")
 
 
 def _condition(node: ast.expr, room: int) -> Tree:
@@ -256,16 +233,12 @@ def _condition(node: ast.expr, room: int) -> Tree:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return ["Not", inside(operand)]
         case ast.Compare(left=left, ops=ops, comparators=rights):
-            return _comparison([left, *rights], [type(op) for op in ops], room - 1)
+            if not all(type(op) in COMPARISONS for op in ops):
+                raise ValueError("condition must compare by <, <=, > or >=; change the operator")
+            values = [_value(side, room - 1) for side in (left, *rights)]
+            parts = [[COMPARISONS[type(op)], *values[i : i + 2]] for i, op in enumerate(ops)]
+            return parts[0] if len(parts) == 1 else ["And", *parts]
     raise ValueError(f"condition must be a comparison such as x > 0, got {_words(node)}")
-
-
-def _comparison(sides: list[ast.expr], signs: list[type[ast.cmpop]], room: int) -> Tree:
-    if not COMPARISONS.keys() >= set(signs):
-        raise ValueError("condition must compare by <, <=, > or >=; change the operator")
-    values = [_value(side, room) for side in sides]
-    parts = [[COMPARISONS[sign], *values[i : i + 2]] for i, sign in enumerate(signs)]
-    return parts[0] if len(parts) == 1 else ["And", *parts]
 
 
 def _less(room: int) -> int:
@@ -292,29 +265,22 @@ def _variable(name: str) -> str:
 def _number(text: str) -> Tree:
     digits, _, power = text.replace("_", "").lower().partition("e")
     if power and abs(int(power)) > SMALLEST_POWER:
-        raise ValueError(
-            f"numbers must have powers of ten below {SMALLEST_POWER}, got {text}; use 0"
-        )
+        raise ValueError(f"numbers must have powers of ten below {SMALLEST_POWER}, got {text}")
     exact = Fraction(digits) * Fraction(10) ** int(power or 0)
     if exact > LARGEST_NUMBER:
-        raise ValueError(
-            f"numbers must be at most {LARGEST_NUMBER:g}, got {text}; write it smaller"
-        )
+        raise ValueError(f"numbers must be at most {LARGEST_NUMBER:g}, got {text}")
     return ["Rational", exact.numerator, exact.denominator]
 
 
 def _exponent(tree: Tree) -> Tree:
-    """Return the exponent, as one fraction where it is a constant fraction.
-
-    It is refused if it is so large a number that algebra would not end.
-    """
-    if not variables_of(tree):
-        size = abs(float(evaluate(tree, {}, torch.zeros((), dtype=torch.float64))))
-        if not size <= LARGEST_EXPONENT:
-            raise ValueError(f"exponents must be at most {LARGEST_EXPONENT}, got {size:g}")
-        exact = _fraction(tree)
-        return tree if exact is None else ["Rational", exact.numerator, exact.denominator]
-    return tree
+    """Return the exponent, as one fraction where it is a constant fraction."""
+    if variables_of(tree):
+        return tree
+    size = abs(float(evaluate(tree, {}, torch.zeros((), dtype=torch.float64))))
+    if not size <= LARGEST_EXPONENT:  # algebra would not end
+        raise ValueError(f"exponents must be at most {LARGEST_EXPONENT}, got {size:g}")
+    exact = _fraction(tree)
+    return tree if exact is None else ["Rational", exact.numerator, exact.denominator]
 
 
 def _fraction(tree: Tree) -> Fraction | None:

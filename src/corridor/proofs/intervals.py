@@ -21,8 +21,12 @@ def _if(certain: Any, u: Any) -> Any:
     return u
 
 
+def _off_zero(u: Any) -> Any:
+    return _if(u > 0 or u < 0, u)
+
+
 def _sign(u: Any) -> Any:
-    return iv.mpf(1 if _if(u > 0 or u < 0, u) > 0 else -1)
+    return iv.mpf(1 if _off_zero(u) > 0 else -1)
 
 
 def _largest(*args: Any) -> Any:
@@ -57,16 +61,8 @@ ENCLOSED: dict[str, Callable[..., Any]] = {
 }
 
 
-def _off_zero(u: Any) -> Any:
-    return _if(u > 0 or u < 0, u)
-
-
 def enclose(tree: list[Any], at: dict[str, Any]) -> Any:
     """Return an interval that contains the value of a tree, or the truth of a condition.
-
-    Args:
-        tree: an expression or a condition.
-        at: intervals of the variables, in the precision of `mpmath.iv`.
 
     Raises:
         UndefinedError: a part of the tree, as written, is not certain to be real and smooth.

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor._extras import required
-from corridor.proofs.expression import (
-    Tree,
-    named_variables,
-    parse,
-    parse_condition,
-    variables_of,
-)
+from corridor.proofs.expression import named_variables, parse, parse_condition, variables_of
 
 LONGEST_WAIT = 1e6  # seconds; the system's timers overflow above
 
@@ -86,10 +80,8 @@ class Proof:
         return speeds.pop() if len(speeds) == 1 else None
 
     def __str__(self) -> str:
-        lines = [f"{self.expression}: {self.verdict.value}", self._reason()]
-        if self.excluded:
-            lines += ["excluded: " + "; ".join(self.excluded)]
-        return "\n".join(lines)
+        excluded = ["excluded: " + "; ".join(self.excluded)] if self.excluded else []
+        return "\n".join([f"{self.expression}: {self.verdict.value}", self._reason(), *excluded])
 
     def _reason(self) -> str:
         if self and self.speed is not None:
@@ -172,14 +164,7 @@ def prove(
         raise ValueError(
             f"domain's variables must be those of the expression, {known}, got {others}"
         )
-    request = {
-        "tree": tree,
-        "variables": names,
-        "constants": list(constants),
-        "domain": conditions,
-        "positive": [name for name in known if _positive(name, conditions)],
-        "seed": 0,
-    }
+    request = {"tree": tree, "variables": names, "constants": [*constants], "domain": conditions}
     answer = _ask(request, time_limit)
     failed = str(answer.get("failed", ""))
     if failed.startswith("ValueError: "):
@@ -204,13 +189,6 @@ def prove(
         answer.get("witness"),
         {**evidence, "reason": failed} if failed else evidence,
     )
-
-
-def _positive(name: str, conditions: Sequence[Tree]) -> bool:
-    """Return True if a condition states that a variable is positive."""
-    zero, variable = ["Rational", 0, 1], ["Symbol", name]
-    plain = ["StrictGreaterThan", variable, zero], ["StrictLessThan", zero, variable]
-    return any(condition in plain for condition in conditions)
 
 
 def _ask(request: dict[str, Any], time_limit: float) -> dict[str, Any]:

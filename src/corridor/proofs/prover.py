@@ -1,9 +1,8 @@
 """Find the verdict on an expression by SymPy, as a program that its caller can stop.
 
-The program reads a request as JSON from stdin. The request holds trees of
-`corridor.proofs.expression` and never code. The program writes two JSON lines to stdout: first the
-numeric evidence, then the verdict. It imports nothing from corridor, because torch would delay its
-start by seconds.
+The program reads a request as JSON from stdin, with trees of `corridor.proofs.expression` and never
+code. It writes two JSON lines to stdout: first the numeric evidence, then the verdict. It imports
+nothing that imports torch, which would delay its start by seconds.
 """
 
 import json
@@ -75,20 +74,17 @@ def to_tree(expr: Any) -> list[Any]:
 
 def pieces(expr: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, tuple[Any, ...]]]:
     """Return the smooth pieces of an expression, each with the conditions under which it holds."""
-    inner = [a for a in _atoms(expr, *KINKED) if not any(arg.atoms(*KINKED) for arg in a.args)]
-    if not inner:
+    atoms = sorted(expr.atoms(*KINKED), key=sp.default_sort_key)
+    inner = next((a for a in atoms if not any(u.atoms(*KINKED) for u in a.args)), None)
+    if inner is None:
         return [(expr, where)]
     out: list[tuple[Any, tuple[Any, ...]]] = []
-    for value, condition in _choices(inner[0]):
-        rest = tuple(c.xreplace({inner[0]: value}) for c in where)
-        out += pieces(expr.xreplace({inner[0]: value}), (*rest, condition))
+    for value, condition in _choices(inner):
+        rest = tuple(c.xreplace({inner: value}) for c in where)
+        out += pieces(expr.xreplace({inner: value}), (*rest, condition))
         if len(out) > MOST_PIECES:
             raise ValueError(f"expression must have at most {MOST_PIECES} pieces; simplify it")
     return out
-
-
-def _atoms(expr: Any, *kinds: Any) -> list[Any]:
-    return sorted(expr.atoms(*kinds), key=sp.default_sort_key)
 
 
 def _choices(atom: Any) -> list[tuple[Any, Any]]:
@@ -163,9 +159,9 @@ def _zeros(u: Any, sign: str) -> str:
     return f"{u} {sign} 0"
 
 
-def sample(symbols: list[Any], seed: int) -> list[dict[str, Any]]:
+def sample(symbols: list[Any]) -> list[dict[str, Any]]:
     """Return random rational points of several sizes, by name."""
-    draw = random.Random(seed)
+    draw = random.Random(0)
     points = []
     for size in SIZES:
         values = [sp.Rational(round(draw.uniform(-size, size) * 64), 64) for _ in symbols]
@@ -182,17 +178,13 @@ def _cross(g: list[Any], Hg: list[Any]) -> list[Any]:
 
 
 class Piece:
-    """Collect numeric and algebraic results on one smooth piece of the expression.
+    """Collect numeric and algebraic results on one smooth piece, an expression of the symbols.
 
-    Args:
-        expr: the expression on this piece.
-        where: conditions that hold on the piece.
-        symbols: the variables. Other symbols of the expression are constants.
-        tree: the whole expression as written, which must be real and smooth at every point.
+    The tree is the whole formula as written, which must be real and smooth at every point.
     """
 
-    def __init__(self, expr: Any, where: tuple[Any, ...], symbols: list[Any], tree: Any) -> None:
-        self.where, self.symbols, self.tree = sp.And(*where), symbols, tree
+    def __init__(self, expr: Any, where: Any, symbols: list[Any], tree: Any) -> None:
+        self.where, self.symbols, self.tree = where, symbols, tree
         self.g = [sp.diff(expr, s) for s in symbols]
         self.square = sp.Add(*(gi**2 for gi in self.g))
         self.Hg = [sp.diff(self.square, s) / 2 for s in symbols]
@@ -278,23 +270,18 @@ class Piece:
 
 
 def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Return the verdict as JSON values.
-
-    Args:
-        request: the expression's tree, the variables, the constants, those that are positive, the
-            conditions of the domain and the seed of the random points.
-        report: called with the numeric evidence before the algebra begins.
+    """Return the verdict as JSON values, and report the numeric evidence before the algebra begins.
 
     Raises:
         ValueError: no point has a real value and gradient, or there are too many pieces.
     """
+    tree, domain = request["tree"], ["And", *request["domain"]]
     symbols = {
-        name: sp.Symbol(name, real=True, positive=True if name in request["positive"] else None)
+        name: sp.Symbol(name, real=True, positive=_positive(name, domain) or None)
         for name in [*request["variables"], *request["constants"]]
     }
-    tree, domain = request["tree"], ["And", *request["domain"]]
     variables = [symbols[name] for name in request["variables"]]
-    drawn = sample(list(symbols.values()), request["seed"])
+    drawn = sample(list(symbols.values()))
     points = [p for p in drawn if enclose_all([domain], around(p, PRECISIONS[0])) == [True]]
     if not points:
         raise ValueError(
@@ -302,7 +289,7 @@ def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> 
         )
     inside = build(domain, symbols)
     parts = [(e, sp.And(*where, inside)) for e, where in pieces(_rooted(build(tree, symbols)))]
-    found = [Piece(e, (where,), variables, tree) for e, where in parts if where != sp.false]
+    found = [Piece(e, where, variables, tree) for e, where in parts if where != sp.false]
     for piece in found:
         piece.look(points, PRECISIONS)
     evidence = {
@@ -317,6 +304,13 @@ def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> 
         )
     report(evidence)
     return {**evidence, **_judge(found, points)}
+
+
+def _positive(name: str, conditions: list[Any]) -> bool:
+    """Return True if a condition states that a variable is positive."""
+    zero, variable = ["Rational", 0, 1], ["Symbol", name]
+    plain = ["StrictGreaterThan", variable, zero], ["StrictLessThan", zero, variable]
+    return any(condition in plain for condition in conditions)
 
 
 def _rooted(expr: Any) -> Any:
@@ -342,17 +336,14 @@ def _judge(found: list[Piece], points: list[dict[str, Any]]) -> dict[str, Any]:
         if not any(piece.witness for piece in found):
             return {"verdict": "undecided", "pieces": met}
     against = next(piece for piece in found if piece.witness)
-    weak = all(piece.straight() for piece in found)
+    weak, digits = all(piece.straight() for piece in found), against.at_witness
+    Hg = [sp.factor(h) if h.count_ops() < 200 else h for h in against.Hg]
     return {
         "verdict": "weak corridor" if weak else "not a corridor",
         "witness": {k: str(v) for k, v in (against.witness or {}).items()},
-        "hg_at_witness": [float(v) for v in against.at_witness],
-        "digits": [
-            f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in against.at_witness
-        ],
-        "pieces": [
-            against.answer([sp.factor(h) if h.count_ops() < 200 else h for h in against.Hg])
-        ],
+        "hg_at_witness": [float(v) for v in digits],
+        "digits": [f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in digits],
+        "pieces": [against.answer(Hg)],
     }
 
 

@@ -15,9 +15,7 @@ from corridor.flows import (
     runge_kutta,
 )
 from corridor.flows.space import Loss, starting_at
-from corridor.theory.check import Check, precise, rounding
-
-TINY = 1e-300  # keeps ratios finite for paths without length
+from corridor.theory.check import TINY, Check, precise, rounding
 
 
 def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: float = 0.0) -> float:
@@ -30,10 +28,6 @@ def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: flo
         step_size: h.
         momentum: beta, in [0, 1).
         aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
-
-    Example:
-        >>> momentum_velocity(1, 0.1, 0.9), round(momentum_velocity(2, 0.1, 0.5), 12)
-        (0.1, 0.15)
     """
     grown = momentum**n
     return aligned * grown + step_size * (1.0 - grown) / (1.0 - momentum)
@@ -42,8 +36,8 @@ def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: flo
 def momentum_distance(n: int, step_size: float, momentum: float, *, aligned: float = 0.0) -> float:
     """Return the factor c of the heavy ball's position ``theta_n = theta_0 - c g`` in a corridor.
 
-    The factor is the sum of the velocities: ``c = h (n / (1 - beta) - beta (1 - beta^n) /
-    (1 - beta)^2) + aligned beta (1 - beta^n) / (1 - beta)``.
+    It is ``h (n / (1 - beta) - beta (1 - beta^n) / (1 - beta)^2) + aligned beta (1 - beta^n) /
+    (1 - beta)``, the sum of the velocities.
 
     Args:
         n: number of steps.
@@ -83,14 +77,14 @@ def lemma_a_1(
     flat_loss = starting_at(loss, start)
     x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
     rows = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=aligned).flat()
-    counts = range(len(rows))
-    factors = [momentum_distance(n, step_size, momentum, aligned=aligned) for n in counts]
-    speeds = [momentum_velocity(n, step_size, momentum, aligned=aligned) for n in counts[1:]]
-    places = torch.stack([x - c * g for c in factors])
-    moves = torch.stack([-c * g for c in speeds])
-    off = float((rows - places).norm(dim=1).max())
-    wrong = float((rows[1:] - rows[:-1] - moves).norm(dim=1).max())
-    length = max(float((places[-1] - x).norm()), TINY)
+    closed = [
+        [c(n, step_size, momentum, aligned=aligned) for n in range(len(rows))]
+        for c in (momentum_distance, momentum_velocity)
+    ]
+    distances, speeds = torch.tensor(closed, dtype=torch.float64).to(g)
+    off = float((rows - (x - distances[:, None] * g)).norm(dim=1).max())
+    wrong = float((rows[1:] - rows[:-1] + speeds[1:, None] * g).norm(dim=1).max())
+    length = max(float(distances[-1] * g.norm()), TINY)
     return Check("lemma A.1, momentum's closed form", max(off, wrong) / length, rounding(start))
 
 
@@ -161,8 +155,8 @@ def appendix_a_2(
 ) -> Check:
     """Check that a Runge-Kutta method in a corridor steps along the flow.
 
-    The paper proves it for RK4. It holds for every method with ``sum b = 1``, explicit or implicit,
-    because all elementary differentials after the first vanish in a corridor.
+    The paper proves it for RK4. It holds for every method with ``sum b = 1``, because all
+    elementary differentials after the first vanish in a corridor.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.
@@ -178,9 +172,8 @@ def appendix_a_2(
     exact = x - step_size * steps * g
     scale = float(x.norm()) + float((exact - x).norm())
     distance = float((end - exact).norm())
-    return Check(
-        f"appendix A.2, {method} steps on the flow", distance, rounding(start, 1e-14) * scale
-    )
+    name = f"appendix A.2, {method} steps on the flow"
+    return Check(name, distance, rounding(start, 1e-14) * scale)
 
 
 def appendix_a_3(
@@ -209,12 +202,11 @@ def appendix_a_3(
     for h in step_sizes:
         # An epoch of m batches takes the time m h.
         end = mean_epoch(losses, start, h)
-        flow = modified_flow(losses, start, m * h, 1e-12, kind="sgd", step_size=h).flat()[-1]
-        rest = gradient_flow(mean_loss(losses), start, m * h, 1e-12).flat()[-1]
-        modified.append(float((end - flow).norm()))
-        plain.append(float((end - rest).norm()))
-    order = math.log2(modified[-2] / modified[-1])
-    without = math.log2(plain[-2] / plain[-1])
+        flow = modified_flow(losses, start, m * h, 1e-12, kind="sgd", step_size=h)
+        modified.append(float((end - flow.flat()[-1]).norm()))
+        flow = gradient_flow(mean_loss(losses), start, m * h, 1e-12)
+        plain.append(float((end - flow.flat()[-1]).norm()))
+    order, without = (math.log2(errors[-2] / errors[-1]) for errors in (modified, plain))
     detail = {"order": order, "order without": without}
     return Check("appendix A.3, SGD's modified flow", abs(order - 3.0), 0.2, detail)
 
@@ -231,11 +223,8 @@ def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
     g = rows.mean(0)
     left = rows.square().sum(1).mean()
     right = g.square().sum() + (rows - g).square().sum(1).mean()
-    return Check(
-        "appendix A.3, the penalties' identity",
-        float((left - right).abs() / left),
-        rounding(point, 1e-14),
-    )
+    difference = float((left - right).abs() / left)
+    return Check("appendix A.3, the penalties' identity", difference, rounding(point, 1e-14))
 
 
 def kantorovich(condition: float) -> float:
@@ -261,8 +250,7 @@ def kantorovich(condition: float) -> float:
 def appendix_c(matrix: Tensor, slope: Tensor, points: Tensor) -> Check:
     """Check that a quadratic with ``M != 0`` has ``Hg != 0`` at random points.
 
-    On an open set ``Hg = M (M theta + b) = 0`` could be differentiated, and would give ``M^2 = 0``.
-    For a symmetric matrix this means ``M = 0``.
+    ``Hg = M (M theta + b) = 0`` on an open set would give ``M^2 = 0``, and so ``M = 0``.
 
     Args:
         matrix: M, symmetric, [n, n].

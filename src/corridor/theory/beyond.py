@@ -43,12 +43,7 @@ def power_rho(p: float) -> float:
 
 
 def power_loss_ratio(p: float) -> float:
-    """Return ``E_1 / E_0 = ((p - 1) / p)^p`` for a CLR step on ``||theta||^p``, p >= 1.
-
-    Example:
-        >>> power_loss_ratio(1.0), power_loss_ratio(2.0)
-        (0.0, 0.25)
-    """
+    """Return ``E_1 / E_0 = ((p - 1) / p)^p`` for a CLR step on ``||theta||^p``, p >= 1."""
     return ((p - 1.0) / p) ** p
 
 
@@ -56,7 +51,7 @@ def logistic_rho(z: float) -> float:
     """Return the corridor number of ``ln(1 + exp(-z))`` at the classification margin z.
 
     It is ``ln(1 + u) / (2 u)`` with ``u = exp(-z)``. It tends to 0 for z to -inf, where the loss
-    is a corridor. It tends to 1/2 in the exponential tail, for z to inf.
+    is a corridor, and to 1/2 in the exponential tail.
 
     Example:
         >>> round(logistic_rho(0.0), 6), logistic_rho(-700.0) < 1e-300
@@ -73,10 +68,6 @@ def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
     Args:
         rho_parallel: parallel corridor number before the first step.
         rho: corridor number before the first step.
-
-    Example:
-        >>> quadratic_next_clr(0.25, 0.25)
-        1.0
     """
     return rho_parallel / (1.0 - 4.0 * rho_parallel + 4.0 * rho**2)
 
@@ -106,10 +97,6 @@ def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
         loss: E.
         norm_sq: ``||g||^2``.
         rho_parallel: parallel corridor number, below 1.
-
-    Example:
-        >>> halley_step(1.0, 2.0, 0.0)
-        0.5
     """
     return loss / norm_sq / (1.0 - rho_parallel)
 
@@ -213,10 +200,6 @@ def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> 
     Args:
         weights: p_i, the share of each term in the loss.
         slopes: s_i.
-
-    Example:
-        >>> round(exponential_sum_ratio([0.5, 0.5], [1.0, -0.2]), 3)
-        0.865
     """
     mean = sum(p * s for p, s in zip(weights, slopes, strict=True))
     return sum(p * math.exp(-s / mean) for p, s in zip(weights, slopes, strict=True))
@@ -225,19 +208,14 @@ def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> 
 def unaccounted_minimum(alpha: float, k: int, floor: float = 1.0, curvature: float = 1.0) -> float:
     """Return the k-th iterate of CLR on ``E* + 1/2 lambda x^2`` with f_star = 0.
 
-    The iterate is ``x_k = sqrt(2 E* / lambda) cot(2^k alpha)``, which follows the chaotic doubling
-    map. The losses have the median 2 E* and no mean. CLR therefore needs a maximum step size and a
-    good lower bound.
+    It is ``x_k = sqrt(2 E* / lambda) cot(2^k alpha)``, the chaotic doubling map. The losses have a
+    median, 2 E*, and no mean. CLR therefore needs a maximum step size and a good lower bound.
 
     Args:
         alpha: angle of the start, ``x_0 = sqrt(2 E* / lambda) cot(alpha)``.
         k: number of steps.
         floor: E*, the minimum of the loss (default: 1).
         curvature: lambda, positive (default: 1).
-
-    Example:
-        >>> round(unaccounted_minimum(math.pi / 4, 0), 12)
-        1.414213562373
     """
     return math.sqrt(2.0 * floor / curvature) / math.tan(2.0**k * alpha)
 
@@ -253,10 +231,6 @@ def drift_bound(hg: float, step_size: float, time: float, least_curvature: float
         step_size: h, positive.
         time: T, positive.
         least_curvature: lambda_min, a lower bound of the Hessian's eigenvalues (default: 0).
-
-    Example:
-        >>> round(drift_bound(0.1, 0.2, 3.0), 12)
-        0.03
     """
     rate = max(-least_curvature, 0.0)
     # expm1 keeps its digits for a small rate; its limit for rate 0 is the time.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+TINY = 1e-300  # keeps ratios finite for paths without length
+
 
 def precise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     """Return a start in float64 if the loss accepts it, because float32 hides small distances."""
@@ -30,7 +32,7 @@ class Check:
     Attributes:
         statement: short name of the statement, with its number in the paper.
         measured: number that must not exceed the bound.
-        bound: the bound.
+        bound: largest number at which the statement holds.
         detail: further numbers by name (default: none).
     """
 

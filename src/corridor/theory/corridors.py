@@ -10,16 +10,13 @@ from corridor.flows import gradient_descent, gradient_flow
 from corridor.flows.discrete import first_kink
 from corridor.flows.space import FlatLoss, Loss, starting_at
 from corridor.geometry.lanczos import top_curvature
-from corridor.theory.check import Check, precise, rounding
-
-TINY = 1e-300  # keeps ratios finite for paths without length
+from corridor.theory.check import TINY, Check, precise, rounding
 
 
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
-    The check compares a difference quotient with the product. The relative error is proportional
-    to delta, with a constant that depends on the loss.
+    The error of the difference quotient is proportional to delta.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.
@@ -28,11 +25,6 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
 
     Raises:
         ValueError: ``Hg = 0`` at `start`.
-
-    Example:
-        >>> from corridor.surfaces import LogSumExp
-        >>> bool(lemma_2_8(LogSumExp(), torch.tensor([0.3, -0.5], dtype=torch.float64)))
-        True
     """
     start = precise(loss, start)
     flat_loss = starting_at(loss, start)
@@ -76,12 +68,10 @@ def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check
     change = max(float((flat_loss.gradient(row) - g).norm()) for row in rows)
     away = float((rows - line).norm(dim=1).max())
     speed = float(g.norm())
-    return Check(
-        "lemma 2.9, straight flow lines with one gradient",
-        max(away / max(speed * time, TINY), change / speed),
-        rounding(start),
-        {"gradient change": change, "distance from the line": away},
-    )
+    measured = max(away / max(speed * time, TINY), change / speed)
+    detail = {"gradient change": change, "distance from the line": away}
+    name = "lemma 2.9, straight flow lines with one gradient"
+    return Check(name, measured, rounding(start), detail)
 
 
 def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) -> Check:
@@ -106,20 +96,16 @@ def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) 
     centered, values = times - times.mean(), losses - losses.mean()
     fit = centered * (centered @ values) / centered.square().sum()
     unexplained = float((values - fit).square().sum() / values.square().sum().clamp(min=TINY))
-    return Check(
-        "proposition 2.10, the loss falls linearly",
-        away / max(fall * time, TINY),
-        rounding(start),
-        {"unexplained variance": unexplained},
-    )
+    measured, detail = away / max(fall * time, TINY), {"unexplained variance": unexplained}
+    return Check("proposition 2.10, the loss falls linearly", measured, rounding(start), detail)
 
 
 def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
     """Return the time after which a corridor must have ended, ``1 / lambda_max(H)``.
 
-    The horizon is inf if H has no positive eigenvalue. Along the flow of a corridor ``H' = H^2``,
-    and therefore ``H(t) = H_0 (I - t H_0)^-1``. This matrix diverges at the horizon, where flow
-    lines meet. A step inside a corridor has ``h lambda_max <= 1``, half the edge of stability.
+    It is inf if H has no positive eigenvalue. The Hessian along the flow, `beyond.riccati`,
+    diverges at the horizon. A step inside a corridor has ``h lambda_max <= 1``, half the edge of
+    stability.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.
@@ -209,19 +195,15 @@ def theorem_3_1_converse(
         gaps.append(float((flow - (x - h * g)).norm()))
     slope = math.log(gaps[0] / gaps[-1]) / math.log(step_sizes[0] / step_sizes[-1])
     ratio = gaps[-1] / (0.5 * step_sizes[-1] ** 2 * float(Hg.norm()))
-    return Check(
-        "theorem 3.1, converse: drift h^2/2 Hg",
-        abs(slope - 2.0),
-        0.05,
-        {"slope": slope, "coefficient over prediction": ratio},
-    )
+    detail = {"slope": slope, "coefficient over prediction": ratio}
+    return Check("theorem 3.1, converse: drift h^2/2 Hg", abs(slope - 2.0), 0.05, detail)
 
 
 def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     """Return True if the segment of a gradient step meets no kink.
 
     The domain of a loss marks its kinks. For a loss without a domain, the function compares
-    gradients along the segment, because they are constant in a corridor.
+    gradients along the segment.
 
     Args:
         loss: function of a tensor that returns a scalar tensor.

@@ -50,13 +50,10 @@ def detect(
 ) -> Detection:
     """Return the verdict on a loss around some points.
 
-    ``Hg = 0`` at single points proves nothing (S6 on the theory pages). It holds at critical
-    points, which are skipped. It can also hold on lines, so the function tests random neighbors.
-
-    The agreement of gradient descent and flow for a single step size proves nothing either (S5).
-    The function therefore computes Hg itself, and the change of g over steps of four sizes, which
-    also judges losses whose second derivatives are wrong. Kinks are no part of the region: a jump
-    of g between a point and the end of its step does not count.
+    ``Hg = 0`` at critical points, which are skipped, or on a line proves nothing (S6 on the theory
+    pages), so the function tests random neighbors. A single step size proves nothing either (S5).
+    The change of g over steps of four sizes also judges losses whose second derivatives are wrong.
+    Kinks are not part of the region: a jump of g within a step does not count.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -77,12 +74,18 @@ def detect(
     if not given:
         raise ValueError("points must hold at least one point, got none; add a point")
     generator = _tree.seeded(seed)
-    size = _extent(given)
+    rows = torch.stack([p.detach().reshape(-1) for p in given]).double()
+    spread = float((rows - rows.mean(0)).norm(dim=1).mean())
+    size = spread or float(rows.norm(dim=1).mean()) or 1.0
     numbers = []
     for point in given:
         flat_loss = FlatLoss(loss, Space(point))
         x = flat_loss.space.start
-        flats = [x, *_neighbors(flat_loss, x, size, beside, generator)]
+        room = flat_loss.margin(x)
+        # Neighbors stay within the ball without kinks, because a kink says nothing about Hg.
+        reach = 0.01 * size if room is None else min(0.01 * size, 0.5 * max(room, 0.0))
+        draws = torch.randn(beside, x.numel(), generator=generator, dtype=torch.float64).to(x)
+        flats = [x, *(x + reach * d / d.norm() for d in draws)]
         numbers += [_numbers(flat_loss, flat, size) for flat in flats]
     found = [row for row in numbers if row is not None]
     skipped = len(numbers) - len(found)
@@ -92,22 +95,6 @@ def detect(
     crooked, bent, secant = (max(column) for column in zip(*found, strict=True))
     verdict = judge(max(crooked, secant), bent, torch.finfo(given[0].dtype).eps)
     return Detection(verdict, crooked, bent, secant, len(numbers), skipped)
-
-
-def _extent(points: list[Tensor]) -> float:
-    rows = torch.stack([p.detach().reshape(-1) for p in points]).double()
-    spread = float((rows - rows.mean(0)).norm(dim=1).mean())
-    return spread or float(rows.norm(dim=1).mean()) or 1.0
-
-
-def _neighbors(
-    flat_loss: FlatLoss, x: Tensor, size: float, number: int, generator: torch.Generator
-) -> list[Tensor]:
-    room = flat_loss.margin(x)
-    # Neighbors stay within the ball without kinks, because a kink says nothing about Hg.
-    reach = 0.01 * size if room is None else min(0.01 * size, 0.5 * max(room, 0.0))
-    draws = torch.randn(number, x.numel(), generator=generator, dtype=torch.float64).to(x)
-    return [x + reach * d / d.norm() for d in draws]
 
 
 def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float, float] | None:
