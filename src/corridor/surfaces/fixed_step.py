@@ -55,9 +55,7 @@ class FixedStep(Surface):
         # theta falls while b exceeds the largest speed of the oscillation.
         self.t_end = math.log(slope / (amplitude * abs(self.rate))) / self.rate.real
         if not self.t_end > step_size:
-            raise ValueError(
-                f"amplitude must be so small that theta falls for one step, got {amplitude}"
-            )
+            raise ValueError(f"amplitude must let theta fall for one step, got {amplitude}")
         ends = self.at_time(torch.tensor([0.0, self.t_end], dtype=torch.float64))
         self.top, self.bottom = ends.tolist()
         self.f_star = float(self.value(ends[1:, None])[0])

@@ -90,8 +90,7 @@ class Glued(Surface):
         index = self.piece(x)[..., None]
         gaps = (values - values.gather(-1, index)).abs()
         steep = torch.stack([_steepness(p, x) for p in self.pieces], dim=-1)
-        room = gaps / (steep + steep.gather(-1, index))
-        room = room.scatter(-1, index, torch.inf).amin(-1)
+        room = (gaps / (steep + steep.gather(-1, index))).scatter(-1, index, torch.inf).amin(-1)
         return torch.minimum(room, margins.gather(-1, index)[..., 0])
 
 
@@ -105,12 +104,10 @@ def _steepness(piece: Surface, x: Tensor) -> Tensor:
 
 
 def landscape() -> Glued:
-    """Return the glued surface of figure 1b: wavy cones, up and down, ruled pieces and a plane.
+    """Return the glued surface of figure 1b: a tilted plane with valleys, a hill and a roof.
 
-    Two valleys are cut into a tilted plane. One is a convex wavy cone with a steeper round cone at
-    its bottom, the other a trough about a segment. A concave wavy cone (a hill) and a roof over a
-    segment rise from the plane. All pieces are distances to sets, and each is a corridor with its
-    own slope.
+    One valley is a convex wavy cone with a steeper round cone at its bottom, the other a trough
+    about a segment. The hill is a concave wavy cone. Each piece is a corridor with its own slope.
     """
     plane = Linear([0.35, 0.15], 1.6)
     foot = flower(3, 0.15, center=(-1.1, -0.5))

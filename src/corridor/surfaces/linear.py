@@ -39,10 +39,13 @@ class Linear(Surface):
 class _Bent(Linear):
     """Compute a linear function with a kink where it is zero."""
 
+    form: str  # of the expression, around the linear one
+
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)
         nonzero(float(self.slope.norm()), "slope")
         self.f_star = 0.0
+        self.expression = self.form.format(self.expression)
         self.domain = Domain("where a . theta + b is not 0", self._distance)
 
     def _distance(self, x: Tensor) -> Tensor:
@@ -58,9 +61,7 @@ class AbsoluteValue(_Bent):
         offset: b. Default: 0.
     """
 
-    def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
-        super().__init__(slope, offset)
-        self.expression = f"abs({self.expression})"
+    form = "abs({})"
 
     def value(self, x: Tensor) -> Tensor:
         return super().value(x).abs()
@@ -76,10 +77,11 @@ class Hinge(_Bent):
         offset: b. Default: 0.
     """
 
+    form = "max(0, {})"
+
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)
         self.speed = None
-        self.expression = f"max(0, {self.expression})"
 
     @property
     def steepest(self) -> float:

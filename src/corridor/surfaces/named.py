@@ -56,10 +56,6 @@ def surface(name: str) -> Surface:
 
     Raises:
         ValueError: the name is unknown.
-
-    Example:
-        >>> surface("cone").is_corridor
-        True
     """
     if name not in SURFACES:
         raise ValueError(f"unknown surface {name!r}; use one of {', '.join(SURFACES)}")

@@ -56,10 +56,6 @@ class Huber(Surface):
     Args:
         slope: c, positive. Default: 1.
         smoothness: L, positive. Default: 1.
-
-    Example:
-        >>> float(Huber(1.0, 2.0)(torch.tensor([3.0, 4.0])))
-        4.75
     """
 
     verdict = Verdict.WEAK

@@ -26,9 +26,7 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     Raises:
         ValueError: ``Hg = 0`` at `start`.
     """
-    start = precise(loss, start)
-    flat_loss = starting_at(loss, start)
-    g, Hg = _bent(flat_loss)
+    start, flat_loss, g, Hg = _bent(loss, start)
     # The quotient divides the error of the flow by delta, so the flow must be accurate.
     later = gradient_flow(loss, start, delta, tolerance=1e-13).flat()[-1]
     quotient = (flat_loss.gradient(later) - g) / delta
@@ -37,13 +35,15 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     return Check("lemma 2.8, d/dt g = -Hg along the flow", error, 20.0 * delta)
 
 
-def _bent(flat_loss: FlatLoss) -> tuple[Tensor, Tensor]:
-    """Return g and Hg at the start, or raise a ValueError if Hg is 0."""
+def _bent(loss: Loss, start: Tensor) -> tuple[Tensor, FlatLoss, Tensor, Tensor]:
+    """Return the start, the loss on flat vectors, g and Hg, or raise a ValueError if Hg is 0."""
+    start = precise(loss, start)
+    flat_loss = starting_at(loss, start)
     g, product = flat_loss.product(flat_loss.space.start)
     Hg = product(g)
     if not Hg.norm() > 0.0:
         raise ValueError("start must have Hg != 0, got Hg = 0; choose a start outside corridors")
-    return g, Hg
+    return start, flat_loss, g, Hg
 
 
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
@@ -183,12 +183,10 @@ def theorem_3_1_converse(
     Raises:
         ValueError: `step_sizes` has fewer than two numbers, or ``Hg = 0`` at `start`.
     """
-    start = precise(loss, start)
     if len(step_sizes) < 2:
         raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
-    flat_loss = starting_at(loss, start)
+    start, flat_loss, g, Hg = _bent(loss, start)
     x = flat_loss.space.start
-    g, Hg = _bent(flat_loss)
     gaps = []
     for h in step_sizes:
         flow = gradient_flow(loss, start, h, tolerance=1e-13).flat()[-1]
