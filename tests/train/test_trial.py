@@ -6,7 +6,7 @@ from torch import nn
 
 from corridor.train.folder.record import read_run
 from corridor.train.loop import train
-from corridor.train.trial import check_network
+from corridor.train.task import check_network
 
 FLAT = nn.Flatten
 HERE = "tests.train.small_networks"

@@ -8,10 +8,9 @@ import click
 
 from corridor.cli.options import CONFIG, PATH, Command, Option, config_options, given, seeds_below
 from corridor.train.folder.record import read_summary
+from corridor.train.sweep.grid import comparison, parse_axes, read_grid
 from corridor.train.sweep.grid import grid as grid_of
-from corridor.train.sweep.grid import parse_axes, read_grid
 from corridor.train.sweep.runs import POOLS, Run, Workers, sweep
-from corridor.train.sweep.table import comparison
 
 
 def worker_options() -> list[click.Option]:

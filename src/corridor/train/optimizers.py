@@ -24,6 +24,7 @@ from corridor.optim import (
     SPSMax,
     SPSSafe,
 )
+from corridor.optim.base import PolyakOptimizer
 from corridor.optim.clr import DEFAULT_MAX_LR
 
 # Options that only some optimizers have, with the value that leaves the choice to the optimizer.
@@ -135,3 +136,20 @@ def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaL
     if kind == "constant":
         return None
     return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / total)) / 2)
+
+
+def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Any], float] | None:
+    """Return a function from the measures of a batch to the optimizer's next step size.
+
+    Return None if the step does not go along the gradient, as with momentum and with optimizers
+    other than SGD and CLR's family. Return None also if drift limits the step, because the drift is
+    measured later.
+    """
+    group = optimizer.param_groups[0]
+    if group.get("momentum", 1.0) != 0.0 or group.get("drift") is not None:
+        return None
+    if isinstance(optimizer, torch.optim.SGD):
+        return lambda measures: float(group["lr"])
+    if not isinstance(optimizer, PolyakOptimizer):
+        return None
+    return lambda found: float(optimizer.step_size_at(found.loss, found.grad_norm.square()))

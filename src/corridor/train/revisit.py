@@ -11,7 +11,7 @@ from corridor.geometry import measure_dataset, sharpness
 from corridor.train.folder import checkpoint
 from corridor.train.folder.files import atomic, dumps
 from corridor.train.folder.record import require_config
-from corridor.train.probing import next_step
+from corridor.train.optimizers import next_step
 from corridor.train.processes import generators
 from corridor.train.trainer import Trainer
 

@@ -13,17 +13,19 @@ from corridor import _reduce, models
 from corridor import data as datasets
 from corridor._tree import squared_norm
 from corridor.data.rng import derive
-from corridor.train import optimizers, probing
+from corridor.geometry import Probe
+from corridor.train import optimizers
 from corridor.train.config import Config
 from corridor.train.metrics import Numbers
 from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
 from corridor.train.task import NAME as TASK
-from corridor.train.task import Task, TaskLoader
-from corridor.train.trial import check_network
+from corridor.train.task import Task, TaskLoader, check_network
 
 # Images of a streaming split whose pixels are in the checksum of the data.
 SAMPLED = 64
+# Every line of the metrics has these, for the same batch at the same point.
+KNOWN = frozenset({"step", "loss", "grad_norm"})
 
 Network = Callable[[Tensor], Tensor]
 
@@ -59,7 +61,16 @@ class Trainer:
             lambda: optimizers.build(config.optimizer, self.parameters, **options)
         )
         self.scheduler = optimizers.schedule(self.optimizer, config.schedule, self.total)
-        self.probe = probing.make(self.parameters, self.optimizer, config, team.world > 1)
+        self.probe = None
+        if config.probe:
+            self.probe = Probe(
+                self.parameters,
+                every=config.probe,
+                f_star=config.f_star,
+                step=optimizers.next_step(self.optimizer),
+                curvature=config.probe_curvature,
+                across_ranks=team.world > 1,
+            )
         if team.rank:  # initial weights are equal on all ranks, dropout differs
             generators.seed(derive(config.seed, team.rank))
 
@@ -181,8 +192,10 @@ class Trainer:
             numbers = Numbers(loss, *kept, drift_limit=limit)
         else:
             grads = [p.grad for p in self.parameters if p.grad is not None]
-            sharded = any(_reduce.is_sharded(g) for g in grads)
-            grad_norm = parallel.norm(grads) if sharded else squared_norm(grads).sqrt()
+            if any(_reduce.is_sharded(g) for g in grads):
+                grad_norm = _reduce.whole(nn.utils.get_total_norm(grads))
+            else:
+                grad_norm = squared_norm(grads).sqrt()
             self.optimizer.step()
             numbers = Numbers(loss, grad_norm, group["lr"], 0)
         self.optimizer.zero_grad()
@@ -207,7 +220,8 @@ class Trainer:
             return torch.stack(losses).sum()
 
         with generators.kept():  # the probe itself puts torch's generators back, on any device
-            return probing.numbers(self.probe, closure, number)
+            self.probe.now(closure, number)
+        return {k: v[-1] for k, v in self.probe.history.items() if k not in KNOWN}
 
     def _backward(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
         """Compute the gradient of a batch's mean loss by micro-batches, and return that loss."""

@@ -3,7 +3,7 @@
 import pytest
 
 from corridor.train.folder.record import Summary
-from corridor.train.sweep.table import comparison
+from corridor.train.sweep.grid import comparison
 
 
 def finished(loss, accuracy=None):

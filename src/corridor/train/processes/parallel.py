@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from corridor import _reduce
+from corridor._torch import BatchNorm
 from corridor.train.config import Config
-from corridor.train.processes.batch_norm import average_statistics, synchronized
 from corridor.train.processes.team import Team
 
 # Modules with fewer parameters are gathered with the rest of the network.
@@ -24,7 +25,9 @@ def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -
     if team.world == 1:
         return model
     if config.batch_norm == "synchronized":
-        synchronized(model)
+        for layer in model.modules():
+            if isinstance(layer, BatchNorm):  # keeps its parameters, buffers and hooks
+                layer.__class__ = BatchNormOverRanks
     if config.parallel == "ddp":
         from torch.nn.parallel import DistributedDataParallel
 
@@ -72,12 +75,94 @@ def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
 def settle_buffers(model: nn.Module, team: Team) -> None:
-    """Make the running statistics of all ranks equal to their mean."""
-    if team.world > 1:
-        average_statistics(model)
+    """Replace the running statistics of each rank by their mean over all ranks.
+
+    They are linear in the statistics of the batches, so the time and number of calls do not matter.
+    """
+    if team.world == 1:
+        return
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    own = [
+        buffer
+        for layer in layers
+        if not isinstance(layer, BatchNormOverRanks)
+        for buffer in (layer.running_mean, layer.running_var)
+        if buffer is not None
+    ]
+    if own:
+        joined = torch.cat([buffer.flatten() for buffer in own])
+        dist.all_reduce(joined)
+        joined /= dist.get_world_size()
+        for buffer, part in zip(own, joined.split([b.numel() for b in own]), strict=True):
+            buffer.copy_(part.view_as(buffer))
 
 
-def norm(tensors: list[Tensor]) -> Tensor:
-    """Return the norm of all tensors together, whole or sharded, as a 0-dim tensor."""
-    return _reduce.whole(torch.nn.utils.get_total_norm(tensors))
+class _Sum(torch.autograd.Function):
+    """The sum over ranks; its derivative is the sum over ranks, too."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        whole = mine.clone()
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return _Sum.apply(*grad_outputs)
+
+
+# torch 2.13 compiles the derivative wrongly.
+_over_ranks: Any = torch.compiler.disable(_Sum.apply)
+
+
+class BatchNormOverRanks(BatchNorm):
+    """Batch normalization over all ranks, on any device and twice differentiable.
+
+    torch's own synchronized layer runs on GPUs only, and its backward pass cannot be differentiated
+    again, which Hg requires. Here mean and variance are plain arithmetic around one all-reduce per
+    layer, which has a derivative of its own.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept two and more dimensions, as the layers that this class replaces do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the input, [b, c, ...], with each channel normalized."""
+        if not self.training:
+            return super().forward(input)
+        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        over = [i for i in range(x.dim()) if i != 1]
+        # Sums around the running mean, which is equal on all ranks, lose fewer digits in squares.
+        known = self.running_mean
+        center = x.new_zeros(self.num_features) if known is None else known.detach().clone()
+        shifted = x - _per_channel(center, x)
+        count = x.new_tensor([x.numel() // max(x.shape[1], 1)])
+        sums = torch.cat([shifted.sum(over), shifted.square().sum(over), count])
+        total, squares, number = _over_ranks(sums).split([x.shape[1], x.shape[1], 1])
+        mean = total / number
+        variance = (squares / number - mean.square()).clamp(min=0.0)
+        self._update(center + mean, variance * (number / (number - 1.0).clamp(min=1.0)))
+        scale = (variance + self.eps).rsqrt()
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        return (shifted * _per_channel(scale, x) + _per_channel(shift, x)).to(input.dtype)
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics, as torch's layers do."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        factor = self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if factor is None:
+                factor = 1.0 / float(self.num_batches_tracked)
+        assert factor is not None
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(1, -1, *(1 for _ in range(like.dim() - 2)))
