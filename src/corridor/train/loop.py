@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,7 +13,7 @@ from corridor.data.rng import derive
 from corridor.train.config import Config
 from corridor.train.folder import checkpoint
 from corridor.train.folder.checkpoint import Position
-from corridor.train.folder.files import HELD_SECONDS, locked, wait_until_free
+from corridor.train.folder.files import HELD_SECONDS, locked
 from corridor.train.folder.progress import Reporter, reporter
 from corridor.train.folder.record import (
     Nobody,
@@ -99,13 +99,14 @@ def _train(
     options = config.to_dict().items()
     team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
     resume = team.largest(resume) > [0]  # a process that has just joined was not restarted
-    ended = team.together(lambda: open_folder(out, config, resume=resume) if team.first else None)
-    ended = team.gather(ended)[0]
+    ended = team.of_first(lambda: open_folder(out, config, resume=resume))
     if ended is not None:
         return ended
     device = team.device
     devices = [device] if device.type == "cuda" else []
-    with _locked(out, team), generators.kept(devices):
+    held = locked(out, wait=HELD_SECONDS) if team.first else nullcontext()
+    with ExitStack() as stack, generators.kept(devices):
+        team.together(lambda: stack.enter_context(held))
         generators.seed(config.seed)
         trainer = Trainer(config, device, team, task)
         with listening() as flag:
@@ -119,16 +120,6 @@ def _train(
                     "a process that decodes images was killed, possibly out of memory; use fewer "
                     "--workers, and go on with --resume"
                 ) from error
-
-
-@contextmanager
-def _locked(out: Path, team: Team) -> Iterator[None]:
-    """Lock the run folder on the rank that writes."""
-    if team.first:
-        wait_until_free(out, HELD_SECONDS)
-    with ExitStack() as stack:
-        team.together(lambda: stack.enter_context(locked(out)) if team.first else None)
-        yield
 
 
 class Loop:
@@ -154,11 +145,9 @@ class Loop:
             )
         self.watch = Watch(trainer.takes_loss, trainer.skipped(), self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
-        self.recorder = self.team.together(self._recorder)
-
-    def _recorder(self) -> Recorder | Nobody:
-        first = self.team.first
-        return Recorder(self.out, self.config, self.position.step) if first else Nobody()
+        self.recorder = self.team.together(
+            lambda: Recorder(out, self.config, self.position.step) if self.team.first else Nobody()
+        )
 
     def run(self) -> Summary:
         """Train until the end, or until the run diverges or a signal comes."""
@@ -173,10 +162,7 @@ class Loop:
             self.saver.wait()
             if not message and not self.trainer.finite():
                 message = "the parameters are not finite"
-            summary = self.team.together(
-                lambda: self._summarize(message) if self.team.first else None
-            )
-            return self.team.gather(summary)[0]
+            return self.team.of_first(lambda: self._summarize(message))
         finally:
             self.show.close()
             self.recorder.close()
@@ -336,9 +322,7 @@ class Loop:
 class Rhythm:
     """Decide at which steps ranks write and stop, so that all do it at the same steps.
 
-    A single process looks at the clock and the signals after every step. Of several, rank 0 says at
-    each look how many steps take about `FLUSH_SECONDS`. One reduction carries this number and the
-    signals.
+    Of several ranks, the first says at each look how many steps take about `FLUSH_SECONDS`.
     """
 
     def __init__(self, team: Team, step: int) -> None:

@@ -14,11 +14,7 @@ PATIENCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What an optimizer step leaves, as 0-dim tensors that stay on the device.
-
-    The mean of `loss` over ranks is the loss of the batch before the step. `skipped` counts the
-    steps that the optimizer has skipped.
-    """
+    """What an optimizer step leaves on the device; the loss is its mean over ranks."""
 
     loss: Tensor
     grad_norm: Tensor
@@ -75,11 +71,7 @@ def _column(values: list[Any]) -> list[Any]:
 
 @dataclass
 class Watch:
-    """Find the step at which a run turned non-finite.
-
-    If the optimizer skips such steps, `PATIENCE` skipped steps in a row end the run. Otherwise the
-    first non-finite loss or gradient ends it.
-    """
+    """Find the step at which a run turned non-finite, or skipped `PATIENCE` steps in a row."""
 
     skips: bool
     skipped: int = 0

@@ -10,20 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from corridor import optim
 from corridor._reduce import is_sharded
-from corridor.optim import (
-    CLR,
-    NGN,
-    AdaSPS,
-    CLRAdam,
-    DecSPS,
-    HalfPolyak,
-    MoMo,
-    MoMoAdam,
-    Polyak,
-    SPSMax,
-    SPSSafe,
-)
 from corridor.optim.base import PolyakOptimizer
 from corridor.optim.clr import DEFAULT_MAX_LR
 
@@ -70,17 +58,19 @@ def _relative(kind: Callable[..., torch.optim.Optimizer], rate: str = "max_lr") 
 
 
 OPTIMIZERS: dict[str, Row] = {
-    "clr": Row(CLR, frozenset(OPTIONS), DEFAULT_MAX_LR),
-    "clr-adam": Row(CLRAdam, frozenset({"momentum", "f_star", "drift"}), math.inf, watches=True),
-    "polyak": _relative(Polyak),
-    "half-polyak": _relative(HalfPolyak),
-    "sps-max": _relative(SPSMax),
-    "sps-safe": _relative(SPSSafe),
-    "ngn": _relative(NGN, "sigma"),
-    "dec-sps": _relative(DecSPS),
-    "ada-sps": _relative(AdaSPS),
-    "momo": _relative(MoMo),
-    "momo-adam": _relative(MoMoAdam),
+    "clr": Row(optim.CLR, frozenset(OPTIONS), DEFAULT_MAX_LR),
+    "clr-adam": Row(
+        optim.CLRAdam, frozenset({"momentum", "f_star", "drift"}), math.inf, watches=True
+    ),
+    "polyak": _relative(optim.Polyak),
+    "half-polyak": _relative(optim.HalfPolyak),
+    "sps-max": _relative(optim.SPSMax),
+    "sps-safe": _relative(optim.SPSSafe),
+    "ngn": _relative(optim.NGN, "sigma"),
+    "dec-sps": _relative(optim.DecSPS),
+    "ada-sps": _relative(optim.AdaSPS),
+    "momo": _relative(optim.MoMo),
+    "momo-adam": _relative(optim.MoMoAdam),
     "sgd": Row(torch.optim.SGD, frozenset({"momentum"}), None, "lr", takes_loss=False),
     "adamw": Row(torch.optim.AdamW, frozenset(), 1e-3, "lr", takes_loss=False),
 }
@@ -129,10 +119,7 @@ def _kernels(parameters: Sequence[Tensor]) -> dict[str, bool]:
 
 
 def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaLR | None:
-    """Return a scheduler of the learning rate, or of the cap; None if it is constant.
-
-    The factor of step k, starting at 0, is (1 + cos(pi k / total)) / 2 for ``cosine``.
-    """
+    """Return a scheduler of the learning rate or the cap; None if it is constant."""
     if kind == "constant":
         return None
     return LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / total)) / 2)
@@ -141,9 +128,8 @@ def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaL
 def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Any], float] | None:
     """Return a function from the measures of a batch to the optimizer's next step size.
 
-    Return None if the step does not go along the gradient, as with momentum and with optimizers
-    other than SGD and CLR's family. Return None also if drift limits the step, because the drift is
-    measured later.
+    Return None if the step does not go along the gradient, or if drift, which is measured later,
+    limits it.
     """
     group = optimizer.param_groups[0]
     if group.get("momentum", 1.0) != 0.0 or group.get("drift") is not None:

@@ -19,12 +19,10 @@ NAME = "geometry.jsonl"
 
 
 def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cpu") -> Path:
-    """Measure the mean loss of a run's first training batches at each of its checkpoints.
+    """Write the geometry of a run's first training batches at each checkpoint to a file.
 
     The network is in training mode, as in the run: with dropout and the statistics of each batch.
-    ``sharpness`` is measured on the first batch. Return the file ``geometry.jsonl`` in the run
-    folder, with one line per checkpoint. Raise FileNotFoundError if there is no run or no
-    checkpoint.
+    ``sharpness`` is measured on the first batch.
     """
     run = Path(run)
     config = require_config(run)

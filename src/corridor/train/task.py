@@ -58,8 +58,7 @@ class Task:
 class TaskLoader:
     """Make the batches of a task, as functions of (seed, epoch, index), as `data.Loader` does.
 
-    Each batch is drawn with generators seeded for it, so that random transforms repeat. A run that
-    resumes within an epoch draws the earlier batches again.
+    Each batch is drawn with generators seeded for it, so that random transforms repeat.
     """
 
     def __init__(self, task: Task, config: Config, device: torch.device) -> None:
@@ -147,11 +146,7 @@ def check_network(
     images: Tensor,
     classes: int,
 ) -> None:
-    """Raise ValueError unless a network maps images to one number per class.
-
-    The pass in training mode uses a copy of the network, so that averages and counters do not
-    change. A network that cannot be copied makes only the pass in evaluation mode.
-    """
+    """Raise ValueError unless a network maps images to one number per class."""
     with generators.kept([images.device] if images.is_cuda else []):
         with torch.no_grad():  # first: parameters of lazy modules are made here
             _check(network.eval(), outputs, images, classes)

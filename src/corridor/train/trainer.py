@@ -31,11 +31,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 class Trainer:
-    """The data, network, optimizer and schedule of a run.
-
-    `facts` must be equal in all processes, and when the run is resumed. Raise ValueError if the
-    config is impossible, such as batches that the processes cannot share.
-    """
+    """The data, network, optimizer and schedule of a run; `facts` must be equal on all ranks."""
 
     def __init__(
         self,
@@ -255,10 +251,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float | None] | None:
-        """Return the mean loss and the accuracy over all test images; None without test images.
-
-        The accuracy is between 0 and 1, and None if the targets are not classes.
-        """
+        """Return the mean test loss, and the accuracy if there are classes; None without images."""
         parallel.settle_buffers(self.model, self.team)
         self.model.eval()
         sums: list[Tensor] = []

@@ -49,11 +49,7 @@ class Checkpoint:
 
 
 class Saver:
-    """Write the checkpoints of a run and keep the newest; all ranks call every method.
-
-    Several processes write in the background. The next checkpoint and the end of the run wait until
-    the last one is written.
-    """
+    """Write the checkpoints of a run, with several processes in the background; all ranks call it."""
 
     def __init__(self, out: Path, team: Team, keep: int) -> None:
         self.out, self.team, self.keep = out, team, keep
@@ -68,7 +64,14 @@ class Saver:
         self.wait()
         self.team.doing = f"the checkpoint of step {position.step}"
         path = self.out / FOLDER / f"step-{position.step:09d}"
-        self.team.together(lambda: self._prepare(path.parent))
+
+        def prepare() -> None:
+            if self.team.first:
+                path.parent.mkdir(exist_ok=True)
+                for left in path.parent.glob(".*.tmp"):  # of a process killed while writing
+                    shutil.rmtree(left, ignore_errors=True)
+
+        self.team.together(prepare)
         # Ranks draw different dropout masks, so each stores its own generators.
         rank = self.team.rank
         tensors = {f"random/{rank}/{name}": state for name, state in generators.states().items()}
@@ -86,17 +89,13 @@ class Saver:
 
         writer = storage.Writer(path, complete)
         if self.group is not None:
-            future = async_save(tensors, storage_writer=writer, process_group=self.group)
-            self.pending = path, future
-            return
-        with storage.written(path):
-            save(tensors, storage_writer=writer, no_dist=True)
-
-    def _prepare(self, folder: Path) -> None:
-        if self.team.first:
-            folder.mkdir(exist_ok=True)
-            for left in folder.glob(".*.tmp"):  # of a process that was killed while writing
-                shutil.rmtree(left, ignore_errors=True)
+            self.pending = (
+                path,
+                async_save(tensors, storage_writer=writer, process_group=self.group),
+            )
+        else:
+            with storage.written(path):
+                save(tensors, storage_writer=writer, no_dist=True)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written; raise OSError if it cannot be written."""
@@ -139,12 +138,10 @@ def load(
     """Return the newest checkpoint that is not damaged; None if the run has no checkpoint.
 
     A tensor gets the device and shards of the tensor in `like` with its name or its parent's name,
-    such as ``states/model/0.weight``. Other tensors are whole and on the CPU. Raise ValueError if
-    all checkpoints are damaged or of corridor 0.1.0.
+    such as ``states/model/0.weight``. Other tensors are whole and on the CPU.
     """
     team = team or Team()
-    newest = team.together(lambda: _newest(out) if team.first else None)
-    path = team.gather(newest)[0]
+    path = team.of_first(lambda: _newest(out))
     if path is None:
         return None
     return team.together(lambda: _content(path, like or {}, together=team.world > 1))
@@ -183,11 +180,7 @@ def _content(path: Path, like: Mapping[str, Tensor], *, together: bool) -> Check
 
 
 def export(run: Path, target: Path) -> Path:
-    """Write the newest checkpoint of a run to one file for ``torch.load(..., weights_only=True)``.
-
-    The file holds a dict with the state dicts ``model`` and ``optimizer``, and with ``step``,
-    ``epoch`` and ``config``. Raise FileNotFoundError if there is no run or no checkpoint.
-    """
+    """Write model, optimizer, step, epoch and config of the newest checkpoint to one torch file."""
     config = require_config(run)
     saved = load(run)
     if saved is None:
@@ -204,10 +197,7 @@ def export(run: Path, target: Path) -> Path:
 
 
 def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed: int = 0) -> None:
-    """Set the random number generators to the states in a checkpoint.
-
-    If the number of processes has changed, rank 0 gets its old states and the others a new seed.
-    """
+    """Set the generators to their states; if the number of ranks changed, others than 0 get seeds."""
     team = team or Team()
     world = sum(name.endswith("/cpu") for name in random)
     if team.rank and world != team.world:

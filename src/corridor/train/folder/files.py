@@ -27,8 +27,8 @@ _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Keep other processes from writing a folder while the block runs; OSError if one does.
 
-    The operating system releases the lock when the process ends, also after SIGKILL. On NFS it
-    holds between machines, too. A file system without locks gets a warning and no lock.
+    The system releases the lock when the process ends, also after SIGKILL. On NFS it holds between
+    machines, too. A file system without locks gets a warning and no lock.
     """
     # In place of a missing lock, filelock would make a file that outlives a killed process.
     lock = FileLock(folder / LOCK, timeout=wait, fallback_to_soft=False)

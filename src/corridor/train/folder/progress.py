@@ -6,15 +6,8 @@ from datetime import timedelta
 from time import perf_counter
 from typing import Self
 
+from rich import progress as rich
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 # A terminal of fewer columns has no room for the title and the speed.
 WIDE = 80
@@ -46,14 +39,14 @@ class Bar(Reporter):
 
     def __init__(self, console: Console) -> None:
         wide = console.width >= WIDE
-        self._bar = Progress(
-            *([TextColumn("{task.description}")] if wide else []),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("[dim]loss[/] {task.fields[loss]}"),
-            TextColumn("[dim]step size[/] {task.fields[lr]}"),
-            *([TextColumn("{task.fields[speed]}")] if wide else []),
-            TimeRemainingColumn(compact=True),
+        self._bar = rich.Progress(
+            *([rich.TextColumn("{task.description}")] if wide else []),
+            rich.BarColumn(bar_width=None),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("[dim]loss[/] {task.fields[loss]}"),
+            rich.TextColumn("[dim]step size[/] {task.fields[lr]}"),
+            *([rich.TextColumn("{task.fields[speed]}")] if wide else []),
+            rich.TimeRemainingColumn(compact=True),
             console=console,
             expand=True,
         )
@@ -81,11 +74,7 @@ class Bar(Reporter):
 
 
 class Lines(Reporter):
-    """Show one run as lines of text, each at the end of an epoch.
-
-    The line of an epoch is left out if the line before is less than ten seconds old. The last epoch
-    always has its line.
-    """
+    """Show one run as lines of text, at ends of epochs ten seconds apart and at the last one."""
 
     def start(self, title: str, done: int, total: int) -> None:
         """Write the title."""
@@ -109,12 +98,12 @@ class Lines(Reporter):
 
     def close(self) -> None:
         """Write the line of the last epoch."""
-        if self._waiting:
-            self._write(self._waiting)
+        self._write(self._waiting)
 
     def _write(self, line: str) -> None:
         self._waiting, self._last = "", perf_counter()
-        print(line, file=sys.stderr, flush=True)
+        if line:
+            print(line, file=sys.stderr, flush=True)
 
 
 def reporter(progress: bool | Reporter) -> Reporter:
@@ -128,10 +117,7 @@ def reporter(progress: bool | Reporter) -> Reporter:
 
 
 class Overview:
-    """Show the runs of a sweep: a bar for all runs, and a bar for each run in progress.
-
-    Write a line when a run ends, and without a terminal also after ten seconds without a line.
-    """
+    """Show the runs of a sweep: a bar for all, a bar for each in progress, a line for each end."""
 
     def __init__(
         self,
@@ -143,13 +129,13 @@ class Overview:
     ) -> None:
         self._names, self._done, self._console, self._clock = names, done, console, clock
         self._fractions: dict[int, float] = {}
-        self._each: dict[int, TaskID] = {}
+        self._each: dict[int, rich.TaskID] = {}
         self._over: set[int] = set()
-        self.bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
+        self.bars = rich.Progress(
+            rich.TextColumn("{task.description}", markup=False),
+            rich.BarColumn(bar_width=None),
+            rich.TextColumn("{task.fields[note]}"),
+            rich.TimeRemainingColumn(),
             console=console,
             expand=True,
             get_time=clock,
@@ -158,7 +144,7 @@ class Overview:
         total = done + len(names)
         self._all = self.bars.add_task("all runs", total=total, completed=done, note="")
         self._last = clock()
-        self._advance(0.0)  # the estimate of the speed begins here
+        self.bars.advance(self._all, 0.0)  # the estimate of the speed begins here
 
     def __enter__(self) -> Self:
         """Draw the bars on a terminal."""
@@ -179,7 +165,7 @@ class Overview:
             # A resumed run made this part before: it must not count as speed.
             self.bars.tasks[0].completed += fraction
             self._fractions[index] = fraction
-        self._advance(fraction - self._fractions[index])
+        self.bars.advance(self._all, fraction - self._fractions[index])
         self._fractions[index] = fraction
         if index not in self._each and len(self._each) < BARS:
             self._each[index] = self.bars.add_task(self._names[index], total=1.0, note="")
@@ -192,16 +178,13 @@ class Overview:
 
     def ended(self, index: int, line: str) -> None:
         """Show that a run has ended, with a line that says how."""
-        self._advance(1.0 - self._fractions.get(index, 0.0))
+        self.bars.advance(self._all, 1.0 - self._fractions.get(index, 0.0))
         self._fractions[index] = 1.0
         self._over.add(index)
         if index in self._each:
             self.bars.remove_task(self._each.pop(index))
         self.bars.update(self._all, note=self._count())
         self._write(f"[{self._count()}] {line}", " (", ")")
-
-    def _advance(self, part: float) -> None:
-        self.bars.advance(self._all, part)
 
     def _count(self) -> str:
         return f"{self._done + len(self._over)}/{self._done + len(self._names)}"

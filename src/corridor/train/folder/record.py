@@ -193,11 +193,7 @@ def write_failure(path: Path, config: Config, message: str) -> None:
 
 
 def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
-    """Check that a run can be written to a folder, and return its summary if it has ended.
-
-    Raise ValueError if the folder holds other files or a run that cannot be continued, and OSError
-    if it cannot be written.
-    """
+    """Raise unless a run can be written to a folder; return its summary if it has ended there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with atomic(out / ".writable"):
@@ -234,10 +230,9 @@ def check_free(out: Path) -> None:
 
 
 def check_same(out: Path, found: Config, config: Config, *, other_length: bool) -> None:
-    """Raise ValueError if the config in a folder is not the config of the run.
+    """Raise ValueError if two configs differ in more than options that change no number.
 
-    Options that change no number can differ, and with `other_length` and a constant schedule the
-    length of the run.
+    With `other_length` and a constant schedule, the length of the run can differ.
     """
     names = differences(found, config)
     if other_length and config.schedule == "constant":

@@ -162,11 +162,7 @@ def verify(folder: Path) -> None:
 def read(
     folder: Path, like: Mapping[str, Tensor], *, together: bool
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Return the plain values and the tensors of a checkpoint that passed `verify`.
-
-    `like` is that of `corridor.train.folder.checkpoint.load`. With `together`, all ranks call this
-    function. Raise ValueError if the checkpoint cannot be read.
-    """
+    """Return the plain values and the tensors of a checkpoint that passed `verify`."""
     try:
         reader = _Reader(folder)
         index = reader.read_metadata().state_dict_metadata

@@ -18,10 +18,7 @@ SHARD_NUMBERS = 2**14
 
 
 def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -> nn.Module:
-    """Distribute a network over the processes, and return the module to call in training.
-
-    The network keeps the parameters; FSDP2 shards them in place.
-    """
+    """Distribute a network over processes, in place, and return the module to call in training."""
     if team.world == 1:
         return model
     if config.batch_norm == "synchronized":
@@ -77,10 +74,7 @@ def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 @torch.no_grad()
 def settle_buffers(model: nn.Module, team: Team) -> None:
-    """Replace the running statistics of each rank by their mean over all ranks.
-
-    They are linear in the statistics of the batches, so the time and number of calls do not matter.
-    """
+    """Replace the running statistics, linear in those of batches, by their mean over all ranks."""
     if team.world == 1:
         return
     layers: list[Any] = [m for m in model.modules() if isinstance(m, BatchNorm)]
@@ -120,9 +114,7 @@ _over_ranks: Any = torch.compiler.disable(_Sum.apply)
 class BatchNormOverRanks(BatchNorm):
     """Batch normalization over all ranks, on any device and twice differentiable.
 
-    torch's own synchronized layer runs on GPUs only, and its backward pass cannot be differentiated
-    again, which Hg requires. Here mean and variance are plain arithmetic around one all-reduce per
-    layer, which has a derivative of its own.
+    torch's synchronized layer runs on GPUs only, and Hg cannot be computed through it.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:

@@ -34,11 +34,7 @@ class StopFlag:
 
 @contextmanager
 def listening() -> Iterator[StopFlag]:
-    """Store SIGINT and SIGTERM in a flag during the block.
-
-    A signal that the process ignores stays ignored. Outside the main thread nothing is caught,
-    because Python allows no handlers there.
-    """
+    """Store SIGINT and SIGTERM in a flag during the block, unless the process ignores them."""
     flag = StopFlag()
     with _handling((signal.SIGINT, signal.SIGTERM), flag.handle):
         yield flag
@@ -60,7 +56,7 @@ def terminable() -> Iterator[StopFlag]:
 @contextmanager
 def _handling(numbers: Sequence[int], handler: Callable[..., Any]) -> Iterator[None]:
     before = {}
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():  # Python allows no other thread
         for number in numbers:
             # A shell's background job ignores SIGINT, so that Ctrl-C stops the foreground job only.
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,20 +34,15 @@ T = TypeVar("T")
 
 @dataclass
 class Team:
-    """The processes that train one network together; by default this process alone.
-
-    `doing` is the current action, for the message when another process is lost. `name` is that of
-    this run, because the process group may have trained others. `reported` is True when the other
-    ranks know that this rank failed.
-    """
+    """The processes that train one network together; by default this process alone."""
 
     rank: int = 0
     world: int = 1
     timeout: float = math.inf
     device: torch.device = CPU
-    doing: str = "the start"
-    name: str = ""
-    reported: bool = False
+    doing: str = "the start"  # for the message when another process is lost
+    name: str = ""  # of this run, because the process group may have trained others
+    reported: bool = False  # True when the other ranks know that this rank failed
 
     @property
     def first(self) -> bool:
@@ -80,10 +75,7 @@ class Team:
         return found
 
     def together(self, act: Callable[[], T]) -> T:
-        """Call a function on every rank and return its value when all ranks have succeeded.
-
-        Raise the error of this rank if no lower rank failed, else ElsewhereError.
-        """
+        """Return a function's value if all ranks succeed; else one raises, others ElsewhereError."""
         if self.world == 1:
             return act()
         caught, found = None, None
@@ -102,17 +94,22 @@ class Team:
     def require_equal(self, facts: dict[str, Any]) -> None:
         """Raise a ValueError on rank 0 if a fact differs between ranks."""
         everyone = self.gather(facts)
+        for name, mine in everyone[0].items():
+            for rank, other in enumerate(everyone):
+                if other[name] != mine:
+                    self.refuse(
+                        f"rank 0 has {name} {mine} and rank {rank} has {other[name]}; "
+                        "start all processes with the same command and data"
+                    )
 
-        def compare() -> None:
-            for name, mine in everyone[0].items():
-                for rank, other in enumerate(everyone):
-                    if other[name] != mine and self.first:
-                        raise ValueError(
-                            f"rank 0 has {name} {mine} and rank {rank} has {other[name]}; "
-                            "start all processes with the same command and data"
-                        )
+    def refuse(self, message: str) -> NoReturn:
+        """Raise a ValueError on rank 0 and ElsewhereError on the others; all ranks call this."""
+        raise ValueError(message) if self.first else ElsewhereError("rank 0 reports the error")
 
-        self.together(compare)
+    def of_first(self, act: Callable[[], T]) -> T:
+        """Call a function on rank 0, and return its value or raise its error on every rank."""
+        found = self.together(lambda: act() if self.first else None)
+        return self.gather(found)[0]
 
     def lost(self, error: Exception) -> Exception:
         """Return the error to raise after a failed collective: one rank names the lost ranks."""
@@ -159,10 +156,7 @@ class Team:
 
 
 def place(name: str) -> torch.device:
-    """Return the device of this process; raise ValueError if there is no such device.
-
-    Under a launcher, ``cuda`` is the GPU with the local rank of this process.
-    """
+    """Return the device of this process; ``cuda`` is the GPU of its local rank under a launcher."""
     count = torch.cuda.device_count()
     kind = ("cuda" if count else "cpu") if name == "auto" else name
     if launched() and kind == "cuda":
@@ -188,8 +182,7 @@ def place(name: str) -> torch.device:
 def joined(device: str, timeout: float) -> Iterator[Team]:
     """Join the processes of a launcher, or of the current process group, and yield the team.
 
-    The lowest rank that is left raises ConnectionError if another process was lost. A rank raises
-    ElsewhereError if another process raises its own error.
+    If a process was lost, the lowest rank left raises ConnectionError and others ElsewhereError.
     """
     found = dist.is_available() and dist.is_initialized()
     if not found and not launched():
@@ -198,7 +191,12 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
     if not found:
         _meet(device, timeout)
     team = Team(dist.get_rank(), dist.get_world_size(), timeout)
-    _require_backend(team)
+    backends = dist.get_backend_config()
+    if team.world > 1 and "cpu:" not in backends:
+        team.refuse(
+            f"the current process group must have a backend for the CPU, got {backends}; "
+            'initialize it with init_process_group("cpu:gloo,cuda:nccl")'
+        )
     try:
         team.name = team.gather(os.urandom(8).hex())[0]
         team.device = team.together(lambda: place(device))
@@ -220,19 +218,6 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
     if not found:
         gc.collect()  # a network that outlives its group keeps the process from ending
         dist.destroy_process_group()
-
-
-def _require_backend(team: Team) -> None:
-    """Raise a ValueError on rank 0 if the current process group has no backend for the CPU."""
-    backends = dist.get_backend_config()
-    if team.world == 1 or "cpu:" in backends:
-        return
-    if not team.first:
-        raise ElsewhereError("rank 0 reports the error")
-    raise ValueError(
-        f"the current process group must have a backend for the CPU, got {backends}; initialize it "
-        'with init_process_group("cpu:gloo,cuda:nccl")'
-    )
 
 
 def _meet(device: str, timeout: float) -> None:
@@ -258,7 +243,7 @@ def _meet(device: str, timeout: float) -> None:
 def _agree(store: Any, rank: int, world: int, timeout: float) -> str:
     """Return a new name for this process group, equal on all ranks.
 
-    torchrun keeps its store when it restarts processes, with the addresses of ended ones in it.
+    torchrun keeps its store, with the addresses of ended processes, when it restarts processes.
     Each rank asks under a key of its own, and rank 0 answers until every rank has confirmed.
     """
     own = os.urandom(8).hex()

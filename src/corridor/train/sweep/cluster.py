@@ -29,12 +29,7 @@ class StoppedError(RuntimeError):
 
 
 def connect(address: str | None, *, gpus_per_run: float | None, retries: int | None) -> Runner:
-    """Return the runner of a cluster that can take a run.
-
-    The address None means the cluster of this machine, ``local`` a new one on this machine. Raise
-    ImportError without Ray, ConnectionError without such a cluster, ValueError if no node has
-    enough GPUs.
-    """
+    """Join a cluster (None: that of this machine, ``local``: a new one), and return its runner."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with required("ray", extra="sweeps"):
         import ray
@@ -125,12 +120,17 @@ def _run(ray: Any, jobs: Sequence[Job], report: Report, gpus: float, retries: in
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            for index, part in _news(ray, board).items():
-                report(index, part)
+            with suppress(ray.exceptions.RayError):  # missing progress must not end a sweep
+                for news in ray.get(board.take.remote(), timeout=POLL_SECONDS).items():
+                    report(*news)
             for ref in ready:
                 yield Ended(running.pop(ref), _error(ray, ref, retries))
     finally:
-        _stop(ray, list(running))
+        if running and ray.is_initialized():  # let the remaining tasks save and end
+            for ref in running:
+                ray.cancel(ref, force=False)
+            with suppress(Exception):
+                ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
 
 
 def _error(ray: Any, ref: Any, retries: int) -> str:
@@ -143,22 +143,6 @@ def _error(ray: Any, ref: Any, retries: int) -> str:
         first, *_ = str(error).strip().splitlines() or [""]
         return f"its worker was lost {retries + 1} times ({type(error).__name__}: {first})"
     return ""
-
-
-def _news(ray: Any, board: Any) -> dict[int, float]:
-    try:
-        return ray.get(board.take.remote(), timeout=POLL_SECONDS)
-    except ray.exceptions.RayError:  # missing progress must not end a sweep
-        return {}
-
-
-def _stop(ray: Any, running: list[Any]) -> None:
-    """Let the remaining tasks save and end."""
-    if running and ray.is_initialized():
-        for ref in running:
-            ray.cancel(ref, force=False)
-        with suppress(Exception):
-            ray.wait(running, num_returns=len(running), timeout=SAVE_SECONDS)
 
 
 def _versions() -> dict[str, str]:

@@ -64,10 +64,7 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
 
 
 def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> list[Run]:
-    """Return the runs of a TOML file: config fields at the top, ``[[variant]]`` tables below.
-
-    Options in `overrides` replace those of the file. A ValueError names the file.
-    """
+    """Return the runs of a TOML file: config fields at the top, ``[[variant]]`` tables below."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -131,9 +128,7 @@ def _plain(value: Any) -> str:
 
 
 def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> list[str]:
-    """Return a table of medians and ranges over the seeds, the lowest final loss first.
-
-    Runs whose names differ only in the seed share a line. Fewer than two runs have no table.
+    """Return a table of medians and ranges over seeds, the lowest loss first; none of one run.
 
     >>> runs = {"lr-1_seed-0": Summary("finished", final_loss=0.5, final_test_accuracy=0.8),
     ...         "lr-1_seed-1": Summary("finished", final_loss=0.3, final_test_accuracy=0.9),

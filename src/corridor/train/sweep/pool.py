@@ -117,10 +117,9 @@ def run_jobs(
 ) -> Ends:
     """Run jobs in worker processes with OMP_NUM_THREADS=1; yield each job as it ends.
 
-    Each worker is a `ProcessPoolExecutor` of one process. If a worker dies, a new worker tries its
-    job once more, and the other workers continue. A job that raises is not tried again. When the
-    iterator is closed, the workers receive SIGTERM, save and end. When this process is killed, the
-    workers send SIGTERM to themselves. A worker calls `work`, a function at the top of a module.
+    If a worker dies, a new one tries its job once more. A job that raises is not tried again. When
+    the iterator is closed or this process is killed, the workers get SIGTERM, save and end. The
+    function `work` must be at the top of a module.
     """
     waiting, deaths = deque(range(len(jobs))), Counter[int]()
     # Shared memory without a lock: a worker killed while it writes cannot block the others.

@@ -164,12 +164,8 @@ def sweep(
 
 
 def check_data(runs: Sequence[Run], out: Path, workers: Workers) -> None:
-    """Load the data of all runs that have not ended, and raise the error of the first that fails.
-
-    The runs then find decoded images in the cache. Hosts of a Ray cluster can have data that this
-    machine does not have, so nothing is loaded for them.
-    """
-    if workers.pool == "ray":
+    """Load the data of all runs that have not ended; the runs find decoded images in the cache."""
+    if workers.pool == "ray":  # its hosts can have data that this machine does not have
         return
     configs = [run.config for run in runs if not _ended(out / run.name, run.config)]
     for data, folder, size in dict.fromkeys((c.data, c.data_dir, c.image_size) for c in configs):
