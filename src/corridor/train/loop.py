@@ -15,14 +15,7 @@ from corridor.train.folder import checkpoint
 from corridor.train.folder.checkpoint import Position
 from corridor.train.folder.files import HELD_SECONDS, locked
 from corridor.train.folder.progress import Reporter, reporter
-from corridor.train.folder.record import (
-    Nobody,
-    Recorder,
-    Summary,
-    open_folder,
-    read_run,
-    write_summary,
-)
+from corridor.train.folder.record import Recorder, Summary, open_folder, read_run, write_summary
 from corridor.train.metrics import Step, Watch, fetch
 from corridor.train.processes import generators, restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
@@ -146,7 +139,7 @@ class Loop:
         self.watch = Watch(trainer.takes_loss, trainer.skipped(), self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(
-            lambda: Recorder(out, self.config, self.position.step) if self.team.first else Nobody()
+            lambda: Recorder(out, self.config, self.position.step) if self.team.first else None
         )
 
     def run(self) -> Summary:
@@ -165,7 +158,8 @@ class Loop:
             return self.team.of_first(lambda: self._summarize(message))
         finally:
             self.show.close()
-            self.recorder.close()
+            if self.recorder:
+                self.recorder.close()
 
     def _steps(self) -> str:
         """Make all steps, and return why the run diverged; empty if it did not."""
@@ -221,7 +215,7 @@ class Loop:
                     self.show.epoch(position.epoch, accuracy)
                 if save:
                     # No checkpoint may be ahead of its metrics.
-                    self.team.together(self.recorder.sync)
+                    self.team.together(lambda: self.recorder and self.recorder.sync())
                     self.saver.save(position, self.trainer.state_dict())
         if stop and not last:
             self.saver.wait()
@@ -242,7 +236,8 @@ class Loop:
         if bad is not None:  # the number of later lines depends on the time of this call
             lines = lines[: bad + 1]
             self.position.step = lines[-1]["step"]
-        self.recorder.write(lines)
+        if self.recorder:
+            self.recorder.write(lines)
         if lines and lines[0]["step"] == 1:
             self._warn_of_f_star([line["loss"] for line in lines])
         if lines:
@@ -281,7 +276,8 @@ class Loop:
         if found[1] is not None:
             position.best_accuracy = max(found[1], position.best_accuracy or 0.0)
             line["test_accuracy"] = found[1]
-        self.recorder.write([{**line, "seconds": round(position.seconds, 6)}])
+        if self.recorder:
+            self.recorder.write([{**line, "seconds": round(position.seconds, 6)}])
         return found[1]
 
     def _summarize(self, message: str) -> Summary:

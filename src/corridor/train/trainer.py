@@ -283,10 +283,10 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the state dicts of all that changes, and the facts of the data."""
         parallel.settle_buffers(self.model, self.team)
-        states = {"model": self.model, "optimizer": self.optimizer}
-        others = {"scheduler": self.scheduler, "probe": self.probe}
-        states |= {name: part for name, part in others.items() if part is not None}
-        return {"data": self.facts, **{name: part.state_dict() for name, part in states.items()}}
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer}
+        parts |= {"scheduler": self.scheduler, "probe": self.probe}
+        states = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {"data": self.facts, **states}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
         """Load what `state_dict` returned in any number of processes; ValueError for other data."""

@@ -49,7 +49,7 @@ class Checkpoint:
 
 
 class Saver:
-    """Write the checkpoints of a run, with several processes in the background; all ranks call it."""
+    """Write the checkpoints of a run, several processes in the background; all ranks call it."""
 
     def __init__(self, out: Path, team: Team, keep: int) -> None:
         self.out, self.team, self.keep = out, team, keep
@@ -197,7 +197,7 @@ def export(run: Path, target: Path) -> Path:
 
 
 def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed: int = 0) -> None:
-    """Set the generators to their states; if the number of ranks changed, others than 0 get seeds."""
+    """Set the generators to their states; a rank above 0 gets a new seed if the world changed."""
     team = team or Team()
     world = sum(name.endswith("/cpu") for name in random)
     if team.rank and world != team.world:

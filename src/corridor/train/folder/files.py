@@ -4,8 +4,8 @@ import errno
 import json
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,25 @@ def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
 
 def wait_until_free(folder: Path, seconds: float) -> bool:
     """Return True as soon as no other process writes a folder, or False after `seconds`."""
-    if not folder.is_dir():
-        return True
     try:
-        with locked(folder, wait=seconds):
+        with locked(folder, wait=seconds) if folder.is_dir() else nullcontext():
             return True
     except OSError:
         return False
+
+
+def made(folder: Path) -> None:
+    """Make a folder unless it exists; raise OSError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"cannot write to {folder} ({reason}); give a folder that can be written"
+        ) from error
 
 
 def save_tensors(path: Path, content: Any) -> None:
@@ -94,7 +106,7 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
     try:
         return json.dumps(value, allow_nan=False, indent=indent)
     except ValueError:  # a number is not finite
-        return json.dumps(_spelled(value), allow_nan=False, indent=indent)
+        return json.dumps(_mapped(value, _spelled), allow_nan=False, indent=indent)
 
 
 def numbers(value: Any) -> Any:
@@ -103,11 +115,7 @@ def numbers(value: Any) -> Any:
     >>> numbers({"losses": [1.0, "inf"], "name": "a"})
     {'losses': [1.0, inf], 'name': 'a'}
     """
-    if isinstance(value, dict):
-        return {key: numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [numbers(item) for item in value]
-    return _WORDS.get(value, value) if isinstance(value, str) else value
+    return _mapped(value, lambda leaf: _WORDS.get(leaf, leaf) if isinstance(leaf, str) else leaf)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -139,11 +147,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _spelled(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
-        return {key: _spelled(item) for key, item in value.items()}
+        return {key: _mapped(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_spelled(item) for item in value]
-    return value
+        return [_mapped(item, change) for item in value]
+    return change(value)
+
+
+def _spelled(leaf: Any) -> Any:
+    return str(leaf) if isinstance(leaf, float) and not math.isfinite(leaf) else leaf

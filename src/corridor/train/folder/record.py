@@ -23,7 +23,15 @@ from typing import Any
 
 from corridor.train.config import LENGTH, Config, differences, one_of, typed
 from corridor.train.folder.environment import environment
-from corridor.train.folder.files import atomic, dumps, numbers, read_json, read_lines, write_json
+from corridor.train.folder.files import (
+    atomic,
+    dumps,
+    made,
+    numbers,
+    read_json,
+    read_lines,
+    write_json,
+)
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -194,47 +202,29 @@ def write_failure(path: Path, config: Config, message: str) -> None:
 
 def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
     """Raise unless a run can be written to a folder; return its summary if it has ended there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with atomic(out / ".writable"):
-            pass
-        (out / ".writable").unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"cannot write to {out} ({reason}); give a folder that can be written") from (
-            error
-        )
-    found = read_config(out)
-    if found is None:
-        check_free(out)
-        return None
-    if not resume:
-        raise ValueError(f"{out} holds a run; continue it with --resume, or give a new folder")
-    check_same(out, found, config, other_length=True)
-    summary = read_summary(out)
-    if summary is None or summary.status == "failed":
-        return None
-    same_length = all(getattr(found, name) == getattr(config, name) for name in LENGTH)
-    return summary if same_length or summary.status == "diverged" else None
+    made(out)
+    return ended(out, config, resume=resume, other_length=True)
 
 
-def check_free(out: Path) -> None:
-    """Raise ValueError if a path without a run is a file or a folder with other files."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ValueError(f"{out} is a file; give a new folder")
-    # Names with a dot are locks, and temporary files of a process killed at the start.
-    if not all(file.name.startswith(".") for file in out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no run; give a new folder")
-
-
-def check_same(out: Path, found: Config, config: Config, *, other_length: bool) -> None:
-    """Raise ValueError if two configs differ in more than options that change no number.
+def ended(
+    out: Path, config: Config, *, resume: bool = True, other_length: bool = False
+) -> Summary | None:
+    """Return the summary of a run that has ended in a folder; ValueError for other content.
 
     With `other_length` and a constant schedule, the length of the run can differ.
     """
+    found = read_config(out)
+    if found is None:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"{out} is a file; give a new folder")
+        # Names with a dot are locks, and temporary files of a process killed at the start.
+        if out.exists() and not all(file.name.startswith(".") for file in out.iterdir()):
+            raise ValueError(f"{out} is not empty and holds no run; give a new folder")
+        return None
+    if not resume:
+        raise ValueError(f"{out} holds a run; continue it with --resume, or give a new folder")
     names = differences(found, config)
+    longer = LENGTH.intersection(names)
     if other_length and config.schedule == "constant":
         names = [name for name in names if name not in LENGTH]
     if names:
@@ -243,6 +233,10 @@ def check_same(out: Path, found: Config, config: Config, *, other_length: bool) 
             f"{out} holds a run with another config ({changes}); give the options of its "
             "config.json, or give a new folder"
         )
+    summary = read_summary(out)
+    if summary is None or summary.status == "failed" or (longer and summary.status == "finished"):
+        return None
+    return summary
 
 
 class Recorder:
@@ -299,19 +293,6 @@ class Recorder:
             self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-class Nobody:
-    """Ignore all metrics; ranks other than the first use it in place of a `Recorder`."""
-
-    def write(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Do nothing."""
-
-    def sync(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _split(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

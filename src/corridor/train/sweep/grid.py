@@ -54,7 +54,8 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
         named = [k for k, v in merged.items() if isinstance(v, list) or k in variant]
         for values in itertools.product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
-            run = Run(_name({k: chosen[k] for k in named}), Config.from_dict(chosen))
+            name = "_".join(f"{k}-{_plain(chosen[k])}" for k in named) or "run"
+            run = Run(name, Config.from_dict(chosen))
             if runs.setdefault(run.name, run).config != run.config:
                 raise ValueError(
                     f"settings of the grid must have different names, got {run.name} twice; "
@@ -114,12 +115,6 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ValueError(f"a run has no option {name!r}; use one of {', '.join(known)}")
         if isinstance(value, list) and not value:
             raise ValueError(f"{name} must have values, got an empty list; leave it out")
-
-
-def _name(chosen: Mapping[str, Any]) -> str:
-    """Return a folder name that shows the values."""
-    parts = [f"{key}-{_plain(value)}" for key, value in chosen.items()]
-    return "_".join(parts) or "run"
 
 
 def _plain(value: Any) -> str:

@@ -11,16 +11,9 @@ from rich.console import Console
 
 from corridor.train.config import Config
 from corridor.train.folder.environment import usable_cores
-from corridor.train.folder.files import HELD_SECONDS, locked, wait_until_free
+from corridor.train.folder.files import HELD_SECONDS, locked, made, wait_until_free
 from corridor.train.folder.progress import Overview
-from corridor.train.folder.record import (
-    Summary,
-    check_free,
-    check_same,
-    read_config,
-    read_summary,
-    write_failure,
-)
+from corridor.train.folder.record import Summary, ended, read_config, read_summary, write_failure
 from corridor.train.processes.signals import Interrupted, terminable
 from corridor.train.sweep.pool import TRACEBACK, Job, Runner, in_this_process, run_job, run_jobs
 
@@ -145,9 +138,9 @@ def sweep(
     folders = [out / name for name in _names(runs)]
     if read_config(out) is not None:
         raise ValueError(f"out must be a folder of runs, got the run {out}; give a new folder")
-    todo = [i for i, run in enumerate(runs) if not _ended(folders[i], run.config)]
+    todo = [i for i, run in enumerate(runs) if ended(folders[i], run.config) is None]
     check_data(runs, out, workers)
-    _make(out)
+    made(out)
     jobs = [Job(runs[i].config, folders[i].absolute()) for i in todo]
     console = Console(stderr=True, quiet=not progress)
     show = Overview([runs[i].name for i in todo], len(runs) - len(todo), console)
@@ -167,7 +160,7 @@ def check_data(runs: Sequence[Run], out: Path, workers: Workers) -> None:
     """Load the data of all runs that have not ended; the runs find decoded images in the cache."""
     if workers.pool == "ray":  # its hosts can have data that this machine does not have
         return
-    configs = [run.config for run in runs if not _ended(out / run.name, run.config)]
+    configs = [run.config for run in runs if ended(out / run.name, run.config) is None]
     for data, folder, size in dict.fromkeys((c.data, c.data_dir, c.image_size) for c in configs):
         from corridor.data import load  # a sweep that has ended needs no torch
 
@@ -180,18 +173,12 @@ def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
             folder = jobs[index].folder
             if error and (folder / TRACEBACK).exists():
                 error += f"; see {TRACEBACK} in its folder"
-            error = error or _missing(folder)
+            summary = read_summary(folder)
+            if not error and (summary is None or summary.status == "failed"):
+                error = f"left no summary in {folder}; use a folder that all hosts share"
             if error and wait_until_free(folder, HELD_SECONDS):  # else another process trains it
                 write_failure(folder, jobs[index].config, error)
             show.ended(index, f"{folder.name}: {_result(read_summary(folder))}")
-
-
-def _missing(folder: Path) -> str:
-    """Return an error message if a worker left no ended run in the folder."""
-    summary = read_summary(folder)
-    if summary is not None and summary.status != "failed":
-        return ""
-    return f"left no summary in {folder}; use a folder that all hosts share"
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -205,26 +192,6 @@ def _names(runs: Sequence[Run]) -> list[str]:
             f"names of runs must differ, got {', '.join(repeated)} more than once; rename them"
         )
     return names
-
-
-def _ended(folder: Path, config: Config) -> bool:
-    """Return True if the folder holds this run, ended; raise ValueError for other content."""
-    found = read_config(folder)
-    if found is None:
-        check_free(folder)
-        return False
-    check_same(folder, found, config, other_length=False)
-    summary = read_summary(folder)
-    return summary is not None and summary.status != "failed"
-
-
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {out} ({error.strerror}); give a folder that can be written"
-        ) from error
 
 
 def _result(summary: Summary | None) -> str:
