@@ -147,41 +147,36 @@ def check_network(
     classes: int,
 ) -> None:
     """Raise ValueError unless a network maps images to one number per class."""
+
+    def tried(network: nn.Module) -> Tensor:
+        wanted = [len(images), classes]
+        try:
+            found = outputs(images, network)
+            tensor = isinstance(found, Tensor)
+            got = f"{found.dtype} {list(found.shape)}" if tensor else _type(found)
+            if tensor and found.is_floating_point() and list(found.shape) == wanted:
+                return found
+        except Exception as error:
+            got = f"{_type(error)}: {' '.join(str(error).split())}"
+        mode = "training" if network.training else "evaluation"
+        raise ValueError(
+            f"model must map images {list(images.shape)} to numbers {wanted} in {mode} mode, "
+            f"got {got}; correct the network"
+        )
+
     with generators.kept([images.device] if images.is_cuda else []):
         with torch.no_grad():  # first: parameters of lazy modules are made here
-            _check(network.eval(), outputs, images, classes)
+            tried(network.eval())
         network.train()
-        try:
+        try:  # on a copy, so that averages and counters do not change
             trial = copy.deepcopy(network)
         except Exception:  # networks can hold anything
             return
-        if not _check(trial, outputs, images, classes).requires_grad:
+        if not tried(trial).requires_grad:
             raise ValueError(
                 "model must have outputs that depend on its parameters, got outputs without a "
                 "graph; leave out detach, no_grad and item"
             )
-
-
-def _check(
-    network: nn.Module,
-    outputs: Callable[[Tensor, nn.Module], Tensor],
-    images: Tensor,
-    classes: int,
-) -> Tensor:
-    """Return the outputs, or raise ValueError if they are wrong."""
-    wanted = [len(images), classes]
-    try:
-        found = outputs(images, network)
-        got = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else _type(found)
-    except Exception as error:
-        found, got = None, f"{_type(error)}: {' '.join(str(error).split())}"
-    if isinstance(found, Tensor) and found.is_floating_point() and list(found.shape) == wanted:
-        return found
-    mode = "training" if network.training else "evaluation"
-    raise ValueError(
-        f"model must map images {list(images.shape)} to numbers {wanted} in {mode} mode, "
-        f"got {got}; correct the network"
-    )
 
 
 def _type(value: object) -> str:

@@ -61,30 +61,31 @@ def wait_until_free(folder: Path, seconds: float) -> bool:
 
 def made(folder: Path) -> None:
     """Make a folder unless it exists; raise OSError if it cannot be written."""
-    try:
+    with writing(f"to {folder}", "; give a folder that can be written"):
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(folder / ".writable"):
             pass
         (folder / ".writable").unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            f"cannot write to {folder} ({reason}); give a folder that can be written"
-        ) from error
+
+
+@contextmanager
+def writing(what: str | Path, advice: str = "") -> Iterator[None]:
+    """Raise an OSError that names what cannot be written if the disk fails in the block."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch raises a RuntimeError for a full disk
+        found = disk_trouble(error)
+        if found is None:
+            raise
+        raise OSError(f"cannot write {what} ({found.strerror}){advice}") from error
 
 
 def save_tensors(path: Path, content: Any) -> None:
     """Write `content` with ``torch.save``, atomically; raise OSError if the disk refuses."""
     import torch
 
-    try:
-        with atomic(path) as file:
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:
-        found = disk_trouble(error)
-        if found is None:
-            raise
-        raise OSError(f"cannot write {path} ({found.strerror})") from error
+    with writing(path), atomic(path) as file:
+        torch.save(content, file)
 
 
 def disk_trouble(error: BaseException) -> OSError | None:

@@ -15,8 +15,8 @@ Readers return floats.
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from corridor.train.folder.files import (
     read_json,
     read_lines,
     write_json,
+    writing,
 )
 
 METRICS = "metrics.jsonl"
@@ -257,15 +258,8 @@ class Recorder:
 
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
-    @contextmanager
-    def _on_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                f"cannot write {self._file.name} ({error.strerror}); free disk space, and continue "
-                "with --resume"
-            ) from error
+    def _on_disk(self) -> AbstractContextManager[None]:
+        return writing(self._file.name, "; free disk space, and continue with --resume")
 
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
         """Add lines to the metrics."""

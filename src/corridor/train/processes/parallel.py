@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -60,16 +60,12 @@ def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
     from torch.nn.parallel import DistributedDataParallel
 
     if isinstance(model, DistributedDataParallel):
-        before = model.require_backward_grad_sync
-        model.require_backward_grad_sync = wanted
-        try:
+        with nullcontext() if wanted else model.no_sync():
             yield
-        finally:
-            model.require_backward_grad_sync = before
-    else:
-        if hasattr(model, "set_requires_gradient_sync"):
-            model.set_requires_gradient_sync(wanted)  # pyright: ignore[reportCallIssue]
-        yield
+        return
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(wanted)  # pyright: ignore[reportCallIssue]
+    yield
 
 
 @torch.no_grad()

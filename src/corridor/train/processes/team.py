@@ -75,7 +75,7 @@ class Team:
         return found
 
     def together(self, act: Callable[[], T]) -> T:
-        """Return a function's value if all ranks succeed; else raise its error or ElsewhereError."""
+        """Return a function's value if all ranks succeed; else raise an error on every rank."""
         if self.world == 1:
             return act()
         caught, found = None, None

@@ -43,13 +43,8 @@ def connect(address: str | None, *, gpus_per_run: float | None, retries: int | N
         leave()
         raise
 
-    def runner(jobs: Sequence[Job], *, report: Report) -> Ends:
-        try:
-            yield from _run(ray, jobs, report, gpus, RETRIES if retries is None else retries)
-        finally:
-            leave()
-
-    return runner
+    retries = RETRIES if retries is None else retries
+    return partial(_run, ray, gpus=gpus, retries=retries, leave=leave)
 
 
 def _join(ray: Any, address: str | None) -> None:
@@ -106,18 +101,20 @@ def _gpus(ray: Any, wanted: float | None) -> float:
     return wanted
 
 
-def _run(ray: Any, jobs: Sequence[Job], report: Report, gpus: float, retries: int) -> Ends:
-    here = ray.get_runtime_context().get_node_id()
-    near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
-    kept = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": near}
-    board = ray.remote(**kept)(_Board).remote()
-    task = ray.remote(max_retries=retries, retry_exceptions=[StoppedError], num_cpus=1)(_task)
-    versions = _versions()
+def _run(
+    ray: Any, jobs: Sequence[Job], *, report: Report, gpus: float, retries: int, leave: Any
+) -> Ends:
     running = {}
-    for index, job in enumerate(jobs):
-        placed = task.options(num_gpus=0 if job.config.device == "cpu" else gpus)
-        running[placed.remote(job, index, board, versions)] = index
     try:
+        here = ray.get_runtime_context().get_node_id()
+        near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
+        kept = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": near}
+        board = ray.remote(**kept)(_Board).remote()
+        task = ray.remote(max_retries=retries, retry_exceptions=[StoppedError], num_cpus=1)(_task)
+        versions = _versions()
+        for index, job in enumerate(jobs):
+            placed = task.options(num_gpus=0 if job.config.device == "cpu" else gpus)
+            running[placed.remote(job, index, board, versions)] = index
         while running:
             ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             with suppress(ray.exceptions.RayError):  # missing progress must not end a sweep
@@ -131,6 +128,7 @@ def _run(ray: Any, jobs: Sequence[Job], report: Report, gpus: float, retries: in
                 ray.cancel(ref, force=False)
             with suppress(Exception):
                 ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
+        leave()
 
 
 def _error(ray: Any, ref: Any, retries: int) -> str:
