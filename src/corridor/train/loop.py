@@ -95,13 +95,11 @@ def _train(
     ended = team.of_first(lambda: open_folder(out, config, resume=resume))
     if ended is not None:
         return ended
-    device = team.device
-    devices = [device] if device.type == "cuda" else []
     held = locked(out, wait=HELD_SECONDS) if team.first else nullcontext()
-    with ExitStack() as stack, generators.kept(devices):
+    with ExitStack() as stack, generators.kept(team.device):
         team.together(lambda: stack.enter_context(held))
         generators.seed(config.seed)
-        trainer = Trainer(config, device, team, task)
+        trainer = Trainer(config, team.device, team, task)
         with listening() as flag:
             show = reporter(progress if team.first else False)
             try:

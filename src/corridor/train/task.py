@@ -93,10 +93,9 @@ class TaskLoader:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         for own in {loader.generator, getattr(loader.sampler, "generator", None)} - {None}:
             own.manual_seed(derive(*numbers))  # pyright: ignore[reportOptionalMemberAccess]
-        devices = [self.device] if self.device.type == "cuda" else []
         batches = None
         for index in range(len(loader)):
-            with generators.kept(devices):
+            with generators.kept(self.device):
                 generators.seed(derive(*numbers, index))
                 batches = batches or iter(loader)
                 batch = next(batches, None)
@@ -164,7 +163,7 @@ def check_network(
             f"got {got}; correct the network"
         )
 
-    with generators.kept([images.device] if images.is_cuda else []):
+    with generators.kept(images.device):
         with torch.no_grad():  # first: parameters of lazy modules are made here
             tried(network.eval())
         network.train()

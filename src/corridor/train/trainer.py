@@ -255,7 +255,7 @@ class Trainer:
         parallel.settle_buffers(self.model, self.team)
         self.model.eval()
         sums: list[Tensor] = []
-        with generators.kept([self.device] if self.device.type == "cuda" else []):
+        with generators.kept(self.device):
             for images, labels in self.loader.test():
                 outputs = self._outputs(images, self.forward)
                 # Float32 would lose digits in sums over all test images.

@@ -89,10 +89,8 @@ class Saver:
 
         writer = storage.Writer(path, complete)
         if self.group is not None:
-            self.pending = (
-                path,
-                async_save(tensors, storage_writer=writer, process_group=self.group),
-            )
+            future = async_save(tensors, storage_writer=writer, process_group=self.group)
+            self.pending = path, future
         else:
             with storage.written(path):
                 save(tensors, storage_writer=writer, no_dist=True)

@@ -22,17 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from corridor.train.config import LENGTH, Config, differences, one_of, typed
+from corridor.train.folder import files
 from corridor.train.folder.environment import environment
-from corridor.train.folder.files import (
-    atomic,
-    dumps,
-    made,
-    numbers,
-    read_json,
-    read_lines,
-    write_json,
-    writing,
-)
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -118,7 +109,7 @@ def read_run(path: str | Path) -> RunRecord:
     summary, place = read_summary(path), path / "environment.json"
     return RunRecord(
         config=config,
-        environment=read_json(place) if place.exists() else {},
+        environment=files.read_json(place) if place.exists() else {},
         steps=steps,
         evaluations=evaluations,
         summary=None if summary is None else asdict(summary),
@@ -129,7 +120,7 @@ def read_config(path: Path) -> Config | None:
     """Return the config of a run folder, or None if the folder holds no run."""
     file = path / "config.json"
     try:
-        return Config.from_dict(read_json(file)) if file.exists() else None
+        return Config.from_dict(files.read_json(file)) if file.exists() else None
     except ValueError as error:
         raise ValueError(f"{file} must hold a config, got an error: {error}") from error
 
@@ -144,14 +135,14 @@ def require_config(path: Path) -> Config:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics, without an unfinished last line."""
-    lines = read_lines(path / METRICS)
+    lines = files.read_lines(path / METRICS)
     for number, line in enumerate(lines, 1):
         names = STEP if "loss" in line else EVALUATION
         right = all(isinstance(value, int | float) for value in line.values())
         if not right or not all(name in line for name in names):
             raise ValueError(
                 f"{path / METRICS} must have numbers {', '.join(names)} in every line, got "
-                f"{dumps(line)[:80]} in line {number}; repair or remove the file"
+                f"{files.dumps(line)[:80]} in line {number}; repair or remove the file"
             )
     return lines
 
@@ -162,7 +153,7 @@ def read_summary(path: Path) -> Summary | None:
     if not file.exists():
         return None
     try:
-        summary = Summary(**numbers(read_json(file)))
+        summary = Summary(**files.numbers(files.read_json(file)))
         for entry in fields(Summary):
             typed(entry.name, getattr(summary, entry.name), entry.type)
         one_of("status", summary.status, ("finished", "diverged", "failed"))
@@ -173,14 +164,14 @@ def read_summary(path: Path) -> Summary | None:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write summary.json."""
-    write_json(path / SUMMARY, asdict(summary))
+    files.write_json(path / SUMMARY, asdict(summary))
 
 
 def write_failure(path: Path, config: Config, message: str) -> None:
     """Write a summary with status ``failed``, so that the run can be resumed."""
     path.mkdir(parents=True, exist_ok=True)
     if read_config(path) is None:
-        write_json(path / "config.json", config.to_dict())
+        files.write_json(path / "config.json", config.to_dict())
     try:
         steps, evaluations = _split(read_metrics(path))
     except ValueError:  # damaged metrics can be the reason of the failure
@@ -203,7 +194,7 @@ def write_failure(path: Path, config: Config, message: str) -> None:
 
 def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
     """Raise unless a run can be written to a folder; return its summary if it has ended there."""
-    made(out)
+    files.made(out)
     return ended(out, config, resume=resume, other_length=True)
 
 
@@ -246,11 +237,11 @@ class Recorder:
     def __init__(self, out: Path, config: Config, step: int) -> None:
         self.out = out
         (out / SUMMARY).unlink(missing_ok=True)
-        write_json(out / "config.json", config.to_dict())
-        write_json(out / "environment.json", environment())
+        files.write_json(out / "config.json", config.to_dict())
+        files.write_json(out / "environment.json", environment())
         kept = [line for line in read_metrics(out) if line["step"] <= step]
-        with atomic(out / METRICS) as file:
-            file.writelines(f"{dumps(line)}\n".encode() for line in kept)
+        with files.atomic(out / METRICS) as file:
+            file.writelines(f"{files.dumps(line)}\n".encode() for line in kept)
         self._file = (out / METRICS).open("a", encoding="utf-8")
         self._board = None
         if config.tensorboard:
@@ -259,13 +250,13 @@ class Recorder:
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def _on_disk(self) -> AbstractContextManager[None]:
-        return writing(self._file.name, "; free disk space, and continue with --resume")
+        return files.writing(self._file.name, "; free disk space, and continue with --resume")
 
     def write(self, lines: Iterable[dict[str, Any]]) -> None:
         """Add lines to the metrics."""
         lines = list(lines)
         with self._on_disk():
-            self._file.write("".join(f"{dumps(line)}\n" for line in lines))
+            self._file.write("".join(f"{files.dumps(line)}\n" for line in lines))
             self._file.flush()
         if self._board is not None:
             for line in lines:

@@ -5,7 +5,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,8 +22,9 @@ def seed(number: int) -> None:
 
 
 @contextmanager
-def kept(devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Put all generators back after the block, those of the given GPUs, too."""
+def kept(device: torch.device | None = None) -> Iterator[None]:
+    """Put all generators back after the block, that of the device, too, if it is a GPU."""
+    devices = [device] if device is not None and device.type == "cuda" else []
     ours, theirs = random.getstate(), numpy.random.get_state(legacy=False)
     try:
         with torch.random.fork_rng(devices=devices):
