@@ -87,7 +87,8 @@ def quarter_of_a_gpu(num_classes: int) -> nn.Module:
     """Built once four of one Ray job have met, all on the same GPU."""
     import ray
 
-    place = Path(tempfile.gettempdir()) / f"corridor-{ray.get_runtime_context().get_job_id()}"
+    here = ray.get_runtime_context()  # job numbers begin anew in every cluster
+    place = Path(tempfile.gettempdir()) / f"corridor-{here.get_job_id()}-{here.get_node_id()}"
     place.mkdir(exist_ok=True)
     (place / str(os.getpid())).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
     end = time.monotonic() + 60

@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 
+from corridor.train.folder.checkpoint import export
 from corridor.train.folder.files import locked
 from corridor.train.folder.progress import Reporter
 from corridor.train.folder.record import read_run
@@ -20,8 +21,7 @@ NOISY = "tests.train.small_networks:noisy"
 
 
 def parameters(out):
-    newest = max((out / "checkpoints").glob("*.pt"))
-    return torch.load(newest, weights_only=True)["states"]["model"]
+    return torch.load(export(out, out / "weights.pt"), weights_only=True)["model"]
 
 
 def test_a_run_learns_and_leaves_a_complete_folder(tmp_path, small):

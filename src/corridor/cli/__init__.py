@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         status = 128 + getattr(stop, "number", signal.SIGINT)
         return _print_error(str(stop) or "interrupted", status) if prints() else status
+    except ImportError as error:  # of click itself
+        return _print_error(str(error))
 
 
 def _run(words: list[str]) -> int:
