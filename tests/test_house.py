@@ -5,8 +5,8 @@ from tests.house import SOURCES, measure_house, repeated
 
 def test_the_sources_stay_small():
     house = measure_house()
-    assert len(house.files) <= 160
-    assert house.lines <= 24_000
+    assert len(house.files) <= 150
+    assert house.lines <= 22_500
     assert max(house.files.values()) <= 400
     assert 110 <= house.median_file <= 200
     assert house.median_function <= 10

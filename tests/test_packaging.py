@@ -101,5 +101,5 @@ def test_a_clean_environment_with_torch_alone_runs_the_core(dist: Path, tmp_path
         [str(tmp_path / "venv" / "bin" / "corridor"), "--version"], capture_output=True, text=True
     )
     assert script.returncode == 2
-    assert "pip install 'corridor[lab]'" in script.stderr
+    assert 'pip install "corridor[lab]"' in script.stderr
     assert "Traceback" not in script.stderr
