@@ -1,8 +1,13 @@
 """What tests of several rooms use."""
 
+import signal
+
 import pytest
 
 from corridor import cli
+
+# A shell without job control starts background jobs with SIGINT ignored, and children inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
