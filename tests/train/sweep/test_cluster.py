@@ -144,7 +144,7 @@ def test_a_killed_driver_loses_no_run_that_had_ended(cluster, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM])  # Ctrl-C: test_runs.py
 def test_an_interrupted_driver_has_its_runs_saved(cluster, tmp_path, number):
     process = start_sweep(cluster, tmp_path / "out", "--grid", "seed=0")
     folder = tmp_path / "out" / "seed-0"
