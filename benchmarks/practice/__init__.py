@@ -1,1 +1,1 @@
-"""The practice benchmark: validation loss after a fixed number of steps, nothing tuned but the yardstick."""
+"""The practice benchmark: validation loss after a fixed number of steps, with nothing tuned."""

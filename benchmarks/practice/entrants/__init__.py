@@ -1,0 +1,1 @@
+"""The optimizers that take part, one file each."""

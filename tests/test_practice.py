@@ -1,0 +1,562 @@
+"""The practice benchmark: entrants take steps, runs resume, and the report counts rightly."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+
+import pytest
+import torch
+from benchmarks.practice import entrant as entrants
+from benchmarks.practice import (
+    pages,
+    pictures,
+    plan,
+    problem,
+    records,
+    report,
+    run,
+    run_held_out,
+    trial,
+)
+from benchmarks.practice.averaged import Averaged, Spectral
+from benchmarks.practice.entrants.distance_muon import DistanceMuon, spectral_norm
+from benchmarks.practice.entrants.nadamw import NadamW
+from benchmarks.practice.entrants.polyak_schedule_free import PolyakScheduleFree
+from benchmarks.practice.entrants.schedule_free_plus import ScheduleFreePlus
+from benchmarks.practice.entrants.sf_normuon import SFNorMuon
+from benchmarks.practice.matrices import hidden, polar
+from benchmarks.practice.problem import Problem, Task
+from benchmarks.practice.records import Key
+from torch import nn
+
+STEPS = 12
+
+
+def make_task(seed: int) -> Task:
+    """Return a small network with all that entrants treat apart: a table, matrices, norms."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Embedding(10, 16), nn.Flatten(), nn.Linear(48, 20), nn.BatchNorm1d(20), nn.ReLU(),
+        nn.Linear(20, 20), nn.Dropout(0.1), nn.Linear(20, 3),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+
+    def batch():
+        x = torch.randint(10, (32, 3), generator=generator)
+        return x, x.sum(dim=1) % 3
+
+    held = batch()
+
+    def validate(model):
+        model.eval()
+        with torch.no_grad():
+            return {"loss": loss(model, held).item(), "accuracy": 0.5}
+
+    def loss(model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    return Task(model, (batch() for _ in itertools.count()), loss, validate)
+
+
+SMALL = Problem("small", "test", STEPS, 32, make_task)
+
+
+def train(name: str, what: Problem = SMALL, **changes):
+    one = entrants.load(name)
+    if one.package and importlib.util.find_spec(one.package) is None:
+        pytest.skip(f"{one.package} is not installed")
+    rate = one.rates[1] if one.rates else None
+    return trial.train(what, one, Key("development", "small", name, rate, 0)._replace(**changes))
+
+
+@pytest.mark.parametrize("name", entrants.names())
+def test_every_entrant_takes_its_steps(name):
+    found = train(name)
+    assert not found["failure"].startswith("the optimizer")
+    assert found["steps"] == STEPS
+    assert len(found["losses"]) == len(found["accuracies"]) == len(trial.MARKS)
+    assert all(math.isfinite(loss) for loss in found["losses"])
+
+
+@pytest.mark.parametrize("name", ["averaged", "averaged_spectral", "adamw_cosine", "clr"])
+def test_a_loss_without_a_known_bound_is_trained(name):
+    found = train(name, Problem("small", "test", STEPS, 32, make_task, f_star=None))
+    assert found["steps"] == STEPS
+    assert found["losses"][-1] != found["start"]
+
+
+def test_the_seed_decides_everything():
+    first, again = train("averaged_beta"), train("averaged_beta")
+    other = train("averaged_beta", seed=1)
+    assert first["losses"] == again["losses"] != other["losses"]
+
+
+def test_validation_does_not_change_the_training(monkeypatch):
+    whole = train("averaged")["losses"][-1]
+    monkeypatch.setattr(trial, "MARKS", (1.0,))
+    assert train("averaged")["losses"][-1] == whole
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch):
+    monkeypatch.setattr(trial, "PATIENCE", 3)
+    bad = Problem("small", "test", 40, 32, lambda seed: spoiled(make_task(seed)))
+    found = train("adamw_constant", bad)
+    assert (found["steps"], found["failure"]) == (2, "the loss is not finite")
+
+
+def spoiled(task: Task) -> Task:
+    return Task(task.model, task.batches, lambda m, b: task.loss(m, b) * math.nan, task.validate)
+
+
+def test_an_optimizer_that_raises_has_failed(monkeypatch):
+    def step(self, closure=None):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    words = "the optimizer raised ZeroDivisionError: division by zero"
+    assert train("adamw_constant")["failure"] == words
+
+
+def test_no_progress_is_a_failure():
+    assert trial.verdict({"start": 1.0, "losses": [1.0]}) == "no better than at the start"
+    assert trial.verdict({"start": 1.0, "losses": [0.9]}) == ""
+    assert "finite" in trial.verdict({"start": 1.0, "losses": [None]})
+
+
+# Records and plan
+
+
+def queue_of(names, losses=None, problems=("a", "b"), **changes):
+    picked = [entrants.load(name) for name in names]
+    return run.Queue("development", problems, picked, plan.SEEDS, 1, losses or {}, **changes)
+
+
+def drain(queue):
+    return list(iter(queue.pop, None))
+
+
+def key(problem="a", entrant="adamw_cosine", rate=None, seed=0):
+    return Key("development", problem, entrant, rate, seed)
+
+
+def record_of(one: Key, loss: float = 1.0, failure: str = ""):
+    end = [] if failure else [2 * loss, loss, loss]
+    return {**one._asdict(), "failure": failure, "losses": end, "seconds": 2.0, "peak_mb": 100.0}
+
+
+def test_tuned_adamw_comes_first_and_untuned_entrants_run_all_seeds():
+    keys = drain(queue_of(["prodigy", "averaged", "adamw_cosine"], problems=("a",)))
+    assert [k.entrant for k in keys] == ["adamw_cosine"] * 5 + ["averaged"] * 3 + ["prodigy"] * 3
+    assert [k.seed for k in keys] == [0] * 5 + [0, 1, 2] * 2
+
+
+def test_a_sweep_asks_for_its_best_rate_and_the_rates_beside_it():
+    queue = queue_of(["adamw_cosine"], problems=("a",))
+    for one in drain(queue):
+        queue.ended(record_of(one, loss=abs(math.log(one.rate / 1e-2)) + 1))
+    further = {(k.rate, k.seed) for k in drain(queue)}
+    assert further == set(itertools.product((3e-3, 1e-2, 3e-2), (1, 2)))
+    assert plan.neighbors((1.0, 2.0, 3.0), (0.5, 1.0, 1.0)) == [1.0, 2.0]
+
+
+def test_a_sweep_that_fails_everywhere_asks_for_nothing():
+    queue = queue_of(["adamw_cosine"], problems=("a",))
+    for one in drain(queue):
+        queue.ended(record_of(one, failure="the loss is not finite"))
+    assert drain(queue) == []
+
+
+def test_one_rate_is_calibrated_over_all_problems(monkeypatch):
+    queue, rates = queue_of(["nadamw"]), entrants.load("nadamw").rates
+    best = {"a": 1, "b": 3}
+    for one in drain(queue):
+        loss = 1.0 + 0.1 * (rates.index(one.rate) - best[one.problem]) ** 2
+        queue.ended(record_of(one, loss=loss))
+    assert {k.rate for k in drain(queue)} == {rates[2]}
+    monkeypatch.setattr(plan, "calibrated", lambda: {"nadamw": rates[2]})
+    fixed = plan.settled(entrants.load("nadamw"), "held_out", 1)
+    assert len(plan.first_runs("held_out", "a", fixed, plan.SEEDS, 1)) == len(plan.SEEDS)
+    monkeypatch.setattr(plan, "calibrated", dict)
+    with pytest.raises(SystemExit, match="must be calibrated"):
+        plan.settled(entrants.load("nadamw"), "held_out", 1)
+
+
+def test_a_second_runner_skips_what_is_done(tmp_path, monkeypatch):
+    path, done = tmp_path / "development.jsonl", []
+
+    def work(queue, processes):
+        for one in iter(queue.pop, None):
+            done.append(one)
+            found = record_of(one)
+            queue.ended(found)
+            yield one, found
+
+    monkeypatch.setattr(run, "work", work)
+    first = queue_of(["prodigy"])
+    assert run.run_all(first, path, 1) == 0
+    assert len(done) == 6
+    path.write_bytes(path.read_bytes() + b'{"half": "devel')  # the runner was killed here
+    again = queue_of(["prodigy", "averaged"], run.known(path, again=False))
+    assert {k.entrant for k in drain(again)} == {"averaged"}
+    assert len(records.read(path)) == 6
+    monkeypatch.setattr(records, "source", lambda key: "another file")
+    assert len(run.known(path, again=False)) == 6
+    assert run.known(path, again=True) == {}
+
+
+@pytest.mark.slow
+def test_the_error_of_a_problem_comes_from_its_process():
+    queue = queue_of(["adamw_constant"], problems=("no_such_problem",))
+    ended = list(run.work(queue, 2))
+    assert len(ended) == 3
+    assert all(isinstance(error, ValueError) for _, error in ended)
+
+
+def test_options_narrow_the_rates():
+    one = run.narrowed(entrants.load("adamw_cosine"), [0.001])
+    assert one.rates == (1e-3,)
+    assert run.narrowed(entrants.load("prodigy"), [0.001]).rates is None
+    with pytest.raises(SystemExit, match="rates must be among"):
+        run.narrowed(one, [7.0])
+
+
+def test_the_held_out_half_notes_when_it_was_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_held_out, "LOG", tmp_path / "log.json")
+    assert "has not been run" in pages.last_run()
+    run_held_out.note(["prodigy"], 1, 3)
+    run_held_out.note(["prodigy", "clr"], 1, 3)
+    assert "with 2 optimizers" in pages.last_run()
+    assert "started 2 times" in pages.last_run()
+
+
+# Report
+
+
+def made_up():
+    """Return records of three optimizers on three problems."""
+    rates, found = entrants.load("adamw_cosine").rates, []
+    for name, seed in itertools.product("abc", plan.SEEDS):
+        losses = {rate: 1.0 if rate == 3e-3 else 2.0 for rate in rates}
+        found += [record_of(key(name, rate=r, seed=seed), loss) for r, loss in losses.items()]
+        factor = {"a": 0.9, "b": 1.04, "c": 1.5}[name] * (1 + 0.1 * (seed - 1))
+        found.append(record_of(key(name, "averaged", seed=seed), factor))
+        failure = "the loss is not finite" if (name, seed) == ("c", 1) else ""
+        found.append(record_of(key(name, "prodigy", seed=seed), 1.0, failure))
+    return found
+
+
+def test_ratios_are_taken_seed_by_seed():
+    found = report.compare(report.grouped(made_up()), {})
+    assert found["yardstick"]["a"] == {"rate": 3e-3, "loss": 1.0}
+    one = found["ratios"]["averaged"]["a"]
+    assert one["ratio"] == pytest.approx(0.9 * (0.9 * 1.1) ** (1 / 3))
+    assert (one["low"], one["high"]) == pytest.approx((0.81, 0.99))
+    failed = found["ratios"]["prodigy"]["c"]
+    assert (failed["ratio"], failed["failures"], failed["seeds"]) == (None, 1, 3)
+
+
+def test_summaries_count_failures_as_infinitely_bad():
+    found = report.compare(report.grouped(made_up()), {})["summary"]
+    assert found["prodigy"]["worst"] is None
+    assert found["prodigy"]["median"] == 1.0
+    assert (found["prodigy"]["failures"], found["prodigy"]["within"]) == (1, pytest.approx(2 / 3))
+    assert found["averaged"]["within"] == pytest.approx(2 / 3)
+    assert found["averaged"]["seconds"] == 1.0
+    assert found["adamw_cosine"]["within"] == 1.0
+
+
+def test_each_rate_has_a_summary():
+    found = report.compare(report.grouped(made_up()), {})["sensitivity"]
+    assert list(found) == ["adamw_cosine"]
+    assert found["adamw_cosine"]["0.003"]["median"] == 1.0
+    assert found["adamw_cosine"]["0.01"]["within"] == 0.0
+
+
+def test_the_best_rate_is_among_those_with_most_seeds():
+    runs = [record_of(key(rate=1e-3, seed=0), 0.5)]
+    runs += [record_of(key(rate=3e-3, seed=seed), 0.8) for seed in plan.SEEDS]
+    assert report.best_rate(runs) == 3e-3
+
+
+def results():
+    described = {p: {"kind": "made up"} for p in "abc"}
+    return {"entrants": report.who(), "problems": described,
+            **report.compare(report.grouped(made_up()), {})}  # fmt: skip
+
+
+def test_tables_show_ratio_interval_and_failures():
+    found = results()
+    assert pages.each(found).splitlines()[2] == "| *AdamW's best rate* | 0.003 | 0.003 | 0.003 |"
+    assert "| averaged | 0.90 [0.81, 0.99] |" in pages.each(found)
+    assert "fails (1 of 3)" in pages.each(found)
+    assert pages.failures(found).splitlines() == [
+        "- Prodigy fails on c.",
+    ]
+    assert pages.overall(None) == pages.NONE
+
+
+def test_pictures_show_every_optimizer():
+    found = results()
+    assert pictures.classes(found["ratios"]["averaged"]) == [2, 0, 1, 0]
+    assert pictures.classes(found["ratios"]["prodigy"]) == [2, 0, 0, 1]
+    for figure in (pictures.short(found), pictures.detailed(found)):
+        shown = {text.get_text() for axes in figure.axes for text in axes.get_yticklabels()}
+        assert {"averaged", "Prodigy"} <= shown
+        pictures.pyplot().close(figure)
+
+
+def test_the_page_has_the_tables_of_the_results():
+    text = pages.PAGE.read_text(encoding="utf-8")
+    assert pages.filled(text, pages.parts()) == text
+    with pytest.raises(ValueError, match="once each"):
+        pages.filled("no marks", {"development": ""})
+
+
+def test_names_are_those_of_the_files():
+    assert {entrants.load(name).family for name in entrants.names()} <= set(pages.FAMILIES)
+    with pytest.raises(ValueError, match="entrant must be one of"):
+        entrants.load("no_such_entrant")
+    with pytest.raises(ValueError, match="problem must be one of"):
+        problem.load("development", "no_such_problem")
+
+
+# The formulas of the papers and of the trial forms, on two numbers, by hand
+
+
+class Line(nn.Module):
+    """Two numbers with the loss ``<c, theta> + 5``, whose gradient is c."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+    def value(self):
+        return (torch.tensor([0.6, -0.2], dtype=torch.float64) * self.theta).sum() + 5
+
+
+def walk(optimizer, model, steps, loss):
+    """Take steps and return the losses."""
+    found = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = model.value()
+        found.append(value.item())
+        value = optimizer.watch(value) if loss == "watch" else value
+        value.backward()
+        optimizer.step(loss=value.detach()) if loss == "step" else optimizer.step()
+    return found
+
+
+G = torch.tensor([0.6, -0.2], dtype=torch.float64)
+U = G.sign()  # the gradient never changes, so that Adam's direction is its sign
+ROUNDING = {"rtol": 1e-6, "atol": 1e-6}  # eps = 1e-8 stands beside gradients of 0.2
+
+
+def close(a, b):
+    torch.testing.assert_close(a, torch.as_tensor(b, dtype=a.dtype), **ROUNDING)
+
+
+def test_schedule_free_plus_follows_the_paper():
+    model = Line()
+    start = model.theta.detach().clone()
+    optimizer = ScheduleFreePlus(model, beta=0.7, decay=0.1)
+    losses = walk(optimizer, model, 2, "step")
+    length = math.sqrt(math.pi / 2) * 0.8
+    first = losses[0] / length
+    z1 = start - first**2 * 0.1 * start - first * U
+    second = (losses[1] + 0.7 * 0.0) / length  # after the first step x = z
+    z2 = z1 - second**2 * 0.1 * z1 - second * U
+    top = max(first, second)
+    x2 = z1 + top**2 / (first**2 + top**2) * (z2 - z1)
+    close(optimizer.z[0], z2)
+    close(optimizer.x[0], x2)
+    close(model.theta.detach(), 0.3 * z2 + 0.7 * x2)
+    optimizer.eval()
+    close(model.theta.detach(), x2)
+
+
+def test_schedule_free_plus_warms_up():
+    model = Line()
+    optimizer = ScheduleFreePlus(model, warmup=4)
+    (loss,) = walk(optimizer, model, 1, "step")
+    assert optimizer.alpha == pytest.approx(loss / 4 / (math.sqrt(math.pi / 2) * 0.8))
+    close(optimizer.x[0], optimizer.z[0])
+
+
+def test_polyak_schedule_free_follows_the_paper():
+    model = Line()
+    start = model.theta.detach().clone()
+    optimizer = PolyakScheduleFree(model, f_star=1.0, beta=0.7)
+    losses = walk(optimizer, model, 2, "step")
+    first = (losses[0] - 1) / 0.8
+    z1 = start - first * U
+    x1 = start + (z1 - start) / 2
+    second = (losses[1] - 1 + 0.7 * float(G @ (z1 - x1))) / 0.8
+    z2 = z1 - second * U
+    close(optimizer.z[0], z2)
+    close(optimizer.x[0], x1 + (z2 - x1) / 3)
+
+
+def test_polyak_schedule_free_guards_its_denominator():
+    model = Line()
+    optimizer = PolyakScheduleFree(model, safeguard=100.0)
+    (loss,) = walk(optimizer, model, 1, "step")
+    assert optimizer.h == pytest.approx(loss / 100)
+
+
+def matrices():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 4), nn.Linear(4, 2)).double()
+
+
+def exact(matrix):
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    return u @ v
+
+
+def backward(model, step):
+    """Set gradients of full rank, whose polar factors are unique."""
+    generator = torch.Generator().manual_seed(step)
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, dtype=p.dtype, generator=generator)
+
+
+def test_sf_normuon_follows_the_paper(monkeypatch):
+    model = matrices()
+    monkeypatch.setattr("benchmarks.practice.entrants.sf_normuon.polar", exact)
+    optimizer = SFNorMuon(model, rate=0.1, warmup=2, decay=0.3)
+    z, x = (model[0].weight.detach().clone() for _ in range(2))
+    m = torch.zeros_like(z)
+    v, total = torch.zeros(5, 1, dtype=torch.float64), 0.0
+    for step, eta in enumerate((0.05, 0.1)):
+        backward(model, step)
+        m = 0.8 * m + 0.2 * model[0].weight.grad
+        p = exact(m)
+        v = 0.95 * v + 0.05 * (p**2).mean(dim=1, keepdim=True)
+        p = p / (v.sqrt() + 1e-8)
+        z = z - eta * 0.3 * z - 0.2 * eta * math.sqrt(30) / p.norm() * p
+        total += eta**2
+        x = x + eta**2 / total * (z - x)
+        optimizer.step()
+    close(optimizer.z[0], z)
+    close(optimizer.x[0], x)
+    close(model[0].weight.detach(), 0.1 * z + 0.9 * x)
+
+
+def test_distance_muon_steps_by_the_explored_radius(monkeypatch):
+    model = matrices()
+    monkeypatch.setattr("benchmarks.practice.entrants.distance_muon.polar", exact)
+    optimizer = DistanceMuon(model, radius=0.1, momentum=0.5)
+    start = model[0].weight.detach().clone()
+    m, moved = torch.zeros_like(start), start.clone()
+    for t in (1, 2, 3):
+        backward(model, t)
+        m = 0.5 * m + 0.5 * model[0].weight.grad
+        radius = max(0.1, float(torch.linalg.matrix_norm(moved - start, ord=2)))
+        moved = moved - radius / math.sqrt(t) * exact(m)
+        optimizer.step()
+    close(model[0].weight.detach(), moved)
+    assert radius > 0.1
+    assert spectral_norm(start) == pytest.approx(float(torch.linalg.matrix_norm(start, ord=2)))
+
+
+def test_nadamw_looks_one_step_ahead():
+    model = Line()
+    optimizer = NadamW(model.parameters(), lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
+    walk(optimizer, model, 1, "no")
+    ahead = (0.9 * 0.1 + 0.1) / 0.1  # m = 0.1 g, and 1 - beta1 = 0.1
+    start = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    close(model.theta.detach(), 0.95 * start - 0.1 * ahead * U)
+
+
+def test_the_average_follows_its_formulas():
+    model = Line()
+    start = model.theta.detach().clone()
+    optimizer = Averaged(model, 1.0, beta=0.7, c0=0.1)
+    losses = walk(optimizer, model, 3, "watch")
+    norm = 0.8  # <g, P g>
+    far, z, x, mean, weights, norms = 0.1 * (losses[0] - 1) / math.sqrt(norm), start, start, 0, 0, 0
+    for t, loss in enumerate(losses, start=1):
+        far = max(far, math.sqrt(float(((z - start) ** 2 * G.abs()).sum())))
+        norms += t * norm
+        h1 = (loss - 1 + 0.7 * float(G @ (z - x))) / norm
+        h3 = far / math.sqrt(t * norms / (t * (t + 1) / 2))
+        mean = 0.9 * mean + 0.1 * (loss - 1)
+        w = t / (mean / (1 - 0.9**t)) ** 2
+        weights += w
+        z = z - min(h1, h3) * U
+        x = x + w / weights * (z - x)
+    close(optimizer.z[0], z)
+    close(optimizer.x[0], x)
+    assert optimizer.h == pytest.approx(min(h1, h3), rel=1e-6)
+
+
+def test_the_average_arrives_in_a_corridor_by_the_loss_limit_alone():
+    model = Line()
+    optimizer = Averaged(model, 1.0, c0=1e3)
+    walk(optimizer, model, 1, "watch")
+    assert model.value().item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_factor_on_the_loss_changes_no_step():
+    ends = []
+    for factor in (1.0, 64.0):
+        model = Line()
+        model.value = lambda own=model, k=factor: k * Line.value(own)
+        walk(Averaged(model, factor, eps=0.0), model, 3, "watch")
+        ends.append(model.theta.detach().clone())
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
+
+
+class Bowl(nn.Module):
+    """Three numbers with the loss ``<theta, H theta> / 2``."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
+
+    def value(self):
+        return (torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64) * self.theta**2).sum() / 2
+
+
+def test_the_drift_limit_is_measured_along_the_direction():
+    model = Bowl()
+    optimizer = Averaged(model, 0.0, c0=1e3, drift=0.1)
+    walk(optimizer, model, 1, "watch")
+    h = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+    g = h * torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    hu = h * g.sign()
+    ratio = math.sqrt(float((hu**2 / g.abs()).sum() / g.abs().sum()))
+    assert optimizer.h == pytest.approx(0.2 / ratio, rel=1e-6)
+
+
+def test_spectral_steps_go_along_polar_factors():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 16), nn.Linear(16, 16), nn.Linear(16, 2))
+    optimizer = Spectral(model, 0.0)
+    assert optimizer.places == [0, 2]
+    loss = optimizer.watch(model(torch.randn(8, 24)).square().mean())
+    loss.backward()
+    g = model[0].weight.grad.clone()
+    start = model[0].weight.detach().clone()
+    optimizer.step()
+    expected = math.sqrt(24) * polar(g)
+    torch.testing.assert_close(start - optimizer.z[0], optimizer.h * expected, rtol=1e-4, atol=1e-6)
+
+
+def test_hidden_matrices_leave_out_tables_heads_and_small_sides():
+    model = make_task(0).model
+    assert hidden(model) == [model[2].weight, model[5].weight]
+    assert hidden(model, smallest=21) == []
+    factor = polar(torch.randn(20, 48, generator=torch.Generator().manual_seed(0)))
+    values = torch.linalg.svdvals(factor)
+    assert 0.3 < float(values.min()) <= float(values.max()) < 1.3  # the quintic's known band
+
+
+def test_the_schedule_warms_up_and_ends_near_zero():
+    factors = [entrants.cosine_factor(step, 100, 5) for step in range(100)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert max(factors) == 1.0
+    assert 0 < factors[-1] < 1e-3
