@@ -102,8 +102,8 @@ def checkpointed(folder: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 def test_a_killed_figure_goes_on_and_repeats_no_run(tmp_path: Path):
-    first, second = (tmp_path / "runs" / "vgg" / run.name for run in
-                     recipes.figure6("demo", seeds=(0,), overrides={"model": "mlp"}))  # fmt: skip
+    runs = recipes.RECIPES["figure6"]("demo", seeds=(0,), overrides={"model": "mlp"})
+    first, second = (tmp_path / "runs" / "vgg" / run.name for run in runs)
     process = start(tmp_path)
     wait_for(first / "summary.json", process)
     checkpointed(second, process)
@@ -126,7 +126,7 @@ def test_an_interrupted_figure_is_one_line_and_keeps_its_steps(tmp_path: Path):
         tmp_path
         / "runs"
         / "vgg"
-        / recipes.figure6("demo", seeds=(0,), overrides={"model": "mlp"})[0].name
+        / recipes.RECIPES["figure6"]("demo", seeds=(0,), overrides={"model": "mlp"})[0].name
     )
     process = start(tmp_path)
     checkpointed(first, process)
@@ -166,7 +166,7 @@ def test_an_ended_figure_needs_no_data(tmp_path: Path, monkeypatch):
     plan = Plan(
         tmp_path, seeds=(0,), workers=1, overrides={"model": "mlp", "epochs": 1, "width": 4}
     )
-    plan.train(recipes.figure6)
+    plan.train(recipes.RECIPES["figure6"])
     monkeypatch.setattr("corridor.data.load", lambda name, **options: 1 / 0)
-    plan.check(recipes.figure6)
-    assert len(plan.train(recipes.figure6)) == 2
+    plan.check(recipes.RECIPES["figure6"])
+    assert len(plan.train(recipes.RECIPES["figure6"])) == 2

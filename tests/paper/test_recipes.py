@@ -42,7 +42,7 @@ def test_names_of_run_folders_stay(name: str, scale: str, first: list[str]):
 
 
 def test_figure_2_compares_optimizers_and_nothing_else():
-    configs = [run.config for run in recipes.figure2("demo")]
+    configs = [run.config for run in recipes.RECIPES["figure2"]("demo")]
     assert {c.seed for c in configs} == {0, 1, 2}
     assert len({c.lr for c in configs if c.optimizer == "sgd"}) >= 5
     assert {c.lr for c in configs if c.optimizer == "clr"} == {math.inf, 1.0}
@@ -51,7 +51,7 @@ def test_figure_2_compares_optimizers_and_nothing_else():
 
 @pytest.mark.parametrize("scale", recipes.SCALES)
 def test_figure_7_probes_its_runs(scale: str):
-    config = recipes.figure7(scale, seeds=(3,), overrides={"batch_size": 64})[0].config
+    config = recipes.RECIPES["figure7"](scale, seeds=(3,), overrides={"batch_size": 64})[0].config
     assert config.probe > 0
     assert config.probe_curvature
     assert (config.batch_size, config.seed) == (64, 3)
@@ -59,7 +59,10 @@ def test_figure_7_probes_its_runs(scale: str):
 
 @pytest.mark.parametrize("scale", recipes.SCALES)
 def test_runs_that_figures_share_have_one_config(scale: str):
-    for one, other in ((recipes.figure2, recipes.figure9), (recipes.figure3, recipes.figure8)):
+    for one, other in (
+        (recipes.RECIPES["figure2"], recipes.RECIPES["figure9"]),
+        (recipes.RECIPES["figure3"], recipes.RECIPES["figure8"]),
+    ):
         configs = {run.name: run.config for run in one(scale)}
         for run in other(scale):
             assert configs.get(run.name, run.config) == run.config
@@ -84,6 +87,7 @@ def test_wrong_input_is_one_line(
 
 
 def test_a_replaced_network_has_its_own_width_and_checkpoints():
-    config = recipes.figure2("demo", seeds=(0,), overrides={"model": "resnet8"})[0].config
+    runs = recipes.RECIPES["figure2"]("demo", seeds=(0,), overrides={"model": "resnet8"})
+    config = runs[0].config
     assert config.width is None
     assert config.checkpoint_every == 0

@@ -69,16 +69,9 @@ def reading(file: Path, advice: str) -> Iterator[None]:
 
 
 def read_curve(folder: Path, window: int, target: float) -> Curve:
-    """Read a run that has ended.
+    """Read a run that has ended, its training loss averaged over `window` steps.
 
-    Args:
-        folder: run folder.
-        window: number of steps that the training loss is averaged over.
-        target: training loss that counts as reached.
-
-    Raises:
-        FileNotFoundError: the folder holds no run, or the run has not ended.
-        ValueError: the metrics are damaged.
+    A run that has not ended is a FileNotFoundError. Damaged metrics are a ValueError.
     """
     run = read_run(folder)
     if run.summary is None:
@@ -166,7 +159,7 @@ def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
 def band(curves: Sequence[Curve], name: str, at: str = "steps") -> dict[str, list[Any]]:
     """Return median and range over runs of a field of `Curve`, at the places that all runs share.
 
-    The lists ``x``, ``low``, ``median`` and ``high`` are returned. The field `at` has the places.
+    The field `at` holds the places.
     """
     columns: dict[int, list[float]] = {}
     for curve in curves:

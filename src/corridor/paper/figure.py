@@ -131,14 +131,14 @@ class Figure(Generic[Data]):
             file.write(dumps(rounded({"version": VERSION, **values})).encode())
         return folder
 
-    def load(self, folder: Path) -> Data:
-        """Return the numbers that `compute` wrote.
+    def load(self, place: Path) -> Data:
+        """Return the numbers that `compute` wrote, from the figure's folder or from a kept file.
 
         Raises:
             FileNotFoundError: there are none; the message contains the command that makes them.
             ValueError: the file is damaged or of another version.
         """
-        file = folder / DATA
+        file = place / DATA if place.is_dir() else place
         if not file.exists():
             raise FileNotFoundError(f"no {file}; make it with: corridor figure {self.number}")
         with reading(file, f"make it again with: corridor figure {self.number}"):
@@ -148,9 +148,9 @@ class Figure(Generic[Data]):
                 raise ValueError(f"unsupported file version {found} (expected {VERSION})")
             return self.read(values)
 
-    def describe(self, folder: Path) -> Manifest:
+    def describe(self, place: Path) -> Manifest:
         """Return caption, claims and table, without images."""
-        return self.describe_data(self, self.load(folder))
+        return self.describe_data(self, self.load(place))
 
     def draw(self, folder: Path) -> Manifest:
         """Draw the figure from its numbers, and write images and manifest."""

@@ -29,12 +29,7 @@ StoredConfig = Annotated[Config, PlainValidator(Config.from_dict)]
 
 @dataclass(frozen=True)
 class Setting:
-    """Hold runs that differ in their seed alone.
-
-    Attributes:
-        config: config of the first run.
-        curves: one curve per seed.
-    """
+    """Hold one curve per seed, and the config of the first run."""
 
     config: StoredConfig
     curves: list[Curve]
@@ -58,6 +53,11 @@ class Setting:
         """True if every run diverged."""
         return all(curve.diverged for curve in self.curves)
 
+    @property
+    def at_cap(self) -> bool:
+        """True if most steps of the median run are as long as the cap allows."""
+        return self.median("median_lr") == self.config.lr
+
     def values(self, name: str) -> list[Any]:
         """Return one field of `Curve` per run."""
         return [getattr(curve, name) for curve in self.curves]
@@ -69,13 +69,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Group:
-    """Hold settings of one network on one data set.
+    """Hold settings of one network on one data set, by name, in the order of the recipe.
 
     Attributes:
         data: title of the data set.
-        images: number of training images.
+        images: number of training images; 0 if it is not known.
         parameters: number of parameters of the network.
-        settings: settings by name, in the order of the recipe.
     """
 
     data: str
@@ -93,11 +92,6 @@ class Group:
         """Config of the first setting."""
         return self.members[0].config
 
-    @property
-    def batches(self) -> list[int]:
-        """Different numbers of images per step, ascending."""
-        return sorted({*map(self.batch, self.members)})
-
     def batch(self, setting: Setting) -> int:
         """Return the number of images per step, at most all images."""
         return min(setting.config.batch_size, self.images or setting.config.batch_size)
@@ -105,14 +99,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """State which runs the numbers of a figure come from.
-
-    Attributes:
-        scale: demo, laptop or paper.
-        seeds: seeds of every setting.
-        overrides: config fields that replaced those of the recipes.
-        environment: machine and versions of the first run.
-    """
+    """State the plan that the numbers of a figure come from, and the environment of a run."""
 
     scale: str
     seeds: list[int]
@@ -130,7 +117,7 @@ class Results(Runs):
         figure: number of the figure.
         target: training loss that counts as reached; the smallest target of all groups.
         failed: runs that raised or were killed, each with the reason.
-        groups: groups by name.
+        groups: groups by the data set of the paper, or by a name.
     """
 
     figure: int
@@ -150,21 +137,13 @@ class Results(Runs):
 
 @dataclass(frozen=True, kw_only=True)
 class Probed(Runs):
-    """Hold all numbers of a figure on the geometry along runs of one setting.
-
-    Attributes:
-        config: config of the first run.
-        data: title of the data set.
-        parameters: number of parameters of the network.
-        lines: probed steps of each run.
-        images: number of training images; 0 in files of older versions.
-    """
+    """Hold the probed steps of each run of one setting; the other fields are those of `Group`."""
 
     config: StoredConfig
     data: str
     parameters: int
     lines: list[list[dict[str, float]]]
-    images: int = 0
+    images: int = 0  # missing in files of older versions
 
 
 @dataclass(frozen=True)
@@ -209,31 +188,36 @@ class Plan:
 def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
     """Train the missing runs of a figure, and return `Results` as JSON values.
 
-    The recipes are given by the name of their group.
-
-    Raises:
-        ValueError: all runs of a group failed; the message contains the first reason.
+    The recipes are given by the name of their group. If all runs of a group failed, the first
+    reason is raised as ValueError.
     """
     values = {**plan.header(), "figure": number, "target": math.inf, "failed": [], "groups": {}}
     for name, recipe in recipes.items():
         trained = plan.train(recipe)
-        failed = [(run, record) for run, record in trained if _end(record)["status"] == "failed"]
-        values["failed"] += [f"{run.name}: {_end(record)['message']}" for run, record in failed]
-        if len(failed) == len(trained):
+        ended = [pair for pair in trained if end_of(pair[1])["status"] != "failed"]
+        failed = [pair for pair in trained if pair not in ended]
+        values["failed"] += [f"{run.name}: {end_of(record)['message']}" for run, record in failed]
+        if not ended:
             raise ValueError(f"all {len(trained)} runs failed, first {values['failed'][-1]}")
-        ended = [pair for pair in trained if pair not in failed]
-        first, folder = ended[0][1], plan.out / "runs" / recipe.folder
-        target = _target(folder / ended[0][0].name, _end(first)["classes"])
+        (run, first), folder = ended[0], plan.out / "runs" / recipe.folder
+        end = end_of(first)
+        target = _target(folder / run.name, end["classes"])
         # A figure has one target line, the smallest of its groups.
         values["target"] = min(values["target"], target)
         values["environment"] = first.environment
         values["groups"][name] = {
-            "data": _end(first)["data"],
-            "images": _end(first)["images"] or first.config.train_limit or 0,
-            "parameters": _end(first)["parameters"],
+            "data": end["data"],
+            "images": end["images"] or first.config.train_limit or 0,
+            "parameters": end["parameters"],
             "settings": _settings(ended, folder, target),
         }
     return values
+
+
+def end_of(record: RunRecord) -> dict[str, Any]:
+    """Return the summary of a run of a sweep."""
+    assert record.summary is not None, "a sweep returns after all runs have ended"
+    return record.summary
 
 
 def _settings(trained: Trained, folder: Path, target: float) -> dict[str, Any]:
@@ -245,11 +229,6 @@ def _settings(trained: Trained, folder: Path, target: float) -> dict[str, Any]:
         curves = settings.setdefault(setting_name(run.config), empty)["curves"]
         curves.append(asdict(read_curve(folder / run.name, window, target)))
     return settings
-
-
-def _end(record: RunRecord) -> dict[str, Any]:
-    assert record.summary is not None, "a sweep returns after all runs have ended"
-    return record.summary
 
 
 def _target(folder: Path, classes: int) -> float:
@@ -296,15 +275,9 @@ def checked(cls: type[T], values: Any) -> T:
 
 
 def rounded(value: Any) -> Any:
-    """Return the value with its floats in five significant digits, at any depth.
+    """Return JSON values with their floats in five significant digits.
 
     >>> rounded({"loss": [0.123456789, 2]})
     {'loss': [0.12346, 2]}
     """
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, float) and math.isfinite(value):
-        return float(f"{value:.5g}")
-    return value
+    return json.loads(json.dumps(value), parse_float=lambda digits: float(f"{float(digits):.5g}"))

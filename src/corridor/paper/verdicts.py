@@ -66,7 +66,7 @@ def why_it_fails(settings: Sequence[Setting]) -> str:
     others = [s for s in settings if s.config.optimizer != "sgd" and not words.uncapped(s.config)]
     good = [
         form.removeprefix("CLR, ")
-        for form, theirs in _by_form(others).items()
+        for form, theirs in by_form(others).items()
         if all(map(trains, theirs))
     ]
     return NO_INTERPOLATION + (f"; these train: {', '.join(good)}" if good else "")
@@ -83,11 +83,12 @@ def converges(results: Results, subject: str) -> list[Claim]:
             "final loss " + "; ".join(_left(setting, len(ours) > 1) for setting in ours),
             *_converged(ours, results.settings),
         )
-        for name, ours in _by_form(results.of("clr")).items()
+        for name, ours in by_form(results.of("clr")).items()
     ]
 
 
-def _by_form(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+def by_form(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """Return settings by their label; the settings of one label differ in batch size."""
     forms: dict[str, list[Setting]] = {}
     for setting in settings:
         forms.setdefault(words.label(setting.config), []).append(setting)
@@ -201,9 +202,8 @@ def warms_up(setting: Setting, where: str, every: Sequence[Setting]) -> Claim:
 
 
 def _shape_reason(setting: Setting, shapes: list[Shape], every: Sequence[Setting]) -> str:
-    cap = setting.config.lr
-    if cap is not None and setting.median("median_lr") == cap:
-        return f"most steps are at the cap of {cap:g}: the step size is constant"
+    if setting.at_cap:
+        return f"most steps are at the cap of {setting.config.lr:g}: the step size is constant"
     if setting.fails_always:
         return "the runs fail: " + why_it_fails(every)
     if all(s.decays for s in shapes):

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from corridor.paper.curves import spread
@@ -21,7 +21,6 @@ COLUMNS: dict[str, Callable[[Group, Setting], str]] = {
 }
 # The networks of the paper, by the paper's data set; figures 5 and 6 have others.
 NETWORKS = {"CIFAR-10": "ResNet-18", "ImageNet": "ResNet-50"}
-AT_SCALE = "At this scale, "
 OTHER_NETWORKS = {5: "ResNet-50", 6: "VGG-16"}
 
 
@@ -62,11 +61,7 @@ def number(value: float) -> str:
 
 
 def cell(values: Sequence[float | None], absent: str = "not reached") -> str:
-    """Return the median, and minimum and maximum in brackets.
-
-    Args:
-        values: one value per run; None or inf where there is none.
-        absent: text for missing values (default: "not reached").
+    """Return the median, and minimum and maximum in brackets; a missing value is None or inf.
 
     >>> cell([38, 40, 39]), cell([None]), cell([5, None])
     ('39 [38, 40]', 'not reached', 'not reached by 1 of 2 [5, –]')
@@ -91,15 +86,6 @@ def accuracy(setting: Setting) -> str:
     return f"{mid} %" + ("" if low == high else f" [{low}, {high}]")
 
 
-def rows(results: Results) -> list[list[str]]:
-    """Return one row per setting, under `COLUMNS`."""
-    return [
-        [column(group, setting) for column in COLUMNS.values()]
-        for group in results.groups.values()
-        for setting in group.members
-    ]
-
-
 def notes(results: Results) -> list[str]:
     """Return remarks on the table, and the runs that are missing."""
     several = f"Median over {len(results.seeds)} seeds, minimum and maximum in brackets."
@@ -114,17 +100,9 @@ def notes(results: Results) -> list[str]:
     ]
 
 
-def caption(results: Results, *, led: bool = True) -> str:
-    """Return data, network, scale, seeds, hardware and commit.
-
-    With `led` (the default), each of several groups begins with its name.
-    """
-    led = led and len(results.groups) > 1
-    groups = " ".join(
-        (f"{_capital(in_place(results, name))}: " if led else "")
-        + f"{subject(group)}; batch {', '.join(map(str, group.batches))}."
-        for name, group in results.groups.items()
-    )
+def caption(results: Results) -> str:
+    """Return data, network, scale, seeds, hardware and commit."""
+    groups = " ".join(_group(results, name) for name in results.groups)
     band = "" if len(results.seeds) == 1 else " (line: median, shade: range)"
     return (
         f"{groups} No momentum, no weight decay. Scale {results.scale}, "
@@ -132,8 +110,13 @@ def caption(results: Results, *, led: bool = True) -> str:
     )
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _group(results: Results, name: str) -> str:
+    group, place = results.groups[name], in_place(results, name)
+    sizes = sorted({group.batch(setting) for setting in group.members})
+    # Images and network tell groups apart that are not named after data of the paper.
+    led = len(results.groups) > 1 and name in NETWORKS
+    lead = f"{place[:1].upper()}{place[1:]}: " if led else ""
+    return f"{lead}{subject(group)}; batch {', '.join(map(str, sizes))}."
 
 
 def subject(source: Group | Probed) -> str:
@@ -151,7 +134,7 @@ def network(config: Config) -> str:
     return config.model + (f" of width {config.width}" if config.width else "")
 
 
-def places(results: Runs, sources: Sequence[Group | Probed]) -> str:
+def places(results: Runs, sources: Iterable[Group | Probed]) -> str:
     """Return scale, networks, data and seeds of some groups, for the table of verdicts."""
     parts = "; ".join(dict.fromkeys(map(_place, sources)))
     return f"{results.scale}: {parts}; {count(results.seeds)}"
@@ -203,22 +186,18 @@ def absent(figure: int, group: str, config: Config) -> list[str]:
     return [name for name, own in pairs if not own.startswith(name.lower().replace("-", ""))]
 
 
-def replaced(figure: int, name: str, source: Group | Probed) -> str:
-    """Return a sentence on what replaces the paper's data set and network; empty if nothing does.
+def replaced(figure: int, sources: Mapping[str, Group | Probed]) -> str:
+    """Return a sentence on what replaces the paper's data sets and networks, or nothing.
 
-    The name of a group is the paper's data set. The source is the group, or its probed runs.
+    The sources are given by the paper's data set.
     """
-    names = absent(figure, name, source.config)
-    own = [source.data if lost == name else network(source.config) for lost in names]
-    verb = "replaces" if len(own) == 1 else "replace"
-    return f"{AT_SCALE}{' and '.join(own)} {verb} {' and '.join(names)}" if names else ""
-
-
-def replacements(results: Results) -> str:
-    """Return a sentence on what replaces the paper's data sets and networks, or nothing."""
-    found = (replaced(results.figure, *item) for item in results.groups.items())
-    parts = [text.removeprefix(AT_SCALE) for text in dict.fromkeys(found) if text]
-    return AT_SCALE + "; ".join(parts) if parts else ""
+    parts = []
+    for data, source in sources.items():
+        names = absent(figure, data, source.config)
+        own = [source.data if lost == data else network(source.config) for lost in names]
+        verb = "replaces" if len(own) == 1 else "replace"
+        parts += [f"{' and '.join(own)} {verb} {' and '.join(names)}"] if names else []
+    return f"At this scale, {'; '.join(dict.fromkeys(parts))}" if parts else ""
 
 
 def in_place(results: Results, name: str) -> str:

@@ -2,8 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from corridor.paper.drawing.style import Style
 from corridor.paper.results import Setting
 
 Band = dict[str, list[Any]]
+Change = Callable[[list[float]], list[float]]
 # A target further below the curves is not drawn.
 NEAR = 10.0
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 2, "linestyle": ""}
@@ -21,13 +22,10 @@ CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 2, "
 
 @dataclass(frozen=True)
 class Line:
-    """Describe a median over seeds with its range.
+    """Describe a median over seeds with its range; lines of one label share a legend entry.
 
-    Attributes:
-        label: text in the legend; lines of one label share an entry.
-        look: style of the line.
-        values: lists ``x``, ``low``, ``median`` and ``high``.
-        diverged: True if all its runs diverged; a cross marks its end (default: False).
+    The values are lists ``x``, ``low``, ``median`` and ``high``. A cross marks the end if all runs
+    diverged.
     """
 
     label: str
@@ -38,27 +36,21 @@ class Line:
 
 @dataclass
 class Panel:
-    """Describe a pair of axes.
+    """Describe a pair of axes: title, label of the vertical axis, and lines.
 
     Attributes:
-        title: title above the axes.
-        y: label of the vertical axis, with its unit.
-        x: label of the horizontal axis (default: steps).
-        log: True for a logarithmic vertical axis (default: False).
-        log_x: True for a logarithmic horizontal axis (default: False).
         limits: ends of the vertical axis (default: automatic).
-        target: height of a dotted line (default: None).
-        lines: lines to draw.
+        target: height of a dotted line (default: none).
     """
 
     title: str
     y: str
+    lines: Sequence[Line]
     x: str = "steps"
     log: bool = False
     log_x: bool = False
     limits: tuple[float, float] | None = None
     target: float | None = None
-    lines: list[Line] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -90,51 +82,45 @@ class Curves:
         shown = target if lowest < NEAR * target else None
         # A loss of zero has no place on a logarithmic axis.
         bottom = max(min(lowest, shown or lowest), 1e-6)
+        lines, limits = self._lines("loss"), (0.5 * bottom, 4 * began)
         return Panel(
-            title, "cross-entropy (nats)", self._x, log=True, limits=(0.5 * bottom, 4 * began),
-            target=shown, lines=self._lines("loss"),
-        )  # fmt: skip
+            title, "cross-entropy (nats)", lines, self._x, log=True, limits=limits, target=shown
+        )
 
     def accuracy(self) -> Panel:
         """Return the panel of test accuracies in percent, with a mark at each evaluation."""
-        made = [
-            replace(
-                line,
-                look={**line.look, "marker": ".", "markersize": 7},
-                values={k: v if k == "x" else [100 * y for y in v] for k, v in line.values.items()},
-            )
-            for line in self._lines("test_accuracy", "test_steps")
-        ]
-        top = max((y for m in made for y in m.values["high"] if math.isfinite(y)), default=100)
+        lines = self._lines("test_accuracy", _percent, "test_steps", marker=".", markersize=7)
+        top = max((y for m in lines for y in m.values["high"] if math.isfinite(y)), default=100)
         limits = (0.0, min(100.5, 1.05 * top))
-        return Panel("Test accuracy", "correct (%)", self._x, limits=limits, lines=made)
+        return Panel("Test accuracy", "correct (%)", lines, self._x, limits=limits)
 
     def step_size(self, title: str = "Step size") -> Panel:
         """Return the panel of step sizes, smoothed: step sizes of single steps jump tenfold."""
-        made = [
-            replace(
-                line, values={k: v if k == "x" else _smoothed(v) for k, v in line.values.items()}
-            )
-            for line in self._lines("effective_lr")
-        ]
-        y = "learning rate (running mean of its log)"
-        return Panel(title, y, self._x, log=True, lines=made)
+        lines, y = self._lines("effective_lr", _smoothed), "learning rate (running mean of its log)"
+        return Panel(title, y, lines, self._x, log=True)
 
     @property
     def _x(self) -> str:
         return "epochs" if self.per else "steps"
 
-    def _lines(self, name: str, at: str = "steps") -> list[Line]:
+    def _lines(
+        self, name: str, change: Change = list, at: str = "steps", **look: Any
+    ) -> list[Line]:
         configs = [s.config for s in self.settings]
         looks = self.styles or style.of(configs)
         labels = self.labels or [words.label(config) for config in configs]
         units = self.per or [1] * len(configs)
         made = []
-        for setting, label, look, unit in zip(self.settings, labels, looks, units, strict=True):
+        for setting, label, own, unit in zip(self.settings, labels, looks, units, strict=True):
             values = band(setting.curves, name, at=at)
-            values["x"] = [step / unit for step in values["x"]]
-            made.append(Line(label, look, values, setting.fails_always))
+            shown = {key: change(column) for key, column in values.items()}
+            shown["x"] = [step / unit for step in values["x"]]
+            made.append(Line(label, {**own, **look}, shown, setting.fails_always))
         return made
+
+
+def _percent(shares: list[float]) -> list[float]:
+    return [100 * share for share in shares]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
@@ -154,19 +140,11 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 def draw(
     panels: Sequence[Panel], folder: Path, name: str, *, columns: int = 3, heading: str = ""
 ) -> dict[str, Any]:
-    """Draw panels into PNG, SVG and the curves of the report; return fields of the manifest.
-
-    Args:
-        panels: panels in reading order.
-        folder: folder of the files.
-        name: name of the files.
-        columns: number of panels side by side (default: 3).
-        heading: text above all panels (default: none).
-    """
+    """Draw panels into PNG, SVG and the curves of the report; return fields of the manifest."""
+    columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
-    width = 4.2 * min(columns, len(panels))
-    with style.new_figure(width, 3.6 * rows + 0.9) as figure:
-        grid = figure.subplots(rows, min(columns, len(panels)), squeeze=False)
+    with style.new_figure(4.2 * columns, 3.6 * rows + 0.9) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
         for axes, panel in zip(grid.flat, panels, strict=False):
             for text, handle in _axes(axes, panel).items():
@@ -181,7 +159,7 @@ def draw(
             figure.suptitle(heading, fontsize=11, x=0.01, ha="left")
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center",
-            ncols=4 if width > 10 else 3, fontsize=9, handlelength=3.2,
+            ncols=4 if columns > 2 else 3, fontsize=9, handlelength=3.2,
         )  # fmt: skip
         images = style.save(figure, folder, name)
     curves = style.save_data([_plotly(p) for p in panels], folder, f"{name}.curves.json")
@@ -190,9 +168,14 @@ def draw(
 
 def _axes(axes: Any, panel: Panel) -> dict[str, Any]:
     for line in panel.lines:
-        style.draw_band(axes, line.values, line.label, line.look)
-        ends = [(x, y) for x, y in zip(line.values["x"], line.values["median"], strict=True)
-                if math.isfinite(y)]  # fmt: skip
+        x, low, median, high = (line.values[key] for key in ("x", "low", "median", "high"))
+        look = {key: value for key, value in line.look.items() if key != "shade"}
+        axes.plot(x, median, label=line.label, **look)
+        axes.fill_between(
+            x, low, high, color=look["color"], alpha=line.look.get("shade", 0.15), linewidth=0,
+            zorder=look["zorder"] - 1,
+        )  # fmt: skip
+        ends = [end for end in zip(x, median, strict=True) if math.isfinite(end[1])]
         # Without a cross, a diverged run looks like a run that was stopped early.
         if line.diverged and ends:
             axes.plot(*ends[-1], color=line.look["color"], zorder=6, **CROSS)

@@ -16,22 +16,8 @@ Style = Mapping[str, Any]
 SHORT_DECADES = 1.8
 DASHES = [(1, 0), (6, 2), (2, 1.2), (6, 2, 1.2, 2), (1, 2.2)]
 
-RC: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "corridor",
-    "figure.dpi": 110,
-}
+# Settings of matplotlib for all figures.
+RC = Path(__file__).parent / "figures.mplstyle"
 
 
 def _look(color: str, linewidth: float, zorder: int, *dashes: float) -> Style:
@@ -86,19 +72,6 @@ def _hex(parts: Sequence[float]) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
 
 
-def draw_band(axes: Any, values: dict[str, list[float]], label: str, style: Style) -> None:
-    """Draw a median as a line, and the range over seeds as a shade, on matplotlib axes.
-
-    The values are lists ``x``, ``low``, ``median`` and ``high``.
-    """
-    look = {key: value for key, value in style.items() if key != "shade"}
-    axes.plot(values["x"], values["median"], label=label, **look)
-    axes.fill_between(
-        values["x"], values["low"], values["high"], color=style["color"],
-        alpha=style.get("shade", 0.15), linewidth=0, zorder=style["zorder"] - 1,
-    )  # fmt: skip
-
-
 @contextmanager
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
     """Yield an empty matplotlib figure in the style of all figures; the size is in inches.
@@ -109,7 +82,7 @@ def new_figure(width: float, height: float, layout: Any = "constrained") -> Iter
     with _extras.required("matplotlib", extra="paper"):
         import matplotlib
         from matplotlib.figure import Figure
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(fname=RC):
         yield Figure(figsize=(width, height), layout=layout)
 
 

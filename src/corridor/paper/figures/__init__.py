@@ -41,31 +41,34 @@ def keep(out: Path, results: Path) -> list[Path]:
     return kept
 
 
-def unpack(results: Path, out: Path) -> dict[int, Path]:
-    """Copy kept numbers into folders of figures, and return these by the figures' numbers.
-
-    Args:
-        results: folder of kept numbers.
-        out: folder that gets ``figures/figNN``.
+def kept(results: Path) -> dict[int, Path]:
+    """Return the files in a folder of kept numbers, by the figures' numbers.
 
     Raises:
         FileNotFoundError: there are none; the message contains the command that makes them.
         ValueError: the name of a file is not that of a figure.
     """
-    folders = {}
+    files = {}
     for file in sorted(results.glob("fig*.json")):
         number = file.stem.removeprefix("fig")
         if not number.isdigit() or int(number) not in FIGURES:
             raise ValueError(f"{file} must belong to a known figure; remove the file")
-        folder = out / "figures" / file.stem
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(folder / DATA) as handle:
-            handle.write(file.read_bytes())
-        folders[int(number)] = folder
-    if not folders:
+        files[int(number)] = file
+    if not files:
         raise FileNotFoundError(
             f"no figNN.json in {results}; make them with: corridor reproduce --keep {results}"
         )
+    return files
+
+
+def unpack(results: Path, out: Path) -> dict[int, Path]:
+    """Copy kept numbers to ``out/figures/figNN``; return these folders by the figures' numbers."""
+    folders = {}
+    for number, file in kept(results).items():
+        folders[number] = out / "figures" / file.stem
+        folders[number].mkdir(parents=True, exist_ok=True)
+        with atomic(folders[number] / DATA) as handle:
+            handle.write(file.read_bytes())
     return folders
 
 

@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ from corridor.paper import words
 from corridor.paper.curves import spread
 from corridor.paper.drawing import geometry
 from corridor.paper.figure import Claim, Figure, Manifest
-from corridor.paper.recipes import figure7
-from corridor.paper.results import Plan, Probed, checked
+from corridor.paper.figures.training import describe_trained
+from corridor.paper.recipes import RECIPES
+from corridor.paper.results import Plan, Probed, checked, end_of
 from corridor.train.folder.record import RunRecord
 
 LEVEL = 0.5
@@ -20,22 +20,28 @@ LEVEL = 0.5
 ASKED = 0.9
 NEAR = "steps in a near-corridor"
 
+NOTES = [
+    f"Shaded: near-corridor, where g is predicted to change by less than {LEVEL:.0%} over a CLR "
+    f"step (2 rho below {LEVEL:g}).",
+    "Pointwise numbers use the Hessian at the point. Secant numbers use the gradients at both ends "
+    "of the step, which also depend on the kinks of ReLU.",
+    "Rank correlations are over the probed steps of a run, on one batch before and after the step.",
+]
+RECIPE = RECIPES["figure7"]
+
 Lines = list[dict[str, float]]
 
 
 def _gather(plan: Plan) -> dict[str, Any]:
-    trained = plan.train(figure7)
+    trained = plan.train(RECIPE)
     for run, record in trained:
-        if record.summary is not None and record.summary["status"] == "failed":
-            raise ValueError(f"{run.name} failed: {record.summary['message']}")
+        if end_of(record)["status"] == "failed":
+            raise ValueError(f"{run.name} failed: {end_of(record)['message']}")
     first = trained[0][1]
-    assert first.summary is not None
     return {
         **plan.header(),
         "config": first.config.to_dict(),
-        "data": first.summary["data"],
-        "images": first.summary["images"],
-        "parameters": first.summary["parameters"],
+        **{name: end_of(first)[name] for name in ("data", "images", "parameters")},
         "environment": first.environment,
         "lines": [probed(record) for _, record in trained],
     }
@@ -54,38 +60,16 @@ def _read(values: dict[str, Any]) -> Probed:
 
 
 def _describe(figure: Figure[Probed], data: Probed) -> Manifest:
-    replaced = words.replaced(figure.number, "CIFAR-10", data)
-    caption = _caption(data)
-    setting = words.places(data, [data])
-    return Manifest(
-        number=figure.number,
-        title=figure.title + (" (with replacements)" if replaced else ""),
-        caption=f"{replaced}. {caption}" if replaced else caption,
-        images={},
-        claims=[replace(claim, setting=setting) for claim in figure.claims(data)],
-        columns=["", *(f"seed {seed}" for seed in data.seeds)],
-        rows=[[name, *map(cell, data.lines)] for name, cell in ROWS.items()],
-        notes=[
-            f"Shaded: near-corridor, where g is predicted to change by less than {LEVEL:.0%} over "
-            f"a CLR step (2 rho below {LEVEL:g}).",
-            "Pointwise numbers use the Hessian at the point. Secant numbers use the gradients at "
-            "both ends of the step, which also depend on the kinks of ReLU.",
-            "Rank correlations are over the probed steps of a run, on one batch before and after "
-            "the step.",
-        ],
-        again=words.again(figure.number, data),
-        environment=data.environment,
-    )
-
-
-def _caption(data: Probed) -> str:
     config = data.config
     batch = min(config.batch_size, data.images or config.batch_size)
-    return (
+    caption = (
         f"{words.subject(data)}. {words.label(config)}, batch {batch}, measured every "
         f"{config.probe} steps on the batch of the step. Scale {data.scale}, "
         f"seed {data.seeds[0]} of {len(data.seeds)} drawn. {words.made(data.environment)}"
     )
+    columns = ["", *(f"seed {seed}" for seed in data.seeds)]
+    rows = [[name, *map(cell, data.lines)] for name, cell in ROWS.items()]
+    return describe_trained(figure, data, {"CIFAR-10": data}, caption, columns, rows, NOTES)
 
 
 def _picture(data: Probed, folder: Path, name: str) -> dict[str, Any]:
@@ -191,5 +175,5 @@ def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
 
 FIGURE = Figure(
     number=7, title="The geometry along a CLR run", gather=_gather, read=_read,
-    claims=_claims, describe_data=_describe, picture=_picture, recipes=(figure7,),
+    claims=_claims, describe_data=_describe, picture=_picture, recipes=(RECIPE,),
 )  # fmt: skip

@@ -5,21 +5,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from corridor.paper import recipes, verdicts, words
+from corridor.paper import verdicts, words
 from corridor.paper.curves import spread
 from corridor.paper.drawing import panels, style
 from corridor.paper.figure import Claim
 from corridor.paper.figures.training import training_figure
-from corridor.paper.results import Group, Results, Setting
-from corridor.train.config import Config
+from corridor.paper.results import Results
 
-FORMS = (
-    (recipes.UNCAPPED, "no cap", style.CLR_UNCAPPED),
-    (recipes.DEFAULT, "cap 1", style.CLR_CAPPED),
-    (recipes.DRIFT, "drift 1", style.DRIFT),
-)
+CAPPED = "CLR, cap 1"
 # The law holds if it misses no batch size by a larger share.
 MISS = 0.15
 # Minimum, median and maximum over seeds, per batch size.
@@ -67,7 +61,8 @@ def _matched(results: Results) -> Rates:
     sizes without such steps are left out.
     """
     (group,) = results.groups.values()
-    found = {group.batch(s): spread(s.values("matched_clr")) for s in _of(group, recipes.DEFAULT)}
+    capped = verdicts.by_form(results.of("clr")).get(CAPPED, [])
+    found = {group.batch(s): spread(s.values("matched_clr")) for s in capped}
     return {size: rates for size, rates in found.items() if all(map(math.isfinite, rates))}
 
 
@@ -76,23 +71,16 @@ def _fitted(found: Rates) -> Fit | None:
     return fit([*found], medians) if len(found) >= 3 else None
 
 
-def _of(group: Group, form: dict[str, Any]) -> list[Setting]:
-    wanted = words.label(Config(**form))
-    found = [s for s in group.members if words.label(s.config) == wanted]
-    return sorted(found, key=lambda setting: setting.config.batch_size)
-
-
 def _panels(results: Results) -> list[panels.Panel]:
     (group,) = results.groups.values()
     made = []
-    for form, name, look in FORMS:
-        ours = _of(group, form)
-        if ours:
-            styles = style.by_batch(len(ours), look)
-            labels = [f"{name}, batch {group.batch(s)}" for s in ours]
-            epochs = [group.images / group.batch(s) for s in ours]
-            curves = panels.Curves(ours, styles, labels, epochs)
-            made.append(curves.loss(results.target, f"Training loss, {name}"))
+    for label, ours in verdicts.by_form(results.of("clr")).items():
+        name = label.removeprefix("CLR, ").removesuffix(" (the paper's)")
+        (look,) = style.of([ours[0].config])
+        labels = [f"{name}, batch {group.batch(s)}" for s in ours]
+        epochs = [group.images / group.batch(s) for s in ours]
+        curves = panels.Curves(ours, style.by_batch(len(ours), look), labels, epochs)
+        made.append(curves.loss(results.target, f"Training loss, {name}"))
     found = _matched(results)
     # matplotlib cannot draw logarithmic axes without a point.
     return [*made, _law_panel(found)] if found else made
@@ -110,7 +98,7 @@ def _law_panel(found: Rates) -> panels.Panel:
         curve: panels.Band = {"x": places, "median": y, "low": y, "high": y}
         lines.append(panels.Line("noise-scale law, fitted", LAW, curve))
     title = "Step size against batch"
-    return panels.Panel(title, "median CLR", "batch size", log=True, log_x=True, lines=lines)
+    return panels.Panel(title, "median CLR", lines, "batch size", log=True, log_x=True)
 
 
 def _claims(results: Results) -> list[Claim]:
@@ -146,8 +134,7 @@ def _noise(found: Rates) -> Claim:
 
 
 def _tuned(results: Results) -> Claim:
-    (group,) = results.groups.values()
-    smallest = [_of(group, form)[0] for form, _, _ in FORMS if _of(group, form)]
+    smallest = [ours[0] for ours in verdicts.by_form(results.of("clr")).values()]
     best, ours = (
         min(settings, key=lambda s: s.median("final_loss"))
         for settings in (results.of("sgd"), smallest)
@@ -163,7 +150,7 @@ def _tuned(results: Results) -> Claim:
 FIGURE = training_figure(
     9,
     "CLR over a wide range of batch sizes",
-    {"CIFAR-10": recipes.figure9},
+    {"CIFAR-10": "figure9"},
     claims=_claims,
     panels_of=_panels,
     columns=2,

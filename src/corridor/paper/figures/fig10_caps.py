@@ -1,9 +1,8 @@
 """Make figure 10, an addition: where CLR without a cap fails, what helps, where it trains."""
 
-from collections import Counter
 from dataclasses import replace
 
-from corridor.paper import recipes, verdicts, words
+from corridor.paper import verdicts, words
 from corridor.paper.drawing import panels
 from corridor.paper.figure import Claim
 from corridor.paper.figures.training import training_figure
@@ -12,16 +11,12 @@ from corridor.paper.results import Group, Results, Setting
 
 def names(results: Results) -> dict[str, str]:
     """Return a name per group; groups of one network and number of images get their length too."""
-    plain = {
-        key: f"{group.images:,} images, {words.network(group.config)}"
-        for key, group in results.groups.items()
-    }
-    counts = Counter(plain.values())
-    steps = {key: group.members[0].curves[0].steps[-1] for key, group in results.groups.items()}
-    return {
-        key: f"{name}, {steps[key]} steps" if counts[name] > 1 else name
-        for key, name in plain.items()
-    }
+    plain = [f"{g.images:,} images, {words.network(g.config)}" for g in results.groups.values()]
+    named = {}
+    for name, (key, group) in zip(plain, results.groups.items(), strict=True):
+        steps = group.members[0].curves[0].steps[-1]
+        named[key] = f"{name}, {steps} steps" if plain.count(name) > 1 else name
+    return named
 
 
 def _panels(results: Results) -> list[panels.Panel]:
@@ -86,14 +81,11 @@ FIGURE = training_figure(
     10,
     "Where CLR without a cap fails, what helps, and where it trains (not in the paper)",
     {
-        "many images": recipes.caps,
-        "few images": recipes.narrow,
-        "few images, wide network": recipes.wide,
+        "many images": "caps",
+        "few images": "narrow",
+        "few images, wide network": "wide",
     },
     claims=_claims,
     panels_of=_panels,
     columns=2,
-    headed=False,
-    # Images and network name each group.
-    led=False,
 )

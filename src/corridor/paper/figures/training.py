@@ -8,11 +8,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from corridor.paper import recipes, verdicts, words
+from corridor.paper import verdicts, words
 from corridor.paper.drawing import panels, style
 from corridor.paper.figure import Claim, Figure, Manifest
-from corridor.paper.recipes import Recipe
-from corridor.paper.results import Group, Results, Setting, gather, read_results
+from corridor.paper.recipes import RECIPES
+from corridor.paper.results import Group, Probed, Results, Runs, Setting, gather, read_results
 
 # A rate nearer to the mean step of CLR counts as equal.
 LARGER = 1.1
@@ -21,31 +21,23 @@ LARGER = 1.1
 def training_figure(
     number: int,
     title: str,
-    recipes: Mapping[str, Recipe],
+    groups: Mapping[str, str],
     *,
     claims: Callable[[Results], list[Claim]],
     panels_of: Callable[[Results], Sequence[panels.Panel]],
     columns: int = 3,
     headed: bool = True,
     note: str = "",
-    led: bool = True,
 ) -> Figure[Results]:
     """Return a figure that trains the runs of recipes and draws their curves.
 
-    Args:
-        number: number in the paper.
-        title: title in a few words.
-        recipes: recipes by the name of their group.
-        claims: function from the results to claims.
-        panels_of: function from the results to panels.
-        columns: number of panels side by side (default: 3).
-        headed: True to name replacements of the paper's networks above the panels (default: True).
-        note: last remark below the table (default: none).
-        led: True to begin each group of the caption with its name (default: True).
+    `groups` names the recipe of each group, by the paper's data set. With `headed`, replacements of
+    the paper's networks stand above the panels. The note is the last remark below the table.
     """
+    recipes = {group: RECIPES[name] for group, name in groups.items()}
 
     def picture(results: Results, folder: Path, name: str) -> dict[str, Any]:
-        heading = words.replacements(results) if headed else ""
+        heading = words.replaced(number, results.groups) if headed else ""
         return panels.draw(panels_of(results), folder, name, columns=columns, heading=heading)
 
     return Figure(
@@ -54,27 +46,49 @@ def training_figure(
         gather=partial(gather, number=number, recipes=recipes),
         read=read_results,
         claims=claims,
-        describe_data=partial(_manifest, note=note, led=led),
+        describe_data=partial(_describe, note=note),
         picture=picture,
         recipes=recipes.values(),
     )
 
 
-def _manifest(figure: Figure[Results], results: Results, note: str, led: bool) -> Manifest:
-    place = words.places(results, [*results.groups.values()])
-    replaced = words.replacements(results)
-    caption = words.caption(results, led=led)
+def _describe(figure: Figure[Results], results: Results, note: str) -> Manifest:
+    columns, notes = [*words.COLUMNS], words.notes(results) + [note] * bool(note)
+    return describe_trained(
+        figure, results, results.groups, words.caption(results), columns, _rows(results), notes
+    )
+
+
+def _rows(results: Results) -> list[list[str]]:
+    return [
+        [column(group, setting) for column in words.COLUMNS.values()]
+        for group in results.groups.values()
+        for setting in group.members
+    ]
+
+
+def describe_trained(
+    figure: Figure[Any],
+    data: Runs,
+    sources: Mapping[str, Group | Probed],
+    caption: str,
+    columns: list[str],
+    rows: list[list[str]],
+    notes: list[str],
+) -> Manifest:
+    """Return the manifest of a figure of trained runs; sources are given by the paper's data."""
+    replaced, place = words.replaced(figure.number, sources), words.places(data, sources.values())
     return Manifest(
         number=figure.number,
         title=figure.title + (" (with replacements)" if replaced else ""),
         caption=f"{replaced}. {caption}" if replaced else caption,
         images={},
-        claims=[replace(c, setting=c.setting or place) for c in figure.claims(results)],
-        columns=[*words.COLUMNS],
-        rows=words.rows(results),
-        notes=[*words.notes(results), *([note] if note else [])],
-        again=words.again(figure.number, results),
-        environment=results.environment,
+        claims=[replace(claim, setting=claim.setting or place) for claim in figure.claims(data)],
+        columns=columns,
+        rows=rows,
+        notes=notes,
+        again=words.again(figure.number, data),
+        environment=data.environment,
     )
 
 
@@ -82,11 +96,19 @@ def _all_curves(results: Results) -> list[panels.Panel]:
     return panels.Curves(results.settings).panels(results.target)
 
 
-def _subject(results: Results, papers: str) -> str:
-    return f"in place of {papers}" if words.replacements(results) else papers
+def _by_batch(results: Results) -> list[panels.Panel]:
+    (group,) = results.groups.values()
+    return _over_epochs(group).panels(results.target)
 
 
-def _curves(group: Group) -> panels.Curves:
+def _step_sizes(results: Results) -> list[panels.Panel]:
+    return [
+        _over_epochs(group).step_size(f"Step size,\n{words.in_place(results, name)}")
+        for name, group in results.groups.items()
+    ]
+
+
+def _over_epochs(group: Group) -> panels.Curves:
     """Return the curves of a group over epochs; batch sizes get shades of one color."""
     settings = group.members
     # Without images an epoch is a step.
@@ -99,6 +121,11 @@ def _curves(group: Group) -> panels.Curves:
 
 def _several_batches(group: Group) -> bool:
     return len({s.config.batch_size for s in group.members}) > 1
+
+
+def _subject(results: Results, papers: str) -> str:
+    replaced = words.replaced(results.figure, results.groups)
+    return f"in place of {papers}" if replaced else papers
 
 
 def against_fixed(results: Results) -> list[Claim]:
@@ -117,31 +144,31 @@ def _first_to_target(ours: Setting, fixed: list[Setting], results: Results) -> C
     )
     if not isfinite(min(ours.median(name), best.median(name))):
         return Claim(claim, "no setting reached it in the given steps", "undecided")
-    measured = (
-        f"{_in_steps(ours)}; best of {len(fixed)} fixed rates, {best.config.lr:g}: "
-        f"{_in_steps(best)}; final losses {words.losses(ours)} and "
-        f"{words.losses(best)}"
+    mine, theirs = (
+        f"{cell} steps" if cell[0].isdigit() else cell
+        for cell in (words.cell(s.values(name)) for s in (ours, best))
     )
-    verdict, reason = verdicts.lower_than_all(ours, fixed, name)
-    if verdict == "does not hold":
-        reason = _slower(ours, results.settings)
-    return Claim(claim, measured, verdict, reason)
-
-
-def _slower(ours: Setting, settings: list[Setting]) -> str:
-    if ours.fails_always:
-        return verdicts.why_it_fails(settings)
-    if ours.config.lr is not None and ours.median("median_lr") == ours.config.lr:
-        return (
+    measured = (
+        f"{mine}; best of {len(fixed)} fixed rates, {best.config.lr:g}: {theirs}; final losses "
+        f"{words.losses(ours)} and {words.losses(best)}"
+    )
+    slower = "a tuned fixed rate is faster here"
+    if ours.at_cap:
+        slower = (
             "most steps are at the cap: this is gradient descent at that rate, and a fixed rate "
             "that is equal or larger is as fast"
         )
-    return "a tuned fixed rate is faster here"
+    return Claim(claim, measured, *_against(ours, fixed, name, slower, results))
 
 
-def _in_steps(setting: Setting) -> str:
-    cell = words.cell(setting.values("steps_to_target"))
-    return f"{cell} steps" if cell[0].isdigit() else cell
+def _against(
+    ours: Setting, fixed: list[Setting], name: str, reason: str, results: Results
+) -> tuple[str, str]:
+    """Return verdict and reason for the claim that ours has lower values than every fixed rate."""
+    verdict, why = verdicts.lower_than_all(ours, fixed, name)
+    if verdict == "does not hold":
+        why = verdicts.why_it_fails(results.settings) if ours.fails_always else reason
+    return verdict, why
 
 
 def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
@@ -163,39 +190,22 @@ def _tests_better(ours: Setting, fixed: list[Setting]) -> Claim:
 
 
 def _falls(results: Results) -> list[Claim]:
-    subject = _subject(results, "a ResNet-50 on ImageNet") + ", across batch sizes"
-    return verdicts.falls(results, subject)
-
-
-def _by_batch(results: Results) -> list[panels.Panel]:
-    (group,) = results.groups.values()
-    return _curves(group).panels(results.target)
+    subject = _subject(results, "a ResNet-50 on ImageNet")
+    return verdicts.falls(results, f"{subject}, across batch sizes")
 
 
 def _faster(results: Results) -> list[Claim]:
-    return [_faster_than_fixed(results, ours) for ours in results.of("clr")]
-
-
-def _faster_than_fixed(results: Results, ours: Setting) -> Claim:
     where, fixed = _subject(results, "ResNet-50 on ImageNet"), results.of("sgd")
     best = min(fixed, key=lambda s: s.median("final_loss"))
-    measured = (
-        f"final training loss {words.losses(ours)}; best of {len(fixed)} fixed rates, "
-        f"{best.config.lr:g}: {words.losses(best)}, after the same number of steps"
-    )
-    claim = f"{words.label(ours.config)}: converges faster than every fixed rate, {where}"
-    verdict, reason = verdicts.lower_than_all(ours, fixed, "final_loss")
-    if verdict == "does not hold":
-        reason = "the tuned rate ends at a lower loss in the given steps"
-        if ours.fails_always:
-            reason = verdicts.why_it_fails(results.settings)
-    return Claim(claim, measured, verdict, reason)
-
-
-def _step_sizes(results: Results) -> list[panels.Panel]:
+    slower = "the tuned rate ends at a lower loss in the given steps"
     return [
-        _curves(group).step_size(f"Step size,\n{words.in_place(results, name)}")
-        for name, group in results.groups.items()
+        Claim(
+            f"{words.label(ours.config)}: converges faster than every fixed rate, {where}",
+            f"final training loss {words.losses(ours)}; best of {len(fixed)} fixed rates, "
+            f"{best.config.lr:g}: {words.losses(best)}, after the same number of steps",
+            *_against(ours, fixed, "final_loss", slower, results),
+        )
+        for ours in results.of("clr")
     ]
 
 
@@ -217,20 +227,19 @@ def _converge_and_warm_up(results: Results, network: str) -> list[Claim]:
 
 
 TRAINING_FIGURES = (
-    training_figure(2, "CLR against fixed learning rates", {"CIFAR-10": recipes.figure2},
+    training_figure(2, "CLR against fixed learning rates", {"CIFAR-10": "figure2"},
                     claims=against_fixed, panels_of=_all_curves),
-    training_figure(3, "CLR at several batch sizes, ImageNet", {"ImageNet": recipes.figure3},
+    training_figure(3, "CLR at several batch sizes, ImageNet", {"ImageNet": "figure3"},
                     claims=_falls, panels_of=_by_batch),
     training_figure(4, "The step size along training",
-                    {"CIFAR-10": recipes.figure4, "ImageNet": recipes.figure3},
-                    claims=_warm_up_everywhere, panels_of=_step_sizes, headed=False,
-                    note=verdicts.SHAPE_NOTE),
-    training_figure(5, "CLR converges for a ResNet-50", {"CIFAR-10": recipes.figure5},
+                    {"CIFAR-10": "figure4", "ImageNet": "figure3"}, claims=_warm_up_everywhere,
+                    panels_of=_step_sizes, headed=False, note=verdicts.SHAPE_NOTE),
+    training_figure(5, "CLR converges for a ResNet-50", {"CIFAR-10": "figure5"},
                     claims=partial(_converge_and_warm_up, network="ResNet-50"),
                     panels_of=_all_curves, note=verdicts.SHAPE_NOTE),
-    training_figure(6, "CLR converges for a VGG", {"CIFAR-10": recipes.figure6},
+    training_figure(6, "CLR converges for a VGG", {"CIFAR-10": "figure6"},
                     claims=partial(_converge_and_warm_up, network="VGG"),
                     panels_of=_all_curves, note=verdicts.SHAPE_NOTE),
-    training_figure(8, "CLR against fixed learning rates, ImageNet", {"ImageNet": recipes.figure8},
+    training_figure(8, "CLR against fixed learning rates, ImageNet", {"ImageNet": "figure8"},
                     claims=_faster, panels_of=_all_curves),
 )  # fmt: skip

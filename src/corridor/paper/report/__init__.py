@@ -42,32 +42,38 @@ def build(out: Path) -> Path:
     return out / "report.html"
 
 
-def _render(figures: list[tuple[Manifest, Path]]) -> str:
+def templates() -> Any:
+    """Return the jinja2 templates of this folder; only those in HTML are escaped."""
     with _extras.required("jinja2", extra="paper"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    environment = Environment(
-        loader=PackageLoader("corridor.paper.report", "."), autoescape=True,
+    return Environment(
+        loader=PackageLoader("corridor.paper.report", "."), autoescape=select_autoescape(),
         undefined=StrictUndefined, trim_blocks=True,
     )  # fmt: skip
-    return environment.get_template("template.html").render(
-        figures=[
-            {
-                "manifest": manifest,
-                "image": _embedded(folder / manifest.images["png"]),
-                "turning": _part(
-                    environment, "interactive.html", manifest.number, folder, manifest.interactive
-                ),
-                "curves": _part(
-                    environment, "curves.html", manifest.number, folder, manifest.curves
-                ),
-            }
-            for manifest, folder in figures
-        ],
-        plotly=_plotly() if any(m.interactive or m.curves for m, _ in figures) else "",
-        claims=[(m, claim) for m, _ in figures for claim in m.claims],
-        tally=tally([claim.verdict for m, _ in figures for claim in m.claims]),
-        environment=figures[0][0].environment,
+
+
+def _render(figures: list[tuple[Manifest, Path]]) -> str:
+    parts = [
+        {
+            "manifest": manifest,
+            "image": _embedded(folder / manifest.images["png"]),
+            "turning": _data(folder, manifest.interactive),
+            "curves": _data(folder, manifest.curves),
+        }
+        for manifest, folder in figures
+    ]
+    claims = [(manifest, claim) for manifest, _ in figures for claim in manifest.claims]
+    return (
+        templates()
+        .get_template("template.html")
+        .render(
+            figures=parts,
+            plotly=_plotly() if any(p["turning"] or p["curves"] for p in parts) else "",
+            claims=claims,
+            tally=tally([claim.verdict for _, claim in claims]),
+            environment=figures[0][0].environment,
+        )
     )
 
 
@@ -86,24 +92,16 @@ def tally(verdicts: Sequence[str]) -> str:
     )
 
 
-def _part(environment: Any, template: str, number: int, folder: Path, name: str | None) -> Any:
-    from markupsafe import Markup
-
-    if name is None:
-        return ""
-    data = _existing(folder / name).read_text(encoding="utf-8")
+def _data(folder: Path, name: str | None) -> str:
     # "</script>" inside the data would end the script element.
-    payload = Markup(data.replace("</", "<\\/"))
-    return Markup(environment.get_template(template).render(number=number, payload=payload))
+    return _existing(folder / name).read_text("utf-8").replace("</", "<\\/") if name else ""
 
 
-def _plotly() -> Any:
-    from markupsafe import Markup
-
+def _plotly() -> str:
     with _extras.required("plotly", extra="paper"):
         from plotly.offline import get_plotlyjs
 
-    return Markup(f"<script>{get_plotlyjs()}</script>")
+    return get_plotlyjs()
 
 
 def _embedded(image: Path) -> str:
