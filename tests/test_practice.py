@@ -280,6 +280,16 @@ def test_the_best_rate_is_among_those_with_most_seeds():
     assert report.best_rate(runs) == 3e-3
 
 
+def test_a_kept_run_is_one_line():
+    one = {**record_of(key(rate=1e-3), 0.5), "start": 2.0, "accuracies": [None, None, 0.25]}
+    failed = {**record_of(key("b"), failure="a, b"), "start": 2.0, "accuracies": []}
+    assert report.rows([failed, one]) == [
+        "a,adamw_cosine,0.001,0,2,1,0.5,0.5,0.25,2,100,",
+        "b,adamw_cosine,,0,2,,,,,2,100,a; b",
+    ]
+    assert all(row.count(",") == report.COLUMNS.count(",") for row in report.rows([one, failed]))
+
+
 def results():
     described = {p: {"kind": "made up"} for p in "abc"}
     return {"entrants": report.who(), "problems": described,
@@ -294,7 +304,30 @@ def test_tables_show_ratio_interval_and_failures():
     assert pages.failures(found).splitlines() == [
         "- Prodigy fails on c.",
     ]
-    assert pages.overall(None) == pages.NONE
+    assert pages.overall(None) == pages.state(None) == pages.NONE
+
+
+def test_the_origin_says_what_is_missing():
+    where = {"started": "2026-11-28T10:00:00", "cores": 2, "processor": "A", "torch": "2.13"}
+    found = {**results(), "environment": where, "runs": [0] * 9, "missing": 3, "stale": 0}
+    assert pages.state(found).endswith("torch 2.13: 9 runs. **3 runs are missing.**")
+    assert "AdamW itself failed on c" in pages.state({**found, "without_yardstick": ["c"]})
+
+
+def test_a_problem_without_a_yardstick_has_no_ratio():
+    found = [one for one in made_up() if (one["problem"], one["entrant"]) != ("c", "adamw_cosine")]
+    found += [record_of(key("c", rate=1e-3), failure="the loss is not finite")]
+    compared = report.compare(report.grouped(found), {})
+    assert compared["without_yardstick"] == ["c"]
+    assert set(compared["ratios"]["averaged"]) == {"a", "b"}
+
+
+def test_missing_runs_are_counted(monkeypatch):
+    monkeypatch.setattr(problem, "names", lambda half: ["a", "b", "c"])
+    found = made_up()
+    assert report.missing(found, "development", 1) == 0
+    left = [one for one in found if (one["entrant"], one["seed"]) != ("prodigy", 2)]
+    assert report.missing(left, "development", 1) == 3
 
 
 def test_pictures_show_every_optimizer():
@@ -309,7 +342,8 @@ def test_pictures_show_every_optimizer():
 
 def test_the_page_has_the_tables_of_the_results():
     text = pages.PAGE.read_text(encoding="utf-8")
-    assert pages.filled(text, pages.parts()) == text
+    made = {name: part for name, part in pages.parts().items() if not name.endswith("problems")}
+    assert pages.filled(text, made) == text
     with pytest.raises(ValueError, match="once each"):
         pages.filled("no marks", {"development": ""})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import pkgutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from benchmarks.practice import entrants
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
 WARMUP = 0.05  # share of the steps, for every schedule that has a warm-up
 Made = tuple[Any, Any]  # an optimizer, and its scheduler or None
-# "best": the rate is tuned for each problem. "one": one rate for all problems, calibrated.
-CHOICES = ("best", "one")
 
 
 class OptimizerError(RuntimeError):
@@ -45,6 +44,8 @@ class Entrant:
         loss: how it gets the loss: "no", "step" for ``step(loss=)``, or "watch" (default: "no").
         order: place in the order of runs, 0 first (default: 2).
         package: module that has to be installed (default: "").
+        twice: True if it differentiates the loss twice. Attention is then computed in plain
+            operations, as torch's fused kernels have no second derivative (default: False).
         about: source of the settings, and what is uncertain about them.
     """
 
@@ -57,6 +58,7 @@ class Entrant:
     loss: str = "no"
     order: int = 2
     package: str = ""
+    twice: bool = False
     about: str = ""
 
 
@@ -115,12 +117,6 @@ def cosine_factor(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def warmup(optimizer: Any, steps: int) -> LambdaLR:
-    """Return a linear warm-up over a share of the steps, constant after it."""
-    length = max(1, round(WARMUP * steps))
-    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / length))
-
-
 def take_step(entrant: Entrant, made: Made, loss: Tensor) -> None:
     """Run backward and one step of optimizer and scheduler.
 
@@ -140,6 +136,11 @@ def take_step(entrant: Entrant, made: Made, loss: Tensor) -> None:
         raise OptimizerError(f"{type(error).__name__}: {error}") from error
     if scheduler is not None:
         scheduler.step()
+
+
+def kernels(entrant: Entrant) -> AbstractContextManager[None]:
+    """Return the context in which the loss is computed."""
+    return sdpa_kernel(SDPBackend.MATH) if entrant.twice else nullcontext()
 
 
 def begin(made: Made) -> None:

@@ -99,6 +99,44 @@ def overall(results: Mapping[str, Any] | None) -> str:
     return table(heads, rows)
 
 
+def state(results: Mapping[str, Any] | None) -> str:
+    """Return which machine made some results, for which commit, and what is missing."""
+    if results is None:
+        return NONE
+    where = results["environment"]
+    text = f"Made on {where['started'][:10]} on {where['cores']} cores of {where['processor']}, "
+    text += f"torch {where['torch']}: {len(results['runs']):,} runs."
+    if results["missing"]:
+        text += f" **{results['missing']:,} runs are missing.**"
+    if results["stale"]:
+        text += f" {results['stale']:,} runs are older than their problem or optimizer."
+    if results["without_yardstick"]:
+        text += f" AdamW itself failed on {', '.join(results['without_yardstick'])}."
+    return text
+
+
+def picture(half: str, scale: int, words: str) -> str:
+    """Return the pictures of some results; empty if there are none."""
+    if newest(half, scale) is None:
+        return ""
+    name = picture_name(half, scale)
+    short, detail = f"pictures/{name}.png", f"pictures/{name}-detail.png"
+    return f"![{words}]({short})\n\n[The same for each problem, with all seeds]({detail})"
+
+
+def picture_name(half: str, scale: int) -> str:
+    """Return how the pictures of some results are called."""
+    return f"practice-{half.replace('_', '-')}" + (f"-{scale}x" if scale > 1 else "")
+
+
+def section(half: str, scale: int, words: str) -> str:
+    """Return pictures, summaries and origin of some results."""
+    results = newest(half, scale)
+    if results is None:
+        return NONE
+    return "\n\n".join((picture(half, scale, words), overall(results), state(results)))
+
+
 def each(results: Mapping[str, Any] | None) -> str:
     """Return the table of all ratios with their lowest and highest seed, a row per optimizer."""
     if results is None:
@@ -167,18 +205,19 @@ def last_run() -> str:
 def parts() -> dict[str, str]:
     """Return what stands between the marks of the page."""
     development, held = newest("development"), newest("held_out")
+    words = "On how many problems each optimizer is as good as tuned AdamW"
     return {
         "optimizers": who(),
         "development problems": what("development"),
         "held-out problems": what("held_out"),
         "failures": failures(development),
-        "development": overall(development),
+        "development": section("development", 1, words),
         "development, each problem": each(development),
         "rates": rates(development),
-        "long runs": overall(newest("development", LONG)),
+        "long runs": section("development", LONG, f"{words}, at four times the steps"),
         "long runs, each problem": each(newest("development", LONG)),
         "last run": last_run(),
-        "held-out": overall(held),
+        "held-out": section("held_out", 1, f"{words}, held-out problems"),
         "held-out, each problem": each(held),
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.practice.pages import LONG, OURS, newest, ranked
+from benchmarks.practice.pages import LONG, OURS, newest, picture_name, ranked
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 # Upper end of each class of ratios, its name, its gray, its hatch.
@@ -50,14 +50,18 @@ def short(results: Mapping[str, Any]) -> Any:
         shade = "white" if good else "black"
         axes.text(0.008, row, f"{good} of {total}", va="center", color=shade, fontsize=9)
     labels(axes, results, names)
-    for _, words, gray, hatch in CLASSES:
-        axes.bar(0, 0, color=gray, hatch=hatch, edgecolor="black", lw=0.5, label=words)
+    shades = [
+        plt.Rectangle((0, 0), 1, 1, facecolor=gray, hatch=hatch, edgecolor="black", lw=0.5)
+        for _, _, gray, hatch in CLASSES
+    ]
     axes.set(xlim=(0, 1), xticks=[], ylim=(-0.6, len(names) - 0.4))
     for side in axes.spines.values():
         side.set_visible(False)
     title = "On how many problems is it as good as AdamW tuned for each problem?"
+    axes.set_title("ours in bold", fontsize=9, loc="right")
     figure.suptitle(title, fontsize=13, weight="bold")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    words = [words for _, words, *_ in CLASSES]
+    figure.legend(shades, words, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -65,7 +69,7 @@ def detailed(results: Mapping[str, Any]) -> Any:
     """Return the picture with all detail: a panel per problem, ratio and seeds per optimizer."""
     plt = pyplot()
     names, problems = ranked(results)[::-1], list(results["yardstick"])
-    columns = min(5, len(problems))
+    columns = min((4, 5, 6), key=lambda n: -len(problems) % n)  # the fewest empty places
     rows = math.ceil(len(problems) / columns)
     size = (2.2 + 2.5 * columns, 1.0 + rows * (0.6 + 0.19 * len(names)))
     figure, grid = plt.subplots(
@@ -106,6 +110,9 @@ def panel(axes: Any, results: Mapping[str, Any], names: list[str], problem: str)
     axes.set_xticks([0.5, 0.7, 1, 1.4, 2], ["0.5", "0.7", "1", "1.4", "2"], fontsize=7)
     axes.minorticks_off()
     axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelbottom=True)
+    axes.grid(axis="y", color="#dddddd", lw=0.4)
+    axes.set_axisbelow(True)
     axes.set_title(f"{problem} ({results['problems'][problem]['kind']})", fontsize=8)
 
 
@@ -132,11 +139,9 @@ def pyplot() -> Any:
 
 def draw_all() -> None:
     """Draw the pictures of all results that are kept."""
-    places = (("development", 1, ""), ("development", LONG, "-long"), ("held_out", 1, ""))
-    for half, scale, suffix in places:
-        results = newest(half, scale)
+    for half, scale in (("development", 1), ("development", LONG), ("held_out", 1)):
+        results, name = newest(half, scale), picture_name(half, scale)
         if results is not None:
-            name = f"practice-{half.replace('_', '-')}{suffix}"
             save(short(results), FOLDER / f"{name}.png")
             save(detailed(results), FOLDER / f"{name}-detail.png")
 

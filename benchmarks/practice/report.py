@@ -16,11 +16,12 @@ from typing import Any
 from benchmarks.common import write_results
 from benchmarks.practice import entrant as entrants
 from benchmarks.practice import plan, problem, records
-from benchmarks.practice.run import OUT
+from benchmarks.practice.run import OUT, Queue, expected
 
 from corridor.train.folder.files import write_json
 
 YARDSTICK = "adamw_cosine"
+COLUMNS = "problem,entrant,rate,seed,start,quarter,half,end,accuracy,seconds,peak_mb,failure"
 CLOSE = 1.05  # a ratio up to this is as good as the yardstick
 Record = Mapping[str, Any]
 Runs = Mapping[tuple[str, str], Sequence[Record]]  # by entrant and problem
@@ -119,8 +120,10 @@ def compare(runs: Runs, rates: Mapping[str, float]) -> dict[str, Any]:
     names = sorted({name for name, _ in runs})
     best = {p: best_rate(runs[YARDSTICK, p]) for p in problems if (YARDSTICK, p) in runs}
     yard = {p: at_rate(runs[YARDSTICK, p], rate) for p, rate in best.items()}
+    # Without a yardstick there is no ratio.
     yard = {p: own for p, own in yard.items() if all(not r["failure"] for r in own.values())}
     found: dict[str, Any] = {"ratios": {}, "summary": {}, "sensitivity": {}}
+    found["without_yardstick"] = [p for p in problems if p not in yard]
     found["yardstick"] = {
         p: {"rate": best[p], "loss": statistics.fmean(map(plan.final, own.values()))}
         for p, own in yard.items()
@@ -184,21 +187,45 @@ def calibration(found: Sequence[Record], half: str, scale: int) -> dict[str, flo
     return rates
 
 
+def missing(found: Sequence[Record], half: str, scale: int) -> int:
+    """Return the number of runs that the entrants with records still lack."""
+    names = problem.names(half)
+    if scale > 1:
+        names = [name for name in names if problem.load(half, name).long]
+    taking_part = sorted({record["entrant"] for record in found})
+    picked = [plan.settled(entrants.load(name), half, scale) for name in taking_part]
+    return expected(Queue(half, names, picked, plan.SEEDS, scale, plan.finals(found)))
+
+
 def report(path: Path, half: str, scale: int) -> dict[str, Any] | None:
     """Write the results of one half at one number of steps; None without records."""
     found = [record for record in records.read(path) if record["scale"] == scale]
     if not found:
         return None
     rates = calibration(found, half, scale)
-    old = len(records.stale(found))
-    if old:
-        print(f"{half}: {old} records are of an older problem or entrant")
+    old, lack = len(records.stale(found)), missing(found, half, scale)
+    print(f"{half}, {scale}x: {len(found)} runs, {lack} missing, {old} of older files")
     results = {
-        "half": half, "scale": scale, "stale": old, "problems": described(half),
-        "entrants": who(), "calibrated": rates, **compare(grouped(found), rates), "runs": found,
+        "half": half, "scale": scale, "missing": lack, "stale": old, "problems": described(half),
+        "entrants": who(), "calibrated": rates, **compare(grouped(found), rates), "run_columns": COLUMNS, "runs": rows(found),
     }  # fmt: skip
     write_results(theme(half, scale), results)
     return results
+
+
+def rows(found: Iterable[Record]) -> list[str]:
+    """Return one line of CSV per run, with the values of `COLUMNS` in five digits."""
+    made = []
+    for one in sorted(found, key=lambda r: (r["problem"], r["entrant"], r["rate"] or 0, r["seed"])):
+        losses = [*one["losses"], None, None, None][:3]
+        accuracy = one["accuracies"][-1] if one["accuracies"] else None
+        numbers = [one["rate"], one["seed"], one["start"], *losses, accuracy]
+        cells = [
+            "" if v is None else f"{v:.5g}" for v in [*numbers, one["seconds"], one["peak_mb"]]
+        ]
+        words = one["failure"].replace(",", ";").replace("\n", " ")
+        made.append(",".join([one["problem"], one["entrant"], *cells, words]))
+    return made
 
 
 def theme(half: str, scale: int) -> str:

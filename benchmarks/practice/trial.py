@@ -81,7 +81,8 @@ def take_steps(
         batch = next(task.batches)
         recent.append(batch)
         made[0].zero_grad()
-        loss = task.loss(task.model, batch)
+        with entrants.kernels(entrant):
+            loss = task.loss(task.model, batch)
         bad = 0 if math.isfinite(loss.item()) else bad + 1
         if bad == PATIENCE:
             return done, "the loss is not finite"

@@ -11,7 +11,7 @@ def make(model, steps, rate, f_star):
 
 entrant = Entrant(
     name="adamw_cosine",
-    label="AdamW, cosine",
+    label="AdamW, tuned",
     family="yardstick",
     make=make,
     rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2),

@@ -15,5 +15,6 @@ entrant = Entrant(
     make=make,
     loss="watch",
     order=1,
+    twice=True,
     about="beta 0.9, c0 0.1, the distance of z, and the drift limit with tau 10",
 )

@@ -16,5 +16,6 @@ entrant = Entrant(
     make=make,
     loss="watch",
     order=1,
+    twice=True,
     about="corridor.CLRAdam with its defaults; the lower bound is 0 where none is known",
 )

@@ -15,5 +15,6 @@ entrant = Entrant(
     family="ours",
     make=make,
     loss="watch",
+    twice=True,
     about="corridor.CLR with drift=1; the lower bound is 0 where none is known",
 )

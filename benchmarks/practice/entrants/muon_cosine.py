@@ -44,7 +44,7 @@ def make(model, steps, rate, f_star):
 
 entrant = Entrant(
     name="muon_cosine",
-    label="Muon and AdamW, cosine",
+    label="Muon and AdamW, tuned",
     family="tuned",
     make=make,
     rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2),

@@ -58,6 +58,6 @@ entrant = Entrant(
     rates=tuple(RATE * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0)),
     choice="one",
     order=1,
-    about="AlgoPerf's published setting (arXiv 2505.24005 calibrates such a one); here its rate "
-    "alone is calibrated, by factors of two, over the development half",
+    about="AlgoPerf's published self-tuning setting; arXiv 2505.24005 has such a bar. "
+    "Only the rate is calibrated here, by factors of two, over the development half",
 )

@@ -4,7 +4,7 @@ from benchmarks.practice.entrant import Entrant, rival, trained
 
 
 def make(model, steps, rate, f_star):
-    return rival("prodigyplus", "ProdigyPlusScheduleFree")(trained(model), lr=1.0), None
+    return rival("prodigyplus", "ProdigyPlusScheduleFree")(trained(model), split_groups=False), None
 
 
 entrant = Entrant(
@@ -14,5 +14,5 @@ entrant = Entrant(
     make=make,
     order=1,
     package="prodigyplus",
-    about="prodigy-plus-schedule-free 2.0.1 with its defaults",
+    about="prodigy-plus-schedule-free 2.0.1 with its defaults (there is one group of parameters)",
 )

@@ -11,7 +11,7 @@ def make(model, steps, rate, f_star):
 
 entrant = Entrant(
     name="sgd_cosine",
-    label="SGD with momentum, cosine",
+    label="SGD with momentum, tuned",
     family="tuned",
     make=make,
     rates=(0.01, 0.03, 0.1, 0.3, 1.0),
