@@ -117,7 +117,8 @@ def state(results: Mapping[str, Any] | None) -> str:
 
 def picture(half: str, scale: int, words: str) -> str:
     """Return the pictures of some results; empty if there are none."""
-    if newest(half, scale) is None:
+    results = newest(half, scale)
+    if results is None or not results["ratios"]:
         return ""
     name = picture_name(half, scale)
     short, detail = f"pictures/{name}.png", f"pictures/{name}-detail.png"

@@ -141,7 +141,7 @@ def draw_all() -> None:
     """Draw the pictures of all results that are kept."""
     for half, scale in (("development", 1), ("development", LONG), ("held_out", 1)):
         results, name = newest(half, scale), picture_name(half, scale)
-        if results is not None:
+        if results is not None and results["ratios"]:
             save(short(results), FOLDER / f"{name}.png")
             save(detailed(results), FOLDER / f"{name}-detail.png")
 

@@ -207,7 +207,8 @@ def report(path: Path, half: str, scale: int) -> dict[str, Any] | None:
     print(f"{half}, {scale}x: {len(found)} runs, {lack} missing, {old} of older files")
     results = {
         "half": half, "scale": scale, "missing": lack, "stale": old, "problems": described(half),
-        "entrants": who(), "calibrated": rates, **compare(grouped(found), rates), "run_columns": COLUMNS, "runs": rows(found),
+        "entrants": who(), "calibrated": rates, **compare(grouped(found), rates),
+        "run_columns": COLUMNS, "runs": rows(found),
     }  # fmt: skip
     write_results(theme(half, scale), results)
     return results
