@@ -7,16 +7,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from corridor._extras import required
 from corridor.train.processes import forget_launcher
 from corridor.train.processes.signals import Interrupted
-from corridor.train.sweep.pool import Ended, Ends, Job, Report, Runner, reason, run_job
+from corridor.train.sweep.pool import Ended, Ends, Job, Report, reason, run_job
 
-# A run whose worker or host was lost is tried again this many times.
-RETRIES = 3
 # Seconds in which a cluster must answer.
 ANSWER_SECONDS = 15.0
 # Seconds in which interrupted runs can save themselves.
@@ -28,23 +27,52 @@ class StoppedError(RuntimeError):
     """Report that a worker had to stop, as when its host shuts down; another worker continues."""
 
 
-def connect(address: str | None, *, gpus_per_run: float | None, retries: int | None) -> Runner:
-    """Join a cluster (None: that of this machine, ``local``: a new one), and return its runner."""
+def run_on_cluster(
+    jobs: Sequence[Job], *, report: Report, address: str | None, gpus: float | None, retries: int
+) -> Ends:
+    """Run jobs on a cluster (None: that of this machine, ``local``: a new one).
+
+    `gpus` is the number per run (default: 1 if the cluster has any and the config can use it).
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with required("ray", extra="sweeps"):
-        import ray
+        ray: Any = import_module("ray")
     joined_before = ray.is_initialized()
     if not joined_before:
         _join(ray, address)
-    leave = (lambda: None) if joined_before else ray.shutdown
+    running = {}
     try:
-        gpus = _gpus(ray, gpus_per_run)
-    except ValueError:
-        leave()
-        raise
-
-    retries = RETRIES if retries is None else retries
-    return partial(_run, ray, gpus=gpus, retries=retries, leave=leave)
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        largest = max((node.get("GPU", 0.0) for node in alive), default=0.0)
+        if gpus is not None and gpus > largest:
+            raise ValueError(
+                f"gpus_per_run must be at most {largest:g}, the GPUs of the cluster's largest "
+                f"node, got {gpus:g}; give a smaller --gpus-per-run"
+            )
+        gpus = min(1.0, largest) if gpus is None else gpus
+        here = ray.get_runtime_context().get_node_id()
+        near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
+        kept = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": near}
+        board = ray.remote(**kept)(_Board).remote()
+        task = ray.remote(max_retries=retries, retry_exceptions=[StoppedError], num_cpus=1)(_task)
+        for index, job in enumerate(jobs):
+            placed = task.options(num_gpus=0 if job.config.device == "cpu" else gpus)
+            running[placed.remote(job, index, board, _versions())] = index
+        while running:
+            ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            with suppress(ray.exceptions.RayError):  # missing progress must not end a sweep
+                for news in ray.get(board.take.remote(), timeout=POLL_SECONDS).items():
+                    report(*news)
+            for ref in ready:
+                yield Ended(running.pop(ref), _error(ray, ref, retries))
+    finally:
+        if running and ray.is_initialized():  # let the remaining tasks save and end
+            for ref in running:
+                ray.cancel(ref, force=False)
+            with suppress(Exception):
+                ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
+        if not joined_before:
+            ray.shutdown()
 
 
 def _join(ray: Any, address: str | None) -> None:
@@ -85,50 +113,6 @@ def _check_answer(address: str | None) -> None:
 def _where(address: str | None) -> str:
     address = address or os.environ.get("RAY_ADDRESS")
     return f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-
-
-def _gpus(ray: Any, wanted: float | None) -> float:
-    """Return the GPUs of a run whose config can use one."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
-    if wanted is None:
-        return 1.0 if largest else 0.0
-    if wanted > largest:
-        raise ValueError(
-            f"gpus_per_run must be at most {largest:g}, the GPUs of the cluster's largest node, "
-            f"got {wanted:g}; give a smaller --gpus-per-run"
-        )
-    return wanted
-
-
-def _run(
-    ray: Any, jobs: Sequence[Job], *, report: Report, gpus: float, retries: int, leave: Any
-) -> Ends:
-    running = {}
-    try:
-        here = ray.get_runtime_context().get_node_id()
-        near = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
-        kept = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": near}
-        board = ray.remote(**kept)(_Board).remote()
-        task = ray.remote(max_retries=retries, retry_exceptions=[StoppedError], num_cpus=1)(_task)
-        versions = _versions()
-        for index, job in enumerate(jobs):
-            placed = task.options(num_gpus=0 if job.config.device == "cpu" else gpus)
-            running[placed.remote(job, index, board, versions)] = index
-        while running:
-            ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            with suppress(ray.exceptions.RayError):  # missing progress must not end a sweep
-                for news in ray.get(board.take.remote(), timeout=POLL_SECONDS).items():
-                    report(*news)
-            for ref in ready:
-                yield Ended(running.pop(ref), _error(ray, ref, retries))
-    finally:
-        if running and ray.is_initialized():  # let the remaining tasks save and end
-            for ref in running:
-                ray.cancel(ref, force=False)
-            with suppress(Exception):
-                ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
-        leave()
 
 
 def _error(ray: Any, ref: Any, retries: int) -> str:

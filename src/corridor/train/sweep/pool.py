@@ -6,11 +6,9 @@ import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +19,6 @@ from corridor.train.processes import forget_launcher
 
 # A job whose worker was killed is tried again this many times.
 RETRIES = 1
-# Seconds between two looks at the progress of the workers.
-POLL_SECONDS = 0.25
 # Seconds that a run waits for a dying worker of an earlier sweep to leave its folder.
 LEAVE_SECONDS = 30.0
 
@@ -31,8 +27,6 @@ TRACEBACK = "traceback.txt"
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SPAWN = get_context("spawn")
-# In a worker: the shared memory of `run_jobs`, which no job can carry.
-_parts: Any = None
 
 Work = Callable[[Any, Callable[[float], None]], None]
 
@@ -122,83 +116,69 @@ def run_jobs(
     function `work` must be at the top of a module.
     """
     waiting, deaths = deque(range(len(jobs))), Counter[int]()
-    # Shared memory without a lock: a worker killed while it writes cannot block the others.
-    parts = _SPAWN.RawArray("d", len(jobs))
-    shown = list(parts)
-    workers = [_Worker(parts) for _ in range(min(processes, len(jobs)))]
-    idle, running = list(workers), dict[Future[str], tuple[_Worker, int]]()
+    workers = [_Worker() for _ in range(min(processes, len(jobs)))]
+    idle, running = list(workers), dict[Any, tuple[_Worker, int]]()
     try:
         while waiting or running:
             while idle and waiting:
                 worker, index = idle.pop(), waiting.popleft()
-                running[worker.submit(work, jobs[index], index)] = worker, index
-            done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-            for index, (part, before) in enumerate(zip(parts, shown, strict=True)):
-                if part != before:
+                running[worker.submit(work, jobs[index])] = worker, index
+            for pipe in connection.wait(list(running)):
+                worker, index = running[pipe]
+                part, error = worker.receive()
+                if part is not None:
                     report(index, part)
-            shown = list(parts)
-            for future in done:
-                worker, index = running.pop(future)
-                idle.append(worker)
-                error = future.exception()
-                if not isinstance(error, BrokenProcessPool):
-                    yield Ended(index, reason(error) if error else future.result())
                     continue
-                cause = worker.renew()
-                deaths[index] += 1
-                if deaths[index] <= RETRIES:
-                    waiting.appendleft(index)
-                else:
-                    yield Ended(index, f"{cause} {deaths[index]} times")
+                idle.append(running.pop(pipe)[0])
+                if error is None:
+                    deaths[index] += 1
+                    if deaths[index] <= RETRIES:
+                        waiting.appendleft(index)
+                        continue
+                    error = f"{worker.fate()} {deaths[index]} times"
+                yield Ended(index, error)
     finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.close()
+        started = [worker for worker in workers if worker.process]
+        for worker in started:
+            worker.pipe.close()  # a process that writes to a full pipe could not end
+            worker.process.terminate()
+        for worker in started:
+            worker.process.join()
 
 
 class _Worker:
     """Keep one worker process, and replace it after its death."""
 
-    def __init__(self, parts: Any) -> None:
-        self._parts = parts
-        self._open()
+    process: Any = None
+    pipe: Any = None
 
-    def _open(self) -> None:
-        self._process: Any = None
-        self._executor = ProcessPoolExecutor(1, _SPAWN, _begin, (self._parts,))
+    def submit(self, work: Work, job: Any) -> Any:
+        """Hand over a job; start a process if none is alive. Return the pipe that has the news."""
+        if self.process is None or not self.process.is_alive():
+            with _starting():
+                self.pipe, theirs = _SPAWN.Pipe()
+                process = _SPAWN.Process(target=_serve, args=(theirs,))
+                process.start()
+                self.process = process
+                theirs.close()
+        with suppress(ConnectionError):  # a process that dies now is found dead by `receive`
+            self.pipe.send((work, job))
+        return self.pipe
 
-    def submit(self, work: Work, job: Any, index: int) -> Future[str]:
-        """Hand over a job; start the process if there is none."""
-        with _starting():
-            before = active_children()
-            try:
-                future = self._executor.submit(_do, work, job, index)
-            except BrokenProcessPool:  # the process died between two jobs
-                self.renew()
-                future = self._executor.submit(_do, work, job, index)
-            # The executor hides its process, which has the exit code and must receive SIGTERM.
-            started = [process for process in active_children() if process not in before]
-            self._process = started[0] if started else self._process
-        return future
+    def receive(self) -> tuple[float | None, str | None]:
+        """Return the job's progress, or the error it ended with, or neither after a death."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return None, None
 
-    def renew(self) -> str:
-        """Prepare a new process, and return what ended the old one."""
-        self._executor.shutdown()
-        code = self._process.exitcode if self._process else None
-        self._open()
-        if code is not None and code < 0:
+    def fate(self) -> str:
+        """Return what ended the process."""
+        code = self.process.exitcode
+        if code < 0:
             return f"its process was killed by {signal.Signals(-code).name}"
         return f"its process ended with status {code}"
-
-    def terminate(self) -> None:
-        """Send SIGTERM to the process."""
-        if self._process is not None:
-            self._process.terminate()
-
-    def close(self) -> None:
-        """Wait for the process to end."""
-        self._executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -216,24 +196,25 @@ def _starting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _begin(parts: Any) -> None:
-    """Prepare a worker process."""
+def _serve(pipe: Any) -> None:
+    """Run jobs in a worker process, until the process of the sweep ends."""
     # The terminal sends Ctrl-C to all processes; only the process of the sweep may react.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     forget_launcher()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    global _parts
-    _parts = parts
 
+    def tell(part: float | None, error: str | None = None) -> None:
+        with suppress(ConnectionError):  # the sweep has ended, and SIGTERM follows
+            pipe.send((part, error))
 
-def _do(work: Work, job: Any, index: int) -> str:
-    """Run a job in a worker process."""
-    try:
-        return _attempt(work, job, lambda part: _parts.__setitem__(index, part))
-    except KeyboardInterrupt:
-        # The run is saved. The executor's loop would catch the exception and wait for more jobs.
-        os._exit(128 + signal.SIGTERM)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            work, job = pipe.recv()
+            try:
+                tell(None, _attempt(work, job, tell))
+            except KeyboardInterrupt:  # the run is saved
+                os._exit(128 + signal.SIGTERM)
 
 
 def _attempt(work: Work, job: Any, report: Callable[[float], None]) -> str:
@@ -249,5 +230,5 @@ def _end_with_parent() -> None:
     """Send SIGTERM to this process when its parent has ended."""
     parent = parent_process()
     assert parent is not None
-    connection.wait([parent.sentinel])
+    parent.join()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -18,6 +18,8 @@ from corridor.train.processes.signals import Interrupted, terminable
 from corridor.train.sweep.pool import TRACEBACK, Job, Runner, in_this_process, run_job, run_jobs
 
 POOLS = ("serial", "local", "ray")
+# A run whose worker or host was lost is tried again this many times, for ``ray``.
+RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,14 @@ class Workers:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def start(self) -> Runner:
-        """Return the runner, after a check that it is available."""
+        """Return the function that trains the runs."""
         if self.pool == "ray":
-            from corridor.train.sweep.cluster import connect  # without ray, the others still work
+            from corridor.train.sweep.cluster import run_on_cluster
 
-            return connect(self.address, gpus_per_run=self.gpus_per_run, retries=self.retries)
+            retries = RETRIES if self.retries is None else self.retries
+            return partial(
+                run_on_cluster, address=self.address, gpus=self.gpus_per_run, retries=retries
+            )
         if self.pool == "serial":
             return in_this_process
         return partial(run_jobs, run_job, processes=self.processes or usable_cores())
