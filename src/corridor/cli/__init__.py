@@ -80,15 +80,17 @@ def _group() -> click.Group:
     @click.group(
         invoke_without_command=True,
         context_settings={"show_default": True},
-        commands=[*train.COMMANDS, *sweep.COMMANDS, *paper.COMMANDS, *theory.COMMANDS],
+        commands=[
+            *(train.train, train.probe, train.export, sweep.sweep),
+            *(paper.figure, paper.reproduce, paper.redraw, paper.verdicts, paper.report),
+            *(theory.flow, theory.prove),
+        ],
     )
-    @click.option("--version", is_flag=True, help="Show the version.")
+    @click.version_option(__version__, message="%(prog)s %(version)s")
     @click.pass_context
-    def corridor(context: click.Context, version: bool) -> None:
+    def corridor(context: click.Context) -> None:
         """Step sizes without tuning, from the corridor geometry of the loss surface."""
-        if version:
-            print(f"corridor {__version__}")
-        elif context.invoked_subcommand is None:
+        if context.invoked_subcommand is None:
             print(context.get_help())
 
     return corridor

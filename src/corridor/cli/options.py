@@ -1,24 +1,33 @@
 """Options of the command line that are made from the fields of the config."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import click
 
 from corridor.train.config import Config
 
+Given: TypeAlias = dict[str, Any]  # the options that were given, by name
 PATH = click.Path(path_type=Path)
 CONFIG = tuple(entry.name for entry in fields(Config))
 
 
 class Option(click.Option):
-    """An option that ``--help`` lists under a heading of its own."""
+    """An option that enters a dict if it is given. ``--help`` lists it under a heading."""
 
-    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.heading = heading
+    def __init__(self, names: Sequence[str], *, kind: Any, help: str, heading: str, into: str):
+        super().__init__(
+            names, type=kind, default=None, help=help, expose_value=False, callback=self.enter
+        )
+        self.heading, self.into = heading, into
+
+    def enter(self, context: click.Context, param: click.Parameter, value: Any) -> None:
+        """Put a given value into the callback's dict."""
+        given = context.params.setdefault(self.into, {})
+        if value is not None:
+            given[self.name] = value
 
 
 class Command(click.Command):
@@ -26,7 +35,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, one section per heading."""
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
             row = param.get_help_record(ctx)
             if row is not None and isinstance(param, click.Option):
@@ -38,31 +47,21 @@ class Command(click.Command):
 
 def config_options(
     names: Container[str] = CONFIG, *, heading: str | None = None
-) -> list[click.Option]:
-    """Return one option per field of the config. Options that are not given are None.
+) -> list[click.Parameter]:
+    """Return one option per field of the config. The given ones enter the dict `options`.
 
     The heading replaces the fields' own headings.
     """
-    options: list[click.Option] = []
+    options: list[click.Parameter] = []
     for entry in (entry for entry in fields(Config) if entry.name in names):
         kind: Any = next(t for t in (*get_args(entry.type), entry.type) if t is not type(None))
         flag = entry.name.replace("_", "-")
+        flags = [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"]
         shown = "" if entry.default is None else f" [default: {entry.default}]"
-        options.append(
-            Option(
-                [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"],
-                type=kind,
-                default=None,
-                help=entry.metadata["help"] + shown,
-                heading=heading or entry.metadata["group"],
-            )
-        )
+        section = heading or entry.metadata["group"]
+        help = entry.metadata["help"] + shown
+        options.append(Option(flags, kind=kind, help=help, heading=section, into="options"))
     return options
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, which are those that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def seeds_below(count: int) -> range:

@@ -1,12 +1,13 @@
 """Commands on the paper's figures: make them, draw them again, report what was found."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from corridor.cli.options import PATH, Command, config_options, given, seeds_below
-from corridor.cli.sweep import take_workers, worker_options
+from corridor.cli.options import PATH, Command, Given, config_options, seeds_below
+from corridor.cli.sweep import worker_options
+from corridor.train.sweep.runs import Workers
 
 if TYPE_CHECKING:
     from corridor.paper.results import Plan
@@ -17,11 +18,24 @@ REPLACED = (
 )
 
 
-def _plan(out: Path, scale: str, seeds: int, **options: Any) -> "Plan":
-    workers, chosen = take_workers(options), seeds_below(seeds)
+def _options(replaced: tuple[str, ...]) -> list[click.Parameter]:
+    """Return the options of all figures; the config's options replace those of a recipe."""
+    scales = "demo (minutes), laptop (CIFAR-10) or paper."
+    out = "Folder of runs, figures and report."
+    return [
+        click.Option(["--scale"], default="demo", help=scales),
+        click.Option(["--out"], type=PATH, default=Path("out"), help=out),
+        click.Option(["--seeds"], default=3, help="Number of seeds per setting."),
+        *config_options(replaced, heading="Replace an option of the recipe"),
+        *worker_options(),
+    ]
+
+
+def _plan(out: Path, scale: str, seeds: int, options: Given, workers: Given) -> "Plan":
+    where, chosen = Workers(**workers), seeds_below(seeds)
     from corridor.paper.results import Plan
 
-    return Plan(out, scale, chosen, workers, given(options))
+    return Plan(out, scale, chosen, where, options)
 
 
 def _make_figure(number: int, plan: "Plan") -> list[str]:
@@ -36,15 +50,24 @@ def _make_figure(number: int, plan: "Plan") -> list[str]:
     return [claim.verdict for claim in manifest.claims]
 
 
-def _figure(number: int, out: Path, **options: Any) -> None:
-    _make_figure(number, _plan(out, **options))
+@click.command(cls=Command, params=_options(REPLACED))
+@click.argument("number", type=int)
+def figure(number: int, out: Path, scale: str, seeds: int, options: Given, workers: Given) -> None:
+    """Make one figure of the paper; NUMBER is its number there."""
+    _make_figure(number, _plan(out, scale, seeds, options, workers))
     print(f"figure {number} in {out / 'figures'}")
 
 
-def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
+# Some figures compare batch sizes, so that one batch size for all would be wrong.
+@click.command(cls=Command, params=_options(REPLACED[:-1]))
+@click.option("--keep", type=PATH, help="Folder to copy the figures' numbers to.")
+def reproduce(
+    out: Path, scale: str, seeds: int, keep: Path | None, options: Given, workers: Given
+) -> None:
+    """Make all figures of the paper, and the report."""
+    plan = _plan(out, scale, seeds, options, workers)
     from corridor.paper import figures, report
 
-    plan = _plan(out, **options)
     for made in figures.FIGURES.values():  # before the hours of the first figures
         made.check(plan)
     ends = [verdict for number in figures.FIGURES for verdict in _make_figure(number, plan)]
@@ -52,19 +75,6 @@ def _reproduce(out: Path, keep: Path | None, **options: Any) -> None:
         figures.keep(out, keep)
     print(f"\nOf {len(ends)} claims {report.tally(ends)}.")
     print(f"report in {report.build(out)}")
-
-
-def _figure_options(replaced: tuple[str, ...]) -> list[click.Option]:
-    """Return the options of all figures; the config's options replace those of a recipe."""
-    scales = "demo (minutes), laptop (CIFAR-10) or paper."
-    out = "Folder of runs, figures and report."
-    return [
-        click.Option(["--scale"], default="demo", help=scales),
-        click.Option(["--out"], type=PATH, default=Path("out"), help=out),
-        click.Option(["--seeds"], default=3, help="Number of seeds per setting."),
-        *config_options(replaced, heading="Replace an option of the recipe"),
-        *worker_options(),
-    ]
 
 
 @click.command()
@@ -106,24 +116,3 @@ def report(out: Path) -> None:
     from corridor.paper import report
 
     print(f"report in {report.build(out)}")
-
-
-figure = Command(
-    "figure",
-    callback=_figure,
-    help="Make one figure of the paper; NUMBER is its number there.",
-    params=[click.Argument(["number"], type=int), *_figure_options(REPLACED)],
-)
-
-reproduce = Command(
-    "reproduce",
-    callback=_reproduce,
-    help="Make all figures of the paper, and the report.",
-    params=[
-        # Some figures compare batch sizes, so that one batch size for all would be wrong.
-        *_figure_options(REPLACED[:-1]),
-        click.Option(["--keep"], type=PATH, help="Folder to copy the figures' numbers to."),
-    ],
-)
-
-COMMANDS = (figure, reproduce, redraw, verdicts, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 METHODS = ("gradient_flow", "gradient_descent", "clr", "heavy_ball")
 ROWS = 12  # of the printed table
+Words: TypeAlias = tuple[str, ...]
 
 
 @click.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -32,16 +33,42 @@ ROWS = 12  # of the printed table
 @click.option("--tolerance", default=1e-9, help="Tolerance of the gradient flow.")
 @click.option("--json", "whole", is_flag=True, help="Print the whole path as JSON.")
 @click.pass_context
-def flow(context: click.Context, surface: str, start: float, whole: bool, **options: Any) -> None:
+def flow(
+    context: click.Context,
+    surface: str,
+    start: float,
+    method: str,
+    time: float,
+    step: float,
+    steps: int,
+    momentum: float,
+    tolerance: float,
+    whole: bool,
+) -> None:
     """Follow a method down a surface, and compare it with the gradient flow.
 
     SURFACE is a name such as cone, or a formula in x, y, ...
     """
-    from corridor import surfaces
+    from corridor import flows, surfaces
 
     named = surface in surfaces.SURFACES or surface.replace("-", "").isidentifier()
     loss = surfaces.surface(surface) if named else surfaces.Expression(surface)
-    path, drift = _follow(loss, _start(loss, [start, *context.args]), **options)
+    x = _start(loss, [start, *context.args])
+    if method == "gradient_flow":
+        path = flows.gradient_flow(loss, x, time, tolerance)
+    elif method == "gradient_descent":
+        path = flows.gradient_descent(loss, x, step, steps)
+    elif method == "clr":
+        path = flows.clr_descent(loss, x, steps)
+    elif method == "heavy_ball":
+        path = flows.heavy_ball(loss, x, step, steps, momentum=momentum)
+    elif method in flows.TABLES:
+        path = flows.runge_kutta(loss, x, step, steps, method=method)
+    else:
+        methods = ", ".join((*METHODS, *flows.TABLES))
+        raise ValueError(f"method must be one of {methods}, got {method!r}; choose one")
+    moved = method != "gradient_flow" and float(path.times[-1]) > 0.0
+    drift = flows.drift(path, loss, tolerance=tolerance) if moved else None
     print((_as_json if whole else _as_text)(surface, loss, path, drift))
 
 
@@ -68,36 +95,6 @@ def _start(loss: Surface, words: Sequence[str | float]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64).reshape(shape)
 
 
-def _follow(
-    loss: Surface,
-    x: Tensor,
-    method: str,
-    time: float,
-    step: float,
-    steps: int,
-    momentum: float,
-    tolerance: float,
-) -> tuple[Trajectory, Drift | None]:
-    """Return a path and its drift, which is None for the flow itself and for a path at rest."""
-    from corridor import flows
-
-    methods = (*METHODS, *flows.TABLES)
-    if method not in methods:
-        raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}; choose one")
-    if method == "gradient_flow":
-        return flows.gradient_flow(loss, x, time, tolerance), None
-    if method == "gradient_descent":
-        path = flows.gradient_descent(loss, x, step, steps)
-    elif method == "clr":
-        path = flows.clr_descent(loss, x, steps)
-    elif method == "heavy_ball":
-        path = flows.heavy_ball(loss, x, step, steps, momentum=momentum)
-    else:
-        path = flows.runge_kutta(loss, x, step, steps, method=method)
-    moved = float(path.times[-1]) > 0.0
-    return path, flows.drift(path, loss, tolerance=tolerance) if moved else None
-
-
 def _as_text(name: str, loss: Surface, path: Trajectory, drift: Drift | None) -> str:
     """Return a table of the path, the reason for its end, and its distance from the flow."""
     from corridor.surfaces import Verdict
@@ -114,15 +111,14 @@ def _as_text(name: str, loss: Surface, path: Trajectory, drift: Drift | None) ->
     out.append(f"stopped: {path.stopped}; {path.gradients} gradients")
     out += [f"{event.kind} at time {event.time:.9g}" for event in path.events[:5]]
     if drift is not None:
-        end, distance, relative = (
-            float(x[-1]) for x in (drift.times, drift.distance, drift.relative)
-        )
-        out.append(
+        end, last = float(drift.times[-1]), float(path.times[-1])
+        distance, relative = float(drift.distance[-1]), float(drift.relative[-1])
+        out += [
             f"distance from the gradient flow at time {end:.6g}: {distance:.3g} "
             f"({relative:.3g} of its length)"
-        )
-        if end < float(path.times[-1]):
-            out.append(f"the gradient flow ends before time {float(path.times[-1]):.6g}")
+        ]
+        if end < last:
+            out += [f"the gradient flow ends before time {last:.6g}"]
     return "\n".join(out)
 
 
@@ -140,10 +136,7 @@ def _as_json(name: str, loss: Surface, path: Trajectory, drift: Drift | None) ->
         "events": [{"time": event.time, "kind": event.kind} for event in path.events],
     }
     if drift is not None:
-        values["drift"] = {
-            "times": drift.times.tolist(),
-            "distance": drift.distance.tolist(),
-        }
+        values["drift"] = {k: getattr(drift, k).tolist() for k in ("times", "distance")}
     return json.dumps(values, indent=2)
 
 
@@ -153,17 +146,18 @@ def _as_json(name: str, loss: Surface, path: Trajectory, drift: Drift | None) ->
 @click.option("--variable", multiple=True, help="A variable, where the formula may have none.")
 @click.option("--constant", "constants", multiple=True, help="A name that is a constant.")
 @click.option("--time-limit", default=20.0, help="Seconds to try for.")
-def prove(expression: str, variable: list[str], domain: list[str], **options: Any) -> None:
+def prove(
+    expression: str, domain: Words, variable: Words, constants: Words, time_limit: float
+) -> None:
     """Prove or refute that a formula such as "sqrt(x**2 + y**2)" is a corridor.
 
     Exit status 0: a corridor. 1: not a corridor. 2: undecided, or the formula cannot be read.
     """
     from corridor.surfaces import prove
 
-    found = prove(expression, list(variable) or None, domain=list(domain) or None, **options)
+    found = prove(
+        expression, variable or None, domain=domain, constants=constants, time_limit=time_limit
+    )
     print(found)
     if not found:
         raise click.exceptions.Exit(2 if found.verdict == "undecided" else 1)
-
-
-COMMANDS = (flow, prove)

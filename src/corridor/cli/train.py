@@ -3,16 +3,27 @@
 from math import nan
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import click
 
-from corridor.cli.options import PATH, Command, config_options, given
+from corridor.cli.options import PATH, Command, Given, config_options
 from corridor.train.config import Config
-from corridor.train.folder.record import read_config, require_config
+from corridor.train.folder.record import Summary, read_config, read_run, require_config
 
 
-def _train(out: Path | None, resume: str | None, progress: bool, **options: Any) -> None:
+@click.command(cls=Command, params=config_options())
+@click.option("--out", type=PATH, help="Folder of the run.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Continue RUN, or the run in the folder of --out, with the options of its config.json. "
+    "Options that are given replace them if they change no number of the steps made.",
+)
+@click.option("--progress/--no-progress", default=True, help="Show progress.")
+def train(out: Path | None, resume: str | None, progress: bool, options: Given) -> None:
+    """Train a network, and write its record to a folder."""
     from corridor.train.loop import train
     from corridor.train.processes import prints, restarts_left
 
@@ -26,8 +37,8 @@ def _train(out: Path | None, resume: str | None, progress: bool, **options: Any)
         raise ValueError("--out must be a folder, got none; give --out, or --resume RUN")
     if resume is not None:
         found = found or read_config(out)
-    options = {**(found.to_dict() if found else {}), **given(options)}
-    summary = train(Config.from_dict(options), out, resume=resume is not None, progress=progress)
+    config = Config.from_dict({**(found.to_dict() if found else {}), **options})
+    summary = train(config, out, resume=resume is not None, progress=progress)
     if prints():
         _print_run(out, summary)
     # A launcher would start a failed process again, which repeats the end of a diverged run.
@@ -35,10 +46,8 @@ def _train(out: Path | None, resume: str | None, progress: bool, **options: Any)
         raise click.exceptions.Exit(1)
 
 
-def _print_run(out: Path, summary: Any) -> None:
+def _print_run(out: Path, summary: Summary) -> None:
     """Print two or three lines on how a run ended."""
-    from corridor.train.folder.record import read_run
-
     speed = f"{summary.images_per_second:,.0f} images/s"
     reason = f" ({summary.message})" if summary.message else ""
     print(f"{summary.status}{reason}: {summary.steps} steps, {summary.seconds:.1f} s, {speed}")
@@ -74,26 +83,3 @@ def export(run: Path, target: Path) -> None:
     from corridor.train.folder.checkpoint import export
 
     print(f"checkpoint in {export(run, target)}")
-
-
-train = Command(
-    "train",
-    callback=_train,
-    help="Train a network, and write its record to a folder.",
-    params=[
-        click.Option(["--out"], type=PATH, help="Folder of the run."),
-        click.Option(
-            ["--resume"],
-            is_flag=False,
-            flag_value="",
-            metavar="[RUN]",
-            help="Continue RUN, or the run in the folder of --out, with the options of its "
-            "config.json. Options that are given replace them if they change no number of the "
-            "steps made.",
-        ),
-        click.Option(["--progress/--no-progress"], default=True, help="Show progress."),
-        *config_options(),
-    ],
-)
-
-COMMANDS = (train, probe, export)
