@@ -63,6 +63,12 @@ def test_complex_empty_and_strided_tensors():
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_gram_is_two_norms_and_a_product(dtype):
+    x, y = torch.tensor([1.0, 2.0], dtype=dtype), torch.tensor([3.0, 4.0], dtype=dtype)
+    assert [float(v) for v in _tree.gram([x], [y])] == [25.0, 11.0, 5.0]
+
+
 def test_a_norm_whose_square_leaves_float32_is_right():
     for unit in (1e-30, 1.0, 1e30):
         parts = [torch.tensor([3.0 * unit]), torch.zeros(0), torch.tensor([[4.0 * unit]])]

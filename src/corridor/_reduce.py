@@ -45,9 +45,8 @@ def whole(tensor: Tensor) -> Tensor:
 def share(tensor: Tensor) -> float:
     """Return the factor of a DTensor's local sums in a sum over the world.
 
-    The function assumes that ranks outside the mesh of the tensor hold copies of it. This is so for
-    data parallelism around tensor parallelism. It is not so for pipeline parallelism, where those
-    ranks hold other tensors and the result would be wrong.
+    Ranks outside the tensor's mesh are taken to hold copies of it. That is right for data
+    parallelism around tensor parallelism, and wrong for pipeline parallelism.
     """
     mesh = tensor.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
     # is_shard() is False for _StridedShard, so ask for the opposite of a replica.
@@ -59,10 +58,10 @@ def share(tensor: Tensor) -> float:
 def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tensor, Tensor | None]:
     """Compute the means of values, and the sums over all shards, over the default group.
 
-    Data-parallel training averages gradients over ranks. The step size must use the mean of the
-    loss as well. Otherwise each rank takes a different step, and the parameters no longer agree.
-    The sums are weighted by `share`, and None if no tensor is sharded. Without `average` the values
-    stay those of this rank. With one rank, or nothing to share, there is no communication.
+    Data-parallel training averages gradients over ranks, so the step size must use the mean loss:
+    otherwise the ranks would take different steps. The sums are weighted by `share`, and None if no
+    tensor is sharded. Without `average` the values stay those of this rank. With one rank, or
+    nothing to share, there is no communication.
     """
     world = world_size()
     if world > 1 and (average or sums is not None):
@@ -91,10 +90,8 @@ def check_whole(params: Sequence[Tensor]) -> None:
     """Raise ValueError unless all ranks hold the same parameters, apart from sharded ones.
 
     FSDP1 and ZeroRedundancyOptimizer give each rank an ordinary tensor or a part of the list. Then
-    no rank knows the norm of the whole gradient, and each takes a step size of its own.
-
-    Args:
-        params: The parameters of this rank. All ranks must call. The function waits for the device.
+    no rank knows the norm of the whole gradient, and each takes a step size of its own. All ranks
+    must call. The function waits for the device.
     """
     if world_size() == 1:
         return

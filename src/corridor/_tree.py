@@ -24,18 +24,7 @@ DOT_BLOCK = 1 << 17
 
 
 def scalar_loss(value: Any) -> Tensor:
-    """Return a loss as a 0-dim tensor with its graph. All folders check a loss here.
-
-    Args:
-        value: The return value of a closure or of a loss function.
-
-    Raises:
-        ValueError: The value is not a tensor, or not one real number.
-
-    Example:
-        >>> scalar_loss(torch.tensor([2.0]))
-        tensor(2.)
-    """
+    """Return a loss as a 0-dim tensor with its graph, or raise ValueError; all rooms check here."""
     if not isinstance(value, Tensor):
         raise ValueError(
             f"loss must be a scalar tensor, got {type(value).__name__}; "
@@ -58,11 +47,8 @@ def accumulation_dtype(tensors: Tensors) -> torch.dtype:
 def as_real(tensor: Tensor) -> Tensor:
     """Return a real view [..., 2] of a complex tensor, and any other tensor unchanged.
 
-    A lazy conjugate, which autograd returns as the gradient of ``w.conj()``, has no such view. It
-    is copied.
-
-    Raises:
-        ValueError: A parameter is a lazy conjugate. Writing to its copy would not change it.
+    A lazy conjugate has no such view and is copied: autograd returns it as the gradient of
+    ``w.conj()``. As a parameter it is a ValueError, since writing to its copy would not change it.
     """
     if not tensor.is_complex():
         return tensor
@@ -91,23 +77,14 @@ def assign(targets: Tensors, values: Tensors) -> None:
 
 
 def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
-    """Compute the squared Euclidean norm ``sum_i ||t_i||^2`` of tensors on one device.
+    """Compute ``sum_i ||t_i||^2`` of tensors on one device, real or complex.
 
-    Args:
-        tensors: At least one tensor, of any shape and any floating or complex dtype.
-        dtype: Dtype of accumulation and result (default: `accumulation_dtype`).
-
-    Returns:
-        0-dim tensor on the device of the tensors. In float32 its relative error is at most 1e-6.
-
-    Example:
-        >>> squared_norm([torch.tensor([3.0, 4.0]), torch.tensor(2.0)])
-        tensor(29.)
+    The sum is accumulated and returned in `dtype` (default: `accumulation_dtype`). In float32 its
+    relative error is at most 1e-6. All sums below take `dtype` in the same way.
     """
     dtype = dtype or accumulation_dtype(tensors)
     if tensors[0].device.type != "cpu":  # a GPU reduces by trees of blocks already
-        real = [as_real(t) for t in tensors]
-        norms = _torch.foreach_norm(real, 2, dtype=dtype)
+        norms = _torch.foreach_norm([as_real(t) for t in tensors], 2, dtype=dtype)
         return torch.stack(norms).square().sum()
     norms, small, held = [], [], 0
     for tensor in tensors:
@@ -131,20 +108,7 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
-    """Compute the Euclidean norm of tensors on one device, even if its square leaves the range.
-
-    Args:
-        tensors: At least one tensor, of any shape and any floating or complex dtype. The function
-            reads the tensors twice and copies them once.
-        dtype: Dtype of accumulation and result (default: `accumulation_dtype`).
-
-    Returns:
-        0-dim tensor. It is not finite if an entry is not finite.
-
-    Example:
-        >>> norm([torch.tensor([3e30, 4e30])]), norm([torch.zeros(2)])
-        (tensor(5.0000e+30), tensor(0.))
-    """
+    """Compute the norm of tensors on one device, even if its square leaves the range."""
     dtype = dtype or accumulation_dtype(tensors)
     wide = [as_real(t).to(torch.promote_types(dtype, as_real(t).dtype)) for t in tensors]
     peaks = [t.abs().max() for t in wide if t.numel()]
@@ -163,20 +127,7 @@ def _norms_of_joined(vectors: list[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
-    """Compute the real inner product ``sum_i Re <x_i, y_i>`` of tensors on one device.
-
-    Args:
-        xs: At least one tensor, of any shape and any floating or complex dtype.
-        ys: Tensors with the shapes and dtypes of `xs`.
-        dtype: Dtype of accumulation and result (default: `accumulation_dtype`).
-
-    Returns:
-        0-dim tensor on the device of the tensors.
-
-    Example:
-        >>> dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        tensor(11.)
-    """
+    """Compute ``sum_i Re <x_i, y_i>`` of tensors on one device, real or complex."""
     dtype = dtype or accumulation_dtype(xs)
     parts: list[Tensor] = []
     for x, y in zip(map(as_real, xs), map(as_real, ys), strict=True):
@@ -195,19 +146,9 @@ def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
 def gram(
     xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute ``(||y||^2, <x, y>, ||x||^2)`` of real tensors, reading each tensor once.
+    """Compute ``(||y||^2, <x, y>, ||x||^2)`` of real tensors, reading each once.
 
-    Args:
-        xs: At least one tensor, of any shape.
-        ys: Tensors with the shapes, dtypes and memory layouts of `xs`.
-        dtype: Dtype of accumulation and result (default: `accumulation_dtype`).
-
-    Returns:
-        Three 0-dim tensors on the device of the tensors.
-
-    Example:
-        >>> gram([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
-        (tensor(25.), tensor(11.), tensor(5.))
+    A tensor of `xs` and its partner in `ys` must have equal memory layouts.
     """
     dtype = dtype or accumulation_dtype(xs)
     if xs[0].dtype != dtype or not xs[0].is_cpu:
@@ -223,14 +164,9 @@ def gram(
 def whole_dot(xs: Tensors, ys: Tensors) -> Tensor:
     """Compute ``sum_i Re <x_i, y_i>`` of whole tensors, of which each rank may hold a part.
 
-    Args:
-        xs: Tensors on one device. With a sharded tensor among them, all ranks must call.
-        ys: Tensors with the shapes and placements of `xs`.
-
-    Returns:
-        0-dim tensor, equal on all ranks.
+    With a sharded tensor among them, all ranks must call. The result is equal on all ranks.
     """
-    if not any(_reduce.is_sharded(x) for x in xs):
+    if not any(map(_reduce.is_sharded, xs)):
         return dot(xs, ys)
     products = [(x.double() * y.double()).sum() for x, y in zip(xs, ys, strict=True)]
     parts = [_reduce.whole(product) for product in products]
@@ -238,17 +174,9 @@ def whole_dot(xs: Tensors, ys: Tensors) -> Tensor:
 
 
 def whole_squared_norm(tensors: Tensors) -> Tensor:
-    """Compute ``sum_i ||t_i||^2`` of whole tensors, of which each rank may hold a part.
-
-    Args:
-        tensors: Tensors on one device. With a sharded tensor among them, all ranks must call.
-
-    Returns:
-        0-dim tensor, equal on all ranks.
-    """
-    if not any(_reduce.is_sharded(t) for t in tensors):
-        return squared_norm(tensors)
-    return whole_dot(tensors, tensors)
+    """Compute ``sum_i ||t_i||^2`` as `whole_dot` computes its sum."""
+    sharded = any(map(_reduce.is_sharded, tensors))
+    return whole_dot(tensors, tensors) if sharded else squared_norm(tensors)
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -46,11 +46,16 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
         optimizer-sgd_lr-0.1_seed-0
         optimizer-sgd_lr-0.1_seed-1
     """
+    known = [entry.name for entry in fields(Config)]
     runs: dict[str, Run] = {}
     for variant in variants or [{}]:
         merged = {**variant, **{k: v for k, v in options.items() if k not in variant}}
-        _check(merged)
         axes = {k: v if isinstance(v, list) else [v] for k, v in merged.items()}
+        for name, values in axes.items():
+            if name not in known:
+                raise ValueError(f"a run has no option {name!r}; use one of {', '.join(known)}")
+            if not values:
+                raise ValueError(f"{name} must have values, got an empty list; leave it out")
         named = [k for k, v in merged.items() if isinstance(v, list) or k in variant]
         for values in itertools.product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
@@ -108,15 +113,6 @@ def _value(text: str) -> Any:
     return text
 
 
-def _check(options: Mapping[str, Any]) -> None:
-    known = [entry.name for entry in fields(Config)]
-    for name, value in options.items():
-        if name not in known:
-            raise ValueError(f"a run has no option {name!r}; use one of {', '.join(known)}")
-        if isinstance(value, list) and not value:
-            raise ValueError(f"{name} must have values, got an empty list; leave it out")
-
-
 def _plain(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", text)[-SHORT:]
@@ -140,29 +136,21 @@ def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> lis
         settings.setdefault(setting, []).append(summary)
     if len(names) < 2:
         return []
-    rows = sorted((_row(name, found) for name, found in settings.items()), key=itemgetter(0))
-    cells = [_HEAD, *(row for _, row in rows)]
+    rows = []
+    for name, found in settings.items():
+        well = [s for s in found if s is not None and s.status == "finished"]
+        losses = [s.final_loss for s in well if s.final_loss is not None]
+        tests = [100 * s.final_test_accuracy for s in well if s.final_test_accuracy is not None]
+        count = f"{len(well)} of {len(found)}"
+        cells = name, count, _over_seeds(losses, ""), _over_seeds(tests, " %")
+        rows.append((statistics.median(losses or [math.inf]), cells))
+    cells = [_HEAD, *(cells for _, cells in sorted(rows, key=itemgetter(0)))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-
-
-def _row(name: str, found: list[Summary | None]) -> tuple[float, tuple[str, ...]]:
-    """Return the sort key and the cells of a setting."""
-    well = [s for s in found if s is not None and s.status == "finished"]
-    losses = [s.final_loss for s in well if s.final_loss is not None]
-    tested = [s.final_test_accuracy for s in well if s.final_test_accuracy is not None]
-    cells = (
-        name,
-        f"{len(well)} of {len(found)}",
-        _over_seeds(losses, ""),
-        _over_seeds([100.0 * value for value in tested], " %"),
-    )
-    return statistics.median(losses) if losses else math.inf, cells
 
 
 def _over_seeds(values: list[float], unit: str) -> str:
     if not values:
         return "-"
-    low, middle, high = min(values), statistics.median(values), max(values)
-    spread = f" [{low:.3g}, {high:.3g}]" if len(values) > 1 else ""
-    return f"{middle:.3g}{unit}{spread}"
+    spread = f" [{min(values):.3g}, {max(values):.3g}]" if len(values) > 1 else ""
+    return f"{statistics.median(values):.3g}{unit}{spread}"

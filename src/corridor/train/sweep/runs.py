@@ -1,6 +1,7 @@
 """Train many configs, each in its own run folder; skip runs that have ended."""
 
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -69,22 +70,18 @@ class Workers:
             raise ValueError("pool 'batched' was removed in 0.2.0; use 'local'")
         if self.pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {self.pool!r}")
-        self._check("processes", "local", 1)
-        self._check("retries", "ray", 0)
-        self._check("address", "ray")
-        self._check("gpus_per_run", "ray", 0)
+        rows = ("processes", "local", 1), ("retries", "ray", 0), ("gpus_per_run", "ray", 0)
+        for name, pool, least in (*rows, ("address", "ray", None)):
+            value = getattr(self, name)
+            if value is not None and self.pool != pool:
+                raise ValueError(
+                    f"{name} must be None for {self.pool}, got {value}; use pool {pool}"
+                )
+            if value is not None and least is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         gpus = self.gpus_per_run
         if gpus is not None and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"gpus_per_run must be a whole number or less than 1, got {gpus}")
-
-    def _check(self, name: str, pool: str, least: float | None = None) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        if self.pool != pool:
-            raise ValueError(f"{name} must be None for {self.pool}, got {value}; use pool {pool}")
-        if least is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def start(self) -> Runner:
         """Return the function that trains the runs."""
@@ -188,14 +185,11 @@ def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
 
 def _names(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
-    for name in names:
+    for name, count in Counter(names).items():
         if not name or Path(name).name != name or name.startswith("."):
             raise ValueError(f"name must be a plain folder name, got {name!r}; rename the run")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(
-            f"names of runs must differ, got {', '.join(repeated)} more than once; rename them"
-        )
+        if count > 1:
+            raise ValueError(f"names of runs must differ, got {name} {count} times; rename a run")
     return names
 
 
