@@ -7,17 +7,17 @@ from torch import nn
 
 from corridor.models.custom import build_custom, reason
 from corridor.models.plain import cnn, mlp
-from corridor.models.resnet import resnet
-from corridor.models.vgg import vgg16
+from corridor.models.resnet import ResNet
+from corridor.models.vgg import VGG16
 
 __all__ = ["NAMES", "build", "check_name"]
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": partial(resnet, 18),
-    "resnet50": partial(resnet, 50),
-    "resnet14": partial(resnet, 14),
-    "vgg16": vgg16,
-    "resnet8": partial(resnet, 8),
+    "resnet18": partial(ResNet, 18),
+    "resnet50": partial(ResNet, 50),
+    "resnet14": partial(ResNet, 14),
+    "vgg16": VGG16,
+    "resnet8": partial(ResNet, 8),
     "mlp": mlp,
     "cnn": cnn,
 }
@@ -25,13 +25,7 @@ NAMES = tuple(_BUILDERS)
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError unless `name` is in `NAMES` or has the form `package.module:callable`.
-
-    Nothing is imported.
-
-    Args:
-        name: Name of a network.
-    """
+    """Raise ValueError unless a name is in `NAMES` or has the form `package.module:callable`."""
     if name in _BUILDERS:
         return
     module, colon, attribute = name.partition(":")
@@ -43,12 +37,7 @@ def check_name(name: str) -> None:
 
 
 def build(
-    name: str,
-    *,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    width: int | None = None,
+    name: str, *, num_classes: int, in_channels: int, image_size: int, width: int | None = None
 ) -> nn.Module:
     """Build a network by name. New weights are drawn from torch's global generator.
 
@@ -77,12 +66,8 @@ def build(
         78042
     """
     check_name(name)
-    arguments = {
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-        "image_size": image_size,
-        "width": width,
-    }
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    arguments = {**sizes, "width": width}
     for key, value in arguments.items():
         if value is not None and value < 1:
             raise ValueError(f"{key} must be at least 1, got {value}")

@@ -5,22 +5,15 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
 
 
 def build_custom(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Import a callable, and call it with the arguments that it accepts and that are not None.
-
-    Modules in the current directory can be imported.
-
-    Raises:
-        ValueError: The callable cannot be imported, does not accept `width` or needs other
-            arguments, or does not return an `nn.Module`.
-    """
-    module_name, _, attribute = name.partition(":")
-    function = _find(name, module_name, attribute)
+    """Import a callable, and call it with the arguments that it accepts and that are not None."""
+    function = _find(name)
     model = function(**_accepted(name, function, arguments))
     if not isinstance(model, nn.Module):
         raise ValueError(
@@ -30,29 +23,31 @@ def build_custom(name: str, arguments: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _find(name: str, module_name: str, attribute: str) -> Callable[..., Any]:
+def _find(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # last: a file here must not hide an installed package
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A module that exists may itself import one that does not: then name the latter.
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise _not_importable(name, error) from error
-        raise ValueError(
-            f"model {name} must name an installed module, got no module {error.name!r}; "
-            "install it or run in its folder"
-        ) from error
+        found: Any = importlib.import_module(module)
     except Exception as error:
-        raise _not_importable(name, error) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
+        # A module that exists may itself import one that does not: then name the latter.
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
             raise ValueError(
-                f"model {name} must name a function or class, got no {attribute!r} in "
-                f"{module_name}; correct the name"
-            )
-        found = getattr(found, part)
+                f"model {name} must name an installed module, got no module {missing!r}; "
+                "install it or run in its folder"
+            ) from error
+        raise ValueError(
+            f"model {name} must be importable, got {reason(error)}; correct the module"
+        ) from error
+    try:
+        found = attrgetter(attribute)(found)
+    except AttributeError as error:
+        raise ValueError(
+            f"model {name} must name a function or class, got no {attribute!r} in {module}; "
+            "correct the name"
+        ) from error
     if not callable(found):
         raise ValueError(
             f"model {name} must name a function or class, got {type(found).__name__}; "
@@ -64,10 +59,6 @@ def _find(name: str, module_name: str, attribute: str) -> Callable[..., Any]:
 def reason(error: Exception) -> str:
     """Return the class of an error, and the first line of its message."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
-def _not_importable(name: str, error: Exception) -> ValueError:
-    return ValueError(f"model {name} must be importable, got {reason(error)}; correct the module")
 
 
 def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,29 +8,32 @@ from corridor.models.resnet import IMAGENET_STEM_ABOVE
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (planes / width, number of convolutions)
 
 
-def _features(in_channels: int, width: int, batch_norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    planes = in_channels
-    for multiple, convolutions in STAGES:
-        for _ in range(convolutions):
-            layers.append(nn.Conv2d(planes, width * multiple, 3, padding=1))
-            planes = width * multiple
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(planes))
-            layers.append(nn.ReLU(inplace=True))
-        # Rounding up keeps one pixel of an image that earlier poolings shrank to one pixel.
-        layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=batch_norm))
-    return nn.Sequential(*layers)
+class VGG16(nn.Module):
+    """Apply convolutional stages with pooling, and classify the remaining pixels.
 
+    Above 64 pixels it equals torchvision's `vgg16`: no batch norm, three linear layers with
+    dropout. With 1000 classes, 3 channels and the default width it has 138,357,544 parameters with
+    equal names. Smaller images get batch norm after each convolution and one linear layer.
 
-class VGG(nn.Module):
-    """Apply convolutional stages, pool to `pooled` x `pooled` pixels, and classify the pixels."""
+    Reference: Simonyan and Zisserman, "Very deep convolutional networks", 2015.
+    """
 
-    def __init__(self, features: nn.Sequential, pooled: int, classifier: nn.Module):
+    def __init__(self, num_classes: int, in_channels: int, image_size: int, width: int | None):
         super().__init__()
-        self.features = features
-        self.avgpool = nn.AdaptiveAvgPool2d(pooled)
-        self.classifier = classifier
+        width, large = width or 64, image_size > IMAGENET_STEM_ABOVE
+        self.features, planes = nn.Sequential(), in_channels
+        for multiple, convolutions in STAGES:
+            for _ in range(convolutions):
+                self.features.append(nn.Conv2d(planes, width * multiple, 3, padding=1))
+                planes = width * multiple
+                if not large:
+                    self.features.append(nn.BatchNorm2d(planes))
+                self.features.append(nn.ReLU(inplace=True))
+            # Rounding up keeps one pixel of an image that earlier poolings shrank to one pixel.
+            self.features.append(nn.MaxPool2d(2, stride=2, ceil_mode=not large))
+        self.avgpool = nn.AdaptiveAvgPool2d(7 if large else 1)
+        classifier = _wide_classifier if large else nn.Linear
+        self.classifier = classifier(planes, num_classes)
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,19 +57,3 @@ def _wide_classifier(planes: int, num_classes: int) -> nn.Sequential:
             nn.init.normal_(module.weight, 0.0, 0.01)
             nn.init.zeros_(module.bias)
     return classifier
-
-
-def vgg16(num_classes: int, in_channels: int, image_size: int, width: int | None = None) -> VGG:
-    """Build VGG-16 (Simonyan and Zisserman, 2015), in the form for the image size.
-
-    Above 64 pixels it equals torchvision's `vgg16`: no batch norm, three linear layers with
-    dropout. With 1000 classes, 3 channels and the default width it has 138,357,544 parameters with
-    equal names. Smaller images get batch norm after each convolution and one linear layer.
-    """
-    width = width or 64
-    planes = width * STAGES[-1][0]
-    if image_size > IMAGENET_STEM_ABOVE:
-        features = _features(in_channels, width, batch_norm=False)
-        return VGG(features, 7, _wide_classifier(planes, num_classes))
-    features = _features(in_channels, width, batch_norm=True)
-    return VGG(features, 1, nn.Linear(planes, num_classes))
