@@ -3,43 +3,35 @@ import math
 import pytest
 import torch
 
-from corridor.train.metrics import PATIENCE, Numbers, Step, Watch, fetch
+from corridor.train.metrics import PATIENCE, Watch, fetch
+from corridor.train.processes.team import Team
 
 
 def line(loss=1.0, grad_norm=1.0, skipped=0):
     return {"loss": loss, "grad_norm": grad_norm, "skipped": skipped}
 
 
-def test_fetch_gives_one_line_a_step_in_order():
-    steps = [
-        Step(
-            step=k,
-            epoch=0,
-            seconds=k / 4,
-            numbers=Numbers(
-                loss=torch.tensor(float(k)),
-                grad_norm=torch.tensor(float(k)),
-                effective_lr=torch.tensor(0.5),
-                skipped=torch.tensor(k),
-            ),
-        )
+def test_fetch_puts_numbers_in_place_of_tensors_line_by_line():
+    lines = [
+        {
+            "step": k,
+            "loss": torch.tensor(float(k)),
+            "effective_lr": 0.5,
+            "skipped": torch.tensor(k),
+            "rho": 2.0,
+        }
         for k in (1, 2, 3)
     ]
-    lines = fetch(steps)
-    assert [entry["grad_norm"] for entry in lines] == [1.0, 2.0, 3.0]
-    assert lines[2] == {
-        "step": 3,
-        "epoch": 0,
-        "loss": 3.0,
-        "effective_lr": 0.5,
-        "grad_norm": 3.0,
-        "skipped": 3,
-        "seconds": 0.75,
-    }
+    fetch(lines, Team())
+    assert lines[2] == {"step": 3, "loss": 3.0, "effective_lr": 0.5, "skipped": 3, "rho": 2.0}
+    assert [line["loss"] for line in lines] == [1.0, 2.0, 3.0]
+    assert [type(line["skipped"]) for line in lines] == [int, int, int]
 
 
 def test_fetch_of_nothing_is_nothing():
-    assert fetch([]) == []
+    lines = []
+    fetch(lines, Team())
+    assert lines == []
 
 
 @pytest.mark.parametrize("bad", [{"loss": math.nan}, {"loss": math.inf}, {"grad_norm": math.inf}])

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,8 +16,15 @@ from corridor.train.folder import checkpoint
 from corridor.train.folder.checkpoint import Position
 from corridor.train.folder.files import HELD_SECONDS, locked
 from corridor.train.folder.progress import Reporter, reporter
-from corridor.train.folder.record import Recorder, Summary, open_folder, read_run, write_summary
-from corridor.train.metrics import Step, Watch, fetch
+from corridor.train.folder.record import (
+    Recorder,
+    Summary,
+    open_folder,
+    read_run,
+    summarized,
+    write_summary,
+)
+from corridor.train.metrics import Watch, fetch
 from corridor.train.processes import generators, restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
@@ -77,40 +85,31 @@ def train(
         2
     """
     config = config if task is None else task.config(config)
-    with joined(config.device, config.timeout) as team:
-        return _train(config, Path(out), team, resume or restarted(), progress, task)
-
-
-def _train(
-    config: Config,
-    out: Path,
-    team: Team,
-    resume: bool,
-    progress: bool | Reporter,
-    task: Task | None,
-) -> Summary:
-    options = config.to_dict().items()
-    team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
-    resume = team.largest(resume) > [0]  # a process that has just joined was not restarted
-    ended = team.of_first(lambda: open_folder(out, config, resume=resume))
-    if ended is not None:
-        return ended
-    held = locked(out, wait=HELD_SECONDS) if team.first else nullcontext()
-    with ExitStack() as stack, generators.kept(team.device):
+    out = Path(out)
+    with joined(config.device, config.timeout) as team, ExitStack() as stack:
+        options = config.to_dict().items()
+        team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
+        # A process that has just joined was not restarted.
+        resume = team.largest(resume or restarted()) > [0]
+        ended = team.of_first(lambda: open_folder(out, config, resume=resume))
+        if ended is not None:
+            return ended
+        held = locked(out, wait=HELD_SECONDS) if team.first else nullcontext()
+        stack.enter_context(generators.kept(team.device))
         team.together(lambda: stack.enter_context(held))
         generators.seed(config.seed)
         trainer = Trainer(config, team.device, team, task)
-        with listening() as flag:
-            show = reporter(progress if team.first else False)
-            try:
-                return Loop(trainer, out, show, flag, resume=resume).run()
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise OSError(
-                    "a process that decodes images was killed, possibly out of memory; use fewer "
-                    "--workers, and go on with --resume"
-                ) from error
+        flag = stack.enter_context(listening())
+        show = reporter(progress if team.first else False)
+        try:
+            return Loop(trainer, out, show, flag, resume=resume).run()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(
+                "a process that decodes images was killed, possibly out of memory; use fewer "
+                "--workers, and go on with --resume"
+            ) from error
 
 
 class Loop:
@@ -122,7 +121,7 @@ class Loop:
         self.trainer, self.out, self.show, self.flag = trainer, out, show, flag
         self.config, self.team = trainer.config, trainer.team
         self.position = Position()
-        self.pending: list[Step] = []
+        self.pending: list[dict[str, Any]] = []  # lines that are not written yet
         saved = checkpoint.load(out, self.team, trainer.like()) if resume else None
         if saved is not None:
             trainer.load_state_dict(saved.states)
@@ -184,9 +183,8 @@ class Loop:
         position.step += 1
         position.images += count
         position.seconds = perf_counter() - self.started
-        self.pending.append(
-            Step(position.step, position.epoch, position.seconds, numbers, geometry)
-        )
+        where = {"step": position.step, "epoch": position.epoch}
+        self.pending.append({**where, **numbers, "seconds": round(position.seconds, 6), **geometry})
         position.batch += 1
         if position.batch == self.trainer.loader.steps_per_epoch:
             position.epoch, position.batch = position.epoch + 1, 0
@@ -226,8 +224,8 @@ class Loop:
 
     def _flush(self) -> str:
         """Write the pending steps; return why the run diverged, empty if it did not."""
-        lines = fetch(self.pending, self._mean)
-        self.pending = []
+        lines, self.pending = self.pending, []
+        fetch(lines, self.team)
         self.rhythm.flushed()
         bad = self.watch.diverged(lines)
         self.position.skips_in_row = self.watch.in_row
@@ -236,27 +234,17 @@ class Loop:
             self.position.step = lines[-1]["step"]
         if self.recorder:
             self.recorder.write(lines)
-        if lines and lines[0]["step"] == 1:
-            self._warn_of_f_star([line["loss"] for line in lines])
-        if lines:
-            speed = self.position.images / max(self.position.seconds, 1e-9)
-            loss, effective_lr = lines[-1]["loss"], lines[-1]["effective_lr"]
-            self.show.update(self.position.step, loss, effective_lr, speed)
-        return "" if bad is None else self.watch.message(self.position.step)
-
-    def _warn_of_f_star(self, losses: list[float]) -> None:
-        """Warn if `f_star` is above the first losses: there the step size is 0."""
-        f_star = self.config.f_star
-        if self.team.first and max(losses) < f_star:
+        largest, f_star = max(line["loss"] for line in lines), self.config.f_star
+        if self.team.first and lines[0]["step"] == 1 and largest < f_star:
             warnings.warn(
-                f"f_star {f_star:g} is above all of the first losses (largest {max(losses):.4g}), "
+                f"f_star {f_star:g} is above all of the first losses (largest {largest:.4g}), "
                 "where the step size is 0; give the minimum of the loss",
                 stacklevel=2,
             )
-
-    def _mean(self, losses: Tensor) -> Tensor:
-        team = self.team
-        return losses if team.world == 1 else team.total(losses.double()) / team.world
+        speed = self.position.images / max(self.position.seconds, 1e-9)
+        last = lines[-1]
+        self.show.update(self.position.step, last["loss"], last["effective_lr"], speed)
+        return "" if bad is None else self.watch.message(self.position.step)
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
@@ -268,49 +256,38 @@ class Loop:
     def _evaluate(self) -> float | None:
         """Evaluate, write the line, and return the accuracy; None without one."""
         position, found = self.position, self.trainer.evaluate()
-        if found is None:
-            return None
-        line = {"step": position.step, "epoch": position.epoch, "test_loss": found[0]}
-        if found[1] is not None:
-            position.best_accuracy = max(found[1], position.best_accuracy or 0.0)
-            line["test_accuracy"] = found[1]
-        if self.recorder:
-            self.recorder.write([{**line, "seconds": round(position.seconds, 6)}])
-        return found[1]
+        if self.recorder and found:
+            seconds = round(position.seconds, 6)
+            line = {"step": position.step, "epoch": position.epoch, **found, "seconds": seconds}
+            self.recorder.write([line])
+        return found.get("test_accuracy")
 
     def _summarize(self, message: str) -> Summary:
         """Write and return the summary, from the metrics on the disk."""
         trainer, position, record = self.trainer, self.position, read_run(self.out)
-        losses = [line["loss"] for line in record.steps[-trainer.loader.steps_per_epoch :]]
-        accuracies = [e["test_accuracy"] for e in record.evaluations if "test_accuracy" in e]
-        summary = Summary(
-            status="diverged" if message else "finished",
-            steps=position.step,
+        losses = [line["loss"] for line in record.steps]
+        epoch, f_star = losses[-trainer.loader.steps_per_epoch :], self.config.f_star
+        below = [loss for loss in losses if loss < f_star]
+        status = "diverged" if message else "finished"
+        if below and not message:
+            message = (
+                f"f_star {f_star:g} is above the loss of {len(below)} of {len(losses)} steps, where "
+                f"the step size is 0; give a smaller f_star, at most {min(below):.4g}"
+            )
+        summary = replace(
+            summarized(record.steps, record.evaluations),
+            status=status,
             seconds=round(position.seconds, 6),
             images_per_second=position.images / max(position.seconds, 1e-9),
-            final_loss=sum(losses) / len(losses),
-            best_test_accuracy=position.best_accuracy,
-            final_test_accuracy=accuracies[-1] if accuracies else None,
-            skipped=record.steps[-1]["skipped"],
+            final_loss=sum(epoch) / len(epoch),
             parameters=sum(p.numel() for p in trainer.parameters),
             data=trainer.title,
             images=trainer.images,
             classes=trainer.classes,
-            message=message or self._distrust(record.steps),
+            message=message,
         )
         write_summary(self.out, summary)
         return summary
-
-    def _distrust(self, steps: list[dict[str, Any]]) -> str:
-        """Return a message if `f_star` is no lower bound of the losses, else an empty string."""
-        f_star = self.config.f_star
-        below = [line["loss"] for line in steps if line["loss"] < f_star]
-        if not below:
-            return ""
-        return (
-            f"f_star {f_star:g} is above the loss of {len(below)} of {len(steps)} steps, where the "
-            f"step size is 0; give a smaller f_star, at most {min(below):.4g}"
-        )
 
 
 class Rhythm:

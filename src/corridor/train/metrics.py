@@ -1,72 +1,34 @@
 """Keep the numbers of steps on the device, and fetch many at once, so that no step waits."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from corridor.train.processes.team import Team
+
 # An optimizer that skips steps may recover; after this number in a row the run ends.
 PATIENCE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What an optimizer step leaves on the device; the loss is its mean over ranks."""
+def fetch(lines: list[dict[str, Any]], team: Team) -> None:
+    """Replace the tensors in lines of the metrics by numbers, with one wait per column.
 
-    loss: Tensor
-    grad_norm: Tensor
-    effective_lr: Tensor | float
-    skipped: Tensor | int
-    drift_limit: Tensor | None = None
+    The loss becomes its mean over ranks.
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a run; `step` and `seconds` include it, `epoch` starts at 0."""
-
-    step: int
-    epoch: int
-    seconds: float
-    numbers: Numbers
-    geometry: Mapping[str, float] = field(default_factory=dict)
-
-
-def fetch(
-    steps: list[Step], mean: Callable[[Tensor], Tensor] = lambda losses: losses
-) -> list[dict[str, Any]]:
-    """Return the lines of the metrics for some steps, with one wait for the device per column.
-
-    >>> one = Step(1, 0, 0.5, Numbers(torch.tensor(2.0), torch.tensor(3.0), 0.1, 0))
-    >>> fetch([one])[0]["grad_norm"]
-    3.0
+    >>> lines = [{"step": 1, "loss": torch.tensor(2.0)}]
+    >>> fetch(lines, Team())
+    >>> lines
+    [{'step': 1, 'loss': 2.0}]
     """
-    if not steps:
-        return []
-    columns = {
-        "loss": mean(torch.stack([s.numbers.loss for s in steps])).tolist(),
-        "effective_lr": _column([s.numbers.effective_lr for s in steps]),
-        "grad_norm": _column([s.numbers.grad_norm for s in steps]),
-        "skipped": _column([s.numbers.skipped for s in steps]),
-    }
-    limits = _column([s.numbers.drift_limit for s in steps])
-    return [
-        {
-            "step": s.step,
-            "epoch": s.epoch,
-            **{name: values[index] for name, values in columns.items()},
-            "seconds": round(s.seconds, 6),
-            **({} if limits[index] is None else {"drift_limit": limits[index]}),
-            **s.geometry,
-        }
-        for index, s in enumerate(steps)
-    ]
-
-
-def _column(values: list[Any]) -> list[Any]:
-    return torch.stack(values).tolist() if isinstance(values[0], Tensor) else values
+    for name in {key for line in lines for key, value in line.items() if isinstance(value, Tensor)}:
+        column = torch.stack([line[name] for line in lines])
+        if name == "loss":
+            column = team.total(column.double()) / team.world
+        for line, number in zip(lines, column.tolist(), strict=True):
+            line[name] = number
 
 
 @dataclass
@@ -84,13 +46,13 @@ class Watch:
         0
         """
         for index, line in enumerate(lines):
-            if not self.skips:
-                if not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"])):
-                    return index
-                continue
-            self.in_row = self.in_row + 1 if line["skipped"] > self.skipped else 0
-            self.skipped = line["skipped"]
-            if self.in_row >= PATIENCE:
+            if self.skips:
+                self.in_row = self.in_row + 1 if line["skipped"] > self.skipped else 0
+                self.skipped = line["skipped"]
+                bad = self.in_row >= PATIENCE
+            else:
+                bad = not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]))
+            if bad:
                 return index
         return None
 

@@ -16,7 +16,6 @@ from corridor.data.rng import derive
 from corridor.geometry import Probe
 from corridor.train import optimizers
 from corridor.train.config import Config
-from corridor.train.metrics import Numbers
 from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
 from corridor.train.task import NAME as TASK
@@ -24,6 +23,8 @@ from corridor.train.task import Task, TaskLoader, check_network
 
 # Images of a streaming split whose pixels are in the checksum of the data.
 SAMPLED = 64
+# What an optimizer that takes the loss leaves in its group.
+NUMBERS = ("effective_lr", "grad_norm", "skipped", "drift_limit")
 # Every line of the metrics has these, for the same batch at the same point.
 KNOWN = frozenset({"step", "loss", "grad_norm"})
 
@@ -174,18 +175,20 @@ class Trainer:
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return blank.contiguous(memory_format=layout)
 
-    def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> Numbers:
-        """Make one optimizer step on this rank's part of a batch of `count` images."""
-        loss = self._backward(images, labels, self._share(labels, count))
+    def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> dict[str, Any]:
+        """Make one optimizer step on this rank's part of a batch of `count` images.
+
+        Return the numbers of a line of the metrics; tensors stay on the device.
+        """
+        loss = self._backward(images, labels, (count or len(labels)) / self.team.world)
         group = self.optimizer.param_groups[0]
         if self.takes_loss:
             # A watched loss and a loss argument together are an error.
             given: dict[str, Any] = {} if self.watches else {"loss": loss}
             self.optimizer.step(**given)
+            names = [name for name in NUMBERS if name in group]
             # The next step overwrites these tensors.
-            kept = [group[name].clone() for name in ("grad_norm", "effective_lr", "skipped")]
-            limit = group["drift_limit"].clone() if "drift_limit" in group else None
-            numbers = Numbers(loss, *kept, drift_limit=limit)
+            numbers = {name: group[name].clone() for name in names}
         else:
             grads = [p.grad for p in self.parameters if p.grad is not None]
             if any(_reduce.is_sharded(g) for g in grads):
@@ -193,15 +196,11 @@ class Trainer:
             else:
                 grad_norm = squared_norm(grads).sqrt()
             self.optimizer.step()
-            numbers = Numbers(loss, grad_norm, group["lr"], 0)
+            numbers = {"effective_lr": group["lr"], "grad_norm": grad_norm, "skipped": 0}
         self.optimizer.zero_grad()
         if self.scheduler is not None:
             self.scheduler.step()
-        return numbers
-
-    def _share(self, labels: Tensor, count: int | None) -> float:
-        """Return the number of images by which this rank's loss is divided."""
-        return len(labels) if count is None else count / self.team.world
+        return {"loss": loss, **numbers}
 
     def measure(
         self, images: Tensor, labels: Tensor, number: int, count: int | None = None
@@ -209,7 +208,7 @@ class Trainer:
         """Return the measures of a batch before step `number`; empty if the step is not probed."""
         if self.probe is None or number % self.config.probe:
             return {}
-        parts, share = self._micro_batches(images, labels), self._share(labels, count)
+        parts, share = self._micro_batches(images, labels), (count or len(labels)) / self.team.world
 
         def closure() -> Tensor:
             losses = [self._loss(*part, share, self.model) for part in parts]
@@ -250,8 +249,8 @@ class Trainer:
         return network(images)
 
     @torch.no_grad()
-    def evaluate(self) -> tuple[float, float | None] | None:
-        """Return the mean test loss, and the accuracy if there are classes; None without images."""
+    def evaluate(self) -> dict[str, float]:
+        """Return the mean test loss, and the accuracy if there are classes; empty without data."""
         parallel.settle_buffers(self.model, self.team)
         self.model.eval()
         sums: list[Tensor] = []
@@ -266,9 +265,9 @@ class Trainer:
                 sums.append(torch.stack([loss, right, *loss.new_tensor([len(labels), of])]))
         self.model.train()
         if not sums:
-            return None
+            return {}
         loss, right, count, of = self.team.total(torch.stack(sums).sum(0)).tolist()
-        return loss / count, right / of if of else None
+        return {"test_loss": loss / count, **({"test_accuracy": right / of} if of else {})}
 
     def skipped(self) -> int:
         """Return the number of steps that the optimizer has skipped."""

@@ -35,7 +35,7 @@ def damage(path, how):
 
 
 def test_what_was_saved_is_loaded(tmp_path):
-    position = Position(step=7, epoch=1, batch=2, images=90, seconds=1.5, best_accuracy=0.5)
+    position = Position(step=7, epoch=1, batch=2, images=90, seconds=1.5, skips_in_row=3)
     states = {
         "model": {"w": torch.arange(3.0), "n": torch.tensor(4)},
         "optimizer": {

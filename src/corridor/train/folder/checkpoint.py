@@ -6,9 +6,10 @@ A checkpoint is a folder. It is written under a temporary name, and its renaming
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ class Position:
     images: int = 0
     seconds: float = 0.0
     skips_in_row: int = 0
-    best_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Saver:
 
     def __init__(self, out: Path, team: Team, keep: int) -> None:
         self.out, self.team, self.keep = out, team, keep
-        self.pending: tuple[Path, Any] | None = None
+        self.pending: tuple[Path, Callable[[], Any]] | None = None
         self.group: Any = None
         if team.world > 1:  # its messages must not mix with those of the training
             patience = timedelta(seconds=team.timeout)
@@ -64,14 +64,7 @@ class Saver:
         self.wait()
         self.team.doing = f"the checkpoint of step {position.step}"
         path = self.out / FOLDER / f"step-{position.step:09d}"
-
-        def prepare() -> None:
-            if self.team.first:
-                path.parent.mkdir(exist_ok=True)
-                for left in path.parent.glob(".*.tmp"):  # of a process killed while writing
-                    shutil.rmtree(left, ignore_errors=True)
-
-        self.team.together(prepare)
+        self.team.of_first(lambda: _make_room(path.parent))
         # Ranks draw different dropout masks, so each stores its own generators.
         rank = self.team.rank
         tensors = {f"random/{rank}/{name}": state for name, state in generators.states().items()}
@@ -82,31 +75,34 @@ class Saver:
             return value
 
         plain = storage.replaced({"position": asdict(position), "states": states}, extract)
-
-        def complete() -> None:
-            storage.complete(path, plain)
-            _prune(self.out, path, self.keep)
-
-        writer = storage.Writer(path, complete)
+        writer = storage.Writer(path, plain)
         if self.group is not None:
             future = async_save(tensors, storage_writer=writer, process_group=self.group)
-            self.pending = path, future
+            self.pending = path, future.result
         else:
-            with storage.written(path):
-                save(tensors, storage_writer=writer, no_dist=True)
+            self.pending = path, partial(save, tensors, storage_writer=writer, no_dist=True)
+            self.wait()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written; raise OSError if it cannot be written."""
         if self.pending is None:
             return
-        (path, future), self.pending = self.pending, None
+        (path, end), self.pending = self.pending, None
         self.team.doing = f"the end of {path.name}"
 
-        def end() -> None:
+        def complete() -> None:
             with storage.written(path):
-                future.result()
+                end()
+                if self.team.first:
+                    _prune(self.out, path, self.keep)
 
-        self.team.together(end)
+        self.team.together(complete)
+
+
+def _make_room(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # of a process killed while writing
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _prune(out: Path, path: Path, keep: int) -> None:
@@ -167,14 +163,12 @@ def read(path: Path) -> Checkpoint:
 
 
 def _content(path: Path, like: Mapping[str, Tensor], *, together: bool) -> Checkpoint:
-    plain, tensors = storage.read(path, like, together=together)
-    content = storage.replaced(plain, tensors.get)
+    content, tensors = storage.read(path, like, together=together)
+    random = {name: value for name, value in tensors.items() if name.startswith("random/")}
     try:
-        position, states = Position(**content["position"]), content["states"]
+        return Checkpoint(Position(**content["position"]), content["states"], random)
     except (KeyError, TypeError) as error:
         raise storage.damaged(path, error) from error
-    random = {name: value for name, value in tensors.items() if name.startswith("random/")}
-    return Checkpoint(position, states, random)
 
 
 def export(run: Path, target: Path) -> Path:
@@ -183,14 +177,9 @@ def export(run: Path, target: Path) -> Path:
     saved = load(run)
     if saved is None:
         raise FileNotFoundError(f"no checkpoint in {run / FOLDER}; train it again")
-    content = {
-        "model": saved.states["model"],
-        "optimizer": saved.states["optimizer"],
-        "step": saved.position.step,
-        "epoch": saved.position.epoch,
-        "config": config.to_dict(),
-    }
-    save_tensors(target, content)
+    content = {name: saved.states[name] for name in ("model", "optimizer")}
+    content |= {"step": saved.position.step, "epoch": saved.position.epoch}
+    save_tensors(target, {**content, "config": config.to_dict()})
     return target
 
 

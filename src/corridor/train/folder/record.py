@@ -17,7 +17,7 @@ Readers return floats.
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,20 @@ def write_summary(path: Path, summary: Summary) -> None:
     files.write_json(path / SUMMARY, asdict(summary))
 
 
+def summarized(steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> Summary:
+    """Return what the lines of the metrics say of a run, with the status ``failed``."""
+    last = steps[-1] if steps else {"step": 0, "seconds": 0.0, "skipped": 0}
+    accuracies = [line["test_accuracy"] for line in evaluations if "test_accuracy" in line]
+    return Summary(
+        status="failed",
+        steps=last["step"],
+        seconds=last["seconds"],
+        skipped=last["skipped"],
+        best_test_accuracy=max(accuracies, default=None),
+        final_test_accuracy=accuracies[-1] if accuracies else None,
+    )
+
+
 def write_failure(path: Path, config: Config, message: str) -> None:
     """Write a summary with status ``failed``, so that the run can be resumed."""
     path.mkdir(parents=True, exist_ok=True)
@@ -176,20 +190,7 @@ def write_failure(path: Path, config: Config, message: str) -> None:
         steps, evaluations = _split(read_metrics(path))
     except ValueError:  # damaged metrics can be the reason of the failure
         steps, evaluations = [], []
-    last = steps[-1] if steps else {"step": 0, "seconds": 0.0, "skipped": 0}
-    accuracies = [line["test_accuracy"] for line in evaluations if "test_accuracy" in line]
-    write_summary(
-        path,
-        Summary(
-            status="failed",
-            steps=last["step"],
-            seconds=last["seconds"],
-            skipped=last["skipped"],
-            best_test_accuracy=max(accuracies, default=None),
-            final_test_accuracy=accuracies[-1] if accuracies else None,
-            message=message,
-        ),
-    )
+    write_summary(path, replace(summarized(steps, evaluations), message=message))
 
 
 def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:

@@ -5,37 +5,35 @@ values are in ``plain.pt``. DCP's own reader unpickles its index and its entries
 which can run code. Here the index is read by an unpickler that accepts DCP's own records only.
 """
 
+import hashlib
 import io
 import os
 import pickle
 import shutil
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from corridor.train.folder.files import disk_trouble, read_json, save_tensors, write_json
+from corridor.train.folder.files import read_json, save_tensors, write_json, writing
 
 MANIFEST, PLAIN, INDEX = "manifest.json", "plain.pt", ".metadata"
-READ_BYTES = 2**20
+_DCP = "torch.distributed.checkpoint"
 _RECORDS = {
-    **dict.fromkeys(
-        (
-            *("Metadata", "MetadataIndex", "StorageMeta", "ChunkStorageMetadata"),
-            *("TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"),
-        ),
-        metadata,
-    ),
-    **{"_StorageInfo": filesystem, "Size": torch, "_get_layout": torch.serialization},
+    *(f"{_DCP}.metadata.{name}" for name in ("Metadata", "MetadataIndex", "StorageMeta")),
+    *(f"{_DCP}.metadata.{name}" for name in ("ChunkStorageMetadata", "TensorStorageMetadata")),
+    *(f"{_DCP}.metadata.{name}" for name in ("TensorProperties", "_MEM_FORMAT_ENCODING")),
+    f"{_DCP}.filesystem._StorageInfo",
+    "torch.Size",
+    "torch.serialization._get_layout",
 }
 
 
@@ -58,11 +56,11 @@ def replaced(value: Any, replace: Callable[[str, Any], Any], name: str = "") -> 
 
 
 class Writer(filesystem.FileSystemWriter):
-    """Write tensors to a temporary folder; rank 0 then calls `complete`."""
+    """Write tensors to a temporary folder; rank 0 then adds the plain values and names it."""
 
-    def __init__(self, path: Path, complete: Callable[[], None]) -> None:
+    def __init__(self, path: Path, plain: Any) -> None:
         super().__init__(temporary(path))
-        self.complete = complete
+        self.final, self.plain = path, plain
 
     def storage_meta(self) -> StorageMeta:
         """Return an empty record, so that a checkpoint can move to another folder."""
@@ -70,34 +68,34 @@ class Writer(filesystem.FileSystemWriter):
 
     def write_data(self, plan: Any, planner: Any) -> Any:
         """Write the tensors of this rank."""
-        with _disk_errors():
+        with _writing(self.final):
             return super().write_data(plan, planner)
 
     def finish(self, metadata: Metadata, results: Any) -> None:
-        """Write the index and complete the checkpoint."""
-        with _disk_errors():
+        """Write the index, the plain values and the checksums; then give the folder its name."""
+        folder = temporary(self.final)
+        with _writing(self.final):
             super().finish(metadata, results)
-            self.complete()
+            save_tensors(folder / PLAIN, self.plain)
+            write_json(folder / MANIFEST, {file.name: _checksum(file) for file in folder.iterdir()})
+            _sync(folder)  # a name can be lost in a power failure until its folder is on the disk
+            if self.final.exists():  # a damaged checkpoint of the same step
+                shutil.rmtree(self.final)
+            os.replace(folder, self.final)
+            _sync(folder.parent)
 
 
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    """Replace an error by the OSError behind it, because other ranks get the outermost only."""
-    try:
-        yield
-    except Exception as error:
-        found = disk_trouble(error)
-        if found is None:
-            raise
-        raise OSError(found.errno, found.strerror) from error
+def _writing(path: Path) -> AbstractContextManager[None]:
+    # Inside DCP, because a rank gets only the outermost of the exceptions of another rank.
+    return writing(f"the checkpoint {path}", "; make room, and go on with --resume")
 
 
 @contextmanager
 def written(path: Path) -> Iterator[None]:
     """Turn DCP's error inside the block into an OSError about the checkpoint."""
     try:
-        with warnings.catch_warnings():  # DCP warns when there is no process group
-            warnings.simplefilter("ignore")
+        with _writing(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # DCP warns when there is no process group
             yield
     except CheckpointException as error:
         causes = [failure[0] for failure in error.failures.values()]
@@ -105,23 +103,8 @@ def written(path: Path) -> Iterator[None]:
             if isinstance(cause, KeyboardInterrupt):  # DCP collects a second Ctrl-C, too
                 raise cause from None
         shutil.rmtree(temporary(path), ignore_errors=True)
-        found = next(filter(None, map(disk_trouble, causes)), None)
-        reason = causes[0] if found is None else found.strerror
-        raise OSError(
-            f"cannot write the checkpoint {path} ({reason}); make room, and go on with --resume"
-        ) from error
-
-
-def complete(path: Path, plain: Any) -> None:
-    """Write the plain values and the checksums of all files; then give the folder its name."""
-    folder = temporary(path)
-    save_tensors(folder / PLAIN, plain)
-    write_json(folder / MANIFEST, {file.name: _checksum(file) for file in folder.iterdir()})
-    _sync(folder)  # a name can be lost in a power failure until its folder is on the disk
-    if path.exists():  # a damaged checkpoint of the same step
-        shutil.rmtree(path)
-    os.replace(folder, path)
-    _sync(path.parent)
+        other = OSError(f"cannot write the checkpoint {path} ({causes[0]})")
+        raise next((c for c in causes if isinstance(c, OSError)), other) from error
 
 
 class _Reader(filesystem.FileSystemReader):
@@ -139,7 +122,7 @@ class _Records(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if not dtype and (name not in _RECORDS or module != _RECORDS[name].__name__):
+        if not dtype and f"{module}.{name}" not in _RECORDS:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in an index")
         return super().find_class(module, name)
 
@@ -161,8 +144,8 @@ def verify(folder: Path) -> None:
 
 def read(
     folder: Path, like: Mapping[str, Tensor], *, together: bool
-) -> tuple[Any, dict[str, Tensor]]:
-    """Return the plain values and the tensors of a checkpoint that passed `verify`."""
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return all values, and the tensors by name, of a checkpoint that passed `verify`."""
     try:
         reader = _Reader(folder)
         index = reader.read_metadata().state_dict_metadata
@@ -173,7 +156,7 @@ def read(
             load(cast("dict[str, Any]", tensors), storage_reader=reader, no_dist=not together)
     except (Exception, CheckpointException) as error:
         raise damaged(folder, error) from error
-    return plain, tensors
+    return replaced(plain, tensors.get), tensors
 
 
 def _empty(name: str, entry: Any, like: Mapping[str, Tensor]) -> Tensor:
@@ -189,13 +172,9 @@ def damaged(folder: Path, error: BaseException) -> ValueError:
     return ValueError(f"{folder} is damaged ({' '.join(str(error).split())[:160]})")
 
 
-def _checksum(path: Path) -> list[int]:
-    """Return the size and the CRC-32 of a file."""
-    size = check = 0
+def _checksum(path: Path) -> str:
     with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            size, check = size + len(block), zlib.crc32(block, check)
-    return [size, check]
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def _sync(folder: Path) -> None:
