@@ -3,10 +3,11 @@
 import math
 import os
 import re
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from types import UnionType
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 # These change when and where the run reads and writes, but no number of the training.
 FREE_ON_RESUME = frozenset(
@@ -18,6 +19,7 @@ FREE_ON_RESUME = frozenset(
 # These only move the end of a run, unless the schedule is stretched over it.
 LENGTH = frozenset({"epochs", "steps"})
 
+DEVICE = r"auto|cpu|cuda(:\d+)?"
 _CHOICES = {
     "schedule": ("constant", "cosine"),
     "precision": ("float32", "bfloat16"),
@@ -30,17 +32,26 @@ _LEAST = {
     **dict.fromkeys(("workers", "eval_every", "checkpoint_every", "seed", "probe"), 0),
 }
 
+T = TypeVar("T", bound=type)
 
-def _option(default: Any, group: str, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "group": group})
+
+def _described(kind: T) -> T:
+    """Give the fields of a class their group and help text as metadata."""
+    text = (Path(__file__).parent / "options.toml").read_text(encoding="utf-8")
+    for group, helps in tomllib.loads(text).items():
+        for name, words in helps.items():
+            metadata = {"group": group, "help": words.strip()}
+            setattr(kind, name, field(default=getattr(kind, name), metadata=metadata))
+    return kind
 
 
 @dataclass(frozen=True, kw_only=True)
+@_described
 class Config:
     """All that decides what a training run computes.
 
-    The fields are the options of ``corridor train``. Their meanings and defaults are in the
-    metadata of the fields, and in ``corridor train --help``.
+    The fields are the options of ``corridor train``. Their meanings are in ``options.toml``, in the
+    metadata of the fields and in ``corridor train --help``.
 
     Raises:
         ValueError: If a value has the wrong type or range, or contradicts another value.
@@ -51,156 +62,111 @@ class Config:
         True
     """
 
-    data: str = _option(
-        "digits",
-        "Data",
-        "Data set: digits, cifar10, fashion-mnist, imagenet, imagefolder:PATH, parquet:PATH or "
-        "hf:NAME.",
-    )
-    data_dir: str | None = _option(
-        None, "Data", "Folder of local copies, one subfolder per data name (or CORRIDOR_DATA)."
-    )
-    image_size: int | None = _option(None, "Data", "Height and width of images after resizing.")
-    train_limit: int | None = _option(None, "Data", "Number of training images to use.")
-    augment: bool = _option(False, "Data", "Random crops and flips of the training images.")
+    data: str = "digits"
+    data_dir: str | None = None
+    image_size: int | None = None
+    train_limit: int | None = None
+    augment: bool = False
 
-    model: str = _option(
-        "mlp",
-        "Model",
-        "Network: mlp, cnn, resnet8, resnet14, resnet18, resnet50, vgg16 or "
-        "package.module:callable, called with those of num_classes, in_channels, image_size and "
-        "width that it accepts.",
-    )
-    width: int | None = _option(None, "Model", "Width of the network.")
+    model: str = "mlp"
+    width: int | None = None
 
-    optimizer: str = _option(
-        "clr",
-        "Optimizer",
-        "Optimizer: clr, clr-adam, sgd, adamw, or a relative of clr: polyak, half-polyak, sps-max, "
-        "sps-safe, ngn, dec-sps, ada-sps, momo, momo-adam.",
-    )
-    lr: float | None = _option(
-        None,
-        "Optimizer",
-        "Learning rate; for clr and its relatives the cap on the step size (inf: no cap, as in the "
-        "paper). Default: the optimizer's own.",
-    )
-    momentum: float = _option(
-        0.0, "Optimizer", "Momentum in [0, 1); 0 is 0.9 for clr-adam, momo and momo-adam."
-    )
-    weight_decay: float = _option(0.0, "Optimizer", "Weight decay.")
-    f_star: float = _option(0.0, "Optimizer", "Minimum of the loss (clr and its relatives).")
-    scale: float = _option(1.0, "Optimizer", "Factor on the step size (clr).")
-    drift: float | None = _option(
-        None,
-        "Optimizer",
-        "Limit of a step's relative drift from gradient flow, in place of the cap (clr, clr-adam).",
-    )
-    schedule: str = _option(
-        "constant", "Optimizer", "constant, or cosine: the learning rate (for clr the cap) to 0."
-    )
+    optimizer: str = "clr"
+    lr: float | None = None
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    f_star: float = 0.0
+    scale: float = 1.0
+    drift: float | None = None
+    schedule: str = "constant"
 
-    epochs: int = _option(20, "Length", "Passes over the training images.")
-    steps: int | None = _option(None, "Length", "Optimizer steps, in place of epochs.")
-    batch_size: int = _option(128, "Length", "Images per optimizer step.")
-    accumulate: int = _option(1, "Length", "Micro-batches per batch.")
-    drop_last: bool = _option(True, "Length", "Leave out an epoch's last, smaller batch.")
+    epochs: int = 20
+    steps: int | None = None
+    batch_size: int = 128
+    accumulate: int = 1
+    drop_last: bool = True
 
-    seed: int = _option(0, "Machine", "Seed of initial weights, order, augmentation and dropout.")
-    device: str = _option("auto", "Machine", "auto, cpu, cuda or cuda:N.")
-    precision: str = _option("float32", "Machine", "float32, or bfloat16 (autocast).")
-    channels_last: bool = _option(False, "Machine", "Keep images in channels-last memory order.")
-    compile: bool = _option(False, "Machine", "Compile the network with torch.compile.")
-    workers: int = _option(0, "Machine", "Processes that decode images of streamed data sets.")
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    workers: int = 0
 
-    parallel: str = _option(
-        "ddp", "Processes", "Under torchrun: ddp, copies of the network, or fsdp, shards of it."
-    )
-    batch_norm: str = _option(
-        "local",
-        "Processes",
-        "Under torchrun: local, over each process's part of a batch, or synchronized, over all.",
-    )
-    timeout: float = _option(
-        300.0, "Processes", "Seconds to wait for another process before giving up."
-    )
+    parallel: str = "ddp"
+    batch_norm: str = "local"
+    timeout: float = 300.0
 
-    eval_every: int = _option(1, "Record", "Epochs between test evaluations; 0: only at the end.")
-    checkpoint_every: int = _option(
-        0, "Record", "Steps between checkpoints; 0: at the end of every epoch."
-    )
-    keep: int = _option(2, "Record", "Checkpoints to keep.")
-    tensorboard: bool = _option(False, "Record", "Write TensorBoard scalars, too.")
-    probe: int = _option(0, "Record", "Steps between measurements of the geometry; 0: none.")
-    probe_curvature: bool = _option(
-        False, "Record", "Measure the Hessian's largest eigenvalue, too (about 17 gradients)."
-    )
+    eval_every: int = 1
+    checkpoint_every: int = 0
+    keep: int = 2
+    tensorboard: bool = False
+    probe: int = 0
+    probe_curvature: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_norm == "synchronised":  # the spelling of 0.1.0
             object.__setattr__(self, "batch_norm", "synchronized")
         for entry in fields(self):
-            value = typed(entry.name, getattr(self, entry.name), entry.type)
+            name, least = entry.name, _LEAST.get(entry.name)
+            value = typed(name, getattr(self, name), entry.type)
             if value != value:
-                raise ValueError(f"{entry.name} must be a number, got nan")
-            object.__setattr__(self, entry.name, value)
-            least, choices = _LEAST.get(entry.name), _CHOICES.get(entry.name)
+                raise ValueError(f"{name} must be a number, got nan")
             if least is not None and value is not None and value < least:
-                raise ValueError(f"{entry.name} must be at least {least}, got {value}")
-            if entry.name == "seed" and value >= 2**64:
-                raise ValueError(f"seed must be below 2**64, got {value}; give a smaller number")
-            if choices is not None:
-                one_of(entry.name, value, choices)
-        self._validate_machine()
-        self._validate_optimizer()
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+            if name in _CHOICES:
+                one_of(name, value, _CHOICES[name])
+            object.__setattr__(self, name, value)
+        self._validate()
 
-    def _validate_machine(self) -> None:
-        if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"accumulate must divide batch_size, got accumulate={self.accumulate} and "
-                f"batch_size={self.batch_size}"
-            )
-        if self.probe_curvature and not self.probe:
-            raise ValueError("probe must be at least 1 with probe_curvature, got 0; give probe")
-        if not 0 < self.timeout < 1e7:
-            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
-
-    def _validate_optimizer(self) -> None:
-        from corridor.train.optimizers import OPTIMIZERS  # imports torch, which --help can omit
+    def _validate(self) -> None:
+        # The import of torch, which --help can omit.
+        from corridor.train.optimizers import OPTIMIZERS, OPTIONS
 
         one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
-        row = OPTIMIZERS[self.optimizer]
+        row, optimizer = OPTIMIZERS[self.optimizer], f"optimizer {self.optimizer!r}"
+        for option, default in OPTIONS.items():
+            if option not in row.uses and getattr(self, option) != default:
+                raise ValueError(f"{optimizer} has no option {option!r}")
+        if self.lr is None:  # set now: a new default must not change the meaning of old runs
+            object.__setattr__(self, "lr", row.lr if self.drift is None else math.inf)
+        if self.lr is None:
+            raise ValueError(f"lr must be a number for {optimizer}, got None; give lr, such as 0.1")
+        if math.isinf(self.lr) and self.schedule != "constant":
+            raise ValueError(
+                f"lr must be finite with schedule {self.schedule!r}, got an infinite cap; "
+                "give a finite lr, or schedule 'constant'"
+            )
+        divides = self.batch_size % self.accumulate == 0
+        eager = not self.compile or (self.drift is None and not row.watches)
+        twice = f"{optimizer if self.drift is None else 'drift'}, which differentiates twice"
         for name, valid, condition in (
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "finite and at least 0"),
-            ("scale", 0 < self.scale < math.inf, "finite and above 0"),
-            ("f_star", math.isfinite(self.f_star), "finite"),
-            ("drift", self.drift is None or self.drift > 0, "above 0"),
+            ("accumulate", divides, f"divide batch_size {self.batch_size}"),
+            ("probe", self.probe or not self.probe_curvature, "be at least 1 with probe_curvature"),
+            ("timeout", 0 < self.timeout < 1e7, "be above 0 seconds and below 1e7"),
+            ("device", re.fullmatch(DEVICE, self.device), "be auto, cpu, cuda or cuda:N"),
+            ("seed", self.seed < 2**64, "be below 2**64"),
+            ("momentum", 0 <= self.momentum < 1, "be in [0, 1)"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "be finite and at least 0"),
+            ("scale", 0 < self.scale < math.inf, "be finite and above 0"),
+            ("f_star", math.isfinite(self.f_star), "be finite"),
+            ("drift", self.drift is None or self.drift > 0, "be above 0"),
+            ("compile", eager, f"be False with {twice}"),
+            ("lr", self.lr > 0, "be above 0"),
+            ("lr", row.takes_loss or math.isfinite(self.lr), f"be finite for {optimizer}"),
         ):
             if not valid:
-                raise ValueError(f"{name} must be {condition}, got {getattr(self, name)}")
-        if self.compile and (self.drift is not None or row.watches):
-            what = f"optimizer {self.optimizer!r}" if self.drift is None else "drift"
-            raise ValueError(f"compile must be False with {what}, which differentiates twice")
-        if self.lr is None:  # set now: a new default must not change the meaning of old runs
-            object.__setattr__(self, "lr", math.inf if self.drift is not None else row.lr)
-        options = self.optimizer_options()
-        row.validate(self.optimizer, lr=self.lr, schedule=self.schedule, options=options)
+                raise ValueError(f"{name} must {condition}, got {getattr(self, name)!r}")
 
     def optimizer_options(self) -> dict[str, Any]:
-        """Return the arguments of `corridor.train.optimizers.build`, by name."""
+        """Return the options of `corridor.train.optimizers.build`, by name."""
         names = ("lr", "momentum", "weight_decay", "f_star", "scale", "drift")
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; an infinite number is the string ``"inf"``."""
-        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {
-            name: str(value) if isinstance(value, float) and math.isinf(value) else value
-            for name, value in plain.items()
-        }
+        infinite = (math.inf, -math.inf)
+        return {k: str(v) if v in infinite else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
@@ -215,7 +181,7 @@ class Config:
         numbers = {
             name: float(value)
             for name, value in values.items()
-            if float in _alternatives(known[name]) and value in ("inf", "-inf", "nan")
+            if value in ("inf", "-inf", "nan") and float in _alternatives(known[name])
         }
         return cls(**{**values, **numbers})
 
@@ -226,15 +192,12 @@ def differences(old: Config, new: Config) -> list[str]:
     >>> differences(Config(), Config(keep=3, seed=1))
     ['seed']
     """
-    return [
-        entry.name
-        for entry in fields(Config)
-        if entry.name not in FREE_ON_RESUME and getattr(old, entry.name) != getattr(new, entry.name)
-    ]
+    before, after = asdict(old), asdict(new)
+    return [n for n in before if n not in FREE_ON_RESUME and before[n] != after[n]]
 
 
-def _alternatives(annotation: Any) -> tuple[type, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
 
 
 def typed(name: str, value: Any, annotation: Any) -> Any:
@@ -244,7 +207,7 @@ def typed(name: str, value: Any, annotation: Any) -> Any:
         value = value.item()
     if isinstance(value, os.PathLike) and str in types:
         value = os.fspath(value)
-    if float in types and isinstance(value, int) and not isinstance(value, bool):
+    if float in types and type(value) is int:
         value = float(value)
     if type(value) not in types:
         expected = " or ".join("None" if t is type(None) else t.__name__ for t in types)

@@ -271,8 +271,8 @@ class Loop:
         status = "diverged" if message else "finished"
         if below and not message:
             message = (
-                f"f_star {f_star:g} is above the loss of {len(below)} of {len(losses)} steps, where "
-                f"the step size is 0; give a smaller f_star, at most {min(below):.4g}"
+                f"f_star {f_star:g} is above the loss of {len(below)} of {len(losses)} steps, "
+                f"where the step size is 0; give a smaller f_star, at most {min(below):.4g}"
             )
         summary = replace(
             summarized(record.steps, record.evaluations),

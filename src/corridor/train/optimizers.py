@@ -21,7 +21,7 @@ OPTIONS = {"momentum": 0.0, "f_star": 0.0, "scale": 1.0, "drift": None}
 
 @dataclass(frozen=True)
 class Row:
-    """An optimizer class, the names in `OPTIONS` that it has, and what a config may ask of it."""
+    """An optimizer class, the names in `OPTIONS` that it has, and how it gets its learning rate."""
 
     kind: Callable[..., torch.optim.Optimizer]
     uses: frozenset[str]
@@ -29,27 +29,6 @@ class Row:
     rate: str = "max_lr"
     takes_loss: bool = True
     watches: bool = False
-
-    def validate(
-        self, name: str, *, lr: float | None, schedule: str, options: Mapping[str, Any]
-    ) -> None:
-        """Raise a ValueError if this optimizer cannot do what a config asks."""
-        for option, default in OPTIONS.items():
-            if option not in self.uses and options[option] != default:
-                raise ValueError(f"optimizer {name!r} has no option {option!r}")
-        if lr is None:
-            raise ValueError(
-                f"lr must be a number for optimizer {name!r}, got None; give lr, for example 0.1"
-            )
-        if not lr > 0:
-            raise ValueError(f"lr must be above 0, got {lr}")
-        if math.isinf(lr) and not self.takes_loss:
-            raise ValueError(f"lr must be finite for optimizer {name!r}, got inf")
-        if math.isinf(lr) and schedule != "constant":
-            raise ValueError(
-                f"lr must be finite with schedule {schedule!r}, got an infinite cap; "
-                "give a finite lr, or schedule 'constant'"
-            )
 
 
 def _relative(kind: Callable[..., torch.optim.Optimizer], rate: str = "max_lr") -> Row:
@@ -77,45 +56,29 @@ OPTIMIZERS: dict[str, Row] = {
 
 
 def build(
-    name: str,
-    parameters: Sequence[Tensor],
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    f_star: float = 0.0,
-    scale: float = 1.0,
-    drift: float | None = None,
+    name: str, parameters: Sequence[Tensor], options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     """Return an optimizer; an option with its value in `OPTIONS` keeps the optimizer's own default.
 
-    >>> weights = [torch.ones(2, requires_grad=True)]
-    >>> build("sgd", weights, lr=0.5).param_groups[0]["lr"]
-    0.5
+    The options are those of `Config.optimizer_options`.
     """
     row = OPTIMIZERS[name]
-    given = {"momentum": momentum, "f_star": f_star, "scale": scale, "drift": drift}
-    # Polyak has no default for f_star.
-    options: dict[str, Any] = {
-        key: value
-        for key, value in given.items()
-        if key in row.uses and (value != OPTIONS[key] or key == "f_star")
+    given: dict[str, Any] = {
+        row.rate: options["lr"],
+        "weight_decay": options["weight_decay"],
+        # Polyak has no default for f_star.
+        **{k: options[k] for k in row.uses if options[k] != OPTIONS[k] or k == "f_star"},
     }
-    if not row.takes_loss:
-        options |= _kernels(parameters)
-    return row.kind(parameters, **{row.rate: lr}, weight_decay=weight_decay, **options)
-
-
-def _kernels(parameters: Sequence[Tensor]) -> dict[str, bool]:
-    """Return the option for torch's fastest kernels that are correct for the parameters."""
-    # Fused kernels do not support shards, and round 16-bit parameters badly on CPUs.
-    fused = all(
-        p.is_floating_point()
-        and not is_sharded(p)
-        and (p.device.type == "cuda" or p.dtype in (torch.float32, torch.float64))
-        for p in parameters
-    )
-    return {"fused": True} if fused else {"foreach": True}
+    if not row.takes_loss:  # torch's fastest kernels that are correct for the parameters
+        # Fused kernels do not support shards, and round 16-bit parameters badly on CPUs.
+        fused = all(
+            p.is_floating_point()
+            and not is_sharded(p)
+            and (p.device.type == "cuda" or p.dtype in (torch.float32, torch.float64))
+            for p in parameters
+        )
+        given["fused" if fused else "foreach"] = True
+    return row.kind(parameters, **given)
 
 
 def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaLR | None:

@@ -55,7 +55,7 @@ class Trainer:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         options = config.optimizer_options()
         self.optimizer = team.together(
-            lambda: optimizers.build(config.optimizer, self.parameters, **options)
+            lambda: optimizers.build(config.optimizer, self.parameters, options)
         )
         self.scheduler = optimizers.schedule(self.optimizer, config.schedule, self.total)
         self.probe = None

@@ -77,7 +77,7 @@ class Saver:
         plain = storage.replaced({"position": asdict(position), "states": states}, extract)
         writer = storage.Writer(path, plain)
         if self.group is not None:
-            future = async_save(tensors, storage_writer=writer, process_group=self.group)
+            future: Any = async_save(tensors, storage_writer=writer, process_group=self.group)
             self.pending = path, future.result
         else:
             self.pending = path, partial(save, tensors, storage_writer=writer, no_dist=True)
