@@ -251,7 +251,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return the mean test loss, and the accuracy if there are classes; empty without data."""
-        parallel.settle_buffers(self.model, self.team)
+        parallel.settle_buffers(self.model)
         self.model.eval()
         sums: list[Tensor] = []
         with generators.kept(self.device):
@@ -281,7 +281,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state dicts of all that changes, and the facts of the data."""
-        parallel.settle_buffers(self.model, self.team)
+        parallel.settle_buffers(self.model)
         parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer}
         parts |= {"scheduler": self.scheduler, "probe": self.probe}
         states = {name: part.state_dict() for name, part in parts.items() if part is not None}

@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from corridor._reduce import sum_over_ranks
 from corridor._torch import BatchNorm
 from corridor.train.config import Config
 from corridor.train.processes.team import Team
@@ -26,8 +28,6 @@ def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -
             if isinstance(layer, BatchNorm):  # keeps its parameters, buffers and hooks
                 layer.__class__ = BatchNormOverRanks
     if config.parallel == "ddp":
-        from torch.nn.parallel import DistributedDataParallel
-
         devices = [device] if device.type == "cuda" else None
         # Buffers are averaged when they are used; DDP would send those of rank 0 before every step.
         with warnings.catch_warnings():  # torch is renaming the option
@@ -54,39 +54,24 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-@contextmanager
-def exchange(model: nn.Module, wanted: bool) -> Iterator[None]:
+def exchange(model: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
     """Average the gradients over ranks in backward passes of the block, or only accumulate them."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    if isinstance(model, DistributedDataParallel):
-        with nullcontext() if wanted else model.no_sync():
-            yield
-        return
+    if isinstance(model, DistributedDataParallel) and not wanted:
+        return model.no_sync()
     if hasattr(model, "set_requires_gradient_sync"):
         model.set_requires_gradient_sync(wanted)  # pyright: ignore[reportCallIssue]
-    yield
+    return nullcontext()
 
 
 @torch.no_grad()
-def settle_buffers(model: nn.Module, team: Team) -> None:
+def settle_buffers(model: nn.Module) -> None:
     """Replace the running statistics, linear in those of batches, by their mean over all ranks."""
-    if team.world == 1:
-        return
-    layers: list[Any] = [m for m in model.modules() if isinstance(m, BatchNorm)]
-    own = [
-        buffer
-        for layer in layers
-        if not isinstance(layer, BatchNormOverRanks)
-        for buffer in (layer.running_mean, layer.running_var)
-        if buffer is not None
-    ]
-    if own:
-        joined = torch.cat([buffer.flatten() for buffer in own])
-        dist.all_reduce(joined)
-        joined /= dist.get_world_size()
-        for buffer, part in zip(own, joined.split([b.numel() for b in own]), strict=True):
-            buffer.copy_(part.view_as(buffer))
+    layers = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    local = [m for m in layers if not isinstance(m, BatchNormOverRanks)]
+    own = [b for m in local for b in (m.running_mean, m.running_var) if b is not None]
+    ranks = sum_over_ranks(own)
+    for buffer in own:
+        buffer /= ranks
 
 
 class _Sum(torch.autograd.Function):

@@ -2,8 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -25,36 +25,32 @@ class StopFlag:
 
     number = 0
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def store(self, number: int, frame: FrameType | None) -> None:
         """Store the signal; a second SIGINT raises KeyboardInterrupt at once."""
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
 
-
-@contextmanager
-def listening() -> Iterator[StopFlag]:
-    """Store SIGINT and SIGTERM in a flag during the block, unless the process ignores them."""
-    flag = StopFlag()
-    with _handling((signal.SIGINT, signal.SIGTERM), flag.handle):
-        yield flag
-
-
-@contextmanager
-def terminable() -> Iterator[StopFlag]:
-    """Raise KeyboardInterrupt on SIGTERM during the block, and store the signal in a flag."""
-    flag = StopFlag()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        flag.number = number
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Store the signal, and raise KeyboardInterrupt at once."""
+        self.number = number
         raise KeyboardInterrupt
 
-    with _handling((signal.SIGTERM,), handle):
-        yield flag
+
+def listening() -> AbstractContextManager[StopFlag]:
+    """Store SIGINT and SIGTERM in a flag during the block, unless the process ignores them."""
+    flag = StopFlag()
+    return _handling(flag, flag.store, signal.SIGINT, signal.SIGTERM)
+
+
+def terminable() -> AbstractContextManager[StopFlag]:
+    """Raise KeyboardInterrupt on SIGTERM during the block, and store the signal in a flag."""
+    flag = StopFlag()
+    return _handling(flag, flag.interrupt, signal.SIGTERM)
 
 
 @contextmanager
-def _handling(numbers: Sequence[int], handler: Callable[..., Any]) -> Iterator[None]:
+def _handling(flag: StopFlag, handler: Callable[..., Any], *numbers: int) -> Iterator[StopFlag]:
     before = {}
     if threading.current_thread() is threading.main_thread():  # Python allows no other thread
         for number in numbers:
@@ -62,7 +58,7 @@ def _handling(numbers: Sequence[int], handler: Callable[..., Any]) -> Iterator[N
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
     try:
-        yield
+        yield flag
     finally:
         for number, handler_before in before.items():
             signal.signal(number, handler_before)

@@ -60,24 +60,17 @@ class Team:
 
     def largest(self, *values: int) -> list[int]:
         """Return the largest value over all ranks, for each argument."""
-        if self.world == 1:
-            return list(values)
-        found = torch.tensor(values)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return found.tolist()
+        return [max(column) for column in zip(*self.gather(values), strict=True)]
 
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over all ranks."""
-        if self.world == 1:
-            return tensor
         found = tensor.detach().clone()
-        dist.all_reduce(found)
+        if self.world > 1:
+            dist.all_reduce(found)
         return found
 
     def together(self, act: Callable[[], T]) -> T:
         """Return a function's value if all ranks succeed; else raise an error on every rank."""
-        if self.world == 1:
-            return act()
         caught, found = None, None
         try:
             found = act()
@@ -94,11 +87,11 @@ class Team:
     def require_equal(self, facts: dict[str, Any]) -> None:
         """Raise a ValueError on rank 0 if a fact differs between ranks."""
         everyone = self.gather(facts)
-        for name, mine in everyone[0].items():
-            for rank, other in enumerate(everyone):
-                if other[name] != mine:
+        for rank, theirs in enumerate(everyone):
+            for name, first in everyone[0].items():
+                if theirs[name] != first:
                     self.refuse(
-                        f"rank 0 has {name} {mine} and rank {rank} has {other[name]}; "
+                        f"rank 0 has {name} {first} and rank {rank} has {theirs[name]}; "
                         "start all processes with the same command and data"
                     )
 
@@ -130,11 +123,9 @@ class Team:
 
     def _silent(self) -> list[int] | None:
         """Return the ranks that do not report that they wait; None if a rank reported its error."""
-        store = self._store()
-        store.set(f"{self.name}/waits/{self.rank}", "")
-        others = [rank for rank in range(self.world) if rank != self.rank]
+        store = self._report("waits")
+        others = silent = [rank for rank in range(self.world) if rank != self.rank]
         end = time.monotonic() + GRACE
-        silent = others
         with listening() as flag:  # a launcher may send SIGTERM in this time
             while silent and time.monotonic() < end and not flag.number:
                 if any(store.check([f"{self.name}/failed/{rank}"]) for rank in others):
@@ -147,11 +138,13 @@ class Team:
         """Report to the ranks that wait for this one that it failed and raises its own error."""
         if self.world > 1 and not self.reported:
             with suppress(RuntimeError):  # no rank is left
-                self._store().set(f"{self.name}/failed/{self.rank}", "")
+                self._report("failed")
 
-    def _store(self) -> Any:
+    def _report(self, what: str) -> Any:
+        """Write what this rank does to the store of all ranks, and return the store."""
         store = _torch.default_store()
         store.set_timeout(timedelta(seconds=GRACE))
+        store.set(f"{self.name}/{what}/{self.rank}", "")
         return store
 
 
@@ -159,6 +152,7 @@ def place(name: str) -> torch.device:
     """Return the device of this process; ``cuda`` is the GPU of its local rank under a launcher."""
     count = torch.cuda.device_count()
     kind = ("cuda" if count else "cpu") if name == "auto" else name
+    device = torch.device(kind)
     if launched() and kind == "cuda":
         local = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
         if local >= count:
@@ -166,9 +160,8 @@ def place(name: str) -> torch.device:
                 f"device must be cpu or one GPU per process, got process {local} of this host and "
                 f"{count} GPUs; process {local} has no GPU of its own, start fewer processes"
             )
-        return torch.device("cuda", local)
-    device = torch.device(kind)
-    if device.type == "cuda" and launched() and os.environ["WORLD_SIZE"] != "1":
+        device = torch.device("cuda", local)
+    elif device.type == "cuda" and launched() and os.environ["WORLD_SIZE"] != "1":
         raise ValueError(f"device must differ between processes, got {name} for all; use cuda")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(
