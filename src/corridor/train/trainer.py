@@ -2,7 +2,8 @@
 
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from corridor.train.task import Task, TaskLoader, check_network
 
 # Images of a streaming split whose pixels are in the checksum of the data.
 SAMPLED = 64
+# Fields of the config that the loader takes by the same name.
+LOADER = ("batch_size", "seed", "augment", "drop_last", "channels_last", "workers")
 # What an optimizer that takes the loss leaves in its group.
 NUMBERS = ("effective_lr", "grad_norm", "skipped", "drift_limit")
 # Every line of the metrics has these, for the same batch at the same point.
@@ -82,31 +85,22 @@ class Trainer:
             image_size=config.image_size,
             limit=config.train_limit,
         )
+        options: dict[str, Any] = {name: getattr(config, name) for name in LOADER}
         self.loader = datasets.Loader(
-            self.data,
-            batch_size=config.batch_size,
-            device=self.device,
-            seed=config.seed,
-            augment=config.augment,
-            drop_last=config.drop_last,
-            channels_last=config.channels_last,
-            workers=config.workers,
-            rank=team.rank,
-            ranks=team.world,
+            self.data, device=self.device, rank=team.rank, ranks=team.world, **options
         )
         self.title, self.images = self.data.title, len(self.data.train)
         self.classes = len(self.data.classes)
         if team.world > 1:
             self._validate_shares()
-        self.facts = self._facts()
+        self.facts = _facts(self.data)
         return self._network()
 
     def _own(self, task: Task) -> nn.Module:
         """Take the batches of a task and return its network."""
-        if self.team.world > 1:
-            raise ValueError(
-                f"a task must be trained by one process, got {self.team.world}; start one"
-            )
+        world = self.team.world
+        if world > 1:
+            raise ValueError(f"a task must be trained by one process, got {world}; start one")
         self.loader = TaskLoader(task, self.config, self.device)
         self.title, self.images, self.classes = "own data", self.loader.images, 0
         self.facts = self.loader.facts()
@@ -136,44 +130,31 @@ class Trainer:
         if len(self.data.test) < ranks:
             raise ValueError(f"test images must be at least {ranks}, got {len(self.data.test)}")
 
-    def _facts(self) -> dict[str, Any]:
-        data = self.data
-        return {
-            "training images": len(data.train),
-            "test images": len(data.test),
-            "classes": len(data.classes),
-            "a mean pixel of": [round(value, 4) for value in data.mean],  # of images left out, too
-            "a checksum of labels": _checksum(data.train.labels, data.test.labels),
-            "a checksum of images": _checksum(*_content(data.train), *_content(data.test)),
-        }
-
     def _network(self) -> nn.Module:
         """Return the network; its weights are drawn on the CPU, so they are equal on any device."""
+        config, data, loader, ranks = self.config, self.data, self.loader, self.team.world
         model = models.build(
-            self.config.model,
-            num_classes=len(self.data.classes),
-            in_channels=self.data.channels,
-            image_size=self.data.image_size,
-            width=self.config.width,
+            config.model,
+            num_classes=self.classes,
+            in_channels=data.channels,
+            image_size=data.image_size,
+            width=config.width,
         ).to(self.device)
         if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError(f"model must have parameters to train, got {self.config.model!r}")
-        if self.config.channels_last:
-            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        check_network(model, self._outputs, self._blank(), len(self.data.classes))
-        return model
-
-    def _blank(self) -> Tensor:
-        """Return blank images: two, or one if some micro-batch has a single image."""
-        loader, ranks = self.loader, self.team.world
+            raise ValueError(f"model must have parameters to train, got {config.model!r}")
+        layout = torch.contiguous_format
+        if config.channels_last:
+            layout = torch.channels_last
+            model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        # The network is tried on two images, or on one if some micro-batch has a single image.
         smallest = 2
         for count in (loader.batch_size, loader.size(loader.steps_per_epoch - 1)):
-            size = -(-(count // ranks) // self.config.accumulate)
+            size = -(-(count // ranks) // config.accumulate)
             smallest = min(smallest, (count // ranks) % size or size)
-        side = self.data.image_size
-        blank = torch.zeros(smallest, self.data.channels, side, side, device=self.device)
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        return blank.contiguous(memory_format=layout)
+        blank = torch.zeros(smallest, data.channels, data.image_size, data.image_size)
+        blank = blank.to(self.device, memory_format=layout)
+        check_network(model, self._outputs, blank, self.classes)
+        return model
 
     def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> dict[str, Any]:
         """Make one optimizer step on this rank's part of a batch of `count` images.
@@ -318,22 +299,30 @@ class Trainer:
         return {**model, **optimizer}
 
 
-def _checksum(*parts: Tensor | bytes) -> int:
-    """Return the CRC-32 of tensors and bytes in a row."""
-    check = 0
-    for part in parts:
-        content: Any = part if isinstance(part, bytes) else part.contiguous().numpy()
-        check = zlib.crc32(content, check)
-    return check
+def _facts(data: datasets.Data) -> dict[str, Any]:
+    """Return facts that are equal when the data are."""
+    splits = (data.train, data.test)
+    return {
+        "training images": len(data.train),
+        "test images": len(data.test),
+        "classes": len(data.classes),
+        "a mean pixel of": [round(value, 4) for value in data.mean],  # of images left out, too
+        "a checksum of labels": _checksum(split.labels.contiguous().numpy() for split in splits),
+        "a checksum of images": _checksum(part for split in splits for part in _content(split)),
+    }
 
 
-def _content(split: Any) -> Iterator[Tensor | bytes]:
+def _checksum(parts: Iterable[Any]) -> int:
+    """Return the CRC-32 of arrays and bytes in a row."""
+    return reduce(lambda check, part: zlib.crc32(part, check), parts, 0)
+
+
+def _content(split: Any) -> Iterator[Any]:
     """Yield the pixels of images in memory, or the names and a sample of files that stream."""
     if not isinstance(split, datasets.StreamSplit):
-        yield split.images
+        yield split.images.contiguous().numpy()
         return
-    chosen = split.indices.tolist()
-    cells = split.rows.cells
+    chosen, cells = split.indices.tolist(), split.rows.cells
     if isinstance(cells, list) and isinstance(cells[0], str):
         for i in chosen:  # the folder may move; its classes and names stay
             yield "/".join(cells[i].split(os.sep)[-2:]).encode()
