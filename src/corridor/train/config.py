@@ -4,41 +4,22 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-# These change when and where the run reads and writes, but no number of the training.
-FREE_ON_RESUME = frozenset(
-    {
-        *("data_dir", "workers", "checkpoint_every", "keep", "tensorboard"),
-        *("probe", "probe_curvature", "parallel", "timeout"),
-    }
-)
 # These only move the end of a run, unless the schedule is stretched over it.
 LENGTH = frozenset({"epochs", "steps"})
-
 DEVICE = r"auto|cpu|cuda(:\d+)?"
-_CHOICES = {
-    "schedule": ("constant", "cosine"),
-    "precision": ("float32", "bfloat16"),
-    "parallel": ("ddp", "fsdp"),
-    "batch_norm": ("local", "synchronized"),
-}
-_LEAST = {
-    **dict.fromkeys(("image_size", "train_limit", "width", "epochs", "steps", "batch_size"), 1),
-    **dict.fromkeys(("accumulate", "keep"), 1),
-    **dict.fromkeys(("workers", "eval_every", "checkpoint_every", "seed", "probe"), 0),
-}
+OPTIONS = tomllib.loads(Path(__file__).with_name("options.toml").read_text(encoding="utf-8"))
 
 T = TypeVar("T", bound=type)
 
 
 def _described(kind: T) -> T:
     """Give the fields of a class their group and help text as metadata."""
-    text = (Path(__file__).parent / "options.toml").read_text(encoding="utf-8")
-    for group, helps in tomllib.loads(text).items():
+    for group, helps in OPTIONS["help"].items():
         for name, words in helps.items():
             metadata = {"group": group, "help": words.strip()}
             setattr(kind, name, field(default=getattr(kind, name), metadata=metadata))
@@ -108,24 +89,24 @@ class Config:
         if self.batch_norm == "synchronised":  # the spelling of 0.1.0
             object.__setattr__(self, "batch_norm", "synchronized")
         for entry in fields(self):
-            name, least = entry.name, _LEAST.get(entry.name)
+            name, least = entry.name, OPTIONS["least"].get(entry.name)
             value = typed(name, getattr(self, name), entry.type)
             if value != value:
                 raise ValueError(f"{name} must be a number, got nan")
             if least is not None and value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-            if name in _CHOICES:
-                one_of(name, value, _CHOICES[name])
+            if name in OPTIONS["choices"]:
+                one_of(name, value, OPTIONS["choices"][name])
             object.__setattr__(self, name, value)
         self._validate()
 
     def _validate(self) -> None:
         # The import of torch, which --help can omit.
-        from corridor.train.optimizers import OPTIMIZERS, OPTIONS
+        from corridor.train.optimizers import OPTIMIZERS, OWN
 
-        one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
         row, optimizer = OPTIMIZERS[self.optimizer], f"optimizer {self.optimizer!r}"
-        for option, default in OPTIONS.items():
+        for option, default in OWN.items():
             if option not in row.uses and getattr(self, option) != default:
                 raise ValueError(f"{optimizer} has no option {option!r}")
         if self.lr is None:  # set now: a new default must not change the meaning of old runs
@@ -193,7 +174,8 @@ def differences(old: Config, new: Config) -> list[str]:
     ['seed']
     """
     before, after = asdict(old), asdict(new)
-    return [n for n in before if n not in FREE_ON_RESUME and before[n] != after[n]]
+    free = OPTIONS["free_on_resume"]
+    return [name for name in before if name not in free and before[name] != after[name]]
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -215,7 +197,7 @@ def typed(name: str, value: Any, annotation: Any) -> Any:
     return value
 
 
-def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raise ValueError unless a value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -16,12 +16,12 @@ from corridor.optim.base import PolyakOptimizer
 from corridor.optim.clr import DEFAULT_MAX_LR
 
 # Options that only some optimizers have, with the value that leaves the choice to the optimizer.
-OPTIONS = {"momentum": 0.0, "f_star": 0.0, "scale": 1.0, "drift": None}
+OWN = {"momentum": 0.0, "f_star": 0.0, "scale": 1.0, "drift": None}
 
 
 @dataclass(frozen=True)
 class Row:
-    """An optimizer class, the names in `OPTIONS` that it has, and how it gets its learning rate."""
+    """An optimizer class, the names in `OWN` that it has, and how it gets its learning rate."""
 
     kind: Callable[..., torch.optim.Optimizer]
     uses: frozenset[str]
@@ -37,7 +37,7 @@ def _relative(kind: Callable[..., torch.optim.Optimizer], rate: str = "max_lr") 
 
 
 OPTIMIZERS: dict[str, Row] = {
-    "clr": Row(optim.CLR, frozenset(OPTIONS), DEFAULT_MAX_LR),
+    "clr": Row(optim.CLR, frozenset(OWN), DEFAULT_MAX_LR),
     "clr-adam": Row(
         optim.CLRAdam, frozenset({"momentum", "f_star", "drift"}), math.inf, watches=True
     ),
@@ -58,7 +58,7 @@ OPTIMIZERS: dict[str, Row] = {
 def build(
     name: str, parameters: Sequence[Tensor], options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """Return an optimizer; an option with its value in `OPTIONS` keeps the optimizer's own default.
+    """Return an optimizer; an option with its value in `OWN` keeps the optimizer's own default.
 
     The options are those of `Config.optimizer_options`.
     """
@@ -67,7 +67,7 @@ def build(
         row.rate: options["lr"],
         "weight_decay": options["weight_decay"],
         # Polyak has no default for f_star.
-        **{k: options[k] for k in row.uses if options[k] != OPTIONS[k] or k == "f_star"},
+        **{k: options[k] for k in row.uses if options[k] != OWN[k] or k == "f_star"},
     }
     if not row.takes_loss:  # torch's fastest kernels that are correct for the parameters
         # Fused kernels do not support shards, and round 16-bit parameters badly on CPUs.

@@ -46,8 +46,8 @@ class Task:
     def config(self, config: Config) -> Config:
         """Return the config that the run folder gets; ValueError if the task replaces an option."""
         for name in _PREPARED:
-            if getattr(config, name) not in (None, False):
-                got = getattr(config, name)
+            got = getattr(config, name)
+            if got not in (None, False):
                 raise ValueError(
                     f"{name} must be left out with a task, got {got}; prepare the data in the task"
                 )
@@ -79,13 +79,13 @@ class TaskLoader:
 
     def facts(self) -> dict[str, Any]:
         """Return facts that are equal when the data are."""
-        first = next(self.train(0), None)
+        first = next(self.train(0), ())
         return {
             "training batches": self.steps_per_epoch,
             "training images": self.images,
             "test batches": 0 if self._test is None else len(self._test),
-            "a first batch of": None if first is None else [list(part.shape) for part in first],
-            "a sum of the first batch": None if first is None else [_sum(part) for part in first],
+            "a first batch of": [list(part.shape) for part in first],
+            "a sum of the first batch": [round(float(part.double().sum()), 6) for part in first],
         }
 
     def _drawn(
@@ -135,10 +135,6 @@ def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
     return loader
 
 
-def _sum(part: Tensor) -> float:
-    return round(float(part.double().sum()), 6)
-
-
 def check_network(
     network: nn.Module,
     outputs: Callable[[Tensor, nn.Module], Tensor],
@@ -148,15 +144,16 @@ def check_network(
     """Raise ValueError unless a network maps images to one number per class."""
 
     def tried(network: nn.Module) -> Tensor:
-        wanted = [len(images), classes]
+        wanted, got = [len(images), classes], ""
         try:
             found = outputs(images, network)
-            tensor = isinstance(found, Tensor)
-            got = f"{found.dtype} {list(found.shape)}" if tensor else _type(found)
-            if tensor and found.is_floating_point() and list(found.shape) == wanted:
-                return found
+            got = type(found).__name__
+            if isinstance(found, Tensor):
+                got = f"{found.dtype} {list(found.shape)}"
+                if found.is_floating_point() and list(found.shape) == wanted:
+                    return found
         except Exception as error:
-            got = f"{_type(error)}: {' '.join(str(error).split())}"
+            got = f"{type(error).__name__}: {' '.join(str(error).split())}"
         mode = "training" if network.training else "evaluation"
         raise ValueError(
             f"model must map images {list(images.shape)} to numbers {wanted} in {mode} mode, "
@@ -176,7 +173,3 @@ def check_network(
                 "model must have outputs that depend on its parameters, got outputs without a "
                 "graph; leave out detach, no_grad and item"
             )
-
-
-def _type(value: object) -> str:
-    return type(value).__name__

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,27 +44,24 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the model of the processor."""
-    try:  # on Linux, the platform module does not know the model
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
+    """Return the model of the processor; on Linux, the platform module does not know it."""
+    with suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
     """Return the commit of the checkout that tracks a file, with ``-dirty``; None if none does."""
-    name = str(file.resolve())
-    if _git(file, "ls-files", "--error-unmatch", name) is None:
-        return None
-    return _git(file, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def _git(file: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(file.resolve().parent), *arguments]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    answer = ""
+    for arguments in (("ls-files", "--error-unmatch", file.name), describe):
+        command = ["git", "-C", str(file.resolve().parent), *arguments]
+        try:
+            answer = subprocess.check_output(
+                command, stderr=subprocess.DEVNULL, text=True, timeout=5
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return answer.strip()

@@ -2,9 +2,8 @@
 
 import errno
 import json
-import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ LOCK = ".lock"
 HELD_SECONDS = 5.0
 # Errors of file systems without locks; ENOLCK is that of NFS without a lock service.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
-
-_WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 @contextmanager
@@ -91,11 +88,9 @@ def save_tensors(path: Path, content: Any) -> None:
 def disk_trouble(error: BaseException) -> OSError | None:
     """Return the first OSError in a chain of exceptions, or None."""
     found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found
+    while found is not None and not (isinstance(found, OSError) and found.strerror):
         found = found.__cause__ or found.__context__
-    return None
+    return found
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
@@ -106,8 +101,10 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
     """
     try:
         return json.dumps(value, allow_nan=False, indent=indent)
-    except ValueError:  # a number is not finite
-        return json.dumps(_mapped(value, _spelled), allow_nan=False, indent=indent)
+    except ValueError:  # a number is not finite, which Python writes as JavaScript does
+        strings = {"Infinity": "inf", "-Infinity": "-inf", "NaN": "nan"}
+        plain = json.loads(json.dumps(value), parse_constant=strings.get)
+        return json.dumps(plain, indent=indent)
 
 
 def numbers(value: Any) -> Any:
@@ -116,7 +113,11 @@ def numbers(value: Any) -> Any:
     >>> numbers({"losses": [1.0, "inf"], "name": "a"})
     {'losses': [1.0, inf], 'name': 'a'}
     """
-    return _mapped(value, lambda leaf: _WORDS.get(leaf, leaf) if isinstance(leaf, str) else leaf)
+    if isinstance(value, dict):
+        return {key: numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [numbers(item) for item in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -141,20 +142,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     finished = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     try:
         lines = [numbers(json.loads(line)) for line in finished]
+        if all(isinstance(line, dict) for line in lines):
+            return lines
+        reason = "of another kind"
     except ValueError as error:
-        raise ValueError(f"{path} has a line that is not a JSON object ({error})") from error
-    if not all(isinstance(line, dict) for line in lines):
-        raise ValueError(f"{path} has a line that is not a JSON object")
-    return lines
-
-
-def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_mapped(item, change) for item in value]
-    return change(value)
-
-
-def _spelled(leaf: Any) -> Any:
-    return str(leaf) if isinstance(leaf, float) and not math.isfinite(leaf) else leaf
+        reason = error
+    raise ValueError(f"{path} has a line that is not a JSON object ({reason})")

@@ -127,10 +127,7 @@ class Overview:
         *,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self._names, self._done, self._console, self._clock = names, done, console, clock
-        self._fractions: dict[int, float] = {}
-        self._each: dict[int, rich.TaskID] = {}
-        self._over: set[int] = set()
+        self._done, self._console, self._clock = done, console, clock
         self.bars = rich.Progress(
             rich.TextColumn("{task.description}", markup=False),
             rich.BarColumn(bar_width=None),
@@ -140,54 +137,53 @@ class Overview:
             expand=True,
             get_time=clock,
             speed_estimate_period=RECENT_SECONDS,
+            disable=not console.is_terminal,
         )
-        total = done + len(names)
-        self._all = self.bars.add_task("all runs", total=total, completed=done, note="")
-        self._last = clock()
+        self._all = self.bars.add_task("all runs", total=done + len(names), completed=done, note="")
         self.bars.advance(self._all, 0.0)  # the estimate of the speed begins here
+        for name in names:  # not started before the first news
+            self.bars.add_task(name, total=1.0, start=False, visible=False, note="")
+        self._last = clock()
 
     def __enter__(self) -> Self:
         """Draw the bars on a terminal."""
-        if self._console.is_terminal:
-            self.bars.start()
+        self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the bars as they are."""
-        if self._console.is_terminal:
-            self.bars.stop()
+        self.bars.stop()
 
     def update(self, index: int, fraction: float) -> None:
         """Show that a fraction of a run is done."""
-        if index in self._over:
+        total, *runs = self.bars.tasks
+        run = runs[index]
+        if run.finished:
             return
-        if index not in self._fractions:
-            # A resumed run made this part before: it must not count as speed.
-            self.bars.tasks[0].completed += fraction
-            self._fractions[index] = fraction
-        self.bars.advance(self._all, fraction - self._fractions[index])
-        self._fractions[index] = fraction
-        if index not in self._each and len(self._each) < BARS:
-            self._each[index] = self.bars.add_task(self._names[index], total=1.0, note="")
-        if index in self._each:
-            self.bars.update(self._each[index], completed=fraction, note=f"{fraction:.0%}")
+        if run.started:
+            self.bars.advance(self._all, fraction - run.completed)
+        else:  # a resumed run made this part before: it must not count as speed
+            total.completed += fraction
+            self.bars.start_task(run.id)
+        shown = run.visible or sum(other.visible for other in runs) < BARS
+        self.bars.update(run.id, completed=fraction, note=f"{fraction:.0%}", visible=shown)
         if not self._console.is_terminal and self._clock() - self._last > LINE_SECONDS:
-            running = len(self._fractions) - len(self._over)
-            share = self.bars.tasks[0].percentage
-            self._write(f"{self._count()} ended, {running} running, {share:.0f}% done", ", ", "")
+            running = sum(run.started and not run.finished for run in runs)
+            line = f"{self._count()} ended, {running} running, {total.percentage:.0f}% done"
+            self._write(line, ", ", "")
 
     def ended(self, index: int, line: str) -> None:
         """Show that a run has ended, with a line that says how."""
-        self.bars.advance(self._all, 1.0 - self._fractions.get(index, 0.0))
-        self._fractions[index] = 1.0
-        self._over.add(index)
-        if index in self._each:
-            self.bars.remove_task(self._each.pop(index))
+        run = self.bars.tasks[1 + index]
+        self.bars.advance(self._all, 1.0 - run.completed)
+        self.bars.start_task(run.id)
+        self.bars.update(run.id, completed=1.0, visible=False)
         self.bars.update(self._all, note=self._count())
         self._write(f"[{self._count()}] {line}", " (", ")")
 
     def _count(self) -> str:
-        return f"{self._done + len(self._over)}/{self._done + len(self._names)}"
+        total, *runs = self.bars.tasks
+        return f"{self._done + sum(run.finished for run in runs)}/{total.total:g}"
 
     def _write(self, line: str, opening: str, closing: str) -> None:
         seconds = self.bars.tasks[0].time_remaining

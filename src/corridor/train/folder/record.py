@@ -1,18 +1,4 @@
-"""Write and read a run folder: config, environment, metrics and summary.
-
-``metrics.jsonl`` holds one JSON object per line.
-
-- A line per step: ``step`` (steps made), ``epoch`` (from 0), ``loss`` (of the batch, before the
-  step), ``effective_lr``, ``grad_norm``, ``skipped`` (steps skipped so far) and ``seconds`` (of
-  training, without evaluations and checkpoints). ``drift_limit`` is the largest step that drift
-  allows. A probed step has the fields of ``corridor.geometry.Measures`` as well; the fields of its
-  secant begin with ``secant_``.
-- A line per evaluation: ``step``, ``epoch`` (complete epochs), ``test_loss``, ``test_accuracy`` and
-  ``seconds``.
-
-In all JSON files a number that is not finite is the string ``"inf"``, ``"-inf"`` or ``"nan"``.
-Readers return floats.
-"""
+"""Write and read a run folder: config, environment, metrics (docs/quickstart.md) and summary."""
 
 import os
 from collections.abc import Iterable

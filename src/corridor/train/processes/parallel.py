@@ -106,21 +106,22 @@ class BatchNormOverRanks(BatchNorm):
         if not self.training:
             return super().forward(input)
         x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-        over = [i for i in range(x.dim()) if i != 1]
+        x = x.movedim(1, -1)
+        over = list(range(x.dim() - 1))
         # Sums around the running mean, which is equal on all ranks, lose fewer digits in squares.
         known = self.running_mean
         center = x.new_zeros(self.num_features) if known is None else known.detach().clone()
-        shifted = x - _per_channel(center, x)
-        count = x.new_tensor([x.numel() // max(x.shape[1], 1)])
+        shifted = x - center
+        count = x.new_tensor([x.numel() // max(self.num_features, 1)])
         sums = torch.cat([shifted.sum(over), shifted.square().sum(over), count])
-        total, squares, number = _over_ranks(sums).split([x.shape[1], x.shape[1], 1])
+        total, squares, number = _over_ranks(sums).split([x.shape[-1], x.shape[-1], 1])
         mean = total / number
         variance = (squares / number - mean.square()).clamp(min=0.0)
         self._update(center + mean, variance * (number / (number - 1.0).clamp(min=1.0)))
         scale = (variance + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        return (shifted * _per_channel(scale, x) + _per_channel(shift, x)).to(input.dtype)
+        return (shifted * scale + shift).movedim(-1, 1).to(input.dtype)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, variance: Tensor) -> None:
@@ -135,7 +136,3 @@ class BatchNormOverRanks(BatchNorm):
         assert factor is not None
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
         self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
-
-
-def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(1, -1, *(1 for _ in range(like.dim() - 2)))
