@@ -291,10 +291,7 @@ class Loop:
 
 
 class Rhythm:
-    """Decide at which steps ranks write and stop, so that all do it at the same steps.
-
-    Of several ranks, the first says at each look how many steps take about `FLUSH_SECONDS`.
-    """
+    """Decide at which steps ranks write and stop, so that all do it at the same steps."""
 
     def __init__(self, team: Team, step: int) -> None:
         self.team, self.last, self.next = team, step, step + 1
@@ -311,6 +308,7 @@ class Rhythm:
             return number, perf_counter() - self.fetched > FLUSH_SECONDS
         if step < self.next:
             return 0, False
+        # The first rank says how many steps take about `FLUSH_SECONDS`.
         pace = (perf_counter() - self.looked) / (step - self.last)
         ahead = min(max(int(FLUSH_SECONDS / max(pace, 1e-9)), 1), FLUSH_STEPS)
         number, ahead = self.team.largest(number, ahead if self.team.first else 0)

@@ -14,15 +14,7 @@ PATIENCE = 20
 
 
 def fetch(lines: list[dict[str, Any]], team: Team) -> None:
-    """Replace the tensors in lines of the metrics by numbers, with one wait per column.
-
-    The loss becomes its mean over ranks.
-
-    >>> lines = [{"step": 1, "loss": torch.tensor(2.0)}]
-    >>> fetch(lines, Team())
-    >>> lines
-    [{'step': 1, 'loss': 2.0}]
-    """
+    """Replace the tensors in lines by numbers, the loss by its mean over ranks."""
     for name in {key for line in lines for key, value in line.items() if isinstance(value, Tensor)}:
         column = torch.stack([line[name] for line in lines])
         if name == "loss":
@@ -40,11 +32,7 @@ class Watch:
     in_row: int = 0
 
     def diverged(self, lines: list[dict[str, Any]]) -> int | None:
-        """Return the index of the line at which the run diverged; None if it did not.
-
-        >>> Watch(skips=False).diverged([{"loss": math.nan, "grad_norm": 1.0, "skipped": 0}])
-        0
-        """
+        """Return the index of the line at which the run diverged; None if it did not."""
         for index, line in enumerate(lines):
             if self.skips:
                 self.in_row = self.in_row + 1 if line["skipped"] > self.skipped else 0
@@ -57,10 +45,6 @@ class Watch:
         return None
 
     def message(self, step: int) -> str:
-        """Return the reason why a run diverged at a step.
-
-        >>> Watch(skips=False).message(3)
-        'loss or gradient: not finite at step 3'
-        """
+        """Return the reason why a run diverged at a step."""
         what = "too many skipped steps in a row" if self.skips else "not finite"
         return f"loss or gradient: {what} at step {step}"

@@ -58,10 +58,7 @@ OPTIMIZERS: dict[str, Row] = {
 def build(
     name: str, parameters: Sequence[Tensor], options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """Return an optimizer; an option with its value in `OWN` keeps the optimizer's own default.
-
-    The options are those of `Config.optimizer_options`.
-    """
+    """Return an optimizer; an option with its value in `OWN` keeps the optimizer's own default."""
     row = OPTIMIZERS[name]
     given: dict[str, Any] = {
         row.rate: options["lr"],
@@ -89,12 +86,9 @@ def schedule(optimizer: torch.optim.Optimizer, kind: str, total: int) -> LambdaL
 
 
 def next_step(optimizer: torch.optim.Optimizer) -> Callable[[Any], float] | None:
-    """Return a function from the measures of a batch to the optimizer's next step size.
-
-    Return None if the step does not go along the gradient, or if drift, which is measured later,
-    limits it.
-    """
+    """Return a function from the measures of a batch to the next step size; None without one."""
     group = optimizer.param_groups[0]
+    # The step does not go along the gradient, or drift, which is measured later, limits it.
     if group.get("momentum", 1.0) != 0.0 or group.get("drift") is not None:
         return None
     if isinstance(optimizer, torch.optim.SGD):

@@ -56,10 +56,7 @@ class Task:
 
 
 class TaskLoader:
-    """Make the batches of a task, as functions of (seed, epoch, index), as `data.Loader` does.
-
-    Each batch is drawn with generators seeded for it, so that random transforms repeat.
-    """
+    """Make the batches of a task, as functions of (seed, epoch, index), as `data.Loader` does."""
 
     def __init__(self, task: Task, config: Config, device: torch.device) -> None:
         self.seed, self.device = config.seed, device
@@ -95,7 +92,7 @@ class TaskLoader:
             own.manual_seed(derive(*numbers))  # pyright: ignore[reportOptionalMemberAccess]
         batches = None
         for index in range(len(loader)):
-            with generators.kept(self.device):
+            with generators.kept(self.device):  # random transforms repeat
                 generators.seed(derive(*numbers, index))
                 batches = batches or iter(loader)
                 batch = next(batches, None)

@@ -157,10 +157,7 @@ class Trainer:
         return model
 
     def step(self, images: Tensor, labels: Tensor, count: int | None = None) -> dict[str, Any]:
-        """Make one optimizer step on this rank's part of a batch of `count` images.
-
-        Return the numbers of a line of the metrics; tensors stay on the device.
-        """
+        """Make a step on this rank's part of a batch of `count` images; return its numbers."""
         loss = self._backward(images, labels, (count or len(labels)) / self.team.world)
         group = self.optimizer.param_groups[0]
         if self.takes_loss:

@@ -1,7 +1,4 @@
-"""Save, load and export the checkpoints of a run; each is complete or absent.
-
-A checkpoint is a folder. It is written under a temporary name, and its renaming is the last step.
-"""
+"""Save, load and export the checkpoints of a run; each is a folder, complete or absent."""
 
 import os
 import shutil

@@ -54,10 +54,10 @@ def _processor() -> str:
 
 def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
     """Return the commit of the checkout that tracks a file, with ``-dirty``; None if none does."""
+    file, answer = file.resolve(), ""
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    answer = ""
     for arguments in (("ls-files", "--error-unmatch", file.name), describe):
-        command = ["git", "-C", str(file.resolve().parent), *arguments]
+        command = ["git", "-C", str(file.parent), *arguments]
         try:
             answer = subprocess.check_output(
                 command, stderr=subprocess.DEVNULL, text=True, timeout=5

@@ -94,11 +94,7 @@ def disk_trouble(error: BaseException) -> OSError | None:
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """Return JSON text; numbers that JSON lacks become ``"inf"``, ``"-inf"`` and ``"nan"``.
-
-    >>> dumps({"loss": float("inf")})
-    '{"loss": "inf"}'
-    """
+    """Return JSON text; numbers that JSON lacks become ``"inf"``, ``"-inf"`` and ``"nan"``."""
     try:
         return json.dumps(value, allow_nan=False, indent=indent)
     except ValueError:  # a number is not finite, which Python writes as JavaScript does
@@ -108,11 +104,7 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 
 
 def numbers(value: Any) -> Any:
-    """Return a value read from JSON with the strings of `dumps` turned back into floats.
-
-    >>> numbers({"losses": [1.0, "inf"], "name": "a"})
-    {'losses': [1.0, inf], 'name': 'a'}
-    """
+    """Return a value read from JSON with the strings of `dumps` turned back into floats."""
     if isinstance(value, dict):
         return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):

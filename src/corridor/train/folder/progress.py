@@ -142,7 +142,7 @@ class Overview:
         self._all = self.bars.add_task("all runs", total=done + len(names), completed=done, note="")
         self.bars.advance(self._all, 0.0)  # the estimate of the speed begins here
         for name in names:  # not started before the first news
-            self.bars.add_task(name, total=1.0, start=False, visible=False, note="")
+            self.bars.add_task(name, total=1.0, start=False, visible=False, note="", over=False)
         self._last = clock()
 
     def __enter__(self) -> Self:
@@ -158,7 +158,7 @@ class Overview:
         """Show that a fraction of a run is done."""
         total, *runs = self.bars.tasks
         run = runs[index]
-        if run.finished:
+        if run.fields["over"]:  # late news
             return
         if run.started:
             self.bars.advance(self._all, fraction - run.completed)
@@ -168,7 +168,7 @@ class Overview:
         shown = run.visible or sum(other.visible for other in runs) < BARS
         self.bars.update(run.id, completed=fraction, note=f"{fraction:.0%}", visible=shown)
         if not self._console.is_terminal and self._clock() - self._last > LINE_SECONDS:
-            running = sum(run.started and not run.finished for run in runs)
+            running = sum(run.started and not run.fields["over"] for run in runs)
             line = f"{self._count()} ended, {running} running, {total.percentage:.0f}% done"
             self._write(line, ", ", "")
 
@@ -176,14 +176,13 @@ class Overview:
         """Show that a run has ended, with a line that says how."""
         run = self.bars.tasks[1 + index]
         self.bars.advance(self._all, 1.0 - run.completed)
-        self.bars.start_task(run.id)
-        self.bars.update(run.id, completed=1.0, visible=False)
+        self.bars.update(run.id, visible=False, over=True)
         self.bars.update(self._all, note=self._count())
         self._write(f"[{self._count()}] {line}", " (", ")")
 
     def _count(self) -> str:
         total, *runs = self.bars.tasks
-        return f"{self._done + sum(run.finished for run in runs)}/{total.total:g}"
+        return f"{self._done + sum(run.fields['over'] for run in runs)}/{total.total:g}"
 
     def _write(self, line: str, opening: str, closing: str) -> None:
         seconds = self.bars.tasks[0].time_remaining

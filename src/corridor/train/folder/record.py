@@ -188,10 +188,7 @@ def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
 def ended(
     out: Path, config: Config, *, resume: bool = True, other_length: bool = False
 ) -> Summary | None:
-    """Return the summary of a run that has ended in a folder; ValueError for other content.
-
-    With `other_length` and a constant schedule, the length of the run can differ.
-    """
+    """Return the summary of a run that has ended in a folder; ValueError for other content."""
     found = read_config(out)
     if found is None:
         if out.exists() and not out.is_dir():

@@ -43,11 +43,7 @@ def temporary(path: Path) -> Path:
 
 
 def replaced(value: Any, replace: Callable[[str, Any], Any], name: str = "") -> Any:
-    """Return a tree of dicts and lists with ``replace(name, leaf)`` for each leaf.
-
-    >>> replaced({"a": [1, 2]}, lambda name, leaf: f"{name}={leaf}")
-    {'a': ['a/0=1', 'a/1=2']}
-    """
+    """Return a tree of dicts and lists with ``replace("a/0", leaf)`` in place of each leaf."""
     if isinstance(value, dict):
         return {k: replaced(v, replace, f"{name}/{k}".lstrip("/")) for k, v in value.items()}
     if isinstance(value, list | tuple):

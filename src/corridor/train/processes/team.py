@@ -173,10 +173,7 @@ def place(name: str) -> torch.device:
 
 @contextmanager
 def joined(device: str, timeout: float) -> Iterator[Team]:
-    """Join the processes of a launcher, or of the current process group, and yield the team.
-
-    If a process was lost, the lowest rank left raises ConnectionError and others ElsewhereError.
-    """
+    """Join the processes of a launcher, or of the current process group, and yield the team."""
     found = dist.is_available() and dist.is_initialized()
     if not found and not launched():
         yield Team(device=place(device))
