@@ -78,7 +78,7 @@ class Trust(Limit):
 
     def measure(self, bucket, now):
         starts = bucket.buffers["start"]
-        for index in bucket.fresh:
+        for index in bucket.fresh.get("start", []):
             starts[index].copy_(bucket.params[index])
         moved = [p - start for p, start in zip(bucket.params, starts, strict=True)]
         return [squared_norm(moved, now.dtype)]

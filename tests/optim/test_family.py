@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tests.optim.conftest import step_sizes
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from corridor import CLR
@@ -218,6 +219,25 @@ def test_a_cap_on_a_device_is_read_by_no_step():
         assert opt.param_groups[0]["effective_lr"].device.type == "cuda"
 
 
+@pytest.mark.parametrize("every", [None, 100])
+def test_a_bound_follows_an_f_star_that_changes(parameter, every):
+    opt = HalfPolyak([parameter([3.0, 4.0], [3.0, 4.0])], max_lr=math.inf, refine_every=every)
+    for f_star in (0.0, 2.0, 1.0, 1.0):
+        opt.param_groups[0]["f_star"] = f_star
+        opt.step(loss=12.0)
+        assert float(opt.param_groups[0]["lower_bound"]) == f_star
+        assert step_sizes(opt)[0] == pytest.approx((12.0 - f_star) / 50.0, rel=1e-12)
+
+
+def test_an_estimate_is_never_below_an_f_star_that_changes(parameter):
+    opt = MoMo([parameter([1.0], [1.0])], max_lr=1e-3, estimate_f_star=True)
+    for f_star in (0.0, 5.0):
+        opt.param_groups[0]["f_star"] = f_star
+        opt.step(loss=5.5)
+        assert float(opt.param_groups[0]["lower_bound"]) >= f_star
+    assert step_sizes(opt)[0] <= 0.5 * (1.0 + 1e-12)
+
+
 def test_smoothing_limits_growth_and_lets_the_step_fall(parameter):
     p = parameter([0.0], [1.0])
     opt = SPSMax([p], max_lr=math.inf, c=1.0, growth=2.0, first=0.25)
@@ -302,7 +322,8 @@ def test_a_parameter_that_joins_late_moves_no_further_than_the_cap(parameter, la
         before = q.detach().clone()
         opt.step(loss=1e3)
         furthest = max(furthest, float((q.detach() - before).abs().max()))
-    assert 1e-3 < furthest <= 1e-2 * (1.02 if dtype == torch.bfloat16 else 1.0 + 1e-9)
+    eps = torch.finfo(dtype).eps  # average, squares and step are rounded, then the place reached
+    assert 1e-3 < furthest <= 1e-2 * (1.0 + 3.0 * eps) + eps * float(q.detach().abs().max())
 
 
 def test_a_parameter_that_joins_with_a_nan_gradient_is_skipped_and_recovers(parameter):

@@ -315,3 +315,29 @@ def test_what_is_made_in_inference_mode_serves_outside(options):
         opt.step(lambda: opt.watch(p.square().sum()).backward())
         opt.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
     opt.step(lambda: opt.watch(p.square().sum()).backward())
+
+
+@pytest.mark.parametrize("change", ["reversed", "first deleted", "saved reversed"])
+@pytest.mark.parametrize("kind", [CLR, MoMoAdam])
+def test_groups_may_be_reordered_or_deleted(kind, change: str):
+    """The scalars of the step stay with the optimizer, whatever group is the first."""
+    ends = []
+    for changed in (False, True):
+        p, q = (nn.Parameter(torch.tensor([v, -1.0])) for v in (2.0, 3.0))
+        opt = kind([{"params": [q]}, {"params": [p]}], momentum=0.9)
+        for k in range(6):
+            opt.zero_grad()
+            loss = p.square().sum()
+            if k < 3:
+                loss = loss + q.square().sum()
+            loss.backward()
+            opt.step(loss=loss)
+            if k == 2 and changed:
+                opt.param_groups.reverse() if "reversed" in change else opt.param_groups.pop(0)
+                if change == "saved reversed":
+                    groups = opt.param_groups
+                    opt, saved = kind(copy.copy(groups)), opt.state_dict()
+                    opt.load_state_dict(saved)
+        assert float(opt.param_groups[0]["average_weight"]) == pytest.approx(1.0 - 0.9**6)
+        ends.append(p.detach())
+    assert torch.equal(*ends)

@@ -21,6 +21,7 @@ FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
 PORTION = 1 << 18  # entries
 
 NORM = "norm_sq"  # ||g||^2, always the first sum
+REST = "average_weight"  # in the state of a parameter that misses steps: the weight of its average
 
 
 class Sums(NamedTuple):
@@ -63,12 +64,18 @@ class Bucket:
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     buffers: dict[str, list[Tensor]] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)  # indices where buffers were made in this step
+    fresh: dict[str, list[int]] = field(default_factory=dict)  # of buffers made in this step
+    rested: dict[int, Tensor] = field(default_factory=dict)  # `REST` of those that missed steps
 
-    def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor], fresh: bool) -> None:
-        """Add a parameter with its gradient and buffers."""
-        if fresh:
-            self.fresh.append(len(self.params))
+    def add(
+        self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor], fresh: Sequence[str] = (),
+        rest: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """Add a parameter with its gradient and buffers, and the names of the fresh ones."""
+        for name in fresh:
+            self.fresh.setdefault(name, []).append(len(self.params))
+        if rest is not None:
+            self.rested[len(self.params)] = rest
         self.params.append(_tree.as_real(p))
         self.grads.append(_tree.as_real(grad))
         for name, buffer in buffers.items():
@@ -169,7 +176,8 @@ def buckets(
                     f"gradients must be dense, got {grad.layout} for a parameter of shape "
                     f"{tuple(p.shape)}; build the layer with sparse=False"
                 )
-            fresh = any(name not in state[p] for name in names)
+            fresh = [name for name in names if name not in state[p]]
+            rest = state[p].pop(REST, None) if names else None
             kept = {name: _buffer(state[p], name, p) for name in names}
             if type(p) not in PLAIN and _reduce.is_sharded(p):
                 share = _reduce.share(p)
@@ -180,7 +188,7 @@ def buckets(
                 fused = not torch.compiler.is_compiling() and _fusable(p, grad, *kept.values())
                 key = (index, p.device, p.dtype, fused, share)
                 bucket = found.setdefault(key, Bucket(index, fused, share))
-                bucket.add(p, grad, kept, fresh)
+                bucket.add(p, grad, kept, fresh, rest)
     if grad_scale is not None:
         _unscale(list(found.values()), grad_scale)
     return list(found.values())

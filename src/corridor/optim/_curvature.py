@@ -17,7 +17,7 @@ from corridor.optim import _options, step_size
 from corridor.optim._limit import Limit, Recorded, Seen
 from corridor.optim._loss import Watched, total
 from corridor.optim._metric import LENGTH, OWN_LENGTH
-from corridor.optim._options import Memory
+from corridor.optim._options import Memory, Options
 
 RATIO = "hessian_ratio"
 LIMIT = "drift_limit"
@@ -65,6 +65,11 @@ class Curvature(Limit):
         weight = total([one.weight for one in watched]).abs().to(found[0])
         weight = weight.masked_fill(weight == 0.0, math.inf)  # measures nothing, and is not learned
         return {RATIO: found[0] * weight ** (1.0 - watched[0].measured[SHARE]), WEIGHT: weight}
+
+    def count(self, options: Options, measured: Memory) -> None:
+        # A step that was due and found no measurement leaves it to the next one.
+        seen = options[SEEN]
+        seen.add_((seen % options["every"] != 0) | (RATIO in measured))
 
     def _due(self, recorded: Recorded) -> bool:
         """Return True if the next step needs a new ratio."""

@@ -17,8 +17,9 @@ ROUNDING = 16.0  # units
 KINDS = {
     "skipped": (
         0.5,
-        "{share:.0%} of the last {steps} steps were skipped, because the loss, a gradient or the "
-        "cap was not finite; start again from finite parameters, or find the first such loss",
+        "{share:.0%} of the last {steps} steps were skipped, because the loss, the square of a "
+        "gradient or the cap was not finite; start again from finite parameters, find the first "
+        "such loss, or scale the loss down if gradients are above 1e19 (float32)",
     ),
     "under": (
         0.5,

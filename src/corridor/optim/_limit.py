@@ -86,6 +86,9 @@ class Limit:
         """Return the limit's own sums over a bucket, each 0-dim."""
         return []
 
+    def count(self, options: Options, measured: Memory) -> None:
+        """Advance the counters after a step with these measurements."""
+
     def bound(self, seen: Seen) -> Tensor:
         """Return the largest step that the limit allows, 0-dim."""
         raise NotImplementedError

@@ -1,9 +1,10 @@
 """Bring the loss to the optimizer: from `step`, from a closure, or from the backward pass.
 
 A hook on a watched loss receives ``d(root)/d(loss)`` during backward. The sum of
-``loss * d(root)/d(loss)`` is exactly the loss whose gradient is in ``.grad``: the mean over
-micro-batches under accumulation, and the scaled loss under a GradScaler. A loss counts once a pass
-has ended that changed a ``.grad`` of the optimizer, and it is forgotten with that gradient.
+``loss * d(root)/d(loss)`` is the loss whose gradient is in ``.grad``, if the root is a weighted sum
+of watched losses: the mean over micro-batches under accumulation, and the scaled loss under a
+GradScaler. A loss counts once a pass has ended that changed a ``.grad`` of the optimizer, and it is
+forgotten with that gradient.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SHARED = (
     "f_star; make their parameters groups of one optimizer, or lower their scale or caps"
 )
 ONCE = "loss must come once, got it by {} and by {}; drop one"
+SAMPLES, ENTRIES = 4, 1 << 12  # gradients that are followed, and entries of each
 _WATCHING: Any = WeakTensorKeyDictionary()  # the channels that watch a loss
 
 
@@ -79,14 +81,52 @@ class Watched(NamedTuple):
         return self._replace(loss=loss, weight=weight)
 
 
-class Mark(NamedTuple):
-    """Hold what identifies the gradients at the end of the last pass that counted."""
+class Trace:
+    """Follow samples of the gradients that hold watched losses, to notice when they are cleared.
 
-    p: Tensor  # the smallest parameter whose gradient the pass changed
-    grad: TensorWeakRef
-    arrivals: int  # passes that had added to the gradient
-    nonzero: Tensor  # 0-dim, True if the gradient was not 0
-    versions: list[int]  # the stamps of all gradients of the optimizer
+    A gradient that is only changed, by clipping or ``p.grad = p.grad / 2``, holds its loss.
+    """
+
+    def __init__(self, reached: list[Tensor]) -> None:
+        self.params = reached[:: -(-len(reached) // SAMPLES)]
+        self._shown = [_shows(p) for p in self.params]
+        self._stamps = [_stamp(p) for p in self.params]
+        self._cleared: dict[int, Tensor | bool] = {}  # by index, before a later pass added to it
+
+    def look(self, p: Tensor | None) -> None:
+        """Note the state of a parameter's gradient, which a pass is about to change."""
+        for index, one in enumerate(self.params):
+            if one is p:
+                self._cleared[index] = self._is_cleared(index)
+
+    def _is_cleared(self, index: int) -> Tensor | bool:
+        known = self._cleared.get(index, False)
+        if self._same(index):  # a gradient that was put aside and back, or ``.grad.data``
+            known = False
+        if known is True or self.params[index].grad is None:
+            return True
+        empty = torch.logical_not(_shows(self.params[index]))
+        return empty if known is False else empty | known
+
+    def untouched(self) -> bool:
+        """Return True if no pass and no change in place has reached the gradients."""
+        return not self._cleared and all(map(self._same, range(len(self.params))))
+
+    def _same(self, index: int) -> bool:
+        (old, version), (new, now) = self._stamps[index], _stamp(self.params[index])
+        return new is old and now == version
+
+    def lost(self) -> Tensor | bool:
+        """Return True if the gradients were cleared. A gradient that was 0 by itself says nothing.
+
+        The value is a 0-dim tensor if only the device has it.
+        """
+        cleared = [self._is_cleared(index) for index in range(len(self.params))]
+        if all(one is True for one in cleared):
+            return True
+        shown = torch.stack([one.to(self._shown[0].device) for one in self._shown])
+        gone = torch.stack([torch.as_tensor(one, device=shown.device) for one in cleared])
+        return shown.any() & (gone | ~shown).all()
 
 
 def total(terms: list[Tensor]) -> Tensor:
@@ -116,6 +156,14 @@ def _stamp(p: Tensor) -> tuple[Tensor | None, int]:
     if g is None or type(g) is Tensor:
         return g, 0 if g is None else g._version
     return g, g._version + _reduce.local(g)._version  # FSDP changes the local part alone
+
+
+def _shows(p: Tensor) -> Tensor:
+    """Return True if the first entries of ``.grad`` are not all 0, as a 0-dim tensor."""
+    g = _reduce.local(p.grad) if p.grad is not None else p.new_zeros(())
+    if g.layout is not torch.strided:  # refused by the step
+        return torch.ones((), dtype=torch.bool, device=g.device)
+    return _tree.flatten(g.detach())[:ENTRIES].any()
 
 
 def _reaches_shards(node: Any, params: list[Tensor]) -> bool:
@@ -167,11 +215,11 @@ class LossChannel:
         self.optimizer = weakref.ref(optimizer)
         self.pending: list[Watched] = []  # losses whose gradients are in ``.grad``
         self._missed = False  # a watched loss was differentiated and changed no ``.grad``
-        self._arrivals = WeakTensorKeyDictionary()  # number of passes that added to a parameter
-        self._mark: Mark | None = None
+        self._trace: Trace | None = None  # of the gradients that hold the pending losses
+        self._followed = WeakTensorKeyDictionary()  # parameters that have a hook of this channel
 
     def watch(
-        self, loss: Tensor, scaler: Any, measure: Callable[[Tensor], dict[str, Tensor]]
+        self, loss: Tensor, scaler: Any, measure: Callable[[Tensor], dict[str, Tensor]] | None
     ) -> None:
         """Hook a loss, and measure the first of a step, so that backward adds it to `pending`."""
         if not isinstance(loss, Tensor):
@@ -183,15 +231,17 @@ class LossChannel:
             return
         watching = _WATCHING.setdefault(loss, weakref.WeakSet())
         if self in watching:
+            either = "use either attach(model) or watch(loss)"
             raise ValueError(
                 "loss must be watched once, got a loss that is watched already; "
-                "use either attach(model) or watch(loss)"
+                + ("watch loss.clone() where the loss is a parameter" if loss.is_leaf else either)
             )
         if watching:
             warnings.warn(SHARED, stacklevel=4)
         watching.add(self)
-        self._forget()
-        measured = {} if self.pending else measure(loss)
+        if measure is not None:
+            self._forget(read=True)
+        measured = measure(loss) if measure and not self.pending else {}
         channel = weakref.ref(self)
 
         @unserializable_hook
@@ -208,25 +258,23 @@ class LossChannel:
     @torch.no_grad()
     def _count_after_pass(self, record: Callable[..., Watched], params: list[Tensor]) -> None:
         """Add a record when the current backward pass has ended, if it changed a ``.grad``."""
-        self._forget()
         if torch.compiler.is_compiling():  # compiled autograd drops the callbacks of a hook
             self.pending.append(record([]))
             return
+        self._forget()
         before, node = [_stamp(p) for p in params], _torch.current_node()
-        if self.pending and self._mark is not None:
-            zeroed = self._zeroed(self._mark, [version for _, version in before])
-            self.pending = [one.unless(zeroed) for one in self.pending]
 
         @torch.no_grad()
         def end() -> None:
-            after = [_stamp(p) for p in params]
-            rows = zip(params, before, after, strict=True)
-            reached = [p for p, (g, v), (new, w) in rows if new is not g or v != w]
+            rows = zip(params, before, map(_stamp, params), strict=True)
+            reached = [
+                p for p, (g, v), (new, w) in rows if new is not None and (new is not g or v != w)
+            ]
             if reached:
-                self._mark = self._marked(reached, [version for _, version in after])
                 # FSDP has now brought the gradients that it held.
                 old = (one._replace(reached=one.reached or reached) for one in self.pending)
                 self.pending = [*old, record(reached)]
+                self._follow(params)
             elif _reaches_shards(node, params):
                 self.pending.append(record([]))
             else:
@@ -235,48 +283,49 @@ class LossChannel:
         # DDP and FSDP complete the gradients in callbacks that they queue after this one.
         _torch.after_backward(lambda: _torch.after_backward(end))
 
-    def _marked(self, reached: list[Tensor], versions: list[int]) -> Mark:
-        """Return the mark for a pass that has ended, and count the passes that will add to it."""
-        p = min(reached, key=torch.numel)
-        if p not in self._arrivals:
-            self._arrivals[p] = 0
-            channel = weakref.ref(self)
+    def _follow(self, params: list[Tensor]) -> None:
+        """Follow the gradients that hold the pending losses, through passes that nobody watches."""
+        holding = {id(p) for one in self.pending for p in one.reached}
+        self._trace = Trace([p for p in params if id(p) in holding and p.grad is not None])
+        channel = weakref.ref(self)
 
-            def arrived(p: Tensor) -> None:
+        def hook(ref: TensorWeakRef) -> Callable[[Tensor], None]:
+            @unserializable_hook
+            @torch.no_grad()
+            def look(grad: Tensor) -> None:
                 counting = channel()
-                if counting is not None:
-                    counting._arrivals[p] += 1
+                if counting is not None and counting._trace is not None:
+                    counting._trace.look(ref())
 
-            weakref.finalize(self, p.register_post_accumulate_grad_hook(arrived).remove)
-        assert p.grad is not None
-        grad, nonzero = TensorWeakRef(p.grad), _reduce.local(p.grad).any()
-        return Mark(p, grad, self._arrivals[p], nonzero, versions)
+            return look
 
-    def _zeroed(self, mark: Mark, versions: list[int]) -> Tensor:
-        """Return True, as a 0-dim tensor, if the gradients of `pending` were set to 0."""
-        grad = mark.p.grad
-        if versions == mark.versions and grad is not None and grad is mark.grad():
-            # Only ``p.grad.data`` can have changed. A gradient can also be 0 by itself.
-            params, zeroed = [mark.p], mark.nonzero
-        else:
-            params, zeroed = [p for one in self.pending for p in one.reached], True
-        grads = [_reduce.local(p.grad) for p in params if p.grad is not None]
-        left = torch.stack([g.any().to(mark.nonzero.device) for g in grads]).any()
-        return torch.logical_not(left) & zeroed
+        for p in self._trace.params:
+            if p not in self._followed:
+                self._followed[p] = True
+                weakref.finalize(self, p.register_hook(hook(TensorWeakRef(p))).remove)
 
-    def _forget(self) -> None:
-        """Drop the records whose gradient was cleared, also if a later pass has written another."""
+    def _forget(self, read: bool = False, stepping: bool = False) -> None:
+        """Drop the records whose gradient was cleared, also if a later pass has written another.
+
+        A verdict that only a device has is read with ``read`` or where limits have measured, which
+        waits for the device. Else loss and weight become 0 by it. ``stepping`` trusts gradients
+        that seem untouched, because a step without a gradient moves nothing.
+        """
         self.pending[:] = [
             one
             for one in self.pending
             if not one.reached or any(p.grad is not None for p in one.reached)
         ]
-        mark = self._mark
-        if mark is None or torch.compiler.is_compiling():
+        if not self.pending or self._trace is None or torch.compiler.is_compiling():
             return
-        # A gradient that the user has replaced, p.grad = p.grad / 2, is still this one.
-        if self._arrivals[mark.p] > mark.arrivals and mark.p.grad is not mark.grad():
-            self.clear()
+        if stepping and self._trace.untouched():
+            return
+        lost = self._trace.lost()
+        if isinstance(lost, bool) or lost.is_cpu or read or any(o.measured for o in self.pending):
+            if lost:
+                self.clear()
+        else:
+            self.pending[:] = [one.unless(lost) for one in self.pending]
 
     def take(
         self, closure: Callable[[], Any] | None, loss: Any
@@ -284,7 +333,6 @@ class LossChannel:
         """Return the result of `step`, the loss (None for no step), and its watched parts."""
         given = loss
         try:
-            self._forget()
             if closure is not None:
                 if loss is not None:
                     raise ValueError(ONCE.format("closure", "loss="))
@@ -295,7 +343,7 @@ class LossChannel:
                     )
                 with torch.enable_grad():
                     given = closure()
-                self._forget()
+            self._forget(read=given is not None, stepping=True)
             return given, *self._resolve(given, closure is None and loss is not None)
         finally:
             self.clear()
@@ -303,7 +351,7 @@ class LossChannel:
     def clear(self) -> None:
         """Forget all watched losses."""
         self.pending.clear()
-        self._mark, self._missed = None, False
+        self._trace, self._missed = None, False
 
     def _resolve(self, given: Any, explicit: bool) -> tuple[Tensor | None, list[Watched]]:
         optimizer = self.optimizer()
@@ -328,7 +376,8 @@ class LossChannel:
         if self._missed:
             raise ValueError(
                 "watched losses must change a .grad of this optimizer, got a backward pass that "
-                "changed none; give the optimizer the parameters that the loss depends on"
+                "changed none; give the optimizer the parameters that the loss depends on, and let "
+                "no hook clear a .grad"
             )
         raise ValueError(
             "no loss reached the optimizer; call step(loss=loss), step(closure), or "

@@ -168,7 +168,7 @@ class Adam(Metric):
         # All parameters share the sum of the weights. With squares of 0, a step could exceed the
         # cap by the factor ``(1 - beta1) / sqrt(1 - beta2)``.
         weight = options["square_weight"].to(bucket.device)
-        for index in bucket.fresh:
+        for index in bucket.fresh.get(SQUARES, []):
             g, v = bucket.grads[index], bucket.buffers[SQUARES][index]
             squares = g.to(wide_dtype(g.dtype)).square() * weight
             _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])

@@ -7,7 +7,7 @@ A new averaging is a subclass of `Descent` that names its buffers and its memory
 
     >>> from corridor import CLR
     >>> class Trailing(Descent):  # keeps the mean of all points beside the parameters
-    ...     always, buffers, memory = True, ("mean_point",), ("points",)
+    ...     always, buffers, memory = True, ("mean_point",), {"points": 0.0}
     ...     def advance(self, options, memory):
     ...         return {"points": memory["points"] + 1.0}
     ...     def move(self, bucket, sums, stride, now):
@@ -26,18 +26,19 @@ A new averaging is a subclass of `Descent` that names its buffers and its memory
     tensor([2.5000])
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from corridor import _torch, _tree
 from corridor.optim import step_size
-from corridor.optim._bucket import NORM, Bucket, Stride, Sums, fused_sgd, wide_dtype
+from corridor.optim._bucket import NORM, REST, Bucket, Stride, Sums, fused_sgd, wide_dtype
 from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric
 from corridor.optim._options import Memory, Now, Options, Sized
 
 VELOCITY = "velocity"
+WEIGHT = "average_weight"
 Rule = Callable[[Tensor, Tensor, Memory], Sized]
 
 
@@ -48,7 +49,7 @@ class Descent:
     coasts: bool = False  # moves at the step size 0, except in a group whose cap is 0
     metric: Metric = Euclidean()
     buffers: tuple[str, ...] = ()  # tensors it keeps per parameter, zeros at first
-    memory: tuple[str, ...] = ()  # scalars it keeps, 0 at first
+    memory: Mapping[str, float | str] = {}  # scalars and their first values, or options with these
 
     def acts(self, options: Options) -> bool:
         """Return True if the options turn the motion on."""
@@ -57,6 +58,9 @@ class Descent:
     def advance(self, options: Options, memory: Memory) -> Memory:
         """Return the scalars that change before anything is measured."""
         return {}
+
+    def rest(self, states: list[dict[str, Tensor]], options: Options) -> None:
+        """Prepare the states of parameters without a gradient for the steps that they miss."""
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the sums, `NORM` first, with those ``wanted`` by limits."""
@@ -105,13 +109,17 @@ class HeavyBall(Descent):
 
 
 class Average(Descent):
-    """Move along the averaged gradient, to where the averaged linear models meet f_star."""
+    """Move along the averaged gradient, to where the averaged linear models meet f_star.
+
+    All parameters share the sum of the weights. In the steps that a parameter misses its gradient
+    counts as its average, and before its first step as its first gradient.
+    """
 
     def __init__(self, metric: Metric) -> None:
-        scalars = ("loss_average", "linear_term", "average_weight", "average_shift")
+        scalars = ("loss_average", "linear_term", WEIGHT, "average_shift", *metric.memory)
         self.metric, self.always = metric, metric.always
         self.buffers = (AVERAGE, *metric.buffers)
-        self.memory = (*scalars, *metric.memory)
+        self.memory = {**dict.fromkeys(scalars, 0.0), "last_f_star": "f_star"}
 
     def acts(self, options: Options) -> bool:
         return super().acts(options) or bool(options.get("estimate_f_star"))
@@ -119,22 +127,37 @@ class Average(Descent):
     def advance(self, options: Options, memory: Memory) -> Memory:
         return self.metric.advance(options, memory)
 
+    def rest(self, states: list[dict[str, Tensor]], options: Options) -> None:
+        for kept in states:
+            if AVERAGE in kept and REST not in kept:
+                kept[REST] = options[WEIGHT].clone()
+
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
         named = (NORM, LENGTH, SLOPE) if decayed else (NORM, LENGTH)
         return (*named, *(name for name in wanted if name not in named))
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
+        weight = now.memory[WEIGHT].to(bucket.device)
+        none = torch.zeros_like(weight)
+        joining = dict.fromkeys(bucket.fresh.get(AVERAGE, []), none) | bucket.rested
+        for index, past in joining.items():
+            g, d, past = bucket.grads[index], bucket.buffers[AVERAGE][index], past.to(weight)
+            first = (weight * g).nan_to_num(0.0, 0.0, 0.0)
+            filled = torch.where(past > 0.0, weight / past * d, first)
+            _tree.assign([d], [filled.to(d.dtype)])
         self.metric.begin(bucket, now.options)
         return self.metric.measure(bucket, names, now)
 
     def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> Sized:
         options, memory, new = now.options, now.memory, dict(now.memory)
-        beta = options["momentum"]
-        new["loss_average"] = step_size.average(memory["loss_average"], loss, beta)
+        beta, aim, past = options["momentum"], options["f_star"], memory["loss_average"]
+        new["last_f_star"] = torch.full_like(loss, aim)
+        if not options.get("estimate_f_star"):  # earlier losses keep their distance to their f_star
+            past = past + memory[WEIGHT] * (new["last_f_star"] - memory["last_f_star"])
+        new["loss_average"] = step_size.average(past, loss, beta)
         new["linear_term"] = beta * (memory["linear_term"] + memory["average_shift"])
-        weight = step_size.average(memory["average_weight"], torch.ones_like(loss), beta)
-        new["average_weight"] = weight
-        aim = options["f_star"]
+        weight = step_size.average(memory[WEIGHT], torch.ones_like(loss), beta)
+        new[WEIGHT] = weight
         if "lower_bound" in memory and options["estimate_f_star"]:
             model = new["loss_average"] + new["linear_term"]
             aim = step_size.lowered_bound(model, weight, memory["lower_bound"], aim)
@@ -144,7 +167,7 @@ class Average(Descent):
         return step_size.momentum(*model, weight, length, f_star=aim, scale=scale), new
 
     def move(self, bucket: Bucket, sums: Sums, stride: Stride, now: Now) -> Tensor | None:
-        along = stride._replace(size=stride.size / now.memory["average_weight"].to(stride.size))
+        along = stride._replace(size=stride.size / now.memory[WEIGHT].to(stride.size))
         seen = self.metric.move(bucket, along, now)
         if seen is None:
             return None
@@ -153,10 +176,10 @@ class Average(Descent):
 
     def settle(self, sums: Sums, sizes: Tensor, keeps: Tensor, now: Now) -> Memory:
         options, memory = now.options, now.memory
-        along = sizes / memory["average_weight"]
+        along = sizes / memory[WEIGHT]
         new = {**memory, "average_shift": _shifts(sums, along, keeps).sum()}
         if "lower_bound" in memory and options["estimate_f_star"]:
-            model, weight = memory["loss_average"] + memory["linear_term"], memory["average_weight"]
+            model, weight = memory["loss_average"] + memory["linear_term"], memory[WEIGHT]
             new["lower_bound"] = step_size.estimated_bound(
                 model, weight, sums.total(LENGTH), along.max(), options["f_star"]
             )

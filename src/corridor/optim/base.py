@@ -84,9 +84,10 @@ class PolyakOptimizer(Optimizer):
         """Watch a loss before its backward pass. The next `step` uses it.
 
         Several watched losses add up with their weights in what is differentiated, as gradients do:
-        with ``(loss / k).backward()`` over k micro-batches the step uses their mean. A loss counts
-        if its backward pass changes a ``.grad`` of this optimizer, and as long as that gradient
-        exists. `step` forgets it.
+        with ``(loss / k).backward()`` over k micro-batches the step uses their mean. What is
+        differentiated must be a weighted sum of watched losses, not another function of them. A
+        loss counts if its backward pass changes a ``.grad`` of this optimizer, and as long as that
+        gradient exists. `step` forgets it.
 
         Args:
             loss: scalar tensor.
@@ -99,7 +100,7 @@ class PolyakOptimizer(Optimizer):
         Raises:
             ValueError: the loss is not one real number, or this optimizer watches it already.
         """
-        self._channel.watch(loss, scaler, self._measure)
+        self._channel.watch(loss, scaler, self._measure if self._limits() else None)
         return loss
 
     def attach(self, model: torch.nn.Module, scaler: Any = None) -> RemovableHandle:
@@ -158,6 +159,9 @@ class PolyakOptimizer(Optimizer):
                 self.__dict__.pop(name, None)
             raise
         device, dtype = self._settle_scalars()
+        if motion.memory:
+            resting = (p for p in self._params() if p.grad is None and p in self.state)
+            motion.rest([self.state[p] for p in resting], self.param_groups[0])
         if value is not None:
             self._check_whole()
             if not found and all(p.grad is None for p in self._params()):
@@ -168,8 +172,7 @@ class PolyakOptimizer(Optimizer):
             step = Step(*parts, self.step_size_rule, self.capped)
             step.take(value, measured, self._health)
             for limit in limits:
-                for counter in limit.counters:
-                    self.param_groups[0][counter].add_(1)
+                limit.count(self.param_groups[0], measured)
         return given
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
@@ -200,8 +203,6 @@ class PolyakOptimizer(Optimizer):
     def _measure(self, loss: Tensor) -> Memory:
         """Return what the limits measure on the graph of a watched loss."""
         limits = self._limits()
-        if not limits:
-            return {}
         _, dtype = self._settle_scalars()  # an option may have been set since the last step
         first, metric = self.param_groups[0], self._motion().metric
         recorded = Recorded(loss, self._params(), self.state, first, metric, dtype, self._cache)
@@ -271,16 +272,27 @@ class PolyakOptimizer(Optimizer):
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
+    def _first(self) -> dict[str, Any]:
+        """Return the first group, which holds the scalars, also after groups were exchanged."""
+        first = self.param_groups[0]
+        held = self._cache.get("first") or next((g for g in self.param_groups if RULE in g), first)
+        if held is not first:
+            moved = (self._owner.left - {"effective_lr"}) & held.keys()
+            first.update({key: held.pop(key) for key in moved})
+        if held is not first or "first" not in self._cache:
+            self._cache["first"] = first
+        return first
+
     def _settle_scalars(self) -> tuple[torch.device, torch.dtype]:
         """Create the scalars in the groups, and return their device and (wide) dtype."""
         params = self._params()
         device = params[0].device if params else torch.device("cpu")
         dtype = _tree.accumulation_dtype(params)
-        first, motion, limits = self.param_groups[0], self._motion(), self._limits()
+        first, motion, limits = self._first(), self._motion(), self._limits()
         first[RULE] = type(self).__name__
         _options.settle(first, "skipped", device, torch.int64)
         _options.settle(first, "grad_norm", device, dtype)
-        starts = dict(self.MEMORY)
+        starts = {**motion.memory, **self.MEMORY}
         for limit in limits:
             starts |= limit.MEMORY
             for counter in limit.counters:
@@ -312,9 +324,9 @@ class PolyakOptimizer(Optimizer):
             state_dict: what a `state_dict` method returned.
         """
         theirs = state_dict["param_groups"]
-        ours = theirs and theirs[0].get(RULE) == type(self).__name__
+        ours = any(group.get(RULE) == type(self).__name__ for group in theirs)
         if not ours and len(theirs) == len(self.param_groups):
-            kept = self.MOTION.memory, self.MOTION.buffers
+            kept = self.MOTION.memory, (*self.MOTION.buffers, _bucket.REST)
             state_dict = _options.understood(state_dict, self.param_groups, *kept)
         # torch does not copy tensors that need no other dtype or device.
         state = {key: _options.copied(kept) for key, kept in state_dict["state"].items()}

@@ -52,7 +52,8 @@ class HalfPolyak(PolyakOptimizer):
 
     ``bound`` starts at `f_star`. After every `refine_every` steps it moves half of the way to the
     minimum loss of those steps. Use that with full batches only, because the minimum over
-    mini-batches is biased. A loss below the bound resets the bound to `f_star`.
+    mini-batches is biased. A loss below the bound resets the bound to `f_star`. So does a new value
+    of `f_star` in the groups.
 
     Args:
         params: parameters, groups, or named parameters.
@@ -70,7 +71,9 @@ class HalfPolyak(PolyakOptimizer):
     """
 
     OPTIONS: ClassVar = {"refine_every": _options.optional(_options.STEPS)}
-    MEMORY: ClassVar = {"lower_bound": "f_star", "best_loss": math.inf, "round_steps": 0.0}
+    MEMORY: ClassVar = {
+        "lower_bound": "f_star", "best_loss": math.inf, "round_steps": 0.0, "last_f_star": "f_star"
+    }  # fmt: skip
 
     def __init__(
         self, params: Params, max_lr: float = 1.0, *, refine_every: int | None = None,
@@ -83,10 +86,13 @@ class HalfPolyak(PolyakOptimizer):
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return half the step to the current bound."""
         first, bound = self.param_groups[0], memory["lower_bound"]
-        bound = torch.where(loss < bound, torch.full_like(bound, first["f_star"]), bound)
+        f_star = torch.full_like(bound, first["f_star"])
+        reset = (loss < bound) | (f_star != memory["last_f_star"])
+        bound = torch.where(reset, f_star, bound)
         past, every = (memory["best_loss"], memory["round_steps"]), first["refine_every"]
         step, bound, best, age = step_size.half_polyak(loss, norm_sq, bound, *past, every=every)
-        return step, {"lower_bound": bound, "best_loss": best, "round_steps": age}
+        new = {"lower_bound": bound, "best_loss": best, "round_steps": age}
+        return step, {**new, "last_f_star": f_star}
 
 
 class NGN(PolyakOptimizer):
@@ -148,6 +154,8 @@ class MoMo(PolyakOptimizer):
             a finite cap. A group may have its own.
         f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
             never falls below it. An estimate that has met the loss falls half of the way to it.
+            Where losses can be negative, pass a number below all of them: a loss of 0 ends the run
+            at the default.
         momentum: weight of the past, in [0, 1) (default: 0.9).
         estimate_f_star: estimate the minimum of the loss during training (default: False).
         weight_decay: decoupled, non-negative (default: 0). A group may have its own.
@@ -186,6 +194,8 @@ class MoMoAdam(PolyakOptimizer):
             A group may have its own.
         f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
             never falls below it. An estimate that has met the loss falls half of the way to it.
+            Where losses can be negative, pass a number below all of them: a loss of 0 ends the run
+            at the default.
         momentum: weight of the past in d, Adam's beta_1, in [0, 1) (default: 0.9).
         beta2: weight of the past in v, in [0, 1) (default: 0.999).
         eps: number added to the root of v, positive (default: 1e-8).
@@ -224,7 +234,8 @@ class DAL(PolyakOptimizer):
 
     Args:
         params: whole parameters, groups of them, or named ones. Sharded ones have no Hg.
-        max_lr: the cap, positive or inf (default: 5). A group may have its own.
+        max_lr: the cap, positive or inf (default: 5). A group may have its own. Give a finite one:
+            in a corridor nothing else limits the step, and it is the largest number under inf.
         power: exponent, non-negative (default: 1, the rule of constant drift). 0 is descent at the
             rate 2.
         every: number of steps from one measurement to the next (default: 1).

@@ -175,7 +175,7 @@ def lowered_bound(model: Tensor, weight: Tensor, bound: Tensor, least: float) ->
     ``model / weight`` is the value of the averaged linear model at the current point. A bound at
     this value or above it allows no step. It falls to the middle between the value and ``least``.
     """
-    value = model / weight
+    value, bound = model / weight, bound.clamp(min=least)
     rounding = 8.0 * torch.finfo(value.dtype).eps * (value.abs() + bound.abs())
     lower = (0.5 * (value + least)).clamp(min=least)
     return torch.where(value - bound <= rounding, lower, bound)
