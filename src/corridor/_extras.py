@@ -1,4 +1,4 @@
-"""Optional libraries: one helper that names the extra to install."""
+"""Say what failed in one line: a missing library and its extra, an error that was caught."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,14 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def required(library: str, *, extra: str) -> Iterator[None]:
-    """Turn a failed import inside the block into one line that says what to install.
-
-    Example:
-        >>> with required("nothing", extra="lab"):
-        ...     import nothing
-        Traceback (most recent call last):
-        ImportError: nothing is required here; pip install "corridor[lab]"
-    """
+    """Turn a failed import inside the block into one line that says what to install."""
     try:
         yield
     except ImportError as error:
@@ -21,3 +14,8 @@ def required(library: str, *, extra: str) -> Iterator[None]:
         broken = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
         message = f'{library} is required here; pip install "corridor[{extra}]"{broken}'
         raise ImportError(message, name=library) from error
+
+
+def reason(error: BaseException) -> str:
+    """Return the class and the message of an error as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -79,8 +79,14 @@ def load(
 
 def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
     contents = source.read()
-    for rows, part in ((contents.train, "train"), (contents.test, "test")):
-        _check_labels(rows.labels, len(contents.classes), f"{name} ({part})")
+    last = len(contents.classes) - 1
+    for part, rows in (("train", contents.train), ("test", contents.test)):
+        if wrong := ((rows.labels < 0) | (rows.labels > last)).nonzero().flatten().tolist():
+            raise ValueError(
+                f"{name} ({part}) must have labels from 0 to {last}, got "
+                f"{int(rows.labels[wrong[0]])} in row {wrong[0]} ({len(wrong)} wrong in all); "
+                "number the classes from 0 without gaps"
+            )
     channels = 1 if source.statistics is None and is_gray(contents.train) else 3
     first = open_image(contents.train, 0)
     if size is None and first.width != first.height:
@@ -101,11 +107,8 @@ def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
         return TensorSplit(decode(rows, channels, side, resize=size is not None), rows.labels)
 
     train, test = split(contents.train), split(contents.test)
-    mean, std = source.statistics or _measured(train)
-    classes = tuple(contents.classes)
-    return Data(
-        name, contents.title, train, test, classes, channels, side, mean, std, flip=source.flip
-    )
+    known = tuple(contents.classes), channels, side, *(source.statistics or _measured(train))
+    return Data(name, contents.title, train, test, *known, flip=source.flip)
 
 
 def _measured(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -113,15 +116,6 @@ def _measured(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return mean_and_std(split.images)
     sample = range(0, len(split), max(1, len(split) // SAMPLED))
     return mean_and_std(Batches(split, None, flip=False).read(sample)[0])
-
-
-def _check_labels(labels: Tensor, classes: int, name: str) -> None:
-    wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist()
-    if wrong:
-        raise ValueError(
-            f"{name} must have labels from 0 to {classes - 1}, got {int(labels[wrong[0]])} in row "
-            f"{wrong[0]} ({len(wrong)} wrong in all); number the classes from 0 without gaps"
-        )
 
 
 def _check_classes(data: Data) -> None:

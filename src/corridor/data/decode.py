@@ -32,8 +32,7 @@ def open_image(rows: Rows, i: int) -> Image.Image:
         with contextlib.suppress(Exception):  # damaged EXIF data leave the pixels readable
             ImageOps.exif_transpose(image, in_place=True)
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    # Decoders raise errors of many classes for damaged input.
-    except Exception as error:
+    except Exception as error:  # decoders raise errors of many classes for damaged input
         raise _wrong(rows, i, f"be an image, got: {first_line(error)}; replace it") from error
     if image.mode not in MODES:
         raise _wrong(rows, i, f"have 8 bits per channel, got mode {image.mode}; convert it")
@@ -80,11 +79,10 @@ def fit(image: Image.Image, size: int, keep: float = 1.0) -> Image.Image:
 
 
 def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Image:
-    """Scale a random rectangle of `image` to `size` x `size` pixels.
+    """Scale a random rectangle of `image` to `size` x `size` pixels (Szegedy et al., 2015).
 
     Its area is 8% to 100% of the image. Its aspect ratio lies between 3/4 and 4/3, uniform in the
-    logarithm (Szegedy et al., 2015). After ten rectangles that do not fit, the centered square is
-    scaled.
+    logarithm. After ten rectangles that do not fit, the centered square is scaled.
     """
     width, height = image.size
     for _ in range(10):
@@ -115,10 +113,7 @@ def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
 
 
 def mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of pixels / 255 per channel.
-
-    They are computed from exact counts of the 256 levels. A constant channel has deviation 1.
-    """
+    """Return exact mean and deviation of pixels / 255 per channel; 1 for a constant channel."""
     level = torch.arange(256, dtype=torch.float64) / 255
     channels = [channel.flatten() for channel in images.unbind(1)]
     shares = [torch.bincount(x, minlength=256).double() / len(x) for x in channels]

@@ -53,14 +53,8 @@ def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
     """Return the positions of `count` images, ascending, taken from the classes in turn.
 
     With `proportional`, each class gives a share of its size.
-
-    Example:
-        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
-        >>> choose(labels, 4).tolist(), choose(labels, 3, proportional=True).tolist()
-        ([0, 1, 4, 5], [0, 1, 4])
     """
-    order = torch.argsort(labels, stable=True)
-    sizes = torch.bincount(labels)
+    order, sizes = torch.argsort(labels, stable=True), torch.bincount(labels)
     rank = torch.cat([torch.arange(size, dtype=torch.float64) for size in sizes.tolist()])
     if proportional:
         rank = (rank + 0.5) / sizes[labels[order]]
@@ -80,8 +74,7 @@ def _read_digits() -> Contents:
     shuffled = torch.tensor(order)
     tested = torch.zeros(len(labels), dtype=torch.bool)
     tested[shuffled[choose(labels[shuffled], 360, proportional=True)]] = True
-    train = Rows(pixels[~tested.numpy()], labels[~tested], "digits (train)")
-    test = Rows(pixels[tested.numpy()], labels[tested], "digits (test)")
+    train, test = (Rows(pixels[kept.numpy()], labels[kept], "digits") for kept in (~tested, tested))
     return Contents("Digits", "0123456789", train, test)
 
 
@@ -98,10 +91,10 @@ def _titled(source: Source, title: str, classes: str) -> Source:
 
 
 def _fashion_mnist(argument: str, data_dir: Path | None) -> Source:
-    name, entries = "fashion-mnist", os.environ.get("XDG_DATA_DIRS")
+    name, shared = "fashion-mnist", os.environ.get("XDG_DATA_DIRS")
     # Debian's package dataset-fashion-mnist puts the files into a shared folder.
-    shared = [Path(p) for p in (entries or "/usr/local/share:/usr/share").split(os.pathsep) if p]
-    folders = [folder / "datasets" / name for folder in shared]
+    roots = (shared or "/usr/local/share:/usr/share").split(os.pathsep)
+    folders = [Path(root) / "datasets" / name for root in roots if root]
     folder = next((f for f in folders if any(f.glob(f"{IDX_FILES[0]}*"))), None)
     if data_dir is not None and (data_dir / name).is_dir():
         folder = data_dir / name
@@ -181,7 +174,7 @@ def _file_rows(folder: Path, classes: Sequence[str]) -> Rows:
     paths, labels = [], []
     for label, name in enumerate(classes):
         files = [file for file in _visible(folder / name) if file.lower().endswith(SUFFIXES)]
-        paths += [f"{folder}{os.sep}{name}{os.sep}{file}" for file in files]
+        paths += [os.path.join(folder, name, file) for file in files]
         labels += [label] * len(files)
     if not paths:
         raise _missing(folder, f"images ({' '.join(SUFFIXES)}) in folders", "put them there")

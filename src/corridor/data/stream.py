@@ -41,17 +41,15 @@ class Batches(Dataset):
         size = self.split.image_size
         pixels = np.empty((len(chosen), size, size, self.split.channels), np.uint8)
         for row, i in enumerate(chosen.tolist()):
-            pixels[row] = self._image(i)
+            image, mirrored = read_image(self.split.rows, i, self.split.channels), False
+            if self.augment is None:
+                cut = fit(image, size, keep=KEPT)
+            else:
+                draw = random.Random(derive(*self.augment, i))
+                cut, mirrored = random_crop(image, size, draw), self.flip and draw.random() < 0.5
+            found = np.asarray(cut).reshape(pixels.shape[1:])
+            pixels[row] = found[:, ::-1] if mirrored else found
         return torch.from_numpy(pixels).permute(0, 3, 1, 2), self.split.rows.labels[chosen]
-
-    def _image(self, i: int) -> np.ndarray:
-        size, channels = self.split.image_size, self.split.channels
-        image = read_image(self.split.rows, i, channels)
-        if self.augment is None:
-            return np.asarray(fit(image, size, keep=KEPT)).reshape(size, size, channels)
-        draw = random.Random(derive(*self.augment, i))
-        pixels = np.asarray(random_crop(image, size, draw)).reshape(size, size, channels)
-        return pixels[:, ::-1] if self.flip and draw.random() < 0.5 else pixels
 
 
 def stream(

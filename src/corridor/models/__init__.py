@@ -5,7 +5,8 @@ from functools import partial
 
 from torch import nn
 
-from corridor.models.custom import build_custom, reason
+from corridor._extras import reason
+from corridor.models.custom import build_custom
 from corridor.models.plain import cnn, mlp
 from corridor.models.resnet import ResNet
 from corridor.models.vgg import VGG16

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from corridor._extras import reason
+
 
 def build_custom(name: str, arguments: dict[str, Any]) -> nn.Module:
     """Import a callable, and call it with the arguments that it accepts and that are not None."""
@@ -54,11 +56,6 @@ def _find(name: str) -> Callable[..., Any]:
             "name the function that builds the network"
         )
     return found
-
-
-def reason(error: Exception) -> str:
-    """Return the class of an error, and the first line of its message."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from corridor._extras import required
+from corridor._extras import reason, required
 from corridor.train.processes import forget_launcher
 from corridor.train.processes.signals import Interrupted
-from corridor.train.sweep.pool import Ended, Ends, Job, Report, reason, run_job
+from corridor.train.sweep.pool import Ended, Ends, Job, Report, run_job
 
 # Seconds in which a cluster must answer.
 ANSWER_SECONDS = 15.0

@@ -16,8 +16,6 @@ from corridor.train.config import Config
 from corridor.train.folder.record import Summary
 from corridor.train.sweep.runs import Run
 
-# Key of the tables of a grid file that hold variants.
-VARIANTS = "variant"
 # Maximum length of a value in the name of a run, in characters.
 SHORT = 60
 _HEAD = ("setting", "finished", "final loss", "test accuracy")
@@ -75,9 +73,9 @@ def read_grid(path: str | Path, overrides: Mapping[str, Any] | None = None) -> l
     try:
         with path.open("rb") as file:
             options = tomllib.load(file)
-        variants = options.pop(VARIANTS, [])
+        variants = options.pop("variant", [])
         if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
-            raise ValueError(f"{VARIANTS} must be tables; write each under [[{VARIANTS}]]")
+            raise ValueError("variant must be tables; write each under [[variant]]")
         given = overrides or {}
         kept = [{k: v for k, v in variant.items() if k not in given} for variant in variants]
         return grid({**options, **given}, kept)

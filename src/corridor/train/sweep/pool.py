@@ -12,6 +12,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from corridor._extras import reason
 from corridor.train.config import Config
 from corridor.train.folder.files import wait_until_free
 from corridor.train.folder.progress import Reporter
@@ -79,15 +80,6 @@ class _Fraction(Reporter):
 
     def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
         self._report(step / self._total)
-
-
-def reason(error: BaseException) -> str:
-    """Return an exception as one line.
-
-    >>> reason(RuntimeError("it  cannot be done"))
-    'RuntimeError: it cannot be done'
-    """
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def in_this_process(jobs: Sequence[Job], *, report: Report) -> Ends:
