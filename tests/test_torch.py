@@ -142,6 +142,19 @@ def test_output_metadata_names_the_form_of_the_gradients_of_a_node():
     assert (tuple(found.shape), found.dtype, found.device) == ((2, 3), y.dtype, y.device)
 
 
+def test_hooks_of_saved_tensors_are_seen_in_a_checkpoint():
+    seen = []
+    x = torch.ones(2, requires_grad=True)
+
+    def layer(x):
+        seen.append(_torch.saved_tensors_have_hooks())
+        return x.sin()
+
+    torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).sum().backward()
+    layer(x)
+    assert seen == [True, True, False]
+
+
 def test_the_settings_of_ddp_are_attributes_of_the_module():
     source = inspect.getsource(torch.nn.parallel.DistributedDataParallel)
     assert all(f"self.{name} =" in source for name in _torch.DDP_STATE)

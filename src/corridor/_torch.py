@@ -60,6 +60,14 @@ def forward_mode_is_on() -> bool:
     return forward_ad._current_level >= 0
 
 
+def saved_tensors_have_hooks() -> bool:
+    """Return True inside a checkpoint, whose layers run again in the backward pass.
+
+    No TorchFunctionMode is on there, so geometry's formulas would not run the second time.
+    """
+    return _private._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def default_store() -> Any:
     """Return the store of the default process group. Ranks meet there without a collective.
 

@@ -10,7 +10,7 @@ from tests.geometry import oracle
 from tests.geometry.networks import MODELS, case
 from torch import nn
 
-from corridor.geometry import jet, measure
+from corridor.geometry import _kernels, jet, measure
 
 SINGLE = oracle.rounding(1e4, torch.float32)
 ROUGH, ROUGH_SINGLE = oracle.differencing(), oracle.differencing(torch.float32)
@@ -203,10 +203,20 @@ def test_without_memory_auto_takes_differences():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_check_finds_a_wrong_second_derivative(dtype: torch.dtype):
+def test_check_finds_a_wrong_second_derivative(dtype: torch.dtype, monkeypatch):
     x = nn.Parameter(torch.tensor([1.0, 2.0, 0.5], dtype=dtype))
+    known = {(WrongTwice, torch.finfo(dtype).eps): _kernels.SEVERAL}
+    monkeypatch.setattr(_kernels, "compared", known)
     with pytest.raises(ValueError, match="double_backward is wrong"):
         jet(lambda: WrongTwice.apply(x).sum() + x.square().sum(), [x], check=True)
+
+
+def test_a_function_that_keeps_a_parameter_without_its_graph_goes_to_differences():
+    x = nn.Parameter(torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64))
+    found = jet(lambda: WrongTwice.apply(x).sum() + x.square().sum(), [x])
+    assert found.engine.name == "central_differences"
+    g = 3 * x.detach() ** 2 + 2 * x.detach()
+    assert torch.allclose(found.hessian_gradient[0], (6 * x.detach() + 2) * g, rtol=ROUGH)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -225,3 +235,17 @@ def test_check_says_that_kinks_stand_in_the_way():
         found = jet(lambda: (a @ x).abs().mean() + 1e-3 * x.square().sum(), [x], check=True)
     assert found.checked is not None
     assert found.checked.verdict == "inconclusive"
+
+
+def test_the_length_of_differences_follows_the_autocast_inside_the_closure():
+    small = case("mlp gelu")
+
+    def closure() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return small.closure()
+
+    inside = jet(closure, small.model, engine="central_differences")
+    with torch.autocast("cpu", torch.bfloat16):
+        around = jet(small.closure, small.model, engine="central_differences")
+    for a, b in zip(inside.hessian_gradient, around.hessian_gradient, strict=True):
+        assert torch.equal(a, b)

@@ -215,3 +215,20 @@ def test_a_graph_needs_a_loss_with_a_graph():
     x = leaf(1.0)
     with torch.no_grad(), pytest.raises(ValueError, match="loss must have a graph"):
         from_graph(cubic(x), [x])
+
+
+@pytest.mark.parametrize("size", [10, 1 << 15])
+def test_frozen_whole_numbers_are_constants(size: int):
+    model = nn.Linear(3, 1)
+    batches = [(torch.ones(2, 3), torch.zeros(2, 1))]
+
+    def closure() -> torch.Tensor:
+        return model(batches[0][0]).square().mean()
+
+    bare = measure(closure, model, step=0.1)
+    model.packed = nn.Parameter(torch.ones(size, dtype=torch.int8), requires_grad=False)
+    found = measure(closure, model, step=0.1)
+    assert found.as_dict() == bare.as_dict()
+    assert jet(closure, model, check=True).gradient[-1].shape == (size,)
+    whole = measure_dataset(model, nn.functional.mse_loss, batches, step=0.1)
+    assert whole.rho == pytest.approx(float(bare.rho), rel=oracle.rounding(1e4, torch.float32))

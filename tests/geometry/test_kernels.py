@@ -11,6 +11,7 @@ from tests.geometry import oracle
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from corridor.geometry import Probe, _kernels, jet, measure, measure_dataset, sharpness
 from corridor.geometry.graph import from_graph
@@ -186,3 +187,23 @@ def test_differences_across_kinks_say_that_they_are_uncertain():
     with pytest.warns(UserWarning, match="central differences is uncertain"):
         found = jet(closure, model)
     assert "disagree" in found.engine.why
+
+
+def test_a_lost_graph_is_seen_after_another_loss_of_the_parameters():
+    x = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    jet(lambda: (x**3).sum(), [x], engine="forward_over_reverse")
+    found = jet(lambda: (x**3).sum() + hooked(x).sum(), [x])
+    assert found.engine.name == "central_differences"
+    with pytest.raises(ValueError, match="without their graph"):
+        jet(lambda: (x**3).sum() + hooked(x).sum(), [x], engine="forward_over_reverse")
+
+
+def test_a_function_inside_a_checkpoint_is_compared_at_the_moved_parameters():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 4, dtype=torch.float64), torch.randn(8, 4, dtype=torch.float64)
+
+    def closure() -> Tensor:
+        inside = checkpoint(lambda y: Sine.apply(layer(y)), x, use_reentrant=False)
+        return inside.square().mean()
+
+    assert jet(closure, layer).engine.name == "double_backward"

@@ -145,6 +145,24 @@ def test_the_hugging_face_trainer_trains_bit_for_bit_the_same(tmp_path, accumula
     assert all(r > 0 for r in callback.probe.history["rho"])
 
 
+class SharingModel(HubModel):
+    """Divide the sum of losses by the number of labels of the whole step, as models of the hub."""
+
+    def forward(self, x, labels=None, num_items_in_batch=None, **kwargs):
+        scores = self.network(x)
+        total = cross_entropy(scores, labels, reduction="sum")
+        return {"loss": total / (num_items_in_batch or len(x)), "logits": scores}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_loss_of_a_micro_batch_is_its_own_mean(tmp_path):
+    callback, other = (for_transformers.probe_callback(every=EVERY) for _ in range(2))
+    with_transformers(tmp_path, callback, accumulate=2, model=SharingModel())
+    with_transformers(tmp_path, other, accumulate=2)
+    assert callback.probe.history["loss"][0] == pytest.approx(other.probe.history["loss"][0])
+    assert callback.probe.history["clr"][0] == pytest.approx(other.probe.history["clr"][0])
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_hugging_face_trainer_measures_the_last_inputs(tmp_path):
     seen = []

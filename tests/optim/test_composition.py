@@ -46,7 +46,7 @@ CURVATURE = {
     "optim/_curvature.py", "optim/_metric.py", "geometry/graph.py", "geometry/_kernels.py",
     "corridor/_torch.py",
 }  # fmt: skip
-GEOMETRY = {"geometry/_gradient.py", "geometry/_inputs.py"}
+GEOMETRY = {"geometry/_gradient.py", "geometry/_inputs.py", "geometry/_nodes.py"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Evaluate a loss and its gradient, at a point or at a distance from it."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,12 +8,12 @@ from torch import Tensor
 from corridor import _reduce
 from corridor._types import LossClosure, Tensors
 from corridor.geometry._guard import Untouched
+from corridor.geometry._nodes import holds
 
 
 def filled(values: Sequence[Tensor | None], params: Tensors) -> list[Tensor]:
     """Return one dense tensor per parameter, with zeros where there is no value."""
-    rest = iter(values)
-    return [_dense(next(rest) if p.requires_grad else None, p) for p in params]
+    return [_dense(value, p) for value, p in zip(values, params, strict=True)]
 
 
 def _dense(value: Tensor | None, like: Tensor) -> Tensor:
@@ -31,11 +30,13 @@ def evaluate(guard: Untouched, closure: LossClosure) -> tuple[Tensor, list[Tenso
         ValueError: the loss uses none of the parameters.
     """
     value = guard.evaluate(closure)
-    live = [p for p in guard.params if p.requires_grad]
     # The graph holds gathered copies of sharded parameters, so autograd.grad cannot reach them.
-    sharded = any(map(_reduce.is_sharded, live))
-    backward = guard.backward if sharded else _autograd
-    found = backward(value, live)
+    sharded = any(map(_reduce.is_sharded, guard.params))
+    with guard.layers():
+        if sharded:
+            found = guard.backward(value)
+        else:
+            found = torch.autograd.grad(value, guard.params, allow_unused=True)
     check_used(found, value)
     loss, gradient = value.detach().clone(), filled(found, guard.params)
     if sharded:
@@ -45,23 +46,9 @@ def evaluate(guard: Untouched, closure: LossClosure) -> tuple[Tensor, list[Tenso
     return loss, gradient
 
 
-def _autograd(loss: Tensor, params: list[Tensor]) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(loss, params, allow_unused=True)
-
-
 def minus(xs: Tensors, ys: Tensors) -> list[Tensor]:
     """Return ``xs - ys``, pair by pair."""
     return [x - y for x, y in zip(xs, ys, strict=True)]
-
-
-def rounding(params: Tensors) -> float:
-    """Return the relative rounding error of gradients: of the parameters' or autocast's dtype."""
-    live = [p for p in params if p.requires_grad]
-    dtypes = [p.dtype for p in live]
-    kind = live[0].device.type
-    if torch.is_autocast_enabled(kind):
-        dtypes.append(torch.get_autocast_dtype(kind))  # activations round more than parameters
-    return max(torch.finfo(dtype).eps for dtype in dtypes)
 
 
 def average(tensors: Tensors) -> None:
@@ -85,20 +72,3 @@ def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
             f"params must be used by the loss, got a loss that uses none of the {len(found)}; "
             "give the parameters of the model in the closure"
         )
-
-
-def holds(loss: Tensor, name: str) -> bool:
-    """Return True if the graph of a loss has a node whose name starts with `name`."""
-    return any(node.name().startswith(name) for node in nodes(loss))
-
-
-def nodes(loss: Tensor) -> Iterator[Any]:
-    """Yield every node in the graph of a loss once."""
-    seen, stack = set(), [loss.grad_fn]  # deep graphs would overflow a recursion
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        yield node
-        seen.add(node)
-        stack.extend(parent for parent, _ in node.next_functions)

@@ -1,9 +1,8 @@
 """Evaluate a closure any number of times and leave no trace of it.
 
-A closure changes running means, draws random numbers and may fill ``.grad``. Inside the guard each
-evaluation starts from the state at entry, so dropout masks and buffers are equal every time. The
-guard restores the state at exit. It finds modules by their first forward pass and needs no list.
-A forward pass may also rewrite parameters: ``Embedding(max_norm=)`` shortens the rows that it uses.
+A closure changes running means, draws random numbers and may fill ``.grad``. It may also rewrite
+parameters: ``Embedding(max_norm=)`` shortens the rows that it uses. Each evaluation starts from the
+state at entry, so dropout masks and buffers are equal every time.
 """
 
 from __future__ import annotations
@@ -12,43 +11,49 @@ import random
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from corridor import _torch, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry._inputs import check_function, loss_with_graph
-from corridor.geometry.formulas import twice_differentiable
+from corridor.geometry._nodes import nodes, rounding
+from corridor.geometry.formulas import Formulas
 
 
 class Untouched(AbstractContextManager["Untouched"]):
     """Restore parameters, random state, ``.grad``, buffers and modes at the end of a block.
 
     Attributes:
+        params: the parameters that require a gradient. All internal lists have this order.
         closure_failed: True if the closure raised in its last evaluation.
         moved: the move of the parameters that is in force, or None.
+        eps: relative rounding error in the graph of the loss, 0 before the first evaluation.
         notes: what an engine says about the accuracy of its result.
     """
 
     def __init__(
         self, params: Tensors, *, across_ranks: bool = False, check: bool | None = None
     ) -> None:
-        self.params, self.across_ranks, self.check = params, across_ranks, check
+        self.given, self.across_ranks, self.check = params, across_ranks, check
+        self.params = [p for p in params if p.requires_grad]
         self.modules = _SeenModules()
         self.closure_failed = False
-        self.evaluated = False
+        self.eps = 0.0
         self.moved: Moved | None = None
         self.notes: list[str] = []
 
     def __enter__(self) -> Untouched:
         self.leaves = [p for p in self.params if p.is_leaf]
         self.grads = [p.grad for p in self.leaves]
-        self.random = _RandomState(self.params[0].device)
+        self.random = _generators(self.params[0].device)
         for p in self.params:
             self.modules.keep(p)
         _set_grads(self.leaves, [None] * len(self.leaves))
@@ -64,7 +69,8 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     def rewind(self) -> None:
         """Restore the state at entry. Parameters that are moved return to where they moved."""
-        self.random.restore()
+        for put, state in self.random:
+            put(state)
         self.modules.restore()
         if self.moved is not None:
             self.moved.again()
@@ -80,29 +86,49 @@ class Untouched(AbstractContextManager["Untouched"]):
                 scalar with a graph.
         """
         check_function("closure", closure, "lambda: loss_fn(model(x), y)")
-        if self.evaluated:
+        if self.eps:
             self.rewind()
-        self.evaluated = True
         torch.clear_autocast_cache()  # it may hold copies of parameters that have moved since
         self.closure_failed = True
-        difference = self.moved is not None and not self.moved.step
-        with torch.enable_grad(), _differentiable_layers(renormalize=not difference):
+        with torch.enable_grad(), self.layers():
             value = closure()
             self.closure_failed = False
             if any(p.grad is not None for p in self.leaves):
                 raise ValueError(
                     "closure must not call backward, got filled gradients; compute the loss only"
                 )
-            return loss_with_graph(value)
+            loss = loss_with_graph(value)
+        self.eps = self.eps or rounding(nodes(loss))
+        return loss
 
-    def backward(self, loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Return gradients of `params` by ``loss.backward()``, and leave no ``.grad`` behind."""
+    @contextmanager
+    def layers(self) -> Iterator[None]:
+        """Compute layers by formulas with a second derivative, and run compiled modules eagerly.
+
+        This is for backward passes, too: in them a checkpoint computes its layers again.
+        """
+        with ExitStack() as stack:
+            if "torch._dynamo" in sys.modules:  # a compiled module has imported it
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are gl")
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # nn.Transformer calls it from C++
+            stack.enter_context(Formulas(renormalize=self.moved is None or self.moved.step))
+            yield
+
+    def whole(self, tensors: Tensors) -> list[Tensor]:
+        """Return one tensor per given parameter, with zeros for those that are frozen."""
+        rest = iter(tensors)
+        return [next(rest) if p.requires_grad else torch.zeros_like(p) for p in self.given]
+
+    def backward(self, loss: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient by ``loss.backward()``, and leave no ``.grad`` behind."""
         parts = (p for m in self.modules.modes for p in m._parameters.values() if p is not None)
         others = list(dict.fromkeys(parts))
         kept = [p.grad for p in others]
         _set_grads(others, [None] * len(others))
         loss.backward()
-        found = tuple(p.grad for p in params)
+        found = tuple(p.grad for p in self.params)
         _set_grads(others, kept)
         _set_grads(self.leaves, [None] * len(self.leaves))
         return found
@@ -121,8 +147,7 @@ class Moved(AbstractContextManager["Moved"]):
 
     def __init__(self, guard: Untouched, direction: Tensors, *, step: bool = False) -> None:
         self.guard, self.step, self.length = guard, step, 0.0
-        pairs = zip(guard.params, direction, strict=True)
-        self.direction = {p: v for p, v in pairs if p.requires_grad}
+        self.direction = dict(zip(guard.params, direction, strict=True))
 
     def __enter__(self) -> Moved:
         self.start = {p: p.data.clone() for p in self.guard.modules.weights}
@@ -195,34 +220,14 @@ class _SeenModules:
                 buffer.copy_(value)
 
 
-class _RandomState:
-    """Keep the random state of torch, of Python and, if it is loaded, of NumPy."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.accelerator: Any = getattr(torch, device.type, None) if device.type != "cpu" else None
-        self.place = () if device.type == "mps" else (device,)  # torch.mps takes no device
-        self.numpy = sys.modules.get("numpy.random")  # not loaded means not used
-        self.cpu, self.python = torch.get_rng_state(), random.getstate()
-        self.other = self.accelerator.get_rng_state(*self.place) if self.accelerator else None
-        self.legacy = self.numpy.get_state() if self.numpy else None
-
-    def restore(self) -> None:
-        """Set all generators to the state that was kept."""
-        torch.set_rng_state(self.cpu)
-        random.setstate(self.python)
-        if self.accelerator:
-            self.accelerator.set_rng_state(self.other, *self.place)
-        if self.numpy:
-            self.numpy.set_state(self.legacy)
-
-
-@contextmanager
-def _differentiable_layers(*, renormalize: bool) -> Iterator[None]:
-    """Compute layers by formulas with a second derivative, and run compiled modules eagerly."""
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # a compiled module has imported it
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
-        stack.enter_context(twice_differentiable(renormalize=renormalize))
-        yield
+def _generators(device: torch.device) -> list[tuple[Callable[[Any], None], Any]]:
+    """Return the random states of torch, Python and NumPy, each after the function that sets it."""
+    found: list[Any] = [(torch.set_rng_state, torch.get_rng_state())]
+    found.append((random.setstate, random.getstate()))
+    if accelerator := None if device.type == "cpu" else getattr(torch, device.type, None):
+        place = {} if device.type == "mps" else {"device": device}  # torch.mps takes no device
+        put = partial(accelerator.set_rng_state, **place)
+        found.append((put, accelerator.get_rng_state(**place)))
+    if numpy := sys.modules.get("numpy.random"):  # not loaded means not used
+        found.append((numpy.set_state, numpy.get_state()))
+    return found

@@ -6,7 +6,7 @@ in silence. The functions are visible as nodes in the graph of the loss.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,11 +17,11 @@ from corridor import _torch
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _gradient
 from corridor.geometry._guard import Moved, Untouched
+from corridor.geometry._nodes import nodes, rounding_of_products
 
 ONCE = once_differentiable(lambda ctx: None).__code__
 SEVERAL = 3  # comparisons without a result, after which a function counts as linear
 MOSTLY = 0.25  # share of entries that may differ by chance
-TF32 = 2.0**-11
 ULPS = 8  # of rounding in one pass through a function
 compared: dict[tuple[Any, float], int] = {}  # by function and precision
 
@@ -37,32 +37,27 @@ def evaluate(guard: Untouched, closure: LossClosure) -> Tensor:
         WrongDerivativeError: the derivative of a backward pass is wrong.
     """
     loss = guard.evaluate(closure)
-    if guard.check is not False:
-        eps = checked(loss)
-        here = {key: n for key, n in _foreign(loss) if compared.get((key, eps), 0) < SEVERAL}
-        if here:
-            _compare(guard, closure, here, eps)
-            return guard.evaluate(closure)
-    return loss
+    if guard.check is False:
+        return loss
+    eps = rounding_of_products(guard.eps, loss)
+    here = {key: n for key, n in _foreign(loss) if compared.get((key, eps), 0) < SEVERAL}
+    if not here:
+        return loss
+    refuse(here.values())
+    _compare(guard, closure, here, eps)
+    return guard.evaluate(closure)
 
 
-def checked(loss: Tensor) -> float:
-    """Return the relative rounding error in the graph of a loss, by its dtypes.
-
-    Raises:
-        WrongDerivativeError: a function in the graph has ``once_differentiable``.
-    """
-    eps = 0.0
-    for node in _gradient.nodes(loss):
+def refuse(found: Iterable[Any]) -> None:
+    """Raise WrongDerivativeError for nodes with ``once_differentiable`` and fused weight_norm."""
+    for node in found:
+        if node.name().startswith("WeightNormInterfaceBackward"):
+            raise WrongDerivativeError("torch's fused weight_norm has a wrong second derivative")
         backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
         while backward is not None:
             if getattr(backward, "__code__", None) is ONCE:
                 raise WrongDerivativeError(f"{node.name()} is marked with @once_differentiable")
             backward = getattr(backward, "__wrapped__", None)
-        dtypes = [m.dtype for m in _torch.output_metadata(node)]
-        eps = max([eps, *(torch.finfo(d).eps for d in dtypes if d.is_floating_point)])
-    # A GPU may round the factors of float32 products to 11 bits (TF32).
-    return eps if loss.is_cpu or eps < 1e-9 else max(eps, TF32)
 
 
 def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: float) -> None:
@@ -74,27 +69,31 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: 
     """
     generator = torch.Generator("cpu").manual_seed(0)
 
-    def normal(shape: Sequence[int], like: Any) -> Tensor:
-        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+    def normal(like: Any) -> Tensor:
+        drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64, device="cpu")
         return drawn.to(device=like.device, dtype=like.dtype)
 
-    length = eps ** (1 / 3)
-    move = [normal(p.shape, p) * _size(p.detach()) for p in guard.params]
-    with Moved(guard, move) as moved:
-        moved.to(length)
-        ahead = dict(_foreign(guard.evaluate(closure)))
-        moved.to(-length)
-        behind = dict(_foreign(guard.evaluate(closure)))
-    for key in here.keys() & ahead.keys() & behind.keys():  # others depend on the point
-        outputs = [
-            normal(m.shape, m) if m.dtype.is_floating_point or m.dtype.is_complex else None
-            for m in _torch.output_metadata(here[key])
+    def gradients(found: dict[Any, Any]) -> dict[Any, Any]:
+        with torch.enable_grad(), guard.layers():
+            return {key: _called(found[key], dy[key]) for key in here if key in found}
+
+    move = [normal(p) * _size(p.detach()) for p in guard.params]
+    dy = {
+        key: [
+            normal(m) if m.dtype.is_floating_point or m.dtype.is_complex else None
+            for m in _torch.output_metadata(node)
         ]
-        with torch.enable_grad():
-            rows = [_called(found[key], outputs) for found in (here, ahead, behind)]
+        for key, node in here.items()
+    }
+    rows = [gradients(here)]
+    with Moved(guard, move) as moved:
+        for length in (eps ** (1 / 3), -(eps ** (1 / 3))):
+            moved.to(length)
+            rows.append(gradients(dict(_foreign(guard.evaluate(closure)))))
+    for key in here.keys() & rows[1].keys() & rows[2].keys():  # others depend on the point
         parts = [
-            _differing(x, a.detach(), b.detach(), eps, _along(x, guard.params, move))
-            for x, a, b in zip(*rows, strict=True)
+            _differing(x, a.detach(), b.detach(), eps, _along(x, guard, move))
+            for x, a, b in zip(*(row[key] for row in rows), strict=True)
             if all(isinstance(t, Tensor) for t in (x, a, b))
         ]
         share = torch.tensor(max(parts, default=math.nan), dtype=torch.float64, device="cpu")
@@ -128,7 +127,7 @@ def _differing(x: Tensor, ahead: Tensor, behind: Tensor, eps: float, found: Tens
 
 def _foreign(loss: Tensor) -> Iterator[tuple[Any, Any]]:
     """Yield the functions in a graph that are neither torch's nor corridor's, with their keys."""
-    for node in _gradient.nodes(loss):
+    for node in nodes(loss):
         if isinstance(node, BackwardCFunction):
             origin = node._forward_cls.__module__  # pyright: ignore
             own = origin.split(".")[0] in ("torch", "corridor")
@@ -138,28 +137,26 @@ def _foreign(loss: Tensor) -> Iterator[tuple[Any, Any]]:
             yield node.name(), node
 
 
-def _called(node: Any, outputs: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+def _called(node: Any, dy: list[Tensor | None]) -> tuple[Tensor | None, ...]:
     """Return what the backward pass of a function computes from gradients of its outputs."""
-    call = node.apply if isinstance(node, BackwardCFunction) else node
-    found = call(*outputs)
+    found = node.apply(*dy) if isinstance(node, BackwardCFunction) else node(*dy)
     return found if isinstance(found, tuple) else (found,)
 
 
-def _along(value: Tensor, params: Tensors, move: Tensors) -> Tensor:
+def _along(value: Tensor, guard: Untouched, move: Tensors) -> Tensor:
     """Return the derivative of a tensor along a move of the parameters, by its graph."""
-    pairs = [(p, v) for p, v in zip(params, move, strict=True) if p.requires_grad]
     if not value.requires_grad:
         return torch.zeros_like(value)
     dual = torch.zeros_like(value, requires_grad=True)  # the derivative of a vjp by its cotangent
-    params = [p for p, _ in pairs]
-    rows = torch.autograd.grad(value, params, dual, create_graph=True, allow_unused=True)
-    used = [(row, v) for row, (_, v) in zip(rows, pairs, strict=True) if row is not None]
-    used = [(row, v) for row, v in used if row.requires_grad]
-    if not used:
-        return torch.zeros_like(value)
-    rows, vectors = zip(*used, strict=True)
-    (found,) = torch.autograd.grad(rows, dual, vectors, allow_unused=True)
-    return torch.zeros_like(value) if found is None else found
+    with guard.layers():
+        options = {"create_graph": True, "allow_unused": True}
+        rows = torch.autograd.grad(value, guard.params, dual, **options)
+        pairs = zip(rows, move, strict=True)
+        used = [(row, v) for row, v in pairs if row is not None and row.requires_grad]
+        if not used:
+            return torch.zeros_like(value)
+        rows, vectors = zip(*used, strict=True)
+        return torch.autograd.grad(rows, dual, vectors, materialize_grads=True)[0]
 
 
 def _size(p: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from corridor.geometry._batches import Batches, wide_zeros
 from corridor.geometry._guard import Moved, Untouched
 from corridor.geometry.graph import record
 from corridor.geometry.hvp import Engine
-from corridor.geometry.measures import Measures, from_parts, wide, with_secant
+from corridor.geometry.measures import Measures, reduced, wide, with_secant
 from corridor.geometry.point import Step
 
 
@@ -69,10 +69,9 @@ class DatasetMeasures(Measures):
     flow_regulariser = flow_regularizer
     batch_regulariser = batch_regularizer
 
-    @property
     def _names(self) -> tuple[str, ...]:
         own = ("gradient_variance", "noise_scale", "batch_sharpness")
-        return (*super()._names, *own, "batch_hg_norm", "variance_hg_norm")
+        return (*super()._names(), *own, "batch_hg_norm", "variance_hg_norm")
 
 
 def measure_dataset(
@@ -133,17 +132,16 @@ def measure_dataset(
         (2018), "An Empirical Model of Large-Batch Training", for the noise scale.
     """
     _inputs.check_f_star(f_star)
-    params = _inputs.parameters(model)
-    with Untouched(params, check=check) as guard:
+    with Untouched(_inputs.parameters(model), check=check) as guard:
         source = Batches(guard, model, loss_fn, batches, batch_loss, batch_size)
         first = _Sums(source, products=batch_products)
         product = _second_pass(source, first)
-        result = _gathered(first, product, f_star, source.batch_norm())
+        result = _gathered(source, first, product, f_star)
         if step is None:
             return result
         size = step(result) if callable(step) else step
         _inputs.check_step(size)
-        with Moved(guard, _cast(first.gradient, params), step=True) as moved:
+        with Moved(guard, _cast(first.gradient, guard.params), step=True) as moved:
             moved.to(-size)
             after = _Sums(source, products=False)
     return with_secant(result, first.gradient, size, after.loss, after.gradient)
@@ -229,23 +227,24 @@ def _cast(tensors: list[Tensor], params: Tensors) -> list[Tensor]:
 
 
 def _gathered(
-    first: _Sums, product: list[Tensor], f_star: float, batch_norm: str
+    source: Batches, first: _Sums, product: list[Tensor], f_star: float
 ) -> DatasetMeasures:
-    engine = Engine("double_backward", "exact: the sum of each batch's product with the full g")
-    found = from_parts(first.loss, first.gradient, product, f_star=f_star, engine=engine)
-    own = apart = sharpness = undefined = torch.full_like(found.loss, math.nan)
+    numbers = reduced(first.loss, first.gradient, product)
+    own = apart = sharpness = undefined = torch.full_like(numbers["loss"], math.nan)
     if first.products:
         sharpness = wide(first.bend / first.square)
         own = wide(_tree.squared_norm(first.own)).sqrt()
         apart = wide(_tree.squared_norm(_gradient.minus(first.own, product))).sqrt()
     count = int(first.count)
     return DatasetMeasures(
-        **{entry.name: getattr(found, entry.name) for entry in fields(Measures)},
-        gradient=first.gradient,
-        hessian_gradient=product,
+        **numbers,
+        f_star=f_star,
+        engine=Engine("double_backward", "exact: the sum of each batch's product with the full g"),
+        gradient=source.guard.whole(first.gradient),
+        hessian_gradient=source.guard.whole(product),
         batches=count,
         examples=float(first.weight),
-        batch_norm=batch_norm,
+        batch_norm=source.batch_norm(),
         gradient_variance=wide(first.spread / first.weight),
         trace=wide(first.spread / (count - 1)) if count > 1 else undefined,
         batch_sharpness=sharpness,

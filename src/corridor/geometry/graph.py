@@ -1,8 +1,9 @@
 """Compute gradients and products with the Hessian from the graph of a recorded loss."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import compress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,14 +12,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from corridor import _reduce, _torch, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _kernels
-from corridor.geometry._gradient import check_used, filled, holds, nodes
+from corridor.geometry._gradient import average, check_used, filled
 from corridor.geometry._guard import Untouched
 from corridor.geometry._inputs import loss_with_graph, one_line
+from corridor.geometry._nodes import nodes, rounding, rounding_of_products
 
 USE_PLAIN_ATTENTION = "compute attention inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
 LOST = "a hook or a backward pass returns gradients without their graph"
 REMEDIES = {
     "aot_autograd": "leave the model uncompiled, or compile it with backend='eager'",
+    "fused weight_norm": "call corridor.geometry.jet instead",
     "once_differentiable": "write its backward pass in torch's operations, without this mark",
     "without their graph": "write the hook or backward pass in torch's operations, without detach",
     "a second time": "call this before the backward pass, which frees the graph",
@@ -34,11 +37,13 @@ class Graph:
 
     Args:
         loss: 0-dim tensor with its graph.
-        params: the tensors to differentiate by.
+        params: the tensors to differentiate by. All require a gradient.
+        layers: context of backward passes (default: none).
+        across_ranks: True averages loss, gradient and products over ranks (default: False).
 
     Attributes:
         loss: 0-dim, detached.
-        gradient: detached, one tensor per parameter. It is zero for frozen and unused parameters.
+        gradient: detached, one tensor per parameter. It is zero for unused parameters.
         used: one bool per parameter, True if the loss depends on it.
 
     Raises:
@@ -51,52 +56,65 @@ class Graph:
         [tensor([ 6., 12.])]
     """
 
-    def __init__(self, loss: Tensor, params: Tensors) -> None:
-        self.params = list(params)
-        self._live = [p for p in self.params if p.requires_grad]
-        self._eps = _kernels.checked(loss)
+    def __init__(
+        self,
+        loss: Tensor,
+        params: Tensors,
+        layers: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        across_ranks: bool = False,
+    ) -> None:
+        self.params, self.layers, self.across_ranks = list(params), layers, across_ranks
+        found = list(nodes(loss))
+        _kernels.refuse(found)
+        self._eps = rounding_of_products(rounding(found), loss)
         self._root, self._value = torch.ones_like(loss, requires_grad=True), loss
         grads = self._gradient(self._root, create_graph=True)
         check_used(grads, loss)
         self._recorded = {i: g for i, g in enumerate(grads) if g is not None and g.requires_grad}
-        self.loss = loss.detach()
-        self.gradient = filled(grads, self.params)
-        rest = iter(grads)
-        self.used = [p.requires_grad and next(rest) is not None for p in self.params]
+        self.loss, self.gradient = loss.detach(), filled(grads, self.params)
+        self.used = [g is not None for g in grads]
         lost = [g for g in grads if g is not None and not g.requires_grad]
         if any(bool(g.any()) for g in lost):  # it would depend on the root
             raise _kernels.WrongDerivativeError(LOST)
         self.complete = False
+        if across_ranks:  # the graph holds these tensors, and DDP does not average in autograd.grad
+            self.loss, self.gradient = self.loss.clone(), [g.clone() for g in self.gradient]
+            average([self.loss, *self.gradient])
 
     def _gradient(self, root: Tensor, *, create_graph: bool = False) -> tuple[Tensor | None, ...]:
         options = {"create_graph": create_graph, "retain_graph": True, "allow_unused": True}
-        return torch.autograd.grad(self._value, self._live, root, **options)
+        with self.layers():
+            return torch.autograd.grad(self._value, self.params, root, **options)
 
     def product(self, vector: Tensors, *, last: bool = False) -> list[Tensor]:
         """Return ``H v``, one tensor per parameter.
 
         Args:
-            vector: v, one tensor per parameter. Entries of frozen parameters are ignored.
+            vector: v, one tensor per parameter.
             last: True frees the graph, so that no other product is possible (default: False).
 
         Raises:
             RuntimeError: a backward pass cannot be differentiated, or loses its graph.
         """
         if not self._recorded:  # all gradients are 0
-            return filled([None] * len(self._live), self.params)
-        along = [v for v, p in zip(vector, self.params, strict=True) if p.requires_grad]
-        *products, slope = torch.autograd.grad(
-            list(self._recorded.values()),
-            [*self._live, self._root],
-            [along[i] for i in self._recorded],
-            retain_graph=not last,
-            allow_unused=True,
-        )
+            return [torch.zeros_like(p) for p in self.params]
+        along = [vector[i] for i in self._recorded]
+        with self.layers():
+            *products, slope = torch.autograd.grad(
+                list(self._recorded.values()),
+                [*self.params, self._root],
+                along,
+                retain_graph=not last,
+                allow_unused=True,
+            )
         if not self.complete:
             self._check_complete(along, slope, last)
         if last:  # the gradients hold the graph
             self._recorded = {}
-        return filled(products, self.params)
+        found = filled(products, self.params)
+        if self.across_ranks:
+            average(found)
+        return found
 
     def _check_complete(self, along: Tensors, slope: Tensor | None, last: bool) -> None:
         """Raise WrongDerivativeError if, by its graph, the gradient does not grow with the root.
@@ -105,10 +123,9 @@ class Graph:
         gradients at two other roots.
         """
         gradient = [g.detach() for g in self._recorded.values()]
-        vector = [along[i] for i in self._recorded]
-        size = (_tree.squared_norm(gradient) * _tree.squared_norm(vector)).sqrt()
+        size = (_tree.squared_norm(gradient) * _tree.squared_norm(along)).sqrt()
         found = torch.zeros_like(size) if slope is None else slope.to(size)
-        linear = _tree.dot(gradient, vector)
+        linear = _tree.dot(gradient, along)
         # A collective in the graph (batch norm over ranks) brings in the roots of other ranks.
         # The slope by one root then says nothing, and a question to all ranks could block.
         alone = _reduce.world_size() == 1
@@ -117,8 +134,12 @@ class Graph:
                 raise _kernels.WrongDerivativeError(LOST)
             one, step = torch.ones_like(self._value), self._eps ** (1 / 3)
             ends = [self._gradient(one * (1.0 + s)) for s in (step, -step)]
-            changes = [(a - b).detach() for a, b in zip(*ends, strict=True) if a is not None]
-            true = _tree.dot(changes, vector) / (2.0 * step)
+            changes = [
+                (a - b).detach()
+                for a, b in zip(*ends, strict=True)
+                if a is not None and b is not None
+            ]
+            true = _tree.dot(changes, along) / (2.0 * step)
             if bool((true - linear).abs() < (true - found).abs()):
                 raise _kernels.WrongDerivativeError(LOST)
         self.complete = True
@@ -126,7 +147,8 @@ class Graph:
 
 def record(guard: Untouched, closure: LossClosure) -> Graph:
     """Evaluate a closure inside an entered guard and return the graph of its loss."""
-    return Graph(_kernels.evaluate(guard, closure), guard.params)
+    loss = _kernels.evaluate(guard, closure)
+    return Graph(loss, guard.params, guard.layers, guard.across_ranks)
 
 
 class Product(NamedTuple):
@@ -158,8 +180,13 @@ def from_graph(
         >>> found.gradient, found.product  # 3 x^2 and 6 x * 3 x^2
         ([tensor([ 3., 12.])], [tensor([ 18., 144.])])
     """
+    loss_with_graph(loss)
     live = [p for p in params if p.requires_grad]
-    _check_twice_differentiable(loss_with_graph(loss), live)
+    if any(map(_reduce.is_sharded, live)):
+        raise ValueError(
+            "params must be whole tensors, got sharded ones, whose gradients cannot be "
+            "differentiated again; use DistributedDataParallel"
+        )
     # A static graph of DDP would take this for its first backward pass, and not average later.
     static = _torch.ddp_modules(nodes(loss))
     enqueued = [vars(module).get(_torch.DDP_STATE[2]) for module in static]
@@ -183,16 +210,3 @@ def from_graph(
             vars(module)[_torch.DDP_STATE[2]] = value
     found = list(compress(zip(graph.gradient, products, strict=True), graph.used))
     return Product([g for g, _ in found], [h for _, h in found])
-
-
-def _check_twice_differentiable(loss: Tensor, params: list[Tensor]) -> None:
-    if any(map(_reduce.is_sharded, params)):
-        raise ValueError(
-            "params must be whole tensors, got sharded ones, whose gradients cannot be "
-            "differentiated again; use DistributedDataParallel"
-        )
-    if holds(loss, "WeightNormInterfaceBackward"):
-        raise ValueError(
-            "loss must have a graph that can be differentiated twice, got torch's fused "
-            "weight_norm, whose second derivative is wrong; call corridor.geometry.jet instead"
-        )

@@ -2,20 +2,23 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from corridor import _reduce, _torch, _tree
 from corridor._types import LossClosure, Params, Tensors
-from corridor.geometry import _gradient, _inputs, _kernels
+from corridor.geometry import _gradient, _inputs
 from corridor.geometry._guard import Moved, Untouched
-from corridor.geometry.graph import COMPLETE, record
+from corridor.geometry._kernels import WrongDerivativeError
+from corridor.geometry.graph import record
 
 TOLERANCE = 0.02  # relative, for Hg against finite differences
+PASSED = WeakTensorKeyDictionary()  # code of a closure whose graph was complete, by parameter
 
 
 class Engine(NamedTuple):
@@ -116,17 +119,18 @@ def jet(
     """
     found = _inputs.parameters(params)
     with Untouched(found, across_ranks=across_ranks, check=check) as guard:
-        return guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
+        jet = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
+        return replace(
+            jet,
+            gradient=guard.whole(jet.gradient),
+            hessian_gradient=guard.whole(jet.hessian_gradient),
+        )
 
 
 def guarded_jet(
-    guard: Untouched,
-    closure: LossClosure,
-    engine: str = "auto",
-    *,
-    allow_nonfinite: bool = False,
+    guard: Untouched, closure: LossClosure, engine: str, *, allow_nonfinite: bool
 ) -> Jet:
-    """Compute a `Jet` inside a guard that is already entered. Arguments are those of `jet`."""
+    """Compute the `Jet` of the parameters of an entered guard, which all require a gradient."""
     (loss, gradient, product), used = _computed(guard, closure, engine)
     if not allow_nonfinite:
         _inputs.check_finite(loss)
@@ -140,18 +144,11 @@ Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 def double_backward(guard: Untouched, closure: LossClosure) -> Parts:
     """Differentiate ``<g, v>`` at v = g. This is exact, at the cost of three gradients."""
     graph = record(guard, closure)
-    if not guard.across_ranks:
-        return graph.loss, graph.gradient, graph.product(graph.gradient, last=True)
-    loss, gradient = graph.loss.clone(), [g.clone() for g in graph.gradient]
-    _gradient.average([loss, *gradient])  # DDP does not average in autograd.grad
-    product = graph.product(gradient, last=True)
-    _gradient.average(product)
-    return loss, gradient, product
+    return graph.loss, graph.gradient, graph.product(graph.gradient, last=True)
 
 
 def forward_over_reverse(guard: Untouched, closure: LossClosure) -> Parts:
     """Carry the tangent g through both passes. This is exact, at the cost of four gradients."""
-    _check_reverse(guard, closure)
     loss, gradient = _gradient.evaluate(guard, closure)
     try:
         product = _tangent_of_gradient(guard, closure, gradient, create_graph=False)
@@ -160,31 +157,19 @@ def forward_over_reverse(guard: Untouched, closure: LossClosure) -> Parts:
     return loss, gradient, product
 
 
-def _check_reverse(guard: Untouched, closure: LossClosure) -> None:
-    """Raise WrongDerivativeError where double backward raises it: tangents are lost there, too."""
-    first = next(p for p in guard.params if p.requires_grad)
-    if first not in COMPLETE:
-        try:
-            double_backward(guard, closure)
-        except _kernels.WrongDerivativeError:
-            raise
-        except RuntimeError:
-            pass  # forward mode may support the operation
-        COMPLETE[first] = True
-
-
 def _tangent_of_gradient(
     guard: Untouched, closure: LossClosure, direction: Tensors, *, create_graph: bool
 ) -> list[Tensor]:
-    live = [(p, v) for p, v in zip(guard.params, direction, strict=True) if p.requires_grad]
     with forward_ad.dual_level():
-        for p, v in live:
+        for p, v in zip(guard.params, direction, strict=True):
             dual = forward_ad.make_dual(p.detach().clone(), v)
             with torch.no_grad(), _torch.preserve_version(p):
                 p.copy_(dual)  # equal values, now with a tangent
         loss = guard.evaluate(closure)
-        params = [p for p, _ in live]
-        grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
+        with guard.layers():
+            grads = torch.autograd.grad(
+                loss, guard.params, create_graph=create_graph, allow_unused=True
+            )
         found = [None if g is None else forward_ad.unpack_dual(g).tangent for g in grads]
     product = _gradient.filled(found, guard.params)
     if guard.across_ranks:
@@ -196,15 +181,13 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
     """Compute ``(g(theta + s v) - g(theta - s v)) / 2 s`` along ``v = g / ||g||``.
 
     It costs four gradients and needs no graph of a gradient. The length s balances rounding against
-    truncation: ``eps^(1/3) ||g|| / ||Hg||``, where a one-sided difference estimates ``||Hg||``. On
-    smooth networks the result is accurate to about 1e-4 in float32. Across kinks it is the mean
-    over the step, which differs from the pointwise Hg.
+    truncation: ``eps^(1/3) ||g|| / ||Hg||``, where a one-sided difference estimates ``||Hg||``.
     """
     loss, gradient = _gradient.evaluate(guard, closure)
     norm = _norm(gradient)
     if norm == 0.0:
         return loss, gradient, [torch.zeros_like(g) for g in gradient]
-    eps = _gradient.rounding(guard.params)
+    eps = guard.eps
     first = eps**0.5 * max(_norm(guard.params), 1.0)  # the best length of a one-sided difference
     with Moved(guard, gradient) as moved:
 
@@ -232,54 +215,66 @@ def _norm(tensors: Tensors) -> float:
     return float(_tree.whole_squared_norm([t.detach() for t in tensors])) ** 0.5
 
 
-ENGINES: dict[str, tuple[Callable[[Untouched, LossClosure], Parts], str]] = {
-    "double_backward": (double_backward, "exact, and the cheapest exact engine"),
-    "forward_over_reverse": (forward_over_reverse, "exact"),
-    "central_differences": (central_differences, "approximate, two gradients on either side"),
+ENGINES: dict[str, Callable[[Untouched, LossClosure], Parts]] = {
+    "double_backward": double_backward,
+    "forward_over_reverse": forward_over_reverse,
+    "central_differences": central_differences,
+}
+REASONS = {
+    "double_backward": "exact, and the cheapest exact engine",
+    "forward_over_reverse": "exact",
+    "central_differences": "approximate, two gradients on either side",
 }
 
 
-def _computed(guard: Untouched, closure: LossClosure, name: str) -> tuple[Parts, Engine]:
+def _computed(guard: Untouched, closure: LossClosure, engine: str) -> tuple[Parts, Engine]:
     """Return the result of the named engine. With "auto" it is the first that succeeds."""
-    if name == "auto":
-        return _first_that_succeeds(guard, closure)
-    if name not in ENGINES:
-        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got {name!r}; name another")
-    try:
-        parts = ENGINES[name][0](guard, closure)
-        return parts, Engine(name, "; ".join(["as requested", *guard.notes]))
-    except RuntimeError as error:
-        # Under forward AD an operation in the closure may fail that runs well without it.
-        if guard.closure_failed and name != "forward_over_reverse":
-            raise
-        reason = _inputs.one_line(error, 250)
-        raise ValueError(
-            f"engine must support all operations, got {name} ({reason}); try engine='auto'"
-        ) from error
-
-
-def _first_that_succeeds(guard: Untouched, closure: LossClosure) -> tuple[Parts, Engine]:
-    if any(map(_reduce.is_sharded, guard.params)):
-        why = "the parameters are sharded, so there is no second derivative"
-        parts = central_differences(guard, closure)
-        return parts, Engine("central_differences", "; ".join([why, *guard.notes]))
-    failures: list[str] = []
-    for name, (run, why) in ENGINES.items():
+    plan = {engine: "as requested"} if engine in ENGINES else REASONS
+    if engine not in ("auto", *ENGINES):
+        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got {engine!r}; name another")
+    if engine == "auto" and any(map(_reduce.is_sharded, guard.params)):
+        plan = {"central_differences": "sharded parameters have no second derivative"}
+    failures: dict[str, str] = {}
+    lost = False
+    for name, why in plan.items():
+        run = ENGINES[name]
+        if lost and run is forward_over_reverse:  # tangents are lost where graphs are lost
+            continue
         try:
+            if engine == name and run is forward_over_reverse:
+                _check_reverse(guard, closure)
             parts = run(guard, closure)
         except RuntimeError as error:
-            if not failures and guard.closure_failed:  # the closure itself is wrong
+            # Under forward AD an operation in the closure may fail that runs well without it.
+            if guard.closure_failed and not failures and run is not forward_over_reverse:
                 raise
-            failures.append(f"{name} cannot ({_inputs.one_line(error, 250)})")
+            lost = isinstance(error, WrongDerivativeError)
+            failures[name] = _inputs.one_line(error, 250)
         else:
-            if guard.notes:
+            if guard.notes and engine == "auto":
                 warnings.warn(
                     f"Hg by central differences is uncertain: {guard.notes[-1]}; prefer the "
                     "secant of corridor.measure(step=...)",
-                    stacklevel=5,  # the line that calls jet
+                    stacklevel=4,  # the line that calls jet
                 )
-            return parts, Engine(name, "; ".join([why, *guard.notes, *failures]))
-    raise ValueError(f"no engine can compute Hg here: {'; '.join(failures)}")
+            others = [f"{other} cannot ({reason})" for other, reason in failures.items()]
+            return parts, Engine(name, "; ".join([why, *guard.notes, *others]))
+    got = ", ".join(f"{name} ({reason})" for name, reason in failures.items())
+    remedy = "change the loss" if engine == "auto" else "try engine='auto'"
+    raise ValueError(f"engine must support all operations, got {got}; {remedy}")
+
+
+def _check_reverse(guard: Untouched, closure: LossClosure) -> None:
+    """Raise WrongDerivativeError where double backward raises it: tangents are lost there, too."""
+    code = getattr(closure, "__code__", None)
+    if code is None or PASSED.get(guard.params[0]) is not code:
+        try:
+            double_backward(guard, closure)
+        except WrongDerivativeError:
+            raise
+        except RuntimeError:
+            pass  # forward mode may support the operation
+        PASSED[guard.params[0]] = code
 
 
 def _compare(
@@ -298,8 +293,7 @@ def _compare(
     if size > 0.0:
         direction = [h / size + z for h, z in zip(product, direction, strict=True)]
     found = float(_tree.whole_dot(product, direction))
-    eps = _gradient.rounding(guard.params)
-    length = eps ** (1 / 3) * (_norm(gradient) ** 2 / abs(found) if found else 1.0)
+    length = guard.eps ** (1 / 3) * (_norm(gradient) ** 2 / abs(found) if found else 1.0)
     with Moved(guard, direction) as moved:
 
         def half_square(length: float) -> float:
@@ -329,11 +323,6 @@ def _compare(
 
 def _random_unit(params: Tensors) -> list[Tensor]:
     generator = torch.Generator("cpu").manual_seed(0)  # equal on every device and rank
-    drawn = [
-        torch.randn(p.shape, generator=generator, device="cpu").to(p)
-        if p.requires_grad
-        else torch.zeros_like(p)
-        for p in params
-    ]
+    drawn = [torch.randn(p.shape, generator=generator, device="cpu").to(p) for p in params]
     norm = _norm(drawn)
     return [z / norm for z in drawn]

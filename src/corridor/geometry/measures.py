@@ -9,7 +9,7 @@ no sign of a corridor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -19,11 +19,11 @@ from corridor import _reduce, _tree
 from corridor._types import Tensors
 from corridor.geometry.estimates import secant
 
-NUMBERS = (
-    "loss", "grad_norm", "hg_norm", "ghg", "rho", "rho_parallel", "rho_perp", "cosine",
-    "curvature", "sharpness_along_grad", "clr", "dal", "horizon", "degree",
-)  # fmt: skip
 SHARED = ("loss", "grad_norm", "clr")  # equal in a secant
+OF_HG = (
+    *("hg_norm", "ghg", "rho", "rho_parallel", "rho_perp", "cosine", "curvature"),
+    *("sharpness_along_grad", "dal", "horizon", "degree"),
+)
 OF_STEP = ("step", "next_loss", "smoothness", "decrease", "loss_ratio", "gradient_change")
 TOGETHER = 1 << 18  # entries of tensors that are reduced together
 
@@ -173,14 +173,13 @@ class Measures:
 
     def as_tensors(self, prefix: str = "") -> dict[str, Tensor]:
         """Return all numbers by name as tensors on the device; see `as_dict`."""
-        found = {prefix + name: getattr(self, name) for name in self._names}
+        found = {prefix + name: getattr(self, name) for name in self._names()}
         if self.secant is not None:
             found |= self.secant.as_tensors(f"{prefix}secant_")
         return found
 
-    @property
     def _names(self) -> tuple[str, ...]:
-        return NUMBERS
+        return (*SHARED, *OF_HG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,41 +220,27 @@ class SecantMeasures(Measures):
         """Return ``||g_1 - g_0|| / ||g_0||``, which is ``2 rho`` for a CLR step. Invariant."""
         return self.step * self.hg_norm / self.grad_norm
 
-    @property
     def _names(self) -> tuple[str, ...]:
-        return (*(name for name in NUMBERS if name not in SHARED), *OF_STEP)
+        return (*OF_HG, *OF_STEP)
 
 
-def from_parts(
-    loss: Tensor, gradient: Tensors, product: Tensors, *, f_star: float = 0.0, engine: Any = None
-) -> Measures:
-    """Return the measures of a loss, its gradient g and Hg.
-
-    Args:
-        loss: 0-dim.
-        gradient: g, a list of tensors.
-        product: Hg, in the form of g.
-        f_star: lower bound of the loss (default: 0.0).
-        engine: the engine that computed Hg, kept with the result (default: None).
+def reduced(loss: Tensor, gradient: Tensors, product: Tensors) -> dict[str, Any]:
+    """Return the numbers that `Measures` needs of a loss, its gradient g and Hg.
 
     Example:
-        >>> import torch
         >>> g = torch.tensor([3.0, 4.0])
-        >>> float(from_parts(torch.tensor(12.5), [g], [g]).rho)  # of ||x||^2 / 2
+        >>> float(Measures(**reduced(torch.tensor(12.5), [g], [g])).rho)  # of ||x||^2 / 2
         0.25
     """
     norm_sq, ghg = _tree.whole_squared_norm(gradient), _tree.whole_dot(product, gradient)
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
-    turning_sq = _turning(gradient, product, along)
-    return Measures(
-        loss=wide(loss),
-        grad_norm=wide(norm_sq).sqrt(),
-        hg_norm=wide(_tree.whole_squared_norm(product)).sqrt(),
-        ghg=wide(ghg),
-        hg_perp_norm=wide(turning_sq).sqrt(),
-        f_star=f_star,
-        engine=engine,
-    )
+    return {
+        "loss": wide(loss),
+        "grad_norm": wide(norm_sq).sqrt(),
+        "hg_norm": wide(_tree.whole_squared_norm(product)).sqrt(),
+        "ghg": wide(ghg),
+        "hg_perp_norm": wide(_turning(gradient, product, along)).sqrt(),
+    }
 
 
 def _turning(gradient: Tensors, product: Tensors, along: Tensor) -> Tensor:
@@ -281,26 +266,17 @@ def with_secant(
     next_loss: Tensor,
     next_gradient: Tensors,
 ) -> AnyMeasures:
-    """Return the measures with the secant of a step, from loss and gradient at ``theta - h g``.
-
-    In full-batch gradient descent the next step computes both anyway, so the secant is free.
-
-    Args:
-        measures: the measures at theta.
-        gradient: g at theta.
-        step: h > 0.
-        next_loss: the loss at ``theta - h g``.
-        next_gradient: the gradient at ``theta - h g``.
-    """
-    change = secant(gradient, next_gradient, step)
-    found = from_parts(measures.loss, gradient, change, f_star=measures.f_star)
-    values = {entry.name: getattr(found, entry.name) for entry in fields(Measures)}
+    """Return the measures with the secant of a step, from loss and gradient at ``theta - h g``."""
+    numbers = reduced(measures.loss, gradient, secant(gradient, next_gradient, step))
+    size = torch.as_tensor(step, dtype=measures.loss.dtype, device=measures.loss.device)
     over_step = SecantMeasures(
-        **{**values, "engine": "secant of two gradients"},
-        step=wide(torch.as_tensor(step, dtype=found.loss.dtype, device=found.loss.device)),
-        next_loss=wide(next_loss.detach()),
+        **numbers,
+        f_star=measures.f_star,
+        engine="secant of two gradients",
+        step=size,
+        next_loss=wide(next_loss),
         next_grad_norm=wide(_tree.whole_squared_norm(next_gradient)).sqrt(),
-        smoothness=measures.hg_norm / found.hg_norm,
+        smoothness=measures.hg_norm / numbers["hg_norm"],
     )
     return replace(measures, secant=over_step)
 

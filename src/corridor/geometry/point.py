@@ -8,7 +8,7 @@ from corridor._types import LossClosure, Params
 from corridor.geometry import _gradient, _inputs
 from corridor.geometry._guard import Moved, Untouched
 from corridor.geometry.hvp import guarded_jet
-from corridor.geometry.measures import Measures, from_parts, with_secant
+from corridor.geometry.measures import Measures, reduced, with_secant
 
 Step = float | Tensor | Callable[[Measures], float | Tensor]
 
@@ -62,16 +62,15 @@ def measure(
     _inputs.check_f_star(f_star)
     found = _inputs.parameters(params)
     with Untouched(found, across_ranks=across_ranks, check=check) as guard:
-        found = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
-        measures = from_parts(
-            found.loss, found.gradient, found.hessian_gradient, f_star=f_star, engine=found.engine
-        )
+        jet = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
+        numbers = reduced(jet.loss, jet.gradient, jet.hessian_gradient)
+        measures = Measures(**numbers, f_star=f_star, engine=jet.engine)
         if step is None:
             return measures
         size = float(step(measures) if callable(step) else step)
         if not allow_nonfinite:
             _inputs.check_step(size)
-        with Moved(guard, found.gradient, step=True) as moved:
+        with Moved(guard, jet.gradient, step=True) as moved:
             moved.to(-size)
             loss, gradient = _gradient.evaluate(guard, closure)
-    return with_secant(measures, found.gradient, size, loss, gradient)
+    return with_secant(measures, jet.gradient, size, loss, gradient)

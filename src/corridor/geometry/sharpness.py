@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from corridor import _tree
 from corridor._types import LossClosure, Params, Tensors
-from corridor.geometry import _gradient, _inputs
+from corridor.geometry import _inputs
 from corridor.geometry._guard import Untouched
 from corridor.geometry.graph import Graph, record
 from corridor.geometry.lanczos import lanczos, spaces, upper_bound
@@ -102,17 +102,20 @@ def sharpness(
         Cohen et al. (2021), "Gradient Descent on Neural Networks Typically Occurs at the Edge of
         Stability".
     """
-    found = _inputs.parameters(params)
+    given = _inputs.parameters(params)
     if not 0.0 < tolerance < 1.0:
         raise ValueError(
             f"tolerance must be between 0 and 1, got {tolerance}; give the relative residual"
         )
-    with Untouched(found, across_ranks=across_ranks, check=check) as guard:
+    if start is not None:
+        start = [v for v, p in zip(start, given, strict=True) if p.requires_grad]
+    with Untouched(given, across_ranks=across_ranks, check=check) as guard:
         try:
-            operator = _Operator(record(guard, closure), across_ranks)
+            graph = record(guard, closure)
             if not allow_nonfinite:
-                _inputs.check_finite(operator.loss)
-            return _largest(operator, start, tolerance, max_products)
+                _inputs.check_finite(graph.loss)
+            found = _largest(_Operator(graph), start or graph.gradient, tolerance, max_products)
+            return replace(found, vector=guard.whole(found.vector))
         except RuntimeError as error:
             if guard.closure_failed:
                 raise
@@ -123,50 +126,38 @@ def sharpness(
 
 
 class _Operator:
-    """Multiply flat float64 vectors of all trainable parameters by the Hessian.
+    """Multiply flat float64 vectors by the Hessian.
 
     The vectors stay on the CPU, where memory for a whole Krylov basis is cheap.
     """
 
-    def __init__(self, graph: Graph, across_ranks: bool) -> None:
-        self.graph, self.across_ranks, self.products = graph, across_ranks, 0
-        self.loss, self.gradient = graph.loss, graph.gradient
-        if across_ranks:
-            self.loss, self.gradient = self.loss.clone(), [g.clone() for g in self.gradient]
-            _gradient.average([self.loss, *self.gradient])
-        self.size = sum(_tree.as_real(p.detach()).numel() for p in graph.params if p.requires_grad)
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.products = graph, 0
+        self.size = len(self.flat(graph.gradient))
 
     def __call__(self, vector: Tensor) -> Tensor:
         self.products += 1
-        product = self.graph.product(self.shaped(vector))
-        if self.across_ranks:
-            _gradient.average(product)
-        return self.flat(product)
+        return self.flat(self.graph.product(self.shaped(vector)))
 
     def flat(self, tensors: Tensors) -> Tensor:
-        """Return the entries of trainable parameters as one vector."""
-        pairs = zip(tensors, self.graph.params, strict=True)
-        parts = [_tree.as_real(t).reshape(-1) for t, p in pairs if p.requires_grad]
-        return torch.cat([part.cpu().double() for part in parts])
+        """Return the entries of tensors as one vector."""
+        return torch.cat([_tree.as_real(t).reshape(-1).cpu().double() for t in tensors])
 
     def shaped(self, vector: Tensor) -> list[Tensor]:
-        """Return a flat vector as one tensor per parameter, with zeros for frozen parameters."""
-        found = [torch.zeros_like(p, requires_grad=False) for p in self.graph.params]
-        live = [t for t, p in zip(found, self.graph.params, strict=True) if p.requires_grad]
-        views = [_tree.as_real(t) for t in live]
+        """Return a flat vector as one tensor per parameter."""
+        found = [torch.zeros_like(g) for g in self.graph.gradient]
+        views = [_tree.as_real(t) for t in found]
         parts = vector.split([view.numel() for view in views])
         for view, part in zip(views, parts, strict=True):
             view.copy_(part.view(view.shape))
         return found
 
 
-def _largest(
-    operator: _Operator, start: Tensors | None, tolerance: float, max_products: int
-) -> Sharpness:
-    vector = operator.flat(operator.gradient if start is None else start)
+def _largest(operator: _Operator, start: Tensors, tolerance: float, max_products: int) -> Sharpness:
+    vector = operator.flat(start)
     size = float(vector.norm())
     if not math.isfinite(size):
-        nothing = operator.shaped(torch.zeros(operator.size, device="cpu"))
+        nothing = operator.shaped(torch.zeros_like(vector))
         return Sharpness(math.nan, math.nan, 0, False, nothing, math.nan)
     noise = _Noise(operator.size)
     mixed, part = noise.added(vector / size if size else vector)

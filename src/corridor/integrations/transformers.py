@@ -51,6 +51,7 @@ def probe_callback(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.model = kwargs["model"]
+            self.alone = args.gradient_accumulation_steps * args.world_size == 1
             self.hook = self.model.register_forward_pre_hook(self._see, with_kwargs=True)
             self.probe = Probe(
                 self.model, every=every, sink=sink, f_star=f_star, step=step,
@@ -59,7 +60,9 @@ def probe_callback(
 
         def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
             if module.training and torch.is_grad_enabled():  # not the evaluation in between
-                self.inputs = kwargs
+                # A share of all batches of the step would make the loss of one batch too small.
+                shared = {} if self.alone else {"num_items_in_batch"}
+                self.inputs = {name: kwargs[name] for name in kwargs.keys() - shared}
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if self.probe is not None and self.inputs is not None:

@@ -2,40 +2,31 @@
 
 Torch's kernel for weight normalization has a wrong second derivative, and its fused attention has
 none. The second derivatives of batch normalization, layer normalization and GELU read the
-activations several times more often than needed. Inside `twice_differentiable` formulas of equal
-value replace these layers.
+activations several times more often than needed. Inside `Formulas` formulas of equal value replace
+these layers.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import Parameter, functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from corridor import _torch
+from corridor.geometry.formulas._twice import formula
 from corridor.geometry.formulas.batch_norm import batch_norm
 from corridor.geometry.formulas.layer_norm import layer_norm
 
 
-@contextmanager
-def twice_differentiable(*, renormalize: bool = True) -> Iterator[None]:
-    """Inside the block, replace the layers above by their formulas.
+class Formulas(TorchFunctionMode):
+    """Inside the block, replace the layers above that are called from Python by their formulas.
 
-    Calls from Python use the formulas. Attention that is called from C++ uses torch's plain path.
+    Args:
+        renormalize: True if ``Embedding(max_norm=)`` may shorten its rows.
     """
-    # nn.Transformer calls attention from C++.
-    with sdpa_kernel(SDPBackend.MATH), _Formulas(renormalize):
-        yield
 
-
-class _Formulas(TorchFunctionMode):
     def __init__(self, renormalize: bool) -> None:
         super().__init__()
         self.renormalize = renormalize
@@ -43,20 +34,22 @@ class _Formulas(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if not self.renormalize and func in EMBEDDINGS:
+        kwargs = kwargs or {}
+        if func in EMBEDDINGS and not self.renormalize:
             kwargs = {**kwargs, "max_norm": None}
         formula = _formula(func)
-        if formula is not None and all(map(_is_plain, args)):
-            found = formula(*args, **(kwargs or {}))
+        if formula and all(map(_is_plain, (*args, *kwargs.values()))):
+            found = formula(*args, **kwargs)
             if found is not NotImplemented:
                 return found
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _formula(func: Any) -> Any:
     """Return the formula of a layer; in forward mode only one that torch composes."""
-    composed = COMPOSED.get(func)
-    return composed if composed or _torch.forward_mode_is_on() else BY_HAND.get(func)
+    formula = COMPOSED.get(func) or (None if _torch.forward_mode_is_on() else BY_HAND.get(func))
+    # A checkpoint runs its layers again, outside of the block. They are torch's both times.
+    return None if formula and _torch.saved_tensors_have_hooks() else formula
 
 
 def _is_plain(argument: Any) -> bool:
@@ -82,10 +75,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Compute ``softmax(scale q k^T) v``, or return NotImplemented with a mask or dropout.
-
-    Arguments are those of ``torch.nn.functional.scaled_dot_product_attention``.
-    """
+    """Compute ``softmax(scale q k^T) v``, or return NotImplemented with a mask or dropout."""
     if attn_mask is not None or dropout_p > 0.0 or enable_gqa or query.dim() < 3:
         return NotImplemented
     factor = query.shape[-1] ** -0.5 if scale is None else scale
@@ -100,41 +90,26 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Any:
     """Compute ``x Phi(x)`` with its second derivative, ``(2 - x^2) phi(x)``, in closed form."""
     if input.dtype not in (torch.float32, torch.float64) or approximate != "none":
         return NotImplemented
-    return _Gelu.apply(input)
+    return _gelu(input)
 
 
-class _Gelu(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.save_for_backward(x)
-        return torch.ops.aten.gelu(x)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _GeluBackward.apply(dy, *ctx.saved_tensors)
+def _gelu_second(v: Tensor, dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    square = x.square()
+    density = square.mul(-0.5).exp_().mul_(1.0 / math.sqrt(2.0 * math.pi))
+    of_x = square.neg_().add_(2.0).mul_(density).mul_(dy).mul_(v)
+    return torch.ops.aten.gelu_backward(v, x), of_x
 
 
-class _GeluBackward(Function):
-    @staticmethod
-    def forward(ctx: Any, dy: Tensor, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.save_for_backward(dy, x)
-        return torch.ops.aten.gelu_backward(dy, x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        dy, x = ctx.saved_tensors
-        square = x.square()
-        density = square.mul(-0.5).exp_().mul_(1.0 / math.sqrt(2.0 * math.pi))
-        of_x = square.neg_().add_(2.0).mul_(density).mul_(dy).mul_(v)
-        return torch.ops.aten.gelu_backward(v, x), of_x
-
-
+_gelu = formula(
+    forward=lambda x: (torch.ops.aten.gelu(x), (x,)),
+    backward=lambda dy, x: ((torch.ops.aten.gelu_backward(dy, x),), ()),
+    second=_gelu_second,
+)
+EMBEDDINGS = (functional.embedding, functional.embedding_bag)
 COMPOSED: dict[Any, Any] = {
     _torch.weight_norm: weight_norm,
     functional.scaled_dot_product_attention: attention,
 }
-EMBEDDINGS = (functional.embedding, functional.embedding_bag)
 # These have derivatives written by hand, for two backward passes and no forward mode.
 BY_HAND: dict[Any, Any] = {
     functional.batch_norm: batch_norm,

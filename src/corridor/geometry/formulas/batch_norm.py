@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from corridor.geometry.formulas._twice import formula
 
 
 def batch_norm(
@@ -44,83 +44,57 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             return NotImplemented
-        return _running(input, running_mean, running_var, weight, bias, eps)
+        slope = (running_var + eps).rsqrt() * (1.0 if weight is None else weight)
+        offset = (0.0 if bias is None else bias) - running_mean * slope
+        return torch.addcmul(_per_channel(offset, input), input, _per_channel(slope, input))
     if input.numel() <= input.shape[1]:  # torch reports that one value per channel is too few
         return NotImplemented
     gamma = input.new_ones(input.shape[1]) if weight is None else weight
     beta = input.new_zeros(input.shape[1]) if bias is None else bias
-    return _Forward.apply(input, gamma, beta, running_mean, running_var, momentum, eps)
-
-
-def _running(
-    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    """Compute the affine map of each channel by running statistics."""
-    slope = (var + eps).rsqrt()
-    slope = slope if weight is None else slope * weight
-    offset = -mean * slope if bias is None else bias - mean * slope
-    return torch.addcmul(_per_channel(offset, x), x, _per_channel(slope, x))
+    return _batch_norm(input, gamma, beta, running_mean, running_var, momentum, eps)
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *(1 for _ in range(like.dim() - 2)))
 
 
-def _backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
+def _fused(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
     """Return dx, dgamma and dbeta by torch's fused kernel."""
     return torch.ops.aten.native_batch_norm_backward(
         dy, x, gamma, None, None, mean, rstd, True, 0.0, [True, True, True]
     )
 
 
-class _Forward(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        gamma: Tensor,
-        beta: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
-        y, mean, rstd = torch.native_batch_norm(  # pyright: ignore[reportPrivateImportUsage]
-            x, gamma, beta, running_mean, running_var, True, momentum, eps
-        )
-        ctx.save_for_backward(x, gamma, mean, rstd)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (*_Backward.apply(dy, *ctx.saved_tensors), None, None, None, None)
+def _forward(x: Tensor, gamma: Tensor, beta: Tensor, *options: Any) -> Any:
+    running_mean, running_var, momentum, eps = options
+    y, mean, rstd = torch.ops.aten.native_batch_norm(
+        x, gamma, beta, running_mean, running_var, True, momentum, eps
+    )
+    return y, (x, gamma, mean, rstd)
 
 
-class _Backward(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        dx, dgamma, dbeta = _backward(dy, x, gamma, mean, rstd)
-        ctx.save_for_backward(dy, x, gamma, mean, rstd, dgamma)
-        return dx, dgamma, dbeta
+def _backward(dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor) -> Any:
+    gradients = _fused(dy, x, gamma, mean, rstd)
+    return gradients, gradients[1:2]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        dy, x, gamma, mean, rstd, dot_dy = ctx.saved_tensors
-        w, dot_v, _ = _backward(v, x, None, mean, rstd)
-        d = _backward(dy, x, None, mean, rstd)[0]
-        channels = [i for i in range(x.dim()) if i != 1]
-        dgamma = (dy * w).sum(channels)
-        share = gamma * rstd / (x.numel() // x.shape[1])
 
-        def per(values: Tensor) -> Tensor:
-            return _per_channel(values, x)
+def _second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved: Tensor) -> Any:
+    gamma, mean, rstd, dot_dy = saved
+    w, dot_v, _ = _fused(v, x, None, mean, rstd)
+    d = _fused(dy, x, None, mean, rstd)[0]
+    channels = [i for i in range(x.dim()) if i != 1]
+    dgamma = (dy * w).sum(channels)
+    share = gamma * rstd / (x.numel() // x.shape[1])
 
-        of_dy = torch.addcmul(per(b - a * rstd * mean), x, per(a * rstd))
-        of_dy.addcmul_(w, per(gamma))
-        bend = share * dgamma * rstd
-        of_x = torch.addcmul(per(bend * mean), x, per(-bend))
-        of_x.addcmul_(d, per(a - share * dot_v)).addcmul_(w, per(-share * dot_dy))
-        return of_dy, of_x, dgamma, None, None
+    def per(values: Tensor) -> Tensor:
+        return _per_channel(values, x)
+
+    of_dy = torch.addcmul(per(b - a * rstd * mean), x, per(a * rstd))
+    of_dy.addcmul_(w, per(gamma))
+    bend = share * dgamma * rstd
+    of_x = torch.addcmul(per(bend * mean), x, per(-bend))
+    of_x.addcmul_(d, per(a - share * dot_v)).addcmul_(w, per(-share * dot_dy))
+    return of_dy, of_x, dgamma, None, None
+
+
+_batch_norm = formula(_forward, _backward, _second)

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from corridor.geometry.formulas._twice import formula
 
 
 def layer_norm(
@@ -37,59 +37,47 @@ def layer_norm(
     """
     if weight is None or bias is None or weight.dtype != input.dtype or not input.numel():
         return NotImplemented
-    if input.dtype not in (torch.float32, torch.float64):
+    shape = torch.Size(normalized_shape)
+    fits = input.shape[-len(shape) :] == shape == weight.shape == bias.shape
+    if input.dtype not in (torch.float32, torch.float64) or not fits:  # torch reports a shape
         return NotImplemented
-    return _Forward.apply(input, weight, bias, list(normalized_shape), eps)
+    rows = input.reshape(-1, weight.numel())
+    return _layer_norm(rows, weight.reshape(-1), bias.reshape(-1), eps).view(input.shape)
 
 
-def _backward(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
-    """Return dx by torch's fused kernel, and dgamma and dbeta if gamma is given; x has rows."""
+def _fused(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
+    """Return dx by torch's fused kernel, and dgamma and dbeta if gamma is given."""
     wanted = [True, gamma is not None, gamma is not None]
     return torch.ops.aten.native_layer_norm_backward(
         dy, x, [x.shape[-1]], mean, rstd, gamma, gamma, wanted
     )
 
 
-class _Forward(Function):
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, shape: list[int], eps: float
-    ) -> Tensor:
-        y, mean, rstd = torch.ops.aten.native_layer_norm(x, shape, gamma, beta, eps)
-        ctx.save_for_backward(x, gamma, mean.view(-1, 1), rstd.view(-1, 1))
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, gamma, mean, rstd = ctx.saved_tensors
-        rows, flat = x.reshape(-1, gamma.numel()), gamma.reshape(-1)
-        dx, dgamma, dbeta = _Backward.apply(dy.reshape(rows.shape), rows, flat, mean, rstd)
-        return dx.view(dy.shape), dgamma.view_as(gamma), dbeta.view_as(gamma), None, None
+def _forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Any:
+    y, mean, rstd = torch.ops.aten.native_layer_norm(x, [x.shape[-1]], gamma, beta, eps)
+    return y, (x, gamma, mean, rstd)
 
 
-class _Backward(Function):
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        gradients = _backward(dy, x, gamma, mean, rstd)
-        ctx.save_for_backward(dy, x, gamma, mean, rstd, gradients[0])
-        return gradients
+def _backward(dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor) -> Any:
+    gradients = _fused(dy, x, gamma, mean, rstd)
+    return gradients, gradients[:1]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        dy, x, gamma, mean, rstd, dx = ctx.saved_tensors
-        xhat = (x - mean).mul_(rstd)
-        w = _backward(v, x, None, mean, rstd)[0]
-        of_dy = torch.addcmul(b, xhat, a).addcmul_(w, gamma)
-        product = dy * w
-        dgamma = product.sum(0)
-        bend = product @ gamma[:, None]
-        along_v = torch.linalg.vecdot(v, xhat)[:, None]
-        along_dy = (dy * xhat) @ gamma[:, None]
-        of_x = _backward(dy * a, x, None, mean, rstd)[0]
-        share = rstd / -x.shape[-1]
-        of_x.addcmul_(dx, along_v * share).addcmul_(w, along_dy * share)
-        of_x.addcmul_(xhat, bend * share)
-        return of_dy, of_x, dgamma, None, None
+
+def _second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved: Tensor) -> Any:
+    gamma, mean, rstd, dx = saved
+    xhat = (x - mean).mul_(rstd)
+    w = _fused(v, x, None, mean, rstd)[0]
+    of_dy = torch.addcmul(b, xhat, a).addcmul_(w, gamma)
+    product = dy * w
+    dgamma = product.sum(0)
+    bend = product @ gamma[:, None]
+    along_v = torch.linalg.vecdot(v, xhat)[:, None]
+    along_dy = (dy * xhat) @ gamma[:, None]
+    of_x = _fused(dy * a, x, None, mean, rstd)[0]
+    share = rstd / -x.shape[-1]
+    of_x.addcmul_(dx, along_v * share).addcmul_(w, along_dy * share)
+    of_x.addcmul_(xhat, bend * share)
+    return of_dy, of_x, dgamma, None, None
+
+
+_layer_norm = formula(_forward, _backward, _second)

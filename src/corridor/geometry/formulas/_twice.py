@@ -1,0 +1,46 @@
+"""Make differentiable functions from a formula of the first and one of the second derivative."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def formula(forward: Callable, backward: Callable, second: Callable) -> Callable[..., Any]:
+    """Return a function for two backward passes and no forward mode.
+
+    Args:
+        forward: function of all arguments that returns y and the tensors that `backward` needs.
+        backward: function of dy and these tensors that returns their gradients, one per leading
+            argument of `forward`, and more tensors that `second` needs.
+        second: function of the cotangents of the gradients, of dy and of all saved tensors. It
+            returns the gradient of dy, and the gradients of the tensors that `backward` got.
+    """
+
+    class Backward(Function):
+        @staticmethod
+        def forward(ctx: Any, *saved: Any) -> Any:
+            gradients, more = backward(*saved)
+            ctx.save_for_backward(*saved, *more)
+            return gradients
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *cotangents: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return second(*cotangents, *ctx.saved_tensors)
+
+    class Forward(Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            y, saved = forward(*arguments)
+            ctx.save_for_backward(*saved)
+            ctx.arguments = len(arguments)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, *dy: Any) -> Any:
+            gradients = Backward.apply(*dy, *ctx.saved_tensors)
+            return (*gradients, *[None] * (ctx.arguments - len(gradients)))
+
+    return Forward.apply
