@@ -87,6 +87,20 @@ def test_a_loss_without_a_known_bound_is_trained(name):
     assert found["losses"][-1] != found["start"]
 
 
+@pytest.mark.parametrize("name", ["muon_cosine", "distance_muon", "sf_normuon"])
+@pytest.mark.parametrize("matrices", [True, False])
+def test_a_network_may_have_hidden_matrices_alone_or_none(name, matrices):
+    def make(seed):
+        task = make_task(seed)
+        for p in task.model.parameters():
+            p.requires_grad_((p.ndim == 2 and p.shape[0] == 20) is matrices)
+        return task
+
+    found = train(name, Problem("small", "test", STEPS, 32, make))
+    assert found["steps"] == STEPS
+    assert not found["failure"].startswith("the optimizer")
+
+
 def test_the_seed_decides_everything():
     first, again = train("averaged_beta"), train("averaged_beta")
     other = train("averaged_beta", seed=1)

@@ -12,8 +12,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon"
 def hidden(model: nn.Module, smallest: int = 2) -> list[nn.Parameter]:
     """Return the weight matrices of hidden layers.
 
-    These are the weights of linear, convolutional, recurrent and attention layers. Embeddings,
-    weights shared with an embedding, and the last layer (the head) are left out.
+    These are the trained weights of linear, convolutional, recurrent and attention layers.
+    Embeddings, weights shared with an embedding, and the last layer (the head) are left out.
 
     Args:
         model: its layers are taken in the order of ``model.modules()``.
@@ -23,10 +23,9 @@ def hidden(model: nn.Module, smallest: int = 2) -> list[nn.Parameter]:
     found: dict[int, nn.Parameter] = {}
     for module in model.modules():
         if isinstance(module, KINDS):
-            own = module.parameters(recurse=False)
-            found |= {id(p): p for p in own if p.ndim >= 2 and p.requires_grad}
-    matrices = list(found.values())[:-1]
-    return [p for p in matrices if id(p) not in tables and min(flat(p).shape) >= smallest]
+            found |= {id(p): p for p in module.parameters(recurse=False) if p.ndim >= 2}
+    matrices = [p for p in list(found.values())[:-1] if p.requires_grad and id(p) not in tables]
+    return [p for p in matrices if min(flat(p).shape) >= smallest]
 
 
 def flat(tensor: Tensor) -> Tensor:

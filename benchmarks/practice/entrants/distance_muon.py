@@ -20,23 +20,24 @@ class DistanceMuon:
     """
 
     def __init__(self, model, *, radius=1e-3, momentum=0.95, rate=1e-3):
+        self.params = trained(model)
         self.hidden, self.momentum, self.t = hidden(model), momentum, 0
         own = {id(p) for p in self.hidden}
-        rest = [p for p in trained(model) if id(p) not in own]
-        self.adam = torch.optim.AdamW(rest, lr=rate)
+        rest = [p for p in self.params if id(p) not in own]
+        self.adam = torch.optim.AdamW(rest, lr=rate) if rest else None
         self.start, self.m = copies(self.hidden), zeros(self.hidden)
         self.radii = [radius] * len(self.hidden)
 
     def zero_grad(self):
         """Set the gradients to None."""
-        self.adam.zero_grad()
-        for p in self.hidden:
+        for p in self.params:
             p.grad = None
 
     @torch.no_grad()
     def step(self):
         """Take one step."""
-        self.adam.step()
+        if self.adam is not None:
+            self.adam.step()
         self.t += 1
         for i, p in enumerate(self.hidden):
             if p.grad is not None:

@@ -18,8 +18,10 @@ class MuonAndAdamW(torch.optim.Optimizer):
         # These share the memory of the parameters.
         self.flat = [nn.Parameter(flat(p.detach())) for p in self.hidden]
         rest = [p for p in trained(model) if id(p) not in own]
-        muon = torch.optim.Muon(self.flat, lr=lr, adjust_lr_fn="match_rms_adamw")
-        self.parts = [torch.optim.AdamW(rest, lr=lr)] + ([muon] if self.flat else [])
+        self.parts = [torch.optim.AdamW(rest, lr=lr)] if rest else []
+        if self.flat:
+            muon = torch.optim.Muon(self.flat, lr=lr, adjust_lr_fn="match_rms_adamw")
+            self.parts.append(muon)
         super().__init__([*rest, *self.flat], {"lr": lr})
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
