@@ -24,9 +24,8 @@ def __getattr__(name: str) -> object:
         raise ImportError(
             "corridor.train.train_batched was removed in 0.2.0; use corridor.train.sweep.sweep"
         )
-    homes = {"train": "corridor.train.loop", "Task": "corridor.train.task"}
+    homes = {"train": "loop", "Task": "task", "sweep": "sweep"}
     if name in homes:
-        return getattr(import_module(homes[name]), name)
-    if name == "sweep":
-        return import_module("corridor.train.sweep")
+        module = import_module(f"corridor.train.{homes[name]}")
+        return module if name == "sweep" else getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

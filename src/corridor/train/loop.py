@@ -112,6 +112,10 @@ def train(
             ) from error
 
 
+class DivergedError(Exception):
+    """The run has diverged; the message says why."""
+
+
 class Loop:
     """Train one run from its current position to its end."""
 
@@ -133,7 +137,8 @@ class Loop:
                 f"steps must be at least the {self.position.step} steps that the run in {out} has "
                 f"made already, got {trainer.total}"
             )
-        self.watch = Watch(trainer.takes_loss, trainer.skipped(), self.position.skips_in_row)
+        skipped = int(trainer.optimizer.param_groups[0].get("skipped", 0))
+        self.watch = Watch(trainer.takes_loss, skipped, self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(
             lambda: Recorder(out, self.config, self.position.step) if self.team.first else None
@@ -141,14 +146,17 @@ class Loop:
 
     def run(self) -> Summary:
         """Train until the end, or until the run diverges or a signal comes."""
-        config = self.config
+        config, message = self.config, ""
         title = f"{config.data} {config.model} {config.optimizer}"
         self.show.start(title, self.position.step, self.trainer.total)
         self.rhythm = Rhythm(self.team, self.position.step)
         # The training time of earlier processes counts as if this one had started before.
         self.started = perf_counter() - self.position.seconds
         try:
-            message = self._steps()
+            try:
+                self._steps()
+            except DivergedError as error:
+                message = str(error)
             self.saver.wait()
             if not message and not self.trainer.finite():
                 message = "the parameters are not finite"
@@ -158,19 +166,16 @@ class Loop:
             if self.recorder:
                 self.recorder.close()
 
-    def _steps(self) -> str:
-        """Make all steps, and return why the run diverged; empty if it did not."""
+    def _steps(self) -> None:
         while self.position.step < self.trainer.total:
-            before = self.position.step
-            start = self.position.batch
+            before, start = self.position.step, self.position.batch
             for images, labels in self.trainer.loader.train(self.position.epoch, start=start):
                 self._step(images, labels)
-                message = self._after_step()
-                if message or self.position.step == self.trainer.total:
-                    return message
+                self._after_step()
+                if self.position.step == self.trainer.total:
+                    return
             if self.position.step == before:
                 raise RuntimeError(f"the loader of {self.trainer.title} gave no batch")
-        return ""
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         position = self.position
@@ -189,21 +194,17 @@ class Loop:
         if position.batch == self.trainer.loader.steps_per_epoch:
             position.epoch, position.batch = position.epoch + 1, 0
 
-    def _after_step(self) -> str:
-        """Fetch, evaluate and save if due; return why the run diverged, empty if it did not."""
+    def _after_step(self) -> None:
+        """Fetch, evaluate and save if due."""
         config, position = self.config, self.position
         # Read once: the step that stops the run must also save it.
         stop, late = self.rhythm.after(position.step, self.flag.number)
         last, epoch_ended = position.step == self.trainer.total, position.batch == 0
-        evaluate = last or (
-            epoch_ended and config.eval_every > 0 and position.epoch % config.eval_every == 0
-        )
-        every = config.checkpoint_every
+        due = epoch_ended and config.eval_every > 0 and position.epoch % config.eval_every == 0
+        evaluate, every = last or due, config.checkpoint_every
         save = last or stop > 0 or (position.step % every == 0 if every else epoch_ended)
         if evaluate or save or late or len(self.pending) >= FLUSH_STEPS:
-            message = self._flush()
-            if message:
-                return message
+            self._flush()
         if evaluate or save or epoch_ended:
             with self._untimed():
                 accuracy = self._evaluate() if evaluate else None
@@ -220,10 +221,9 @@ class Loop:
                 f"saved in {self.out}; go on with --resume",
                 stop,
             )
-        return ""
 
-    def _flush(self) -> str:
-        """Write the pending steps; return why the run diverged, empty if it did not."""
+    def _flush(self) -> None:
+        """Write the pending steps; raise DivergedError if the run diverged at one of them."""
         lines, self.pending = self.pending, []
         fetch(lines, self.team)
         self.rhythm.flushed()
@@ -244,7 +244,9 @@ class Loop:
         speed = self.position.images / max(self.position.seconds, 1e-9)
         last = lines[-1]
         self.show.update(self.position.step, last["loss"], last["effective_lr"], speed)
-        return "" if bad is None else self.watch.message(self.position.step)
+        if bad is not None:
+            what = "too many skipped steps in a row" if self.watch.skips else "not finite"
+            raise DivergedError(f"loss or gradient: {what} at step {self.position.step}")
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:

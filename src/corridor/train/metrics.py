@@ -43,8 +43,3 @@ class Watch:
             if bad:
                 return index
         return None
-
-    def message(self, step: int) -> str:
-        """Return the reason why a run diverged at a step."""
-        what = "too many skipped steps in a row" if self.skips else "not finite"
-        return f"loss or gradient: {what} at step {step}"

@@ -30,7 +30,7 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
         raise ValueError(f"batches must be at least 1, got {batches}")
     found = checkpoint.paths(run)
     if not found:
-        raise FileNotFoundError(f"no checkpoint in {run / checkpoint.FOLDER}; train it again")
+        raise checkpoint.none_in(run)
     trainer = Trainer(config, torch.device(device))
     parts = list(itertools.islice(trainer.loader.train(0), batches))
     lines: list[dict[str, Any]] = []

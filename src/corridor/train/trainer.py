@@ -247,10 +247,6 @@ class Trainer:
         loss, right, count, of = self.team.total(torch.stack(sums).sum(0)).tolist()
         return {"test_loss": loss / count, **({"test_accuracy": right / of} if of else {})}
 
-    def skipped(self) -> int:
-        """Return the number of steps that the optimizer has skipped."""
-        return int(self.optimizer.param_groups[0].get("skipped", 0))
-
     def finite(self) -> bool:
         """Return True if all parameters are finite on all ranks."""
         parts = [_reduce.local(p) for p in self.parameters]

@@ -173,20 +173,23 @@ def export(run: Path, target: Path) -> Path:
     config = require_config(run)
     saved = load(run)
     if saved is None:
-        raise FileNotFoundError(f"no checkpoint in {run / FOLDER}; train it again")
+        raise none_in(run)
     content = {name: saved.states[name] for name in ("model", "optimizer")}
     content |= {"step": saved.position.step, "epoch": saved.position.epoch}
     save_tensors(target, {**content, "config": config.to_dict()})
     return target
 
 
+def none_in(run: Path) -> FileNotFoundError:
+    """Return the error for a run without checkpoints."""
+    return FileNotFoundError(f"no checkpoint in {run / FOLDER}; train it again")
+
+
 def restore_random(random: Mapping[str, Tensor], team: Team | None = None, seed: int = 0) -> None:
     """Set the generators to their states; a rank above 0 gets a new seed if the world changed."""
     team = team or Team()
-    world = sum(name.endswith("/cpu") for name in random)
-    if team.rank and world != team.world:
-        generators.seed(derive(seed, team.rank))
-        return
     own = f"random/{team.rank}/"
-    mine = {name.removeprefix(own): v for name, v in random.items() if name.startswith(own)}
-    generators.restore(mine)
+    if team.rank and sum(name.endswith("/cpu") for name in random) != team.world:
+        generators.seed(derive(seed, team.rank))
+    else:
+        generators.restore({k.removeprefix(own): v for k, v in random.items() if k.startswith(own)})

@@ -1,12 +1,8 @@
-"""Train one network with several processes.
-
-The functions here read what a launcher such as torchrun writes to the environment of a process.
-They do not import torch.
-"""
+"""Train one network with several processes, whose launcher is found without torch."""
 
 import os
 
-_COUNTS = ("RESTART_COUNT", "MAX_RESTARTS")
+# A launcher such as torchrun writes these to the environment of a process.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -17,13 +13,12 @@ def launched() -> bool:
 
 def restarted() -> bool:
     """Return True if torchrun started this process in place of a failed one."""
-    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return launched() and _elastic("RESTART_COUNT") > 0
 
 
 def restarts_left() -> bool:
     """Return True if torchrun would start all processes again after a status other than 0."""
-    done, most = (int(os.environ.get(f"TORCHELASTIC_{n}", "0")) for n in _COUNTS)
-    return launched() and done < most
+    return launched() and _elastic("RESTART_COUNT") < _elastic("MAX_RESTARTS")
 
 
 def prints() -> bool:
@@ -35,3 +30,7 @@ def forget_launcher() -> None:
     """Remove a launcher's variables, so that a run in this process joins no other process."""
     for name in VARIABLES:
         os.environ.pop(name, None)
+
+
+def _elastic(name: str) -> int:
+    return int(os.environ.get(f"TORCHELASTIC_{name}", "0"))

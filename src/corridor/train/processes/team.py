@@ -231,11 +231,8 @@ def _meet(device: str, timeout: float) -> None:
 
 
 def _agree(store: Any, rank: int, world: int, timeout: float) -> str:
-    """Return a new name for this process group, equal on all ranks.
-
-    torchrun keeps its store, with the addresses of ended processes, when it restarts processes.
-    Each rank asks under a key of its own, and rank 0 answers until every rank has confirmed.
-    """
+    """Return a new name for this process group, equal on all ranks."""
+    # torchrun keeps its store, with the addresses of ended processes, when it restarts processes.
     own = os.urandom(8).hex()
     if rank:
         store.set(f"ask/{rank}", own)
@@ -244,7 +241,7 @@ def _agree(store: Any, rank: int, world: int, timeout: float) -> str:
         return name
     end = time.monotonic() + timeout
     absent = list(range(1, world))
-    while absent:
+    while absent:  # each rank asks under a key of its own, until it confirms an answer
         if time.monotonic() > end:
             raise ConnectionError(f"rank {absent[0]} did not come within {timeout:g} s")
         for other in absent:
