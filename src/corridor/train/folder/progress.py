@@ -38,14 +38,12 @@ class Bar(Reporter):
     """Show one run as a progress bar."""
 
     def __init__(self, console: Console) -> None:
-        wide = console.width >= WIDE
+        self._wide = console.width >= WIDE
         self._bar = rich.Progress(
-            *([rich.TextColumn("{task.description}")] if wide else []),
+            rich.TextColumn("{task.description}"),
             rich.BarColumn(bar_width=None),
             rich.MofNCompleteColumn(),
-            rich.TextColumn("[dim]loss[/] {task.fields[loss]}"),
-            rich.TextColumn("[dim]step size[/] {task.fields[lr]}"),
-            *([rich.TextColumn("{task.fields[speed]}")] if wide else []),
+            rich.TextColumn("{task.fields[numbers]}"),
             rich.TimeRemainingColumn(compact=True),
             console=console,
             expand=True,
@@ -53,20 +51,15 @@ class Bar(Reporter):
 
     def start(self, title: str, done: int, total: int) -> None:
         """Draw the bar."""
-        self._task = self._bar.add_task(
-            title, total=total, completed=done, loss="-", lr="-", speed=""
-        )
+        shown = title if self._wide else ""
+        self._task = self._bar.add_task(shown, total=total, completed=done, numbers="")
         self._bar.start()
 
     def update(self, step: int, loss: float, effective_lr: float, speed: float) -> None:
         """Move the bar."""
-        self._bar.update(
-            self._task,
-            completed=step,
-            loss=f"{loss:.3g}",
-            lr=f"{effective_lr:.2g}",
-            speed=f"{speed:,.0f} img/s",
-        )
+        numbers = f"[dim]loss[/] {loss:.3g} [dim]step size[/] {effective_lr:.2g}"
+        numbers += f" {speed:,.0f} img/s" if self._wide else ""
+        self._bar.update(self._task, completed=step, numbers=numbers)
 
     def close(self) -> None:
         """Leave the bar as it is."""
