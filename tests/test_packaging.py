@@ -29,6 +29,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path):
     assert "corridor/py.typed" in names
     assert "corridor/paper/report/template.html" in names
     assert "corridor/paper/report/interactive.html" in names
+    assert "corridor/train/options.toml" in names
     assert "corridor/paper/report/verdicts.md" in names
     assert "corridor/paper/recipes.toml" in names
     assert "corridor/paper/drawing/figures.mplstyle" in names

@@ -1,9 +1,4 @@
-"""Write and read the folder of a checkpoint with torch.distributed.checkpoint (DCP).
-
-DCP stores the tensors, whole or sharded, and reads them on any number of processes. All other
-values are in ``plain.pt``. DCP's own reader unpickles its index and its entries without a tensor,
-which can run code. Here the index is read by an unpickler that accepts DCP's own records only.
-"""
+"""Write and read the folder of a checkpoint with torch.distributed.checkpoint (DCP)."""
 
 import hashlib
 import io
@@ -25,6 +20,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from corridor.train.folder.files import read_json, save_tensors, write_json, writing
 
+# DCP unpickles its index, and entries without a tensor, which can run code. Here an unpickler reads
+# the index that accepts DCP's own records only, and values without a tensor are in a plain file.
 MANIFEST, PLAIN, INDEX = "manifest.json", "plain.pt", ".metadata"
 _DCP = "torch.distributed.checkpoint"
 _RECORDS = {

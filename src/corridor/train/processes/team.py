@@ -1,8 +1,4 @@
-"""Let the processes of one run meet, agree and end together.
-
-``torchrun`` tells each process its rank through the environment. If one rank fails, all ranks end,
-and one of them prints why.
-"""
+"""Let the processes of one run meet, agree and end together; if one fails, one prints why."""
 
 import gc
 import math
