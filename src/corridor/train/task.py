@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+from corridor._extras import reason
 from corridor.data.rng import derive
 from corridor.train.config import Config
 from corridor.train.processes import generators
@@ -150,7 +151,7 @@ def check_network(
                 if found.is_floating_point() and list(found.shape) == wanted:
                     return found
         except Exception as error:
-            got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            got = reason(error)
         mode = "training" if network.training else "evaluation"
         raise ValueError(
             f"model must map images {list(images.shape)} to numbers {wanted} in {mode} mode, "
