@@ -35,7 +35,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="communities",
     kind="graph network",
-    steps=2500,
+    steps=3500,
     batch_size=16,
     make=make,
     about="Fresh block models of 40 nodes, a fifth of them labeled; graph network of 4 layers.",

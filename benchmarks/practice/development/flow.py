@@ -8,7 +8,7 @@ from benchmarks.practice.parts import fixed, stream, task
 from benchmarks.practice.problem import Problem, Task
 from torch import Tensor, nn
 
-CENTERS, SPREAD = 8, 0.15
+CENTERS, SPREAD = 8, 0.3
 
 
 class Flow(nn.Module):
@@ -23,7 +23,7 @@ class Flow(nn.Module):
         kept, moved, total = x[:, :1], x[:, 1:], 0.0
         for net in self.nets:
             scale, shift = net(kept).chunk(2, 1)
-            scale = 2 * torch.tanh(scale)
+            scale = torch.tanh(scale)
             kept, moved, total = moved * scale.exp() + shift, kept, total + scale
         square = kept.square() + moved.square()
         return (total - square / 2 - math.log(2 * math.pi))[:, 0]
@@ -71,7 +71,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="flow",
     kind="no lower bound",
-    steps=2000,
+    steps=2500,
     batch_size=128,
     make=make,
     f_star=None,

@@ -59,5 +59,4 @@ problem = Problem(
     batch_size=144,
     make=make,
     about="u_t = u_xx / 20 on fresh points; dense tanh layers: derivatives in the loss.",
-    long=False,
 )

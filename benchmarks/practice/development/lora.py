@@ -34,7 +34,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="lora",
     kind="fine-tuning",
-    steps=900,
+    steps=700,
     batch_size=16,
     make=make,
     about="GPT trained on Python code, then on English by adapters of rank 4: few trained weights.",

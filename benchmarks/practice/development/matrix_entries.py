@@ -45,7 +45,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="matrix_entries",
     kind="fitted, small batch",
-    steps=6000,
+    steps=2000,
     batch_size=64,
     make=make,
     about="150 x 150 matrix of rank 5 without noise; two factors of rank 10; hidden entries count.",

@@ -34,7 +34,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="noisy_regression",
     kind="noisy regression",
-    steps=8000,
+    steps=15_000,
     batch_size=32,
     make=make,
     about="A network's outputs with noise; dense layers; validation is the error without noise.",

@@ -50,7 +50,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="picture",
     kind="fitted, large batch",
-    steps=3000,
+    steps=4000,
     batch_size=512,
     make=make,
     about="A photograph of scikit-learn as a network of the place: fitted, with slow fine detail.",

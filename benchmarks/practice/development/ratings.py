@@ -8,7 +8,7 @@ from benchmarks.practice.parts import epochs, squared, task
 from benchmarks.practice.problem import Problem, Task
 from torch import Tensor, nn
 
-USERS, ITEMS, COUNT = 3000, 1500, 240_000
+USERS, ITEMS, COUNT = 3000, 1500, 1_000_000
 
 
 class Factors(nn.Module):

@@ -51,7 +51,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="shapes",
     kind="segmentation",
-    steps=900,
+    steps=1500,
     batch_size=16,
     make=make,
     about="Disks and squares in noise, three classes of pixels; U-Net of width 8.",

@@ -50,7 +50,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="simclr",
     kind="contrastive",
-    steps=400,
+    steps=700,
     batch_size=BATCH,
     make=make,
     about="Two views of 64 images of CIFAR-10 at 16 x 16; the loss couples a batch's examples.",
