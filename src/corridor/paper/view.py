@@ -14,12 +14,9 @@ from corridor.train.revisit import measure_checkpoints
 
 @dataclass(frozen=True)
 class View:
-    """Hold the picture of a run and its measurements.
+    """Hold the PNG of a run, next to an SVG, and the measurements of its steps.
 
-    Attributes:
-        image: path of the PNG; an SVG is next to it.
-        lines: measurements, one mapping per step.
-        source: "metrics" or "checkpoints".
+    The source is "metrics" or "checkpoints".
     """
 
     image: Path
@@ -29,11 +26,10 @@ class View:
     def summary(self, level: float) -> str:
         """Return the number of steps with 2 rho below a level, and one line per median."""
         near = sum(geometry.below(line, level) for line in self.lines)
-        first = (
+        rows = [
             f"{len(self.lines)} measurements from the run's {self.source}, "
             f"{near} in a near-corridor (2 rho below {level:g})"
-        )
-        rows = [first]
+        ]
         for name in [name for name in ROWS if name != NEAR]:
             # Steps of momentum and Adam are not along the gradient and have no secant.
             with suppress(KeyError):

@@ -66,27 +66,23 @@ def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
 def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, str]:
     """Draw six panels over the probed steps of a run into PNG and SVG; return their names by kind.
 
-    Args:
-        lines: probed lines of the metrics, or lines of ``geometry.jsonl``; at least two.
-        folder: folder of the images.
-        name: name of the images.
-        level: stretches with 2 rho below it are shaded.
+    Stretches with 2 rho below the level are shaded. At least two lines are needed.
     """
     if len(lines) < 2:
         raise ValueError(f"lines must hold at least two probed steps, got {len(lines)}")
     stretches = near_corridor(lines, level)
     with style.new_figure(12.5, 6.6) as figure:
         axes = figure.subplots(2, 3, sharex=True)
-        derived = [{**line, **_derived(line)} for line in lines]
+        derived = [*map(_derived, lines)]
         for axis, (title, label, scale, names) in zip(axes.flat, PANELS, strict=True):
             axis.set(title=title, ylabel=label)
             _plot(axis, derived, names, scale)
-        _mark(axes[0, 2], level / 2.0)
+        axes[0, 2].axhline(level / 2.0, **style.DOTTED)
+        axes[1, 0].axhline(1.0, **style.DOTTED)
         axes[0, 2].annotate(
             "near-corridor below", (0.01, level / 2.0), xycoords=("axes fraction", "data"),
             xytext=(0, 2), textcoords="offset points", fontsize=7,
         )  # fmt: skip
-        _mark(axes[1, 0], 1.0)
         for axis in axes.flat:
             for begin, end in stretches:
                 axis.axvspan(begin, end, color="#BBBBBB", alpha=0.35, linewidth=0, zorder=0)
@@ -118,10 +114,10 @@ def _legend(axis: Any) -> None:
     axis.legend(fontsize=8, loc="upper right", ncols=columns, handlelength=2.4, columnspacing=0.8)
 
 
-def _derived(line: dict[str, Any]) -> dict[str, float]:
+def _derived(line: dict[str, Any]) -> dict[str, Any]:
     top = line.get("sharpness", math.nan)
     one = 1.0 / top if top > 0 else math.nan
-    return {"grad_norm_sq": line["grad_norm"] ** 2, "one": one, "two": 2.0 * one}
+    return {**line, "grad_norm_sq": line["grad_norm"] ** 2, "one": one, "two": 2.0 * one}
 
 
 def _plot(axis: Any, lines: Lines, names: dict[str, str], scale: str) -> None:
@@ -132,7 +128,3 @@ def _plot(axis: Any, lines: Lines, names: dict[str, str], scale: str) -> None:
         kept = [v if math.isfinite(v) and (scale != "log" or v > 0) else math.nan for v in values]
         axis.plot([line["step"] for line in lines], kept, label=label, **look)
     axis.set_yscale(scale, **({"linthresh": 0.1} if scale == "symlog" else {}))
-
-
-def _mark(axis: Any, height: float) -> None:
-    axis.axhline(height, color="black", linewidth=0.8, linestyle=":")

@@ -180,7 +180,7 @@ def _axes(axes: Any, panel: Panel) -> dict[str, Any]:
         if line.diverged and ends:
             axes.plot(*ends[-1], color=line.look["color"], zorder=6, **CROSS)
     if panel.target is not None:
-        axes.axhline(panel.target, color="black", linewidth=0.8, linestyle=":")
+        axes.axhline(panel.target, **style.DOTTED)
         axes.annotate("target", (0, panel.target), xytext=(2, 2), textcoords="offset points",
                       fontsize=8)  # fmt: skip
     axes.set(title=panel.title, ylabel=panel.y, xlabel=panel.x)

@@ -14,6 +14,7 @@ from corridor.train.folder.files import atomic
 Style = Mapping[str, Any]
 
 SHORT_DECADES = 1.8
+DOTTED = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
 DASHES = [(1, 0), (6, 2), (2, 1.2), (6, 2, 1.2, 2), (1, 2.2)]
 
 # Settings of matplotlib for all figures.
@@ -49,12 +50,11 @@ def _style_of(config: Config, rates: list[float]) -> Style:
         index = rates.index(config.lr)
         color = _hex([0.78 - 0.63 * index / max(len(rates) - 1, 1)] * 3)
         return {**_look(color, 1.3, 2, *DASHES[index % len(DASHES)]), "shade": 0.07}
-    other = {"sps-safe": SAFE, "half-polyak": HALF}
-    if config.optimizer in other:
-        return other[config.optimizer]
     if config.drift is not None:
         return DRIFT
-    return {math.inf: CLR_UNCAPPED, 10.0: CAP_10}.get(config.lr or 1.0, CLR_CAPPED)
+    others = {"sps-safe": SAFE, "half-polyak": HALF}
+    caps = {math.inf: CLR_UNCAPPED, 10.0: CAP_10}
+    return others.get(config.optimizer) or caps.get(config.lr or 1.0, CLR_CAPPED)
 
 
 def by_batch(count: int, style: Style) -> list[Style]:
@@ -74,11 +74,7 @@ def _hex(parts: Sequence[float]) -> str:
 
 @contextmanager
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
-    """Yield an empty matplotlib figure in the style of all figures; the size is in inches.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Yield an empty matplotlib figure in the style of all figures; the size is in inches."""
     with _extras.required("matplotlib", extra="paper"):
         import matplotlib
         from matplotlib.figure import Figure

@@ -24,13 +24,7 @@ VIEWS = {
 
 
 def picture(data: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
-    """Draw both panels and write the turning surface; return the fields of the manifest.
-
-    Args:
-        data: numbers of the figure.
-        folder: folder of the files.
-        name: name of the files.
-    """
+    """Draw both panels and write the turning surface; return the fields of the manifest."""
     with style.new_figure(13.5, 6.4, layout=None) as figure:
         grid = figure.add_gridspec(
             2, 4, width_ratios=[1, 1, 1.25, 1.25], left=0.005, right=0.995, top=0.93, bottom=0.01,
@@ -120,14 +114,9 @@ def _frame(axes: Any, view: tuple[float, float], box: tuple[float, ...], zoom: f
 
 
 def _turning(data: dict[str, Any]) -> dict[str, Any]:
-    shown = {
-        key: {
-            "name": scene["name"],
-            "mesh": {axis: [[p[i] for p in row] for row in scene["mesh"]]
-                     for i, axis in enumerate("xyz")},
-            "starts": scene["starts"],
-            "paths": scene["paths"],
-        }
-        for key, scene in data["scenes"].items()
-    }  # fmt: skip
+    shown = {}
+    for key, scene in data["scenes"].items():
+        shown[key] = {name: scene[name] for name in ("name", "starts", "paths")}
+        axes = np.moveaxis(np.array(scene["mesh"], dtype=float), -1, 0).tolist()
+        shown[key]["mesh"] = dict(zip("xyz", axes, strict=True))
     return {"scenes": shown, "colors": COLORS, "first": "landscape"}

@@ -19,7 +19,6 @@ from corridor.train.folder.environment import environment
 FINE = 0.02
 EDGE = 3.0
 RED_START = (1.2, 1.29)
-GLUED = "corridors glued together"
 _spaced = partial(torch.linspace, dtype=torch.float64)
 # Number of starts per side of the grid that a reader picks from.
 STARTS = 8
@@ -27,16 +26,10 @@ STARTS = 8
 
 @dataclass(frozen=True)
 class Scene:
-    """Describe a surface and the paths to show on it.
+    """Describe a surface by its points [m, k, 2], and paths on it by their starts [s, 2].
 
-    Attributes:
-        name: name in the figure.
-        loss: the surface.
-        mesh: points of the surface, [m, k, 2].
-        starts: starts of the lines of steepest descent, [s, 2].
-        time: time of the gradient flow along each line.
-        aim: loss that CLR aims at, the smallest in the picture.
-        step: step size of gradient descent (default: 0.3).
+    The gradient flow runs for `time`. CLR aims at the loss `aim`, the smallest in the picture.
+    Gradient descent makes steps of size `step`.
     """
 
     name: str
@@ -58,17 +51,13 @@ def scenes() -> dict[str, Scene]:
             "concave cone", Cone(-1.0), _polar(0.0, 2.4), _circle(0.15, ring), 2.25, -2.4
         ),
         "helicoid": Scene(
-            "tangents of a helix",
-            surfaces.DevelopableHelicoid(0.6),
-            _polar(0.6, 2.6, 0.999),
-            _circle(2.6, ring[:-2] - 1.7),
-            2.5,
-            -1.5,
+            "tangents of a helix", surfaces.DevelopableHelicoid(0.6), _polar(0.6, 2.6, 0.999),
+            _circle(2.6, ring[:-2] - 1.7), 2.5, -1.5,
         ),
         "wavy-cone": Scene("wavy cone", wavy, _about_flower(), _off_flower(1.5), 1.5, 0.0, 0.2),
         "landscape": Scene(
-            GLUED, surfaces.landscape(), _square(), _square(7)[1:-1:2].reshape(-1, 2),
-            6.0, -0.55, 0.25,
+            "corridors glued together", surfaces.landscape(), _square(),
+            _square(7)[1:-1:2].reshape(-1, 2), 6.0, -0.55, 0.25,
         ),
     }  # fmt: skip
 
@@ -102,9 +91,14 @@ def _off_flower(distance: float) -> Tensor:
 def values() -> dict[str, Any]:
     """Return meshes, lines, paths and verdicts of all scenes as JSON values."""
     shown = scenes()
+    loss, start = shown["landscape"].loss, torch.tensor(RED_START, dtype=torch.float64)
+    red = gradient_flow(lambda x: loss(x), start, 12.0, 1e-7)
     return {
         "scenes": {name: _values_of(scene) for name, scene in shown.items()},
-        "red": _red_line(shown["landscape"].loss),
+        "red": {
+            "points": _listed(loss, red.points),
+            "events": [event.time for event in red.events],
+        },
         "environment": environment(),
     }
 
@@ -131,7 +125,7 @@ def _values_of(scene: Scene) -> dict[str, Any]:
 
 def _lines(scene: Scene) -> tuple[list[Tensor], float | None]:
     # In one corridor the lines are the gradient flow up to its first kink.
-    if scene.name == GLUED:
+    if isinstance(scene.loss, Glued):
         return list(paths(scene, scene.starts)["gradient flow"].transpose(0, 1)), None
     lines = []
     for start in scene.starts:
@@ -153,15 +147,9 @@ def _picks(scene: Scene) -> Tensor:
     low, high = scene.mesh.reshape(-1, 2).amin(0), scene.mesh.reshape(-1, 2).amax(0)
     parts = (torch.arange(STARTS, dtype=torch.float64) + 0.5) / STARTS
     grid = low + torch.cartesian_prod(parts, parts) * (high - low)
-    if scene.name != GLUED:
+    if not isinstance(scene.loss, Glued):
         grid = grid[grid.norm(dim=1) <= float(high.max())]
     return grid[scene.loss.domain.margin(grid) > 0.02]
-
-
-def _red_line(loss: Surface) -> dict[str, Any]:
-    start = torch.tensor(RED_START, dtype=torch.float64)
-    path = gradient_flow(lambda x: loss(x), start, 12.0, 1e-7)
-    return {"points": _listed(loss, path.points), "events": [event.time for event in path.events]}
 
 
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
@@ -171,21 +159,23 @@ def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
     continues, and the flow follows the crease at the bottom of a valley.
     """
     h, steps = scene.step, round(scene.time / scene.step)
-    walked = {
-        "gradient flow": _walk(
-            scene, starts, lambda loss, g, v: -FINE * g, round(scene.time / FINE)
-        ),
-        "gradient descent": _walk(scene, starts, lambda loss, g, v: -h * g, steps),
-        "heavy ball": _walk(scene, starts, lambda loss, g, v: 0.7 * v - 0.5 * h * g, 2 * steps),
-        "CLR": _walk(scene, starts, lambda loss, g, v: -_clr(scene, loss, g) * g, 4),
+
+    def clr(loss: Tensor, g: Tensor, v: Tensor) -> Tensor:
+        return -rules.clr(loss, g.square().sum(-1), f_star=scene.aim)[:, None] * g
+
+    moves: dict[str, tuple[Callable[..., Tensor], int]] = {
+        "gradient flow": (lambda loss, g, v: -FINE * g, round(scene.time / FINE)),
+        "gradient descent": (lambda loss, g, v: -h * g, steps),
+        "heavy ball": (lambda loss, g, v: 0.7 * v - 0.5 * h * g, 2 * steps),
+        "CLR": (clr, 4),
     }
-    if not isinstance(scene.loss, Glued):
-        walked = {method: _inside(scene.loss, rows) for method, rows in walked.items()}
+    walked = {method: _walk(scene.loss, starts, *made) for method, made in moves.items()}
     walked["gradient flow"] = walked["gradient flow"][:: round(0.1 / FINE)]
     return walked
 
 
 def _inside(loss: Surface, rows: Tensor) -> Tensor:
+    """Return paths with NaN from the first kink of the surface on."""
     # A segment that is shorter than the margins at its two ends together meets no kink.
     with torch.no_grad():
         room = loss.domain.margin(rows)
@@ -195,22 +185,17 @@ def _inside(loss: Surface, rows: Tensor) -> Tensor:
     return torch.where(kept[..., None], rows, torch.nan)
 
 
-def _clr(scene: Scene, loss: Tensor, g: Tensor) -> Tensor:
-    return rules.clr(loss, g.square().sum(-1), f_star=scene.aim)[:, None]
-
-
-def _walk(scene: Scene, x: Tensor, move: Callable[..., Tensor], steps: int) -> Tensor:
-    v = torch.zeros_like(x)
-    rows = [x]
+def _walk(surface: Surface, x: Tensor, move: Callable[..., Tensor], steps: int) -> Tensor:
+    rows, v = [x], torch.zeros_like(x)
     for _ in range(steps):
-        leaf = x.detach().requires_grad_()
-        loss = scene.loss(leaf)
+        leaf = rows[-1].detach().requires_grad_()
+        loss = surface(leaf)
         (g,) = torch.autograd.grad(loss.sum(), leaf)
         # Where there is no gradient, a path stays.
         v = move(loss.detach(), g.nan_to_num(), v)
-        x = x + v
-        rows.append(x)
-    return torch.stack(rows)
+        rows.append(rows[-1] + v)
+    path = torch.stack(rows)
+    return path if isinstance(surface, Glued) else _inside(surface, path)
 
 
 def _lifted(loss: Surface, x: Tensor) -> Tensor:

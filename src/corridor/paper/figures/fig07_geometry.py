@@ -81,23 +81,15 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
 
     It is NaN for fewer than three pairs, or if one side is constant.
 
-    >>> rank_correlation([1.0, 2.0, 3.0], [1.0, 10.0, 100.0])
+    >>> round(rank_correlation([1.0, 2.0, 3.0], [1.0, 10.0, 100.0]), 6)
     1.0
     """
+    from scipy.stats import spearmanr
+
     pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
-    if len(pairs) < 3:
+    if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
         return math.nan
-    first, second = (_ranks(list(column)) for column in zip(*pairs, strict=True))
-    if len(set(first)) == 1 or len(set(second)) == 1:
-        return math.nan
-    return statistics.correlation(first, second)
-
-
-def _ranks(values: list[float]) -> list[float]:
-    places: dict[float, list[int]] = {}
-    for place, value in enumerate(sorted(values)):
-        places.setdefault(value, []).append(place)
-    return [statistics.fmean(places[value]) for value in values]
+    return float(spearmanr(pairs).statistic)
 
 
 def predicted_loss_ratio(line: dict[str, Any]) -> float:
