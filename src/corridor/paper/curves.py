@@ -15,38 +15,23 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class Curve:
-    """Hold the curves and the summary numbers of one run.
+    """Hold the curves and the summary numbers of one run; a point is a step, thinned."""
 
-    Attributes:
-        status: finished, diverged or failed.
-        steps: number of steps made, per point.
-        loss: training loss per point, averaged over the last epoch's worth of batches.
-        effective_lr: step size per point.
-        test_steps: number of steps made before each evaluation.
-        test_accuracy: test accuracy per evaluation, between 0 and 1.
-        steps_to_target: steps until `loss` first fell below the target; None if it never did.
-        mean_lr: mean step size until the target, or over all steps if it was not reached.
-        median_lr: median step size over all steps.
-        max_lr: largest step size.
-        matched_clr: median of loss over squared gradient norm, before any cap, while `loss` is
-            between 0.5 and 0.9 of its first value. All runs pass through that stretch.
-        final_loss: last value of `loss`; inf if the run diverged.
-        best_accuracy: largest test accuracy; -inf without evaluations.
-    """
-
-    status: str
-    steps: list[int]
-    loss: list[float]
-    effective_lr: list[float]
-    test_steps: list[int]
-    test_accuracy: list[float]
-    steps_to_target: int | None
-    mean_lr: float
-    median_lr: float
-    max_lr: float
+    status: str  # finished, diverged or failed
+    steps: list[int]  # number of steps made, per point
+    loss: list[float]  # training loss per point, averaged over the last epoch's worth of batches
+    effective_lr: list[float]  # step size per point
+    test_steps: list[int]  # number of steps made before each evaluation
+    test_accuracy: list[float]  # test accuracy per evaluation, between 0 and 1
+    steps_to_target: int | None  # until `loss` first fell below the target; None if it never did
+    mean_lr: float  # mean step size until the target, or over all steps if it was not reached
+    median_lr: float  # median step size over all steps
+    max_lr: float  # largest step size
+    # Median of loss over squared gradient norm, before any cap, while `loss` is between 0.5 and 0.9
+    # of its first value. All runs pass through that stretch.
     matched_clr: float
-    final_loss: float
-    best_accuracy: float
+    final_loss: float  # last value of `loss`; inf if the run diverged
+    best_accuracy: float  # largest test accuracy; -inf without evaluations
 
     @property
     def diverged(self) -> bool:
@@ -140,9 +125,7 @@ def thinned(count: int) -> list[int]:
     >>> thinned(3), thinned(POINTS * 2)[:3]
     ([0, 1, 2], [0, 2, 4])
     """
-    stride = 1
-    while count / stride > POINTS:
-        stride *= 2
+    stride = 2 ** max(0, math.ceil(math.log2(count / POINTS)))
     return sorted({*range(0, count, stride), *range(count - 1, count)})
 
 

@@ -20,55 +20,33 @@ REDRAW = "draw the figure again with: corridor figure"
 
 @dataclass(frozen=True)
 class Claim:
-    """Hold a claim of the paper and its measurement.
-
-    Attributes:
-        claim: claim in words.
-        measured: measured numbers, with their spread over seeds.
-        verdict: "holds", "holds under ..." (a condition), "only in ..." (some seeds), "tie",
-            "does not hold" or "undecided".
-        reason: reason of any verdict but "holds" (default: empty).
-        setting: network, data and seeds; empty for those of the figure (default: empty).
-    """
+    """Hold a claim of the paper and its measurement, in words."""
 
     claim: str
-    measured: str
+    measured: str  # numbers, with their spread over seeds
+    # "holds", "holds under ..." (a condition), "only in ..." (some seeds), "tie", "does not hold",
+    # or "undecided".
     verdict: str
-    reason: str = ""
-    setting: str = ""
+    reason: str = ""  # reason of any verdict but "holds"
+    setting: str = ""  # network, data and seeds; empty for those of the figure
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Hold all that the report shows of a figure.
-
-    Attributes:
-        number: number in the paper.
-        title: title in a few words.
-        caption: data, network, scale, seeds, hardware and commit.
-        images: file names by kind, png and svg.
-        claims: claims of the paper that the figure tests.
-        columns: heads of the table.
-        rows: rows of the table; the first cell of a row names it.
-        notes: remarks on the table.
-        again: command that makes the figure again.
-        environment: machine and versions of the runs (default: empty).
-        interactive: file name of data for a turning surface (default: None).
-        curves: file name of curves to zoom into (default: None).
-    """
+    """Hold all that the report shows of a figure: claims, images and a table with notes."""
 
     number: int
     title: str
-    caption: str
-    images: dict[str, str]
+    caption: str  # data, network, scale, seeds, hardware and commit
+    images: dict[str, str]  # file names by kind, png and svg
     claims: list[Claim]
     columns: list[str]
-    rows: list[list[str]]
+    rows: list[list[str]]  # the first cell of a row names it
     notes: list[str]
-    again: str
-    environment: dict[str, Any] = field(default_factory=dict)
-    interactive: str | None = None
-    curves: str | None = None
+    again: str  # command that makes the figure again
+    environment: dict[str, Any] = field(default_factory=dict)  # machine and versions of the runs
+    interactive: str | None = None  # file name of data for a turning surface
+    curves: str | None = None  # file name of curves to zoom into
 
     __pydantic_config__ = STRICT
 
@@ -134,9 +112,8 @@ class Figure(Generic[Data]):
     def load(self, place: Path) -> Data:
         """Return the numbers that `compute` wrote, from the figure's folder or from a kept file.
 
-        Raises:
-            FileNotFoundError: there are none; the message contains the command that makes them.
-            ValueError: the file is damaged or of another version.
+        No file is a FileNotFoundError. A damaged file or one of another version is a ValueError.
+        The message contains the command that makes the file.
         """
         file = place / DATA if place.is_dir() else place
         if not file.exists():

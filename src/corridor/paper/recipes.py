@@ -64,7 +64,11 @@ class Recipe:
         given = dict(overrides or {})
         if "seed" in given:
             raise ValueError("seed must not be given to a recipe; give seeds")
-        base, settings = _base(self.bases[scale], given), self.settings[scale]
+        base, settings = dict(self.bases[scale]), self.settings[scale]
+        if "model" in given:
+            base.pop("width", None)  # the width fits the network that it was set for
+        if given.keys() & {"data", "data_dir", "model"}:
+            base.pop("checkpoint_every", None)  # a replaced network or data set may take hours
         runs = []
         for seed, setting in product(dict.fromkeys(seeds), settings):
             config = Config(**{**base, **setting, **given, "seed": seed})
@@ -73,15 +77,6 @@ class Recipe:
             own = ", ".join(sorted({key for s in settings for key in s} & given.keys()))
             raise ValueError(f"{own} must differ between the runs of {self.name}; leave {own} out")
         return runs
-
-
-def _base(options: Options, given: Options) -> Options:
-    base = dict(options)
-    if "model" in given:
-        base.pop("width", None)  # the width fits the network that it was set for
-    if given.keys() & {"data", "data_dir", "model"}:
-        base.pop("checkpoint_every", None)  # a replaced network or data set may take hours
-    return base
 
 
 def setting_name(config: Config) -> str:

@@ -69,16 +69,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Group:
-    """Hold settings of one network on one data set, by name, in the order of the recipe.
+    """Hold settings of one network on one data set, by name, in the order of the recipe."""
 
-    Attributes:
-        data: title of the data set.
-        images: number of training images; 0 if it is not known.
-        parameters: number of parameters of the network.
-    """
-
-    data: str
-    images: int
+    data: str  # title of the data set
+    images: int  # number of training images; 0 if it is not known
     parameters: int
     settings: dict[str, Setting]
 
@@ -111,19 +105,16 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Runs):
-    """Hold all numbers of a figure made of training curves.
-
-    Attributes:
-        figure: number of the figure.
-        target: training loss that counts as reached; the smallest target of all groups.
-        failed: runs that raised or were killed, each with the reason.
-        groups: groups by the data set of the paper, or by a name.
-    """
+    """Hold all numbers of a figure made of training curves."""
 
     figure: int
-    target: float
-    failed: list[str]
-    groups: dict[str, Group]
+    target: float  # training loss that counts as reached; the smallest target of all groups
+    failed: list[str]  # runs that raised or were killed, each with the reason
+    groups: dict[str, Group]  # by the data set of the paper, or by a name
+
+    def __post_init__(self) -> None:
+        if not self.settings:
+            raise ValueError("there are no runs")
 
     @property
     def settings(self) -> list[Setting]:
@@ -144,6 +135,10 @@ class Probed(Runs):
     parameters: int
     lines: list[list[dict[str, float]]]
     images: int = 0  # missing in files of older versions
+
+    def __post_init__(self) -> None:
+        if not self.lines or len(self.lines) != len(self.seeds) or not all(self.lines):
+            raise ValueError("some seeds have no probed steps")
 
 
 @dataclass(frozen=True)
@@ -243,14 +238,6 @@ def _target(folder: Path, classes: int) -> float:
             "remove the folder and make the figure again"
         )
     return float(f"{TARGET_SHARE * math.log(classes):.2g}")
-
-
-def read_results(values: dict[str, Any]) -> Results:
-    """Return the results that JSON values describe; raise ValueError if they are damaged."""
-    results = checked(Results, values)
-    if not results.settings:
-        raise ValueError("the file holds no runs")
-    return results
 
 
 def checked(cls: type[T], values: Any) -> T:

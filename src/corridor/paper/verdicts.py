@@ -149,10 +149,8 @@ def _batches(settings: Sequence[Setting]) -> str:
 class Shape:
     """Describe the step size along a run by medians over twentieths, while the loss is above 0.05.
 
-    Attributes:
-        rise: largest median over the first.
-        peak: place of the largest median, as a share of the run.
-        fall: last median over the largest.
+    `rise` is the largest median over the first, and `peak` its place as a share of the run. `fall`
+    is the last median over the largest.
     """
 
     rise: float

@@ -147,11 +147,7 @@ def _place(source: Group | Probed) -> str:
 
 
 def count(seeds: Sequence[int]) -> str:
-    """Return the number of seeds.
-
-    >>> count([0]), count([0, 1])
-    ('1 seed', '2 seeds')
-    """
+    """Return the number of seeds, with its unit."""
     return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 

@@ -36,12 +36,7 @@ class Line:
 
 @dataclass
 class Panel:
-    """Describe a pair of axes: title, label of the vertical axis, and lines.
-
-    Attributes:
-        limits: ends of the vertical axis (default: automatic).
-        target: height of a dotted line (default: none).
-    """
+    """Describe a pair of axes; the target is the height of a dotted line."""
 
     title: str
     y: str
@@ -49,20 +44,16 @@ class Panel:
     x: str = "steps"
     log: bool = False
     log_x: bool = False
-    limits: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None  # of the vertical axis
     target: float | None = None
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Make panels of settings, in one style.
+    """Make panels of settings, in one style and in the order of the legend.
 
-    Attributes:
-        settings: settings in the order of the legend.
-        styles: one style per setting (default: those of `style.of`).
-        labels: one label per setting (default: those of `words.label`).
-        per: number of steps per epoch, per setting; the horizontal axis then shows epochs
-            (default: steps).
+    Styles and labels are those of `style.of` and `words.label`, unless they are given. With `per`,
+    the number of steps per epoch of each setting, the horizontal axis shows epochs.
     """
 
     settings: Sequence[Setting]

@@ -6,7 +6,7 @@ from typing import Any
 from corridor.paper.figure import DATA, Figure, Manifest
 from corridor.paper.figures import fig01_corridors, fig07_geometry, fig09_batch_sizes, fig10_caps
 from corridor.paper.figures.training import TRAINING_FIGURES
-from corridor.train.folder.files import atomic, dumps, read_json
+from corridor.train.folder.files import atomic
 
 _ALL = (
     fig01_corridors.FIGURE, *TRAINING_FIGURES, fig07_geometry.FIGURE, fig09_batch_sizes.FIGURE,
@@ -24,21 +24,18 @@ def figure(number: int) -> Figure[Any]:
 
 
 def keep(out: Path, results: Path) -> list[Path]:
-    """Copy the numbers of all trained figures, compactly, from one folder to another.
+    """Copy the numbers of all trained figures from an output folder to a folder of kept numbers."""
+    # Figure 1 trains nothing: it is computed again in seconds.
+    names = [made.name for number, made in FIGURES.items() if number != 1]
+    files = {name: out / "figures" / name / DATA for name in names}
+    return [_copied(f, results / f"{name}.json") for name, f in files.items() if f.exists()]
 
-    The first is an output folder, with ``figures``. The copies are returned.
-    """
-    results.mkdir(parents=True, exist_ok=True)
-    kept = []
-    for number, made in FIGURES.items():
-        file = out / "figures" / made.name / DATA
-        # Figure 1 trains nothing: it is computed again in seconds.
-        if number == 1 or not file.exists():
-            continue
-        kept.append(results / f"{made.name}.json")
-        with atomic(kept[-1]) as handle:
-            handle.write(dumps(read_json(file)).encode())
-    return kept
+
+def _copied(file: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(target) as handle:
+        handle.write(file.read_bytes())
+    return target
 
 
 def kept(results: Path) -> dict[int, Path]:
@@ -63,13 +60,10 @@ def kept(results: Path) -> dict[int, Path]:
 
 def unpack(results: Path, out: Path) -> dict[int, Path]:
     """Copy kept numbers to ``out/figures/figNN``; return these folders by the figures' numbers."""
-    folders = {}
-    for number, file in kept(results).items():
-        folders[number] = out / "figures" / file.stem
-        folders[number].mkdir(parents=True, exist_ok=True)
-        with atomic(folders[number] / DATA) as handle:
-            handle.write(file.read_bytes())
-    return folders
+    return {
+        number: _copied(file, out / "figures" / file.stem / DATA).parent
+        for number, file in kept(results).items()
+    }
 
 
 def redraw(results: Path, out: Path) -> list[Manifest]:

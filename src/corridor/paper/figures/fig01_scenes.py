@@ -44,6 +44,7 @@ class Scene:
 def scenes() -> dict[str, Scene]:
     """Return the individual corridors of panel a, and the glued surface of panel b."""
     wavy = DistanceTo(flower(), absolute=False)
+    petals = _spaced(0.02, 2.3, 41)[:, None, None] * flower().point(_spaced(0.0, 2 * torch.pi, 161))
     ring = _spaced(0.0, 2.0 * torch.pi, 13)[:-1]
     return {
         "cone": Scene("convex cone", Cone(), _polar(0.0, 2.4), _circle(2.4, ring), 2.4, 0.0),
@@ -54,7 +55,7 @@ def scenes() -> dict[str, Scene]:
             "tangents of a helix", surfaces.DevelopableHelicoid(0.6), _polar(0.6, 2.6, 0.999),
             _circle(2.6, ring[:-2] - 1.7), 2.5, -1.5,
         ),
-        "wavy-cone": Scene("wavy cone", wavy, _about_flower(), _off_flower(1.5), 1.5, 0.0, 0.2),
+        "wavy-cone": Scene("wavy cone", wavy, petals, _off_flower(1.5), 1.5, 0.0, 0.2),
         "landscape": Scene(
             "corridors glued together", surfaces.landscape(), _square(),
             _square(7)[1:-1:2].reshape(-1, 2), 6.0, -0.55, 0.25,
@@ -74,10 +75,6 @@ def _circle(radius: float, angles: Tensor) -> Tensor:
 def _square(count: int = 161) -> Tensor:
     ticks = _spaced(-EDGE, EDGE, count)
     return torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1)
-
-
-def _about_flower() -> Tensor:
-    return _spaced(0.02, 2.3, 41)[:, None, None] * flower().point(_spaced(0.0, 2 * torch.pi, 161))
 
 
 def _off_flower(distance: float) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from corridor.paper import words
@@ -52,13 +52,6 @@ def probed(record: RunRecord) -> list[dict[str, Any]]:
     return [line for line in record.steps if "rho" in line]
 
 
-def _read(values: dict[str, Any]) -> Probed:
-    data = checked(Probed, values)
-    if not data.lines or len(data.lines) != len(data.seeds) or not all(data.lines):
-        raise ValueError("the file holds no probed steps for some of its seeds")
-    return data
-
-
 def _describe(figure: Figure[Probed], data: Probed) -> Manifest:
     config = data.config
     batch = min(config.batch_size, data.images or config.batch_size)
@@ -67,13 +60,9 @@ def _describe(figure: Figure[Probed], data: Probed) -> Manifest:
         f"{config.probe} steps on the batch of the step. Scale {data.scale}, "
         f"seed {data.seeds[0]} of {len(data.seeds)} drawn. {words.made(data.environment)}"
     )
-    columns = ["", *(f"seed {seed}" for seed in data.seeds)]
-    rows = [[name, *map(cell, data.lines)] for name, cell in ROWS.items()]
-    return describe_trained(figure, data, {"CIFAR-10": data}, caption, columns, rows, NOTES)
-
-
-def _picture(data: Probed, folder: Path, name: str) -> dict[str, Any]:
-    return {"images": geometry.draw(data.lines[0], folder, name, level=LEVEL)}
+    head = ["", *(f"seed {seed}" for seed in data.seeds)]
+    table = [head, *([name, *map(cell, data.lines)] for name, cell in ROWS.items())]
+    return describe_trained(figure, data, {"CIFAR-10": data}, caption, table, NOTES)
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -89,7 +78,8 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
     pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
     if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
         return math.nan
-    return float(spearmanr(pairs).statistic)
+    found: Any = spearmanr(pairs)
+    return float(found.statistic)
 
 
 def predicted_loss_ratio(line: dict[str, Any]) -> float:
@@ -166,6 +156,14 @@ def correlated(claim: str, values: list[float], reason: str = "") -> Claim:
 
 
 FIGURE = Figure(
-    number=7, title="The geometry along a CLR run", gather=_gather, read=_read,
-    claims=_claims, describe_data=_describe, picture=_picture, recipes=(RECIPE,),
-)  # fmt: skip
+    number=7,
+    title="The geometry along a CLR run",
+    gather=_gather,
+    read=partial(checked, Probed),
+    claims=_claims,
+    describe_data=_describe,
+    picture=lambda data, folder, name: {
+        "images": geometry.draw(data.lines[0], folder, name, level=LEVEL)
+    },
+    recipes=(RECIPE,),
+)

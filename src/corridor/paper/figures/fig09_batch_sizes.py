@@ -25,11 +25,8 @@ LAW: style.Style = {"color": "#444444", "linewidth": 1.4, "zorder": 3, "dashes":
 class Fit:
     """Hold a fit of ``CLR_B = CLR_inf / (1 + B_n / B)``; 1 / CLR_B is a line in 1 / B.
 
-    Attributes:
-        limit: CLR_inf.
-        noise: B_n, in images.
-        misses: misses of the law per batch size, as shares of the step sizes.
-        slope: slope of log CLR over log B between the two smallest batches.
+    CLR_inf is the limit, and B_n the noise, in images. The misses are shares of the step size at
+    each batch size. The slope is that of log CLR over log B between the two smallest batches.
     """
 
     limit: float
@@ -55,11 +52,7 @@ def fit(sizes: Sequence[float], rates: Sequence[float]) -> Fit:
 
 
 def _matched(results: Results) -> Rates:
-    """Return minimum, median and maximum CLR over seeds per batch size, before the cap.
-
-    They are medians over the steps whose loss is between 0.5 and 0.9 of its first value. Batch
-    sizes without such steps are left out.
-    """
+    """Return the spread of `matched_clr` over seeds, for the batch sizes where it is finite."""
     (group,) = results.groups.values()
     capped = verdicts.by_form(results.of("clr")).get(CAPPED, [])
     found = {group.batch(s): spread(s.values("matched_clr")) for s in capped}

@@ -12,7 +12,10 @@ from corridor.paper import verdicts, words
 from corridor.paper.drawing import panels, style
 from corridor.paper.figure import Claim, Figure, Manifest
 from corridor.paper.recipes import RECIPES
-from corridor.paper.results import Group, Probed, Results, Runs, Setting, gather, read_results
+from corridor.paper.results import Group, Probed, Results, Runs, Setting, checked, gather
+
+Sources = Mapping[str, Group | Probed]
+Table = list[list[str]]
 
 # A rate nearer to the mean step of CLR counts as equal.
 LARGER = 1.1
@@ -44,7 +47,7 @@ def training_figure(
         number=number,
         title=title,
         gather=partial(gather, number=number, recipes=recipes),
-        read=read_results,
+        read=partial(checked, Results),
         claims=claims,
         describe_data=partial(_describe, note=note),
         picture=picture,
@@ -53,30 +56,23 @@ def training_figure(
 
 
 def _describe(figure: Figure[Results], results: Results, note: str) -> Manifest:
-    columns, notes = [*words.COLUMNS], words.notes(results) + [note] * bool(note)
-    return describe_trained(
-        figure, results, results.groups, words.caption(results), columns, _rows(results), notes
-    )
-
-
-def _rows(results: Results) -> list[list[str]]:
-    return [
+    rows = [
         [column(group, setting) for column in words.COLUMNS.values()]
         for group in results.groups.values()
         for setting in group.members
     ]
+    notes = words.notes(results) + [note] * bool(note)
+    caption, table = words.caption(results), [[*words.COLUMNS], *rows]
+    return describe_trained(figure, results, results.groups, caption, table, notes)
 
 
 def describe_trained(
-    figure: Figure[Any],
-    data: Runs,
-    sources: Mapping[str, Group | Probed],
-    caption: str,
-    columns: list[str],
-    rows: list[list[str]],
-    notes: list[str],
+    figure: Figure[Any], data: Runs, sources: Sources, caption: str, table: Table, notes: list[str]
 ) -> Manifest:
-    """Return the manifest of a figure of trained runs; sources are given by the paper's data."""
+    """Return the manifest of a figure of trained runs.
+
+    The sources are given by the paper's data set. The first row of the table is its head.
+    """
     replaced, place = words.replaced(figure.number, sources), words.places(data, sources.values())
     return Manifest(
         number=figure.number,
@@ -84,8 +80,8 @@ def describe_trained(
         caption=f"{replaced}. {caption}" if replaced else caption,
         images={},
         claims=[replace(claim, setting=claim.setting or place) for claim in figure.claims(data)],
-        columns=columns,
-        rows=rows,
+        columns=table[0],
+        rows=table[1:],
         notes=notes,
         again=words.again(figure.number, data),
         environment=data.environment,

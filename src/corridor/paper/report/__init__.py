@@ -63,13 +63,19 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
         }
         for manifest, folder in figures
     ]
+    plotly = ""
+    if any(part["turning"] or part["curves"] for part in parts):
+        with _extras.required("plotly", extra="paper"):
+            from plotly.offline import get_plotlyjs
+
+        plotly = get_plotlyjs()
     claims = [(manifest, claim) for manifest, _ in figures for claim in manifest.claims]
     return (
         templates()
         .get_template("template.html")
         .render(
             figures=parts,
-            plotly=_plotly() if any(p["turning"] or p["curves"] for p in parts) else "",
+            plotly=plotly,
             claims=claims,
             tally=tally([claim.verdict for _, claim in claims]),
             environment=figures[0][0].environment,
@@ -83,25 +89,17 @@ def tally(verdicts: Sequence[str]) -> str:
     >>> tally(["holds", "holds under batch 16", "only in 1 of 3 seeds", "does not hold"])
     '1 holds, 1 holds under a condition, 1 holds in some seeds only, 1 does not hold'
     """
-    counts = dict.fromkeys(ENDS, 0)
-    for verdict in verdicts:
-        kind = next((k for k in ("holds under", "only in") if verdict.startswith(k)), verdict)
-        counts[kind] = counts.get(kind, 0) + 1
-    return ", ".join(
-        f"{n} {ENDS.get(kind, (kind, kind))[n > 1]}" for kind, n in counts.items() if n
-    )
+    kinds = [
+        next(kind for kind in ("holds under", "only in", verdict) if verdict.startswith(kind))
+        for verdict in verdicts
+    ]
+    counts = {ends: kinds.count(kind) for kind, ends in ENDS.items()}
+    return ", ".join(f"{n} {ends[n > 1]}" for ends, n in counts.items() if n)
 
 
 def _data(folder: Path, name: str | None) -> str:
     # "</script>" inside the data would end the script element.
     return _existing(folder / name).read_text("utf-8").replace("</", "<\\/") if name else ""
-
-
-def _plotly() -> str:
-    with _extras.required("plotly", extra="paper"):
-        from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
 
 
 def _embedded(image: Path) -> str:

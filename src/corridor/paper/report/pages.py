@@ -16,11 +16,7 @@ README_SCALES = {"demo": "At demo scale, on digits", "laptop": "On a part of CIF
 
 
 def verdicts(results: Path) -> str:
-    """Return the page of verdicts, from a folder with one folder of kept numbers per scale.
-
-    Raises:
-        FileNotFoundError: there are none; the message contains the command that makes them.
-    """
+    """Return the page of verdicts, from a folder with one folder of kept numbers per scale."""
     scales = [scale for scale in reversed(SCALES) if (results / scale).is_dir()]
     if not scales:
         raise FileNotFoundError(
@@ -37,9 +33,7 @@ def verdicts(results: Path) -> str:
 def write_readme(results: Path, readme: Path) -> None:
     """Write figure 2 between the markers of a README, and its picture to ``docs/pictures``.
 
-    Raises:
-        FileNotFoundError: results or README are missing.
-        ValueError: the README has no markers.
+    A README without markers is a ValueError.
     """
     text = readme.read_text(encoding="utf-8")
     filled = _insert(text, block(results)).encode()
