@@ -169,7 +169,7 @@ def rates(results: Mapping[str, Any] | None) -> str:
     for name, by_rate in results["sensitivity"].items():
         for rate, one in by_rate.items():
             numbers = [number(one["median"]), number(one["worst"]), str(one["failures"])]
-            label = results["entrants"][name]["label"]
+            label = results["entrants"][name]["label"].replace(", tuned", ", cosine")
             rows.append([label, rate, f"{one['within']:.0%}", *numbers])
     return table(["Optimizer", "Rate", "Within 5 %", "Median", "Worst", "Fails on"], rows)
 

@@ -26,6 +26,8 @@ from benchmarks.practice.records import Key
 from corridor.train.folder.environment import git_commit
 
 OUT = Path("runs/practice")
+# torch imports the first at an optimizer's first use, which takes longer than to fork a process.
+PRELOADED = ["torch._dynamo", "benchmarks.practice.parts", "benchmarks.practice.trial"]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -88,7 +90,7 @@ def work(queue: Queue, processes: int) -> Iterator[tuple[Key, dict[str, Any] | E
     """
     os.environ.update(ONE_THREAD)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.practice.trial"])
+    context.set_forkserver_preload(PRELOADED)
     running: dict[Future[dict[str, Any]], Key] = {}
     with ProcessPoolExecutor(processes, context, max_tasks_per_child=1) as pool:
         while True:
