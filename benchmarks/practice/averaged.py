@@ -77,9 +77,10 @@ class Averaged(Sequences):
         along = sum((a * b).sum() for a, b in zip(g, u, strict=True))
         hu = torch.autograd.grad(along, self.params, retain_graph=True, allow_unused=True)
         hu = [torch.zeros_like(p) if a is None else a for p, a in zip(self.params, hu, strict=True)]
-        ratio = math.sqrt(dot(hu, [m * a for m, a in zip(metric, hu, strict=True)]) / dot(own, u))
-        if math.isfinite(ratio):
-            self.ratios.append(ratio)
+        change = dot(hu, [m * a for m, a in zip(metric, hu, strict=True)])
+        norm_sq = dot(own, u)
+        if norm_sq > 0 and math.isfinite(change):
+            self.ratios.append(math.sqrt(change / norm_sq))
 
     @torch.no_grad()
     def step(self) -> None:

@@ -220,6 +220,7 @@ def parts() -> dict[str, str]:
         "last run": last_run(),
         "held-out": section("held_out", 1, f"{words}, held-out problems"),
         "held-out, each problem": each(held),
+        "held-out long runs": section("held_out", LONG, f"{words}, held out, four times the steps"),
     }
 
 

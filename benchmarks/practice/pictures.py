@@ -5,6 +5,7 @@ python -m benchmarks.practice.pictures
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +140,7 @@ def pyplot() -> Any:
 
 def draw_all() -> None:
     """Draw the pictures of all results that are kept."""
-    for half, scale in (("development", 1), ("development", LONG), ("held_out", 1)):
+    for half, scale in itertools.product(("development", "held_out"), (1, LONG)):
         results, name = newest(half, scale), picture_name(half, scale)
         if results is not None and results["ratios"]:
             save(short(results), FOLDER / f"{name}.png")
