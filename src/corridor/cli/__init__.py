@@ -30,17 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         status = 128 + getattr(stop, "number", signal.SIGINT)
         return _print_error(str(stop) or "interrupted", status) if prints() else status
-    except ImportError as error:  # of click itself
-        return _print_error(str(error))
+    except BrokenPipeError:
+        # A reader such as head has closed the pipe. Python must not fail on it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("CORRIDOR_DEBUG") == "1":
+            sys.excepthook(type(error), error, error.__traceback__)
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        return _print_error(message)
 
 
 def _run(words: list[str]) -> int:
-    import traceback
     import warnings
 
-    from corridor import _extras
+    from corridor._extras import required
 
-    with _extras.required("click", extra="lab"):
+    with required("click", extra="lab"):
         import click
 
     from corridor.train.processes.signals import ElsewhereError
@@ -57,17 +65,6 @@ def _run(words: list[str]) -> int:
         return _print_error(error.format_message())
     except ElsewhereError:
         return 1
-    except BrokenPipeError:
-        # A reader such as head has closed the pipe. Python must not fail on it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("CORRIDOR_DEBUG") == "1":
-            traceback.print_exc()
-        message = str(error)
-        if isinstance(error, OSError) and error.strerror and error.filename:
-            message = f"{error.filename}: {error.strerror}"
-        return _print_error(message)
     return 0
 
 

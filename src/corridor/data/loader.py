@@ -1,6 +1,7 @@
 """Batches ready for the model: shuffled, augmented, on the device, normalized."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from corridor.data.types import Data, Split, StreamSplit, TensorSplit
 TEST_PIXELS = 2**20  # pixels per channel in a batch of small test images
 
 
+@dataclass(eq=False)
 class Loader:
     """Make the batches of a data set, as functions of (seed, epoch, index) alone.
 
@@ -41,38 +43,32 @@ class Loader:
         (torch.Size([128, 1, 8, 8]), torch.int64, 11)
     """
 
-    def __init__(
-        self,
-        data: Data,
-        *,
-        batch_size: int,
-        device: torch.device | str,
-        seed: int = 0,
-        augment: bool = False,
-        drop_last: bool = True,
-        channels_last: bool = False,
-        workers: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
-    ):
-        for key, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
-            if number < least:
-                raise ValueError(f"{key} must be at least {least}, got {number}")
-        self.data = data
-        self.device = torch.device(device)
-        self.batch_size = min(batch_size, len(data.train))
-        self.seed, self.augment, self.workers = seed, augment, workers
-        self.rank, self.ranks = rank, ranks
+    data: Data
+    _: KW_ONLY
+    batch_size: int
+    device: torch.device | str
+    seed: int = 0
+    augment: bool = False
+    drop_last: bool = True
+    channels_last: bool = False
+    workers: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        for key, least in (("batch_size", 1), ("workers", 0)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} must be at least {least}, got {getattr(self, key)}")
+        data, device = self.data, torch.device(self.device)
+        self.batch_size = min(self.batch_size, len(data.train))
         full, rest = divmod(len(data.train), self.batch_size)
-        self.steps_per_epoch = full if drop_last or rest == 0 else full + 1
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        mean, std = (
-            torch.tensor(x, dtype=torch.float64).view(-1, 1, 1) for x in (data.mean, data.std)
-        )
-        self._scale = (1 / (255 * std)).to(self.device, torch.float32)
-        self._shift = (-mean / std).to(self.device, torch.float32)
+        self.steps_per_epoch = full if self.drop_last or rest == 0 else full + 1
+        self._layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        mean, std = torch.tensor([data.mean, data.std], dtype=torch.float64).view(2, -1, 1, 1)
+        self._scale = (1 / (255 * std)).to(device, torch.float32)
+        self._shift = (-mean / std).to(device, torch.float32)
         self._train, self._test = (
-            TensorSplit(split.images.to(self.device), split.labels.to(self.device))
+            TensorSplit(split.images.to(device), split.labels.to(device))
             if isinstance(split, TensorSplit)
             else split
             for split in (data.train, data.test)
@@ -149,7 +145,7 @@ class Loader:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         augment = None if epoch is None else (self.seed, epoch)
         source = Batches(split, augment, flip=self.data.flip)
-        order, pin = [batch.tolist() for batch in positions], self.device.type == "cuda"
+        order, pin = [batch.tolist() for batch in positions], self._scale.is_cuda
         for images, labels in stream(source, order, workers=self.workers, pin=pin):
             moved = images.to(self.device, non_blocking=True)
             yield moved, labels.to(self.device, non_blocking=True)

@@ -109,9 +109,8 @@ def sweep(
     A run that has ended (finished or diverged) with its config is skipped. An interrupted or
     failed run continues from its newest checkpoint. A run that raises, or whose worker dies too
     often, gets the status ``failed`` and a message in summary.json, and the other runs continue.
-    The file traceback.txt in its folder says where it raised. The
-    folders and the numbers are equal in all pools. The numbers are those of ``train`` with one
-    torch thread.
+    The file traceback.txt in its folder says where it raised. The folders and the numbers are equal
+    in all pools. The numbers are those of ``train`` with one torch thread.
 
     Args:
         runs: Names and configs; the names must differ.
@@ -151,10 +150,8 @@ def sweep(
             if jobs:
                 _train(jobs, workers.start(), show)
         except KeyboardInterrupt as stop:
-            own = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-            raise Interrupted(
-                f"stopped; the same sweep into {out} continues", flag.number or own
-            ) from None
+            number = flag.number or getattr(stop, "number", signal.SIGINT)
+            raise Interrupted(f"stopped; the same sweep into {out} continues", number) from None
     return folders
 
 
