@@ -42,7 +42,7 @@ class Solver:
         self._options = {} if jacobian is None else {"jac": lambda t, y: self._numbers(jacobian, y)}
         self.flat_loss, self.field = flat_loss, field
         self.end, self.tolerance, self.budget = end, tolerance, budget
-        start = flat_loss.space.start
+        start = flat_loss.start
         # The absolute tolerance follows the size of the start; a zero start has no size.
         self.scale = float(start.double().square().mean().sqrt()) or 1.0
         self.begun = 0.0  # time at the beginning of the last step
@@ -78,7 +78,7 @@ class Solver:
 
     def _to_flat(self, y: Any) -> Tensor:
         # from_numpy shares memory with scipy, and a loss could overwrite the solver's state.
-        return torch.from_numpy(y).to(self.flat_loss.space.start, copy=True)
+        return torch.from_numpy(y).to(self.flat_loss.start, copy=True)
 
     @property
     def time(self) -> float:

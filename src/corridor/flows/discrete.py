@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,8 +14,6 @@ from corridor.flows.methods import TABLES, Table
 from corridor.flows.space import FlatLoss, Loss, Point, starting_at, whole_number
 from corridor.flows.trajectory import Event, Path, Trajectory
 from corridor.optim import step_size as rules
-
-StepRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def _walk(
@@ -61,7 +58,10 @@ def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
 
 
 def gradient_descent(
-    loss: Loss, start: Point, step_size: float | StepRule = 0.1, steps: int = 10
+    loss: Loss,
+    start: Point,
+    step_size: float | Callable[[Tensor, Tensor], Tensor] = 0.1,
+    steps: int = 10,
 ) -> Trajectory:
     """Return the path of gradient descent, ``theta <- theta - h g(theta)``, at the times n h.
 
@@ -106,8 +106,7 @@ def clr_descent(
 ) -> Trajectory:
     """Return the path of gradient descent with CLR, ``h = scale (E - f_star)_+ / ||g||^2``.
 
-    The times are sums of step sizes. In a corridor every iterate therefore lies on the gradient
-    flow at its time.
+    The times are sums of step sizes.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -150,8 +149,7 @@ def heavy_ball(
         step_size: h, positive (default: 0.1). The path has the times n h.
         steps: number of steps, 0 or more (default: 10).
         momentum: beta, in [0, 1) (default: 0.9).
-        velocity: v at the start (default: 0). A number c means ``v = -c g``. Other values need the
-            shapes of the start.
+        velocity: v at the start, with its shapes (default: 0). A number c means ``v = -c g``.
 
     Raises:
         ValueError: `start` is on a kink or outside the domain, or a number is out of range.
@@ -164,7 +162,19 @@ def heavy_ball(
     """
     flat_loss = starting_at(loss, start)
     h, beta = space.number("step_size", step_size, "positive"), space.momentum_factor(momentum)
-    v = _initial_velocity(flat_loss, velocity)
+    x = flat_loss.start
+    if velocity is None:
+        v = torch.zeros_like(x)
+    elif isinstance(velocity, int | float):
+        v = -float(velocity) * flat_loss.gradient(x)
+    else:
+        given = space.tensors_of(velocity, "velocity")
+        wanted, got = [tuple(s) for s in flat_loss.shapes], [tuple(t.shape) for t in given]
+        if got != wanted:
+            raise ValueError(
+                f"velocity must have the start's shapes {wanted}, got {got}; reshape it"
+            )
+        v = space.flatten(given).to(x)
 
     def step(x: Tensor) -> tuple[Tensor, float]:
         nonlocal v
@@ -172,19 +182,6 @@ def heavy_ball(
         return x + v, h
 
     return _walk(flat_loss, "heavy ball", step, steps)
-
-
-def _initial_velocity(flat_loss: FlatLoss, velocity: Point | float | None) -> Tensor:
-    x = flat_loss.space.start
-    if velocity is None:
-        return torch.zeros_like(x)
-    if isinstance(velocity, int | float):
-        return -float(velocity) * flat_loss.gradient(x)
-    given = space.Space(velocity)
-    if given.shapes != flat_loss.space.shapes:
-        wanted, got = ([tuple(s) for s in one.shapes] for one in (flat_loss.space, given))
-        raise ValueError(f"velocity must have the start's shapes {wanted}, got {got}; reshape it")
-    return given.start.to(x)
 
 
 def runge_kutta(
@@ -228,11 +225,7 @@ def runge_kutta(
 
 
 def mean_loss(losses: Sequence[Loss]) -> Loss:
-    """Return the mean of several losses as a loss.
-
-    Args:
-        losses: functions of a point that return scalar tensors.
-    """
+    """Return the mean of several losses, functions of a point, as a loss."""
     return lambda point: torch.stack([loss(point).reshape(()) for loss in losses]).mean()
 
 
@@ -265,7 +258,7 @@ def stochastic_descent(
         )
     flat_loss = starting_at(mean_loss(losses), start)
     h = space.number("step_size", step_size, "positive")
-    batches = [FlatLoss(loss, flat_loss.space) for loss in losses]
+    batches = [FlatLoss(loss, start) for loss in losses]
     turns = itertools.cycle(order)
 
     def step(x: Tensor) -> tuple[Tensor, float]:

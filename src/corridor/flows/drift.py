@@ -40,7 +40,7 @@ def drift(
     Args:
         path: path of gradient descent, CLR, the heavy ball or another method.
         other: loss whose gradient flow is computed from the start of `path`, or a second path
-            with points at the times of `path`.
+            with points at the times of `path`. The comparison runs up to the end of the other path.
         tolerance: relative error allowed in each step of the computed flow (default: 1e-9).
         max_gradients: maximum number of gradients for the computed flow (default: 100,000).
 
@@ -57,10 +57,9 @@ def drift(
     """
     times, spent = path.times, 0
     if not isinstance(other, Trajectory):
-        end = float(times[-1])
+        start, end = path.points[0], float(times[-1])
         if len(path) < 2:
             raise ValueError(f"path must have a length, got {len(path)} point; add steps")
-        start = path.points[0]
         other = gradient_flow(other, start, end, tolerance, dense=True, max_gradients=max_gradients)
         spent = other.gradients
         # The flow can end in a minimum or on a kink before the path does.

@@ -14,8 +14,8 @@ from corridor.geometry.lanczos import function_times
 def regularized(flat_loss: FlatLoss, step_size: float, momentum: float = 0.0) -> Field:
     """Return the velocity of the heavy ball's modified flow, valid after its first steps.
 
-    It is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``. Without momentum, it
-    is the velocity of gradient descent's modified flow, ``-grad(E + h/4 ||g||^2)``.
+    It is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``, and without momentum
+    that of gradient descent's modified flow, ``-grad(E + h/4 ||g||^2)``.
 
     Reference:
         Barrett and Dherin (2021), "Implicit Gradient Regularization".
@@ -68,22 +68,20 @@ def principal(flat_loss: FlatLoss, step_size: float, krylov: int = 30) -> Field:
     """
     h = number("step_size", step_size, "positive")
 
+    def factor(values: Tensor) -> Tensor:
+        scaled = h * values
+        top = float(scaled.max())
+        if top >= 1.0:
+            raise ValueError(
+                f"step_size must be below 1 / lambda_max = {h / top:g} for the principal flow, "
+                f"got {h:g}; take a smaller step size"
+            )
+        # log(1 - s) / s is 0/0 at s = 0; its series replaces it there.
+        series, logarithm = 1.0 + scaled / 2.0, -torch.log1p(-scaled) / scaled
+        return torch.where(scaled.abs() < 1e-8, series, logarithm)
+
     def field(x: Tensor) -> Tensor:
         g, product = flat_loss.product(x)
-        return -function_times(product, g, lambda values: _principal_factor(h, values), krylov)
+        return -function_times(product, g, factor, krylov)
 
     return field
-
-
-def _principal_factor(h: float, values: Tensor) -> Tensor:
-    scaled = h * values
-    top = float(scaled.max())
-    if top >= 1.0:
-        raise ValueError(
-            f"step_size must be below 1 / lambda_max = {h / top:g} for the principal flow, "
-            f"got {h:g}; take a smaller step size"
-        )
-    # log(1 - s) / s is 0/0 at s = 0; its series replaces it there.
-    small = scaled.abs() < 1e-8
-    safe = torch.where(small, torch.full_like(scaled, 0.5), scaled)
-    return torch.where(small, 1.0 + scaled / 2.0, -torch.log1p(-safe) / safe)

@@ -1,6 +1,7 @@
 """Follow the gradient flow of losses with kinks everywhere, such as ReLU networks."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,11 +26,11 @@ def fixed_step_flow(
     """Return the gradient flow, computed by RK4 with steps of ``safety / lambda_max``.
 
     A ReLU network has a kink every few steps. An adaptive solver spends hundreds of gradients on
-    each kink, although the kink changes the path only by ``h^2`` times the jump of the gradient.
+    each, although it changes the path only by ``h^2`` times the jump of the gradient.
 
-    The function computes the flow twice, with the step and with half the step, and returns the
-    finer path. The estimate `error` is three times the distance between the two. It assumes an
-    order of convergence of at least 0.42, because kinks reduce the order of RK4.
+    The function also takes half the step, and returns the finer path. The estimate `error` is three
+    times the distance between the two. It assumes an order of convergence of at least 0.42, because
+    kinks reduce the order of RK4.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -64,7 +65,7 @@ def fixed_step_flow(
     def velocity(x: Tensor) -> Tensor:
         return -sign * flat_loss.gradient(x)
 
-    coarse = fine = flat_loss.space.start
+    coarse = fine = flat_loss.start
     now, step, errors, stopped = 0.0, 0.0, [0.0], "time"
     while now < time * (1.0 - 1e-12):
         if (len(errors) - 1) % refresh == 0:
@@ -87,4 +88,5 @@ def fixed_step_flow(
         errors.append(3.0 * float((fine - coarse).norm()))
         if progress:
             progress(sign * now, flat_loss.gradients, h)
-    return path.trajectory(stopped, error=errors)
+    error = torch.tensor(errors, dtype=torch.float64)
+    return replace(path.trajectory(stopped), error=error)

@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from corridor.flows.methods import Field
 from corridor.flows.space import FlatLoss, Loss, Point, number, starting_at
 from corridor.flows.trajectory import Event, Path, Progress, Trajectory
 from corridor.geometry.lanczos import top_curvature
+
+Times: TypeAlias = Sequence[float] | Tensor
 
 METHODS = ("explicit", "implicit")
 MODIFIED = ("igr", "heavy ball", "sgd", "principal")
@@ -29,7 +32,7 @@ def gradient_flow(
     tolerance: float = 1e-9,
     *,
     method: str = "explicit",
-    at: Sequence[float] | Tensor | None = None,
+    at: Times | None = None,
     dense: bool = False,
     max_gradients: int = 100_000,
     progress: Progress | None = None,
@@ -40,11 +43,10 @@ def gradient_flow(
     It computes in float64 on the CPU. The loss is evaluated on the device and in the dtype of the
     start. A stiff loss has curvatures of very different sizes, and needs ``method="implicit"``.
 
-    The losses of `corridor.surfaces` have a domain. For them no step jumps over a kink, and the
-    time of a kink is exact up to rounding. For other losses, a jump of the gradient reveals a kink.
-    Steps end before a loss of at most 100 switches, such as ``abs`` or ``max``, is predicted to
-    switch. A flow that accelerates can still leap over a kink at a loose tolerance.
-    A kink that the flow crosses is an event. A kink that the flow cannot leave ends the path.
+    A kink that the flow crosses is an event. A kink that the flow cannot leave ends the path. The
+    time of a kink is exact up to rounding for losses with a domain, as in `corridor.surfaces`. For
+    other losses a jump of the gradient reveals a kink, and steps end before a predicted switch of
+    ``abs`` or ``max``. A flow that accelerates can still leap over a kink at a loose tolerance.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -52,8 +54,8 @@ def gradient_flow(
         time: duration of the flow (default: 1). A negative time follows the flow backwards.
         tolerance: relative error allowed in each step, as the solver estimates it, in [3e-14, 1)
             (default: 1e-9). A float32 start needs 1e-6 or more. It does not bound the error of the
-            path. For curvatures 1 and 25, the explicit solver underestimates long steps, and a
-            point is off by 150 tolerances. With `at` or `dense`, further gradients test each step.
+            path: a point can be off by 150 tolerances. With `at` or `dense`, further gradients test
+            each step.
         method: "explicit" or "implicit" (default: "explicit"). The implicit solver is scipy's Radau
             of order 5, with the full Hessian, for smooth losses of at most 2,000 parameters.
         at: times from 0 to `time`, in order, at which the path has points (default: the ends of the
@@ -62,7 +64,7 @@ def gradient_flow(
         max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
             with the reason "budget".
         progress: function of the time, the number of gradients and the step size, called after
-            each step (default: none). ``progress=print`` prints them.
+            each step (default: none), such as ``print``.
 
     Raises:
         ImportError: scipy is missing.
@@ -82,15 +84,17 @@ def gradient_flow(
     flat_loss = starting_at(loss, start)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; choose one")
-    size = len(flat_loss.space.start)
+    size = len(flat_loss.start)
     if method == "implicit" and size > LARGEST:
         raise ValueError(
             f"start must have at most {LARGEST} numbers for an implicit flow, got {size}; "
             "use method='explicit' or fixed_step_flow"
         )
+    flow = _Flow(flat_loss, "gradient flow", time, at, dense)
     hessian = flat_loss.hessian if method == "implicit" else None
-    record = _Record(flat_loss, "gradient flow", at, time, dense)
-    return _integrate(record, flat_loss.gradient, tolerance, max_gradients, progress, hessian)
+    return flow.follow(
+        lambda x: -flat_loss.gradient(x), tolerance, max_gradients, progress, hessian
+    )
 
 
 def modified_flow(
@@ -103,7 +107,7 @@ def modified_flow(
     step_size: float = 0.1,
     momentum: float = 0.9,
     krylov: int = 30,
-    at: Sequence[float] | Tensor | None = None,
+    at: Times | None = None,
     dense: bool = False,
     max_gradients: int = 100_000,
     progress: Progress | None = None,
@@ -154,45 +158,76 @@ def modified_flow(
     batches = [] if callable(loss) else list(loss)
     flat_loss = starting_at(loss if callable(loss) else mean_loss(batches), start)
     if kind == "sgd":
-        parts = [FlatLoss(batch, flat_loss.space) for batch in batches]
+        parts = [FlatLoss(batch, start) for batch in batches]
         field = fields.shuffled(flat_loss, parts, step_size)
     elif kind == "principal":
         field = fields.principal(flat_loss, step_size, krylov)
     else:
         field = fields.regularized(flat_loss, step_size, momentum if kind == "heavy ball" else 0.0)
-    record = _Record(flat_loss, f"{kind} flow", at, time, dense)
-    return _integrate(record, lambda x: -field(x), tolerance, max_gradients, progress)
+    flow = _Flow(flat_loss, f"{kind} flow", time, at, dense)
+    return flow.follow(field, tolerance, max_gradients, progress)
 
 
-class _Record(Path):
-    """Collect the points of a flow at the solver's times or at given times."""
+class _Flow(Path):
+    """Collect the points of a flow, at the solver's times or at given times."""
 
     def __init__(
-        self,
-        flat_loss: FlatLoss,
-        method: str,
-        at: Sequence[float] | Tensor | None,
-        end: float,
-        dense: bool,
+        self, flat_loss: FlatLoss, method: str, time: float, at: Times | None, dense: bool
     ) -> None:
         super().__init__(flat_loss, method)
-        self.dense, self.every_step = dense, at is None
-        self.end = number("time", end)
+        self.end = number("time", time)
         # A flow backwards has negative times, and the solver sees their absolute values.
         self.sign = math.copysign(1.0, self.end)
+        self.dense, self.every_step = dense, at is None
+        self.left = [] if at is None else [abs(t) for t in _ordered(at, self.end) if t]
         self.steps: list[float] = []
         self.pieces: list[tuple[float, Any]] = []
-        self.left = [] if at is None else [abs(t) for t in _ordered(at, self.end) if t]
 
-    @property
-    def reads(self) -> bool:
-        """Return True if a point between the next steps may be read."""
-        return self.dense or bool(self.left)
+    def follow(
+        self,
+        velocity: Field,
+        tolerance: float,
+        budget: int,
+        progress: Progress | None,
+        hessian: Field | None = None,
+    ) -> Trajectory:
+        """Return the flow of a velocity, by the implicit solver if a Hessian is given."""
+        sign, stopped, solver = self.sign, "time", None
+        if not self.end:
+            return self.trajectory(stopped)
+        jacobian = None if hessian is None else lambda x: -sign * hessian(x)
+        try:
+            solver = Solver(
+                self.flat_loss,
+                lambda x: sign * velocity(x),
+                abs(self.end),
+                tolerance,
+                budget,
+                jacobian,
+            )
+            while solver.time < solver.end:
+                # Points between the next steps may be read.
+                solver.reads = self.dense or bool(self.left)
+                met = _kinks.advance(solver)
+                self._add_step(solver, met)
+                if progress:
+                    progress(sign * solver.time, self.flat_loss.gradients, self.steps[-1])
+                # At rest nothing moves any more, so more steps would only cost gradients.
+                if (met is not None and met.stopped) or solver.at_rest:
+                    stopped = met.stopped if met is not None and met.stopped else "minimum"
+                    break
+        except SolverError as failure:
+            stopped = str(failure)
+            if solver is None:
+                return self.trajectory(stopped)
+            if hessian is None and stopped == "budget":
+                _advise(solver)
+        return self._finished(solver, stopped)
 
-    def add_step(self, solver: Solver, met: _kinks.Met | None) -> None:
+    def _add_step(self, solver: Solver, met: _kinks.Met | None) -> None:
         """Store one step and the kink at its end."""
         self.steps.append(self.sign * solver.last_step)
-        piece = solver.interpolant() if self.reads else None
+        piece = solver.interpolant() if solver.reads else None
         if self.dense:
             self.pieces.append((solver.time, piece))
         while self.left and self.left[0] <= solver.time:
@@ -202,69 +237,28 @@ class _Record(Path):
         if self.every_step:
             self.add(self.sign * solver.time, solver.point())
 
-    def finished(self, solver: Solver, stopped: str) -> Trajectory:
+    def _finished(self, solver: Solver, stopped: str) -> Trajectory:
         """Return the path, or raise a ValueError if the flow ended before a time of `at`."""
-        end = solver.time
-        if self.left and stopped != "time" and self.left[0] > end * (1.0 + 1e-12):
+        if self.left and stopped != "time" and self.left[0] > solver.time * (1.0 + 1e-12):
+            end, late = self.sign * solver.time, self.sign * self.left[0]
             raise ValueError(
-                f"at must end before the flow does at time {self.sign * end:g} ({stopped}), got "
-                f"{self.sign * self.left[0]:g}; drop the later times"
+                f"at must end before the flow does at time {end:g} ({stopped}), got {late:g}; "
+                "drop the later times"
             )
         # Rounding can put the last wanted time just after the end.
         for time in self.left:
             self.add(self.sign * time, solver.point())
 
-        def dense(time: float) -> Tensor:
+        def dense(time: float) -> Any:
             # A jump over a kink at the end belongs to no step.
             time = min(abs(time), self.pieces[-1][0])
             piece = next(piece for end, piece in self.pieces if time <= end)
-            return solver.read(piece, time)
+            return self.flat_loss.unpack(solver.read(piece, time))
 
-        dense_if_kept = dense if self.dense else None
-        return self.trajectory(stopped, steps=self.steps, dense=dense_if_kept)
-
-
-def _integrate(
-    record: _Record,
-    slope: Field,
-    tolerance: float,
-    budget: int,
-    progress: Progress | None,
-    hessian: Field | None = None,
-) -> Trajectory:
-    """Return the flow of a negative slope, whose derivative the implicit solver needs."""
-    sign, flat_loss = record.sign, record.flat_loss
-    jacobian = None if hessian is None else lambda x: -sign * hessian(x)
-    if not record.end:
-        return record.trajectory("time")
-    try:
-        end = abs(record.end)
-        solver = Solver(flat_loss, lambda x: -sign * slope(x), end, tolerance, budget, jacobian)
-    except SolverError as failure:
-        return record.trajectory(str(failure))
-    stopped = "time"
-    try:
-        while solver.time < solver.end:
-            solver.reads = record.reads
-            met = _kinks.advance(solver)
-            record.add_step(solver, met)
-            if progress:
-                progress(sign * solver.time, flat_loss.gradients, sign * solver.last_step)
-            if met is not None and met.stopped:
-                stopped = met.stopped
-                break
-            # At rest nothing moves any more, so more steps would only cost gradients.
-            if solver.at_rest:
-                stopped = "minimum"
-                break
-    except SolverError as failure:
-        stopped = str(failure)
-        if hessian is None and stopped == "budget":
-            _advise(solver, budget)
-    return record.finished(solver, stopped)
+        return replace(self.trajectory(stopped, self.steps), _dense=dense if self.dense else None)
 
 
-def _advise(solver: Solver, budget: int) -> None:
+def _advise(solver: Solver) -> None:
     """Warn if only stability limited the steps of a flow that has spent its budget."""
     spent, x = solver.flat_loss.gradients, solver.point()
     g, product = solver.flat_loss.product(x)
@@ -272,13 +266,13 @@ def _advise(solver: Solver, budget: int) -> None:
     solver.flat_loss.gradients = spent
     if solver.last_step * top > STIFF:
         warnings.warn(
-            f"the flow spent {budget} gradients by time {solver.time:g}, because the curvature "
-            f'{top:g} keeps its steps short; use gradient_flow(..., method="implicit")',
+            f"the flow spent {solver.budget} gradients by time {solver.time:g}, because the "
+            f'curvature {top:g} keeps its steps short; use gradient_flow(..., method="implicit")',
             stacklevel=4,
         )
 
 
-def _ordered(at: Sequence[float] | Tensor, end: float) -> list[float]:
+def _ordered(at: Times, end: float) -> list[float]:
     """Return the given times, or raise a ValueError unless they are in order and in the flow."""
     times = [float(t) for t in at]
     # A float32 tensor holds the end only to about seven digits.

@@ -16,8 +16,7 @@ class Table:
     """Define a Runge-Kutta method by its Butcher table.
 
     The step is ``k_i = f(x + h sum_j a_ij k_j)``, ``x <- x + h sum_i b_i k_i``. The constructor
-    verifies the order conditions of all rooted trees up to order four. In a corridor every method
-    with ``sum b_i = 1`` steps along the flow, because all higher elementary differentials vanish.
+    verifies the order conditions of all rooted trees up to order four.
 
     Attributes:
         name: name of the method.
@@ -75,11 +74,7 @@ class Table:
         return any(any(row[i:]) for i, row in enumerate(self.a))
 
     def step(self, field: Field, x: Tensor, h: float) -> Tensor:
-        """Return the point after one step of size h from x, along a field of velocities.
-
-        Raises:
-            ValueError: the iteration for the implicit stages does not converge.
-        """
+        """Return the point after one step of size h from x, along a field of velocities."""
         k = self._solved(field, x, h) if self.implicit else []
         # An implicit method has its stages already.
         for row in self.a[len(k) :]:

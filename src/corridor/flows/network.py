@@ -20,8 +20,7 @@ def network_loss(
     """Return a network's loss as a function of its parameters, and the current parameters.
 
     The function works on copies and keeps the model's mode (train or eval). Batch norm in train
-    mode does not update its averages. A model with random layers, such as dropout in train mode,
-    has no flow. Put such a model into eval mode.
+    mode does not update its averages. Dropout in train mode is random and has no flow.
 
     Args:
         model: network, trained or not.
@@ -29,9 +28,6 @@ def network_loss(
         inputs: inputs of the network.
         targets: targets of the loss. Floating-point targets are converted to `dtype`.
         dtype: dtype of all copies (default: float64). Flows with tight tolerances need float64.
-
-    Returns:
-        The loss, and a start for the flows.
 
     Raises:
         ValueError: no parameter of the model requires a gradient.
@@ -43,15 +39,20 @@ def network_loss(
         >>> [tuple(tensor.shape) for tensor in start], loss(start).dtype
         ([(1, 2), (1,)], torch.float64)
     """
-    copies = {name: _copy(p, dtype) for name, p in model.named_parameters()}
+
+    def copy(tensor: Tensor) -> Tensor:
+        copied = tensor.detach().clone()
+        return copied.to(dtype) if copied.is_floating_point() else copied
+
+    copies = {name: copy(p) for name, p in model.named_parameters()}
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     if not names:
         raise ValueError(
             "model must have a parameter that requires a gradient, got none; unfreeze one"
         )
-    buffers = {name: _copy(b, dtype) for name, b in model.named_buffers()}
+    buffers = {name: copy(b) for name, b in model.named_buffers()}
     # The caller may overwrite the batch later, and the flow must not change with it.
-    inputs, targets = _copy(inputs, dtype), _copy(targets, dtype)
+    inputs, targets = copy(inputs), copy(targets)
 
     def loss(point: list[Tensor]) -> Tensor:
         # Batch norm writes into its buffers, so each evaluation gets new ones.
@@ -60,8 +61,3 @@ def network_loss(
         return loss_fn(torch.func.functional_call(model, state, (inputs,)), targets)
 
     return loss, [copies[name] for name in names]
-
-
-def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    copy = tensor.detach().clone()
-    return copy.to(dtype) if copy.is_floating_point() else copy

@@ -1,4 +1,4 @@
-"""Convert points to flat vectors, and evaluate losses on them."""
+"""Evaluate losses on flat vectors, and check the arguments of flows."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -28,43 +28,40 @@ def recorded(flat: Tensor) -> Iterator[Tensor]:
         yield flat.detach().clone().requires_grad_()
 
 
-class Space:
-    """Convert between flat vectors and points shaped like a start, or raise a ValueError."""
+def tensors_of(point: Point, name: str = "start") -> list[Tensor]:
+    """Return the tensors of a point, or raise a ValueError unless a flow can begin with them."""
+    tensors = [point] if isinstance(point, Tensor) else list(point)
+    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise ValueError(f"{name} must be a tensor or a non-empty list of tensors, got {point}")
+    kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
+    if len(kinds) > 1 or not tensors[0].is_floating_point():
+        found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise ValueError(f"{name} must have one floating dtype and device, got {found}; cast it")
+    if not all(torch.isfinite(tensor).all() for tensor in tensors):
+        raise ValueError(f"{name} must be finite, got inf or NaN; choose another {name}")
+    return [tensor.detach() for tensor in tensors]
 
-    def __init__(self, start: Point) -> None:
-        self.single = isinstance(start, Tensor)
-        tensors = [start] if isinstance(start, Tensor) else list(start)
-        if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
-            raise ValueError(f"start must be a tensor or a non-empty list of tensors, got {start}")
-        kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
-        if len(kinds) > 1 or not tensors[0].is_floating_point():
-            found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-            raise ValueError(f"start must have one floating dtype and device, got {found}; cast it")
-        self.shapes = [tensor.shape for tensor in tensors]
-        self.sizes = [tensor.numel() for tensor in tensors]
-        self.start = flatten([tensor.detach() for tensor in tensors])
-        if not torch.isfinite(self.start).all():
-            raise ValueError("start must be finite, got inf or NaN; choose another start")
+
+class FlatLoss:
+    """Evaluate a loss and its derivatives on flat vectors of a start, and count the gradients."""
+
+    def __init__(self, loss: Loss, start: Point) -> None:
+        self.loss, self.single = loss, isinstance(start, Tensor)
+        tensors = tensors_of(start)
+        self.shapes, self.start = [tensor.shape for tensor in tensors], flatten(tensors)
+        self.gradients = 0  # a product with the Hessian counts as two
+        self.domain: Any = getattr(loss, "domain", None)
 
     def unpack(self, flat: Tensor) -> Any:
         """Return the point of a flat vector, in the shape of the start."""
         if self.single:
             return flat.reshape(self.shapes[0])
-        pieces = flat.split(self.sizes)
+        pieces = flat.split([shape.numel() for shape in self.shapes])
         return [p.reshape(shape) for p, shape in zip(pieces, self.shapes, strict=True)]
-
-
-class FlatLoss:
-    """Evaluate a loss and its derivatives on flat vectors, and count the gradients."""
-
-    def __init__(self, loss: Loss, space: Space) -> None:
-        self.loss, self.space = loss, space
-        self.gradients = 0  # a product with the Hessian counts as two
-        self.domain: Any = getattr(loss, "domain", None)
 
     def value(self, flat: Tensor) -> Tensor:
         """Return the loss at a flat vector as a 0-dim tensor."""
-        return scalar_loss(self.loss(self.space.unpack(flat)))
+        return scalar_loss(self.loss(self.unpack(flat)))
 
     def number(self, flat: Tensor) -> float:
         """Return the loss at a flat vector as a float."""
@@ -105,13 +102,13 @@ class FlatLoss:
         """Return the radius of a ball without kinks or edges, None for a loss without a domain."""
         if self.domain is None:
             return None
-        return float(self.domain.margin(self.space.unpack(flat)))
+        return float(self.domain.margin(self.unpack(flat)))
 
 
 def starting_at(loss: Loss, start: Point) -> FlatLoss:
     """Return a loss on flat vectors, or raise a ValueError if no flow can begin at the start."""
-    flat_loss = FlatLoss(loss, Space(start))
-    x = flat_loss.space.start
+    flat_loss = FlatLoss(loss, start)
+    x = flat_loss.start
     room = flat_loss.margin(x)
     if room is not None and not room > 0.0:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from corridor.flows.space import FlatLoss, Space, flatten, number
+from corridor.flows.space import FlatLoss, flatten, number
 
 Progress: TypeAlias = Callable[[float, int, float], object]
 
@@ -50,8 +50,7 @@ class Trajectory:
     step_sizes: Tensor
     events: tuple[Event, ...] = ()
     error: Tensor | None = None
-    _space: Space | None = field(default=None, repr=False)
-    _dense: Callable[[float], Tensor] | None = field(default=None, repr=False)
+    _dense: Callable[[float], Any] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -92,12 +91,12 @@ class Trajectory:
         near = int((self.times - time).abs().argmin())
         if abs(float(self.times[near]) - time) <= slack:
             return self.points[near]
-        if self._dense is None or self._space is None:
+        if self._dense is None:
             raise ValueError(
                 f"time must be one of the path's times, got {time:g}; make the path with "
                 f"at=[{time:g}] or dense=True"
             )
-        return self._space.unpack(self._dense(time))
+        return self._dense(time)
 
     def flat(self) -> Tensor:
         """Return all points as rows, [k, n]."""
@@ -111,7 +110,7 @@ class Path:
         self.flat_loss, self.method = flat_loss, method
         self.times, self.flats, self.losses = [], [], []
         self.events: list[Event] = []
-        self.add(0.0, flat_loss.space.start)
+        self.add(0.0, flat_loss.start)
 
     def add(self, time: float, flat: Tensor, loss: float | None = None) -> None:
         """Append the flat vector at a time, and its loss unless given."""
@@ -119,28 +118,17 @@ class Path:
         self.flats.append(flat)
         self.losses.append(self.flat_loss.number(flat) if loss is None else loss)
 
-    def trajectory(
-        self,
-        stopped: str,
-        *,
-        steps: Sequence[float] | None = None,
-        error: Sequence[float] | None = None,
-        dense: Callable[[float], Tensor] | None = None,
-    ) -> Trajectory:
+    def trajectory(self, stopped: str, steps: Sequence[float] | None = None) -> Trajectory:
         """Return the path so far; its step sizes are the differences of its times unless given."""
         steps = [b - a for a, b in pairwise(self.times)] if steps is None else steps
-        space = self.flat_loss.space
-        points = [space.unpack(flat) for flat in self.flats]
+        points = [self.flat_loss.unpack(flat) for flat in self.flats]
         return Trajectory(
             times=torch.tensor(self.times, dtype=torch.float64),
-            points=torch.stack(points) if space.single else points,
+            points=torch.stack(points) if self.flat_loss.single else points,
             losses=torch.tensor(self.losses, dtype=torch.float64),
             stopped=stopped,
             method=self.method,
             gradients=self.flat_loss.gradients,
             step_sizes=torch.tensor(steps, dtype=torch.float64),
             events=tuple(self.events),
-            error=None if error is None else torch.tensor(error, dtype=torch.float64),
-            _space=space,
-            _dense=dense,
         )

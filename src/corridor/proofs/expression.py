@@ -58,15 +58,12 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
 
 
 def parse(text: str) -> Tree:
-    """Return the tree of a formula such as ``sqrt(x**2 + y**2)``.
+    """Return the tree of a formula such as ``sqrt(x**2 + y**2)``, of at most 2000 characters.
 
     The formula may contain numbers, variables, ``+ - * / **``, ``a if condition else b``,
     ``Piecewise((value, condition), ..., (value, True))`` and the functions sqrt, exp, log (ln),
-    sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, abs, sign, max and min. All other
-    text is refused. Decimal numbers become exact fractions.
-
-    Args:
-        text: the formula, at most 2000 characters.
+    sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, abs, sign, max and min. Decimal
+    numbers become exact fractions.
 
     Raises:
         ValueError: the text is not such a formula.
@@ -79,34 +76,23 @@ def parse(text: str) -> Tree:
 
 
 def parse_condition(text: str) -> Tree:
-    """Return the tree of a condition such as ``x > 0 and not x**2 + y**2 < 1``.
-
-    Raises:
-        ValueError: the text is not a condition.
-    """
+    """Return the tree of a condition such as ``x > 0 and not x**2 + y**2 < 1``."""
     return _condition(_grammar(text), DEEPEST)
 
 
 def variables_of(tree: Tree) -> list[str]:
     """Return the variable names of a tree in alphabetical order, with x2 before x10."""
-    found: set[str] = set()
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if node[0] == "Symbol":
-            found.add(node[1])
-        waiting += [part for part in node if isinstance(part, list)]
+    nodes = [tree]
+    for node in nodes:  # which grows
+        nodes += [part for part in node if isinstance(part, list)]
+    found = {node[1] for node in nodes if node[0] == "Symbol"}
     return sorted(found, key=lambda name: (name.rstrip("0123456789"), len(name), name))
 
 
 def named_variables(
     tree: Tree, variables: Sequence[str] | None, constants: Sequence[str] = ()
 ) -> list[str]:
-    """Return the variables in the order of coordinates: those given, or those that occur.
-
-    Raises:
-        ValueError: the expression contains other names, or there is no variable.
-    """
+    """Return the variables in the order of coordinates: those given, or those that occur."""
     used = [name for name in variables_of(tree) if name not in constants]
     given = [_variable(name) for name in (used if variables is None else variables)]
     names = [*given, *map(_variable, constants)]
@@ -118,10 +104,7 @@ def named_variables(
 
 
 def evaluate(tree: Tree, values: dict[str, Tensor], like: Tensor) -> Tensor:
-    """Return the value of an expression, or a bool tensor for a condition.
-
-    All values have the shape, dtype and device of `like`, as constants get them from there.
-    """
+    """Return the value of an expression, or a bool tensor for a condition, shaped like `like`."""
     head, *parts = tree
     if head == "Symbol":
         return values[parts[0]]
@@ -144,7 +127,7 @@ def evaluate(tree: Tree, values: dict[str, Tensor], like: Tensor) -> Tensor:
         # A number as exponent keeps the derivatives finite at negative bases and at 0.
         return args[0] ** (parts[1][1] / parts[1][2])
     function = FUNCTIONS.get(head) or OPERATORS[head]
-    return function(*args) if len(args) < 3 else reduce(function, args)
+    return reduce(function, args) if len(args) > 2 else function(*args)
 
 
 def _grammar(text: str) -> ast.expr:

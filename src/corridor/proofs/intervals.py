@@ -62,11 +62,7 @@ ENCLOSED: dict[str, Callable[..., Any]] = {
 
 
 def enclose(tree: list[Any], at: dict[str, Any]) -> Any:
-    """Return an interval that contains the value of a tree, or the truth of a condition.
-
-    Raises:
-        UndefinedError: a part of the tree, as written, is not certain to be real and smooth.
-    """
+    """Return an interval that contains the value of a tree, or the truth of a condition."""
     head, *parts = tree
     match head:
         case "Symbol":

@@ -84,17 +84,14 @@ class Proof:
         return "\n".join([f"{self.expression}: {self.verdict.value}", self._reason(), *excluded])
 
     def _reason(self) -> str:
-        if self and self.speed is not None:
-            return f"Hg = 0, speed {self.speed}"
         if self:
-            speeds = "; ".join(f"{piece.speed} where {piece.where}" for piece in self.pieces)
-            return f"Hg = 0, speed {speeds}"
+            speeds = (f"{piece.speed} where {piece.where}" for piece in self.pieces)
+            return f"Hg = 0, speed {'; '.join(speeds) if self.speed is None else self.speed}"
         if self.witness is not None:
             point = ", ".join(f"{k} = {v}" for k, v in self.witness.items())
             return f"Hg = ({', '.join(self.evidence['digits'])}) at {point}"
-        points, largest = self.evidence.get("points", 0), self.evidence.get("largest", float("nan"))
-        reason = self.evidence.get("reason", "no proof found")
-        return f"{reason}; largest ||Hg|| {largest:.2g} at {points} points"
+        found = {"reason": "no proof found", "largest": float("nan"), "points": 0, **self.evidence}
+        return "{reason}; largest ||Hg|| {largest:.2g} at {points} points".format_map(found)
 
 
 # corridor itself would import torch, which delays the start by seconds. -P and the explicit paths
@@ -119,10 +116,9 @@ def prove(
 ) -> Proof:
     """Decide whether a formula f is a corridor: ``H grad f = 0`` on its domain.
 
-    The formula is data, and none of it is evaluated as code. SymPy runs in a separate process,
-    which is stopped at the time limit. Since ``H g = grad ||g||^2 / 2``, the proof looks for a
-    constant ``||g||`` on every smooth piece. A rational point with ``Hg != 0`` to 40 digits
-    refutes a formula.
+    The formula is data, and none of it is evaluated as code. SymPy runs in a separate process.
+    Since ``H g = grad ||g||^2 / 2``, the proof looks for a constant ``||g||`` on every smooth
+    piece. A rational point with ``Hg != 0`` to 40 digits refutes a formula.
 
     Args:
         expression: the formula: ``sqrt(x**2 + y**2)``, ``abs(x) + max(y, 0)``,
@@ -131,9 +127,6 @@ def prove(
         constants: names of real constants; the verdict holds for all their values. Default: none.
         domain: one or more conditions that hold, such as ``x > 0``. Default: none.
         time_limit: seconds until the verdict is undecided, positive; may be inf. Default: 20.
-
-    Returns:
-        The proof. The verdict is undecided if the time did not suffice for a proof or a witness.
 
     Raises:
         ImportError: SymPy is missing.
@@ -157,8 +150,7 @@ def prove(
     tree = parse(expression)
     names = named_variables(tree, variables, constants)
     texts = [domain] if isinstance(domain, str) else domain or ()
-    conditions = [parse_condition(text) for text in texts]
-    known = [*names, *constants]
+    conditions, known = [parse_condition(text) for text in texts], [*names, *constants]
     others = sorted({name for part in conditions for name in variables_of(part)} - set(known))
     if others:
         raise ValueError(
@@ -169,25 +161,20 @@ def prove(
     failed = str(answer.get("failed", ""))
     if failed.startswith("ValueError: "):
         raise ValueError(failed.removeprefix("ValueError: "))
-    pieces = tuple(
-        ProvedPiece(
-            piece["where"],
-            None if piece["hg"] is None else prover.revive(piece["hg"], known),
-            None if piece["speed"] is None else prover.revive([piece["speed"]], known)[0],
-        )
-        for piece in answer.get("pieces", ())
-    )
-    evidence = {
-        k: answer[k] for k in ("points", "largest", "hg_at_witness", "digits") if k in answer
-    }
+    pieces = []
+    for piece in answer.get("pieces", ()):
+        hg, speed = piece["hg"], piece["speed"]
+        hg = None if hg is None else prover.revive(hg, known)
+        speed = None if speed is None else prover.revive([speed], known)[0]
+        pieces.append(ProvedPiece(piece["where"], hg, speed))
     return Proof(
         expression,
         tuple(names),
-        Verdict(answer.get("verdict", Verdict.UNDECIDED.value)),
-        pieces,
+        Verdict(answer.get("verdict", Verdict.UNDECIDED)),
+        tuple(pieces),
         tuple(answer.get("excluded", ())),
         answer.get("witness"),
-        {**evidence, "reason": failed} if failed else evidence,
+        answer.get("evidence", {}) | ({"reason": failed} if failed else {}),
     )
 
 
@@ -204,8 +191,8 @@ def _ask(request: dict[str, Any], time_limit: float) -> dict[str, Any]:
         )
         output, reason = done.stdout, "the prover ran out of memory or failed"
     except subprocess.TimeoutExpired as expired:
-        partial = expired.stdout or b""
-        output = partial.decode() if isinstance(partial, bytes) else partial
+        output = expired.stdout or ""
+        output = output.decode() if isinstance(output, bytes) else output
         reason = f"the time limit of {time_limit:g} s was reached"
     # A killed process may leave an unfinished last line.
     answer: dict[str, Any] = {}

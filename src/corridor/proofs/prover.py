@@ -1,14 +1,15 @@
 """Find the verdict on an expression by SymPy, as a program that its caller can stop.
 
-The program reads a request as JSON from stdin, with trees of `corridor.proofs.expression` and never
-code. It writes two JSON lines to stdout: first the numeric evidence, then the verdict. It imports
-nothing that imports torch, which would delay its start by seconds.
+It reads a request as JSON from stdin, with trees of `corridor.proofs.expression` and never code. It
+writes two JSON lines to stdout: first the numeric evidence, then the verdict. It imports nothing
+that imports torch, which would delay its start by seconds.
 """
 
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
@@ -52,12 +53,16 @@ def revive(trees: list[list[Any]], names: list[str]) -> tuple[Any, ...]:
     return tuple(build(tree, symbols) for tree in trees)
 
 
-def to_tree(expr: Any) -> list[Any]:
-    """Return the tree of a SymPy expression.
+def to_trees(*exprs: Any) -> list[list[Any]] | None:
+    """Return the trees of SymPy expressions, None if one has a node that trees do not have."""
+    try:
+        return [to_tree(expr) for expr in exprs]
+    except ValueError:
+        return None
 
-    Raises:
-        ValueError: the expression contains a node that trees do not have.
-    """
+
+def to_tree(expr: Any) -> list[Any]:
+    """Return the tree of a SymPy expression, or raise a ValueError."""
     if expr.is_Rational:
         return ["Rational", int(expr.p), int(expr.q)]
     if expr.is_Symbol:
@@ -97,15 +102,13 @@ def _choices(atom: Any) -> list[tuple[Any, Any]]:
         ahead = sp.Gt if isinstance(atom, sp.Max) else sp.Lt
         return [(a, sp.And(*(ahead(a, b) for b in atom.args if b is not a))) for a in atom.args]
     (u,) = atom.args
-    low, high = (-u, u) if isinstance(atom, sp.Abs) else (sp.Integer(-1), sp.Integer(1))
-    return [(high, sp.Gt(u, 0)), (low, sp.Lt(u, 0))]
+    size = u if isinstance(atom, sp.Abs) else sp.Integer(1)
+    return [(size, sp.Gt(u, 0)), (-size, sp.Lt(u, 0))]
 
 
 def excluded(tree: list[Any], symbols: dict[str, Any]) -> list[str]:
-    """Return, as text, where pieces meet and where a part of the tree is not real or not smooth.
-
-    The parts are those of the formula as written, because SymPy cancels ``x/x`` and others.
-    """
+    """Return, as text, where pieces meet and where a part of the tree is not real or not smooth."""
+    # The parts are those of the formula as written, because SymPy cancels x/x and others.
     found = sorted(_edges(tree, symbols), key=lambda edge: edge[:2])
     return list(dict.fromkeys(text for *_, text in found if text))
 
@@ -164,11 +167,12 @@ def sample(symbols: list[Any]) -> list[dict[str, Any]]:
     draw = random.Random(0)
     points = []
     for size in SIZES:
-        values = [sp.Rational(round(draw.uniform(-size, size) * 64), 64) for _ in symbols]
-        # A positive variable must not be 0 either.
-        moved = [abs(v) + sp.Rational(1, 64) for v in values]
-        chosen = [m if s.is_positive else v for s, v, m in zip(symbols, values, moved, strict=True)]
-        points.append({s.name: v for s, v in zip(symbols, chosen, strict=True)})
+        point = {}
+        for s in symbols:
+            value = sp.Rational(round(draw.uniform(-size, size) * 64), 64)
+            # A positive variable must not be 0 either.
+            point[s.name] = abs(value) + sp.Rational(1, 64) if s.is_positive else value
+        points.append(point)
     return points
 
 
@@ -178,13 +182,11 @@ def _cross(g: list[Any], Hg: list[Any]) -> list[Any]:
 
 
 class Piece:
-    """Collect numeric and algebraic results on one smooth piece, an expression of the symbols.
-
-    The tree is the whole formula as written, which must be real and smooth at every point.
-    """
+    """Collect numeric and algebraic results on one smooth piece, an expression of the symbols."""
 
     def __init__(self, expr: Any, where: Any, symbols: list[Any], tree: Any) -> None:
-        self.where, self.symbols, self.tree = where, symbols, tree
+        self.where, self.symbols = where, symbols
+        self.tree = tree  # of the whole formula as written, which must be real and smooth
         self.g = [sp.diff(expr, s) for s in symbols]
         self.square = sp.Add(*(gi**2 for gi in self.g))
         self.Hg = [sp.diff(self.square, s) / 2 for s in symbols]
@@ -196,11 +198,10 @@ class Piece:
 
     def look(self, points: list[dict[str, Any]], precisions: tuple[int, ...]) -> None:
         """Enclose Hg at points of the piece, and keep the first point where Hg is not 0."""
-        try:
-            trees = [self.tree, *map(to_tree, (*self.g, *self.Hg))]
-            where = to_tree(self.where)
-        except ValueError:
+        trees = to_trees(self.where, *self.g, *self.Hg)
+        if trees is None:
             return
+        where, trees[0] = trees[0], self.tree
         self.seen, n = [], len(self.g)
         for point in points:
             if len(self.seen) >= POINTS:
@@ -243,43 +244,31 @@ class Piece:
 
     def _agrees(self, square: Any) -> bool:
         """Return True if a constant may be ``||g||^2`` at all points seen."""
-        try:
-            tree = to_tree(square)
-        except ValueError:
-            return False
+        trees = to_trees(square)
         for point, found in self.seen:
-            values = enclose_all([tree], around(point, PRECISIONS[0]))
+            values = enclose_all(trees, around(point, PRECISIONS[0])) if trees else None
             if values is None or nonzero([values[0] - found]):
                 return False
-        return True
+        return trees is not None
 
     def straight(self) -> bool:
         """Return True if Hg is parallel to g: at all points seen, by algebra if there are none."""
-        if self.seen:
-            return not self.bent
-        return not any(map(sp.simplify, _cross(self.g, self.Hg)))
+        return not (self.bent if self.seen else any(map(sp.simplify, _cross(self.g, self.Hg))))
 
     def answer(self, Hg: list[Any], speed: list[Any] | None = None) -> dict[str, Any]:
         """Return the piece as JSON values."""
-        try:
-            trees = [to_tree(h) for h in Hg]
-        except ValueError:
-            trees = None
         zero = all(h == 0 for h in Hg)
-        return {"where": str(self.where), "hg": trees, "speed": speed, "zero": zero}
+        return {"where": str(self.where), "hg": to_trees(*Hg), "speed": speed, "zero": zero}
 
 
-def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Return the verdict as JSON values, and report the numeric evidence before the algebra begins.
-
-    Raises:
-        ValueError: no point has a real value and gradient, or there are too many pieces.
-    """
+def prove(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the verdict as JSON values, and report the numeric evidence before the algebra."""
     tree, domain = request["tree"], ["And", *request["domain"]]
-    symbols = {
-        name: sp.Symbol(name, real=True, positive=_positive(name, domain) or None)
-        for name in [*request["variables"], *request["constants"]]
-    }
+    symbols, zero = {}, ["Rational", 0, 1]
+    for name in [*request["variables"], *request["constants"]]:
+        u = ["Symbol", name]
+        known = ["StrictGreaterThan", u, zero] in domain or ["StrictLessThan", zero, u] in domain
+        symbols[name] = sp.Symbol(name, real=True, positive=known or None)
     variables = [symbols[name] for name in request["variables"]]
     drawn = sample(list(symbols.values()))
     points = [p for p in drawn if enclose_all([domain], around(p, PRECISIONS[0])) == [True]]
@@ -295,22 +284,14 @@ def prove(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> 
     evidence = {
         "points": sum(len(p.seen) for p in found),
         "largest": max((p.largest for p in found), default=0.0),
-        "excluded": excluded(tree, symbols),
     }
     if not evidence["points"]:
         raise ValueError(
             "expression must be real and smooth, got no real value with a gradient "
             f"at {len(points)} points of its domain; change the expression"
         )
-    report(evidence)
-    return {**evidence, **_judge(found, points)}
-
-
-def _positive(name: str, conditions: list[Any]) -> bool:
-    """Return True if a condition states that a variable is positive."""
-    zero, variable = ["Rational", 0, 1], ["Symbol", name]
-    plain = ["StrictGreaterThan", variable, zero], ["StrictLessThan", zero, variable]
-    return any(condition in plain for condition in conditions)
+    report({"evidence": evidence, "excluded": excluded(tree, symbols)})
+    return _judge(found, points, evidence)
 
 
 def _rooted(expr: Any) -> Any:
@@ -323,7 +304,7 @@ def _rooted(expr: Any) -> Any:
     return expr.replace(sp.Pow, square)
 
 
-def _judge(found: list[Piece], points: list[dict[str, Any]]) -> dict[str, Any]:
+def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> dict[str, Any]:
     """Return verdict and pieces: a witness refutes, algebra proves."""
     if not any(piece.witness for piece in found):
         answers = [piece.solve() for piece in found]
@@ -341,30 +322,27 @@ def _judge(found: list[Piece], points: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "verdict": "weak corridor" if weak else "not a corridor",
         "witness": {k: str(v) for k, v in (against.witness or {}).items()},
-        "hg_at_witness": [float(v) for v in digits],
-        "digits": [f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in digits],
         "pieces": [against.answer(Hg)],
+        "evidence": {
+            **evidence,
+            "hg_at_witness": [float(v) for v in digits],
+            "digits": [f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in digits],
+        },
     }
+
+
+def report(message: dict[str, Any]) -> None:
+    """Write one line of the answer."""
+    print(json.dumps(message), flush=True)
 
 
 def main() -> None:
     """Answer one request."""
-    try:
+    with suppress(ImportError, ValueError, OSError):  # else the caller's time limit still holds
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):
-        pass  # this system has no such limit; the caller's time limit still holds
-    request = json.loads(sys.stdin.read())
-
-    def report(message: dict[str, Any]) -> None:
-        print(json.dumps(message), flush=True)
-
     try:
-        report(prove(request, report))
+        report(prove(json.loads(sys.stdin.read())))
     except (ValueError, RecursionError, MemoryError, ArithmeticError, TypeError) as error:
         report({"failed": f"{type(error).__name__}: {error}"})
-
-
-if __name__ == "__main__":
-    main()

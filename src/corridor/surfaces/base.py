@@ -21,9 +21,8 @@ class Domain:
 
     Attributes:
         words: description of the set for people.
-        margin: function from points [..., n] to [...], a lower bound of the distance to the nearest
-            kink or edge. A ball of that radius contains no kink. It is 0 on a kink and negative
-            where the loss is undefined, and it grows no faster than the point moves.
+        margin: function from points [..., n] to [...], the radius of a ball without kinks and
+            edges. It is 0 on a kink, negative where the loss is undefined, and 1-Lipschitz.
     """
 
     words: str = "all of R^n"
@@ -39,10 +38,10 @@ class Domain:
 
 
 class Surface:
-    """Define a loss on R^n with known geometry, in differentiable torch.
+    """Define a loss on R^n with known geometry, in differentiable torch, of any batch shape.
 
-    A surface accepts any batch shape and device. A subclass defines `value`, and sets in
-    ``__init__`` the attributes that differ from the defaults.
+    A subclass defines `value`, and sets in ``__init__`` the attributes that differ from the
+    defaults.
 
     Attributes:
         f_star: infimum of the loss, or a lower bound of it; -inf if unbounded. Default: 0.
@@ -79,37 +78,27 @@ class Surface:
         return self.verdict is Verdict.CORRIDOR
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the loss of points [..., n], shape [...].
-
-        Args:
-            x: points of a floating dtype.
+        """Return the loss of points [..., n] of a floating dtype, shape [...].
 
         Raises:
             ValueError: the points have another dimension, or another dtype.
-        """
-        return self.value(self.checked(x))
-
-    def checked(self, x: Tensor) -> Tensor:
-        """Return the points themselves, and one number as a point of dimension one.
-
-        Raises:
-            ValueError: they are not points of this surface's space.
         """
         name = f"points of {type(self).__name__} must"
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{name} be a tensor of floating dtype, got {got}")
         if x.dim() == 0 and self.dimension in (None, 1) and self.point_dims == 1:
-            return x.reshape(1)
-        if x.dim() < self.point_dims:
-            form = "[..., n]" if self.point_dims == 1 else "[..., m, k]"
-            raise ValueError(f"{name} be {form}, got shape {tuple(x.shape)}")
-        if self.rows is not None and x.shape[-2:] != (self.rows, self.dimension):
+            x = x.reshape(1)  # one number is a point of dimension one
+        form = "[..., n]" if self.point_dims == 1 else "[..., m, k]"
+        fits = x.dim() >= self.point_dims
+        if fits and self.rows is not None:
             form = f"{self.rows} x {self.dimension} matrices"
+            fits = x.shape[-2:] == (self.rows, self.dimension)
+        if not fits:
             raise ValueError(f"{name} be {form}, got shape {tuple(x.shape)}")
         if self.dimension not in (None, x.shape[-1]):
             raise ValueError(f"{name} have dimension {self.dimension}, got {x.shape[-1]}")
-        return x
+        return self.value(x)
 
     def sample(
         self, count: int, *, dimension: int | None = None, spread: float = 2.0, seed: int = 0
@@ -123,20 +112,19 @@ class Surface:
             seed: of the random numbers. Default: 0.
 
         Returns:
-            float64 tensor [count, n]. Every point has a margin above ``spread / 100``.
+            float64 tensor [count, n], with margins above ``spread / 100``.
 
         Raises:
             ValueError: too few random points lie in the domain.
         """
         n = self.dimension or dimension or 2
-        shape = (n,) if self.rows is None else (self.rows, n)
-        generator = _tree.seeded(seed)
-        kept: list[Tensor] = []
+        shape = (4 * count, n) if self.rows is None else (4 * count, self.rows, n)
+        generator, kept = _tree.seeded(seed), torch.empty(0, *shape[1:], dtype=torch.float64)
         for _ in range(50):  # a domain too thin to be met must end in an error
-            x = torch.randn(4 * count, *shape, generator=generator, dtype=torch.float64) * spread
-            kept.append(x[self.domain.margin(x) > 0.01 * spread])
-            if sum(map(len, kept)) >= count:
-                return torch.cat(kept)[:count]
+            x = torch.randn(shape, generator=generator, dtype=torch.float64) * spread
+            kept = torch.cat([kept, x[self.domain.margin(x) > 0.01 * spread]])
+            if len(kept) >= count:
+                return kept[:count]
         raise ValueError(f"too few random points lie in the domain of {type(self).__name__}")
 
 
@@ -152,7 +140,7 @@ def judge(crooked: float, bent: float, eps: float) -> Verdict:
 
 
 def vector(values: object, name: str) -> Tensor:
-    """Return a float64 vector from numbers or a tensor, or raise ValueError unless it is finite."""
+    """Return numbers as a float64 vector, or raise ValueError unless all are finite."""
     out = torch.as_tensor(values, dtype=torch.float64)
     if out.dim() != 1 or not torch.isfinite(out).all():
         raise ValueError(f"{name} must be a vector of finite numbers, got {values!r}")

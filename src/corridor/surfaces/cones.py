@@ -1,4 +1,4 @@
-"""Cones (examples 2.3 and 2.4), sums of cones, and norms that are corridors at one power only."""
+"""Cones (examples 2.3 and 2.4), sums of cones, and other norms of vectors and matrices."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class _Radial(Surface):
         # A zero without dimensions broadcasts to points of any dimension.
         self.center = torch.zeros(()) if center is None else vector(center, "center")
         self.dimension = None if center is None else len(self.center)
-        where = "the origin" if center is None else f"{self.center.tolist()}"
+        where = "the origin" if center is None else self.center.tolist()
         self.domain = Domain(f"all of R^n except {where}", self._radius)
 
     def _radius(self, x: Tensor) -> Tensor:
@@ -32,9 +32,8 @@ class _Radial(Surface):
 class Cone(_Radial):
     """Compute ``E = slope ||theta - center||``, a convex cone, or concave for a negative slope.
 
-    With the unit vector u from the center, ``g = slope u`` and ``H = slope (I - u u^T) / r``.
-    Therefore ``Hg = 0``. The flow lines of the convex cone end at the center after the time
-    ``r / slope``.
+    With the unit vector u from the center, ``g = slope u``, ``H = slope (I - u u^T) / r`` and
+    ``Hg = 0``. The flow lines of the convex cone end at the center after the time ``r / slope``.
 
     Args:
         slope: slope of the cone, not 0. Default: 1.
@@ -91,9 +90,8 @@ class PowerNorm(_Radial):
 class PNorm(Surface):
     """Compute ``E = ||theta||_p``, a corridor only for p = 1, 2 and infinity.
 
-    ``||g||_q = 1`` in the dual norm with 1/p + 1/q = 1. The Euclidean ``||g||`` is constant only
-    for p = 2 and on the cones over the faces of the ball (p = 1 and infinity). In dimension one
-    every p gives ``|theta|``.
+    The Euclidean ``||g||`` is constant only for p = 2 and on the cones over the faces of the ball
+    (p = 1 and infinity). In dimension one every p gives ``|theta|``.
 
     Args:
         p: at least 1; ``float("inf")`` for the maximum norm.
@@ -106,9 +104,10 @@ class PNorm(Surface):
         self.verdict = Verdict.CORRIDOR if p in (1.0, 2.0, float("inf")) else Verdict.NEITHER
         self.speed = 1.0 if p in (2.0, float("inf")) else None
         self.domain = Domain("away from the kinks of the norm", self._margin)
-        inner = f"(abs(x)**{p!r} + abs(y)**{p!r})**{1.0 / p!r}"
-        special = {1.0: "abs(x) + abs(y)", float("inf"): "max(abs(x), abs(y))"}
-        self.expression = special.get(p, inner)
+        self.expression = {
+            1.0: "abs(x) + abs(y)",
+            float("inf"): "max(abs(x), abs(y))",
+        }.get(p, f"(abs(x)**{p!r} + abs(y)**{p!r})**{1.0 / p!r}")
 
     def value(self, x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(x, self.p, dim=-1)
@@ -127,9 +126,8 @@ class PNorm(Surface):
 class BlockCone(Surface):
     """Compute ``E = sum_j c_j ||theta_j||`` over consecutive blocks, as the group lasso does.
 
-    It is a corridor of speed ``sqrt(sum_j c_j^2)``. The flow shortens each block at a constant
-    speed, and the corridor ends where the first block is 0. Blocks of size one give the weighted
-    1-norm.
+    It is a corridor of speed ``sqrt(sum_j c_j^2)``, which ends where the first block is 0. Blocks
+    of size one give the weighted 1-norm.
 
     Args:
         sizes: sizes of the blocks, positive; their sum is the dimension.
@@ -163,3 +161,82 @@ class BlockCone(Surface):
 
     def value(self, x: Tensor) -> Tensor:
         return self._norms(x) @ torch.tensor(self.weights, dtype=x.dtype, device=x.device)
+
+
+def _singular_values(x: Tensor) -> Tensor:
+    """Return the singular values of matrices, NaN for matrices with NaN or inf."""
+    # LAPACK has no half precision, and raises for NaN.
+    wide = x.float() if x.dtype.itemsize < 4 else x
+    finite = torch.isfinite(x).all(-1).all(-1)[..., None, None]
+    values = torch.linalg.svdvals(torch.where(finite, wide, 0.0))
+    # The product makes both the values and their gradient NaN.
+    spoiled = (wide * torch.where(finite, 0.0, torch.nan)).sum(-1).sum(-1)
+    return (values + spoiled[..., None]).to(x)
+
+
+class _Spectral(Surface):
+    """Compute a function of the singular values of a matrix [..., m, k]."""
+
+    verdict = Verdict.CORRIDOR
+    point_dims = 2
+    words: str
+
+    def __init__(self, rows: int = 3, columns: int = 2) -> None:
+        if rows < 1 or columns < 1:
+            raise ValueError(f"rows and columns must be at least 1, got {rows} x {columns}")
+        self.rows, self.columns, self.dimension = rows, columns, columns
+        self.domain = Domain(self.words, self._margin)
+
+    def _margin(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class NuclearNorm(_Spectral):
+    """Compute ``E = sum of singular values``: ``g = U V^T``, of norm ``sqrt(rank)``.
+
+    Along the flow every singular value falls at speed 1, until the smallest is 0. Where two
+    singular values are equal the loss is smooth, but torch's second derivatives are 0/0.
+
+    Args:
+        rows: m, at least 1. Default: 3.
+        columns: k, at least 1. Default: 2.
+
+    Example:
+        >>> loss = NuclearNorm(2, 2)
+        >>> round(float(loss(torch.diag(torch.tensor([3.0, 4.0])))), 5), round(loss.speed ** 2, 9)
+        (7.0, 2.0)
+    """
+
+    words = "matrices of full rank"
+
+    def __init__(self, rows: int = 3, columns: int = 2) -> None:
+        super().__init__(rows, columns)
+        self.speed = min(rows, columns) ** 0.5
+
+    def value(self, x: Tensor) -> Tensor:
+        return _singular_values(x).sum(-1)
+
+    def _margin(self, x: Tensor) -> Tensor:
+        return _singular_values(x)[..., -1].clone()
+
+
+class SpectralNorm(_Spectral):
+    """Compute ``E = largest singular value``: ``g = u v^T``, of norm 1.
+
+    Args:
+        rows: m, at least 1. Default: 3.
+        columns: k, at least 1. Default: 2.
+    """
+
+    words = "matrices whose largest singular value is simple"
+    speed = 1.0
+
+    def value(self, x: Tensor) -> Tensor:
+        return _singular_values(x)[..., 0]
+
+    def _margin(self, x: Tensor) -> Tensor:
+        values = _singular_values(x)
+        if values.shape[-1] == 1:
+            return values[..., 0].clone()
+        # A change of norm 1 can lower one value and raise the other by 1 / sqrt(2).
+        return (values[..., 0] - values[..., 1]) / 2.0**0.5

@@ -12,9 +12,8 @@ from corridor.surfaces.shapes import Shape
 class Curve(Shape):
     """Represent a closed smooth curve ``t -> point(t)``, t in [0, 2 pi).
 
-    The curve is sampled once at equal times, and stored as the trigonometric polynomial through
-    the samples. Newton's method improves the nearest sample. One more Newton step with derivatives
-    makes the Hessian of the distance exact.
+    The curve is stored as the trigonometric polynomial through samples at equal times. Newton's
+    method improves the nearest sample. One more step with derivatives makes the Hessian exact.
 
     Args:
         point: function from times [m] to points [m, n], smooth and of period 2 pi.
@@ -57,7 +56,7 @@ class Curve(Shape):
 
     @property
     def depth(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Return the radius of the largest circle inside, found by a search on finer grids."""
+        """Return the radius of the largest circle inside, by a search on finer grids."""
         if not self.signed:
             return 0.0
         low, high = self.places.amin(0), self.places.amax(0)
@@ -76,13 +75,11 @@ class Curve(Shape):
         k, rows = self.waves.to(t), self.rows.to(t)
         angle = t[..., None] * k
         cos, sin = torch.cos(angle), torch.sin(angle)
-        place = torch.cat([cos, sin], dim=-1) @ rows
-        first = torch.cat([-k * sin, k * cos], dim=-1) @ rows
-        second = torch.cat([-k * k * cos, -k * k * sin], dim=-1) @ rows
+        waves = (cos, sin), (-k * sin, k * cos), (-k * k * cos, -k * k * sin)
+        place, first, second = (torch.cat(pair, dim=-1) @ rows for pair in waves)
         return place, first, second
 
     def _distances(self, x: Tensor) -> Tensor:
-        """Return the distances to the samples, [..., samples]."""
         return (x.detach()[..., None, :] - self.places.to(x)).norm(dim=-1)
 
     def foot(self, x: Tensor) -> Tensor:
@@ -106,10 +103,7 @@ class Curve(Shape):
         return (away * normal).sum(-1) / normal.norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
-        """Estimate the distance to the center of curvature, or to a point with two nearest points.
-
-        Both estimates are of first order in that distance.
-        """
+        """Estimate, to first order, the distance to the center of curvature or to equal rivals."""
         with torch.no_grad():
             # The nearest sample, and the nearest of the other local minima.
             distances, count = self._distances(x), len(self.times)
@@ -149,8 +143,8 @@ def flower(
 class LevelSet(Shape):
     """Represent the zero set of a smooth function, with the sign of the function.
 
-    The set is sampled once on a grid. Newton's method improves the nearest sample. The distance is
-    exact to rounding, as are its gradient and Hessian; its third derivatives are 0.
+    The set is sampled on a grid, and Newton's method improves the nearest sample. The distance, its
+    gradient and its Hessian are exact to rounding; its third derivatives are 0.
 
     Args:
         function: from points [..., n] to numbers [...] in twice differentiable torch, of any scale.
@@ -210,10 +204,8 @@ class LevelSet(Shape):
         return value.detach(), g.detach(), H
 
     def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return nearest points, signed distances, normals and curvatures [m, n, n] at x [m, n].
-
-        Solved by Newton's method are ``q + s grad(q) = x`` and ``function(q) = 0``.
-        """
+        """Return nearest points, signed distances, normals and curvatures [m, n, n] at x [m, n]."""
+        # Newton's method solves q + s grad(q) = x and function(q) = 0.
         n = self.dimension
         q = self.samples.to(x)[torch.cdist(x, self.samples.to(x)).argmin(-1)]
         eye = torch.eye(n, dtype=x.dtype, device=x.device)
@@ -233,7 +225,6 @@ class LevelSet(Shape):
         return q, s * size, normal, across @ H @ across / size[:, None, None]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the distance to the nearest point, with the sign of the function."""
         at = x.detach().reshape(-1, self.dimension)
         _, distance, normal, bend = self._nearest(at.double())
         # The surface at the distance d has the curvature S (1 + d S)^-1.
@@ -245,10 +236,7 @@ class LevelSet(Shape):
         return (distance.to(x) + moved).reshape(x.shape[:-1])
 
     def focal(self, x: Tensor) -> Tensor:
-        """Estimate the distance to the center of curvature, or to a point with two nearest points.
-
-        Samples whose normal has about the direction of the nearest point's count as one branch.
-        """
+        """Estimate the distance to the center of curvature, or to where two points are nearest."""
         at = x.detach().reshape(-1, self.dimension).double()
         q, distance, normal, bend = self._nearest(at)
         curvature = torch.linalg.eigvalsh(bend)
@@ -256,6 +244,7 @@ class LevelSet(Shape):
         samples = self.samples.to(at)
         lead = torch.cdist(at, samples).square() - distance.square()[:, None]
         bisector = lead / (2.0 * torch.cdist(q, samples))
+        # Samples with about the normal of the nearest point belong to its branch.
         other = normal @ self.normals.to(at).T < 0.5
         rival = torch.where(other, bisector, torch.inf).amin(-1)
         return torch.minimum(room.amin(-1), rival).to(x).reshape(x.shape[:-1])

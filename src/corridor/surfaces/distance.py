@@ -15,12 +15,11 @@ from corridor.surfaces.shapes import Shape
 class DistanceTo(Surface):
     """Compute ``E = slope * distance(theta) + level``: a corridor for every closed set and shape.
 
-    A corridor has one constant ``||g|| = slope``, because ``grad ||g||^2 = 2 Hg = 0``. Therefore
-    ``E / slope`` solves the eikonal equation ``|grad d| = 1``, as distances do. Conversely, every
-    corridor has this form near each of its points.
+    A corridor has one constant ``||g||``, because ``grad ||g||^2 = 2 Hg = 0``. Every corridor has
+    this form near each of its points.
 
     Any function may replace the shape. Its verdict and speed then come from derivatives at 16
-    random points, and `LevelSet` makes a distance from a function that is not a distance.
+    random points. `LevelSet` makes a distance from a function that is not a distance.
 
     Args:
         shape: a `Shape`, or a function from points [..., n] to their signed distances [...].

@@ -21,10 +21,10 @@ def _wave(factor: complex, rate: complex, t: Tensor) -> Tensor:
 class FixedStep(Surface):
     """Compute a loss of one variable whose flow equals its Euler steps of size h (subtlety S5).
 
-    ``theta(t + h) = theta(t) - h g(theta(t))`` holds from every start, with Hg far from 0. With
-    ``e^z = 1 + z``, the motion ``theta(t) = -b t + a Re e^(z t / h)`` equals its own Euler steps.
-    The loss is defined by ``g(theta(t)) = -theta'(t)`` for t in [0, t_end]. Steps of h/2 leave the
-    flow. A detector must therefore try two step sizes, or evaluate Hg.
+    With ``e^z = 1 + z``, the motion ``theta(t) = -b t + a Re e^(z t / h)`` equals its own Euler
+    steps from every start. The loss is defined by ``g(theta(t)) = -theta'(t)`` for t in [0, t_end],
+    and Hg is far from 0. Steps of h/2 leave the flow. A detector must therefore try two step sizes,
+    or evaluate Hg.
 
     Args:
         step_size: h, positive, the step size that hides Hg. Default: 0.5.

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property, partial, reduce
+from contextlib import suppress
+from functools import cached_property, reduce
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -41,7 +42,10 @@ class Expression(Surface):
         self.expression = text
         self.variables = named_variables(self.tree, variables)
         self.dimension = len(self.variables)
-        self.domain = Domain("where all parts of the formula are real and smooth", self._margin)
+        self.domain = Domain(
+            "where all parts of the formula are real and smooth",
+            lambda x: _Rooms(self.variables, x.detach()).margin(self.tree),
+        )
 
     def value(self, x: Tensor) -> Tensor:
         values = dict(zip(self.variables, x.unbind(-1), strict=True))
@@ -49,25 +53,18 @@ class Expression(Surface):
 
     @cached_property
     def proof(self) -> Proof | None:
-        """Return the proof, None without SymPy or without a real value."""
-        try:
+        """Return the proof, made at the first use; None without SymPy or without a real value."""
+        with suppress(ImportError, ValueError):
             return prove(str(self.expression), self.variables)
-        except (ImportError, ValueError):
-            return None
 
     @property
     def verdict(self) -> Verdict:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Return the verdict of the proof, which is computed once, at the first use."""
         return Verdict.UNDECIDED if self.proof is None else self.proof.verdict
 
     @property
     def speed(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Return the speed of the proof."""
-        speed = None if self.proof is None else self.proof.speed
+        speed = getattr(self.proof, "speed", None)
         return None if speed is None else float(speed)
-
-    def _margin(self, x: Tensor) -> Tensor:
-        return _Rooms(self.variables, x.detach()).margin(self.tree)
 
 
 class _Part(NamedTuple):
@@ -78,13 +75,11 @@ class _Part(NamedTuple):
     slopes: Tensor  # upper bounds of the partial derivatives' absolute values, [radii, ..., n]
 
     @property
-    def size(self) -> Tensor:
-        """Return the largest absolute value."""
+    def size(self) -> Tensor:  # largest absolute value
         return torch.maximum(self.low.abs(), self.high.abs())
 
     @property
-    def least(self) -> Tensor:
-        """Return the smallest absolute value."""
+    def least(self) -> Tensor:  # smallest absolute value
         return torch.maximum(self.low, -self.high).clamp(min=0.0)
 
 
@@ -117,7 +112,13 @@ class _Rooms:
         """Return the bounds of a part, and note the edges inside it where it is active."""
         head, *parts = tree
         if head == "Piecewise":
-            return self._pieces(parts, active)
+            bounds = []
+            for value, condition in parts:
+                self._walk(condition, active)
+                holds = self._at(condition)
+                bounds.append(self._walk(value, holds & active))
+                active = active & ~holds
+            return _either(bounds, torch.minimum, torch.maximum)
         if head in ("Symbol", "Rational", "pi", "true"):
             at, reach = self._at(tree).to(self.like), self.radii * (head == "Symbol")
             slopes = torch.tensor([parts == [name] for name in self.values]).to(at)
@@ -127,27 +128,16 @@ class _Rooms:
             self.found = torch.where(active, torch.minimum(self.found, room), self.found)
         return _bounds(head, args, parts)
 
-    def _pieces(self, pieces: Sequence[Any], active: Tensor) -> _Part:
-        """Return the bounds of the pieces together; the edges of a piece count where it holds."""
-        parts: list[_Part] = []
-        for value, condition in pieces:
-            self._walk(condition, active)
-            holds = self._at(condition)
-            parts.append(self._walk(value, holds & active))
-            active = active & ~holds
-        return reduce(partial(_either, lower=torch.minimum, upper=torch.maximum), parts)
-
     def _edges(self, head: str, args: list[_Part], trees: Sequence[Tree]) -> list[Tensor]:
         """Return the distances to the edges of one part, negative where it is not real."""
         if head in ("Max", "Min"):
             # Arguments that are not the largest may be equal without a kink.
             top, pairs = self._at([head, *trees]), zip(map(self._at, trees), args, strict=True)
-            return [
-                torch.where(
-                    (u == top) | (v == top), self._room(u - v, a.slopes + b.slopes).abs(), torch.inf
-                )
+            rooms = [
+                ((u == top) | (v == top), self._room(u - v, a.slopes + b.slopes).abs())
                 for (u, a), (v, b) in combinations(pairs, 2)
             ]
+            return [torch.where(meets, room, torch.inf) for meets, room in rooms]
         compared = head.endswith("Than")
         whole = head == "Pow" and trees[1][0] == "Rational" and trees[1][2] == 1
         if not compared and (head not in EDGED or (whole and trees[1][1] >= 0)):
@@ -163,9 +153,10 @@ class _Rooms:
         return [room if one_sided else room.abs()]
 
 
-def _either(a: _Part, b: _Part, lower: Any, upper: Any) -> _Part:
-    """Return bounds of a value that is one of two parts."""
-    return _Part(lower(a.low, b.low), upper(a.high, b.high), torch.maximum(a.slopes, b.slopes))
+def _either(parts: Sequence[_Part], lower: Any, upper: Any) -> _Part:
+    """Return bounds of a value that is one of some parts."""
+    low, high, slopes = zip(*parts, strict=True)
+    return _Part(reduce(lower, low), reduce(upper, high), reduce(torch.maximum, slopes))
 
 
 def _bounds(head: str, args: list[_Part], trees: Sequence[Tree]) -> _Part:
@@ -176,8 +167,7 @@ def _bounds(head: str, args: list[_Part], trees: Sequence[Tree]) -> _Part:
     if head == "Mul":
         return reduce(_product, args)
     if head in ("Max", "Min"):
-        larger = torch.maximum if head == "Max" else torch.minimum
-        return reduce(partial(_either, lower=larger, upper=larger), args)
+        return _either(args, FUNCTIONS[head], FUNCTIONS[head])
     if head.endswith("Than") or head in ("And", "Or", "Not"):
         return u  # a condition has no bounds
     if head == "atan2":
@@ -211,7 +201,7 @@ def _power(u: _Part, power: float) -> _Part:
     if power != int(power):
         low, high = u.low.clamp(min=0.0), u.high.clamp(min=0.0)
     else:
-        low, high = (u.low, u.high) if int(power) % 2 else (u.least, u.size)
+        low, high = u[:2] if power % 2 else (u.least, u.size)
     steep = u.size if power >= 1.0 else low
     slope = power * steep ** (power - 1.0) if power else torch.zeros_like(steep)
     return _Part(low**power, high**power, _scaled(u.slopes, slope[..., None]))
@@ -229,15 +219,15 @@ def _function(head: str, u: _Part) -> _Part:
         low = torch.where(room > 0.0, low.tan(), -torch.inf)
         high = torch.where(room > 0.0, high.tan(), torch.inf)
         steep = 1.0 / room.clamp(min=0.0).square()
-    elif head in ("asin", "acos"):
-        ends = function(low.clamp(-1.0, 1.0)), function(high.clamp(-1.0, 1.0))
-        low, high = torch.minimum(*ends), torch.maximum(*ends)
-        steep = (1.0 - size.square()).clamp(min=0.0).rsqrt()
     elif head in ("Abs", "cosh"):
         low, high = function(u.least), function(size)
         steep = steep if head == "Abs" else size.sinh()
-    else:
-        low, high = (low.clamp(min=0.0), high.clamp(min=0.0)) if head == "log" else (low, high)
+    else:  # a monotone function
+        edges = {"log": (0.0, None), "asin": (-1.0, 1.0), "acos": (-1.0, 1.0)}
+        low, high = (end.clamp(*edges.get(head, (-math.inf, None))) for end in (low, high))
+        if head in ("asin", "acos"):
+            steep = (1.0 - size.square()).clamp(min=0.0).rsqrt()
         steep = {"exp": high.exp(), "log": 1.0 / low, "sinh": size.cosh()}.get(head, steep)
-        low, high = function(low), function(high)
+        ends = function(low), function(high)
+        low, high = torch.minimum(*ends), torch.maximum(*ends)
     return _Part(low, high, _scaled(u.slopes, steep[..., None]))

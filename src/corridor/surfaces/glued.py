@@ -16,9 +16,8 @@ from corridor.surfaces.shapes import Points, Segment
 class Glued(Surface):
     """Take the minimum (or maximum) of surfaces, which is continuous.
 
-    On each piece the result equals one of the surfaces. The seams are the points where two pieces
-    are equal. Glued corridors are a corridor off the seams, with one speed per piece. Glued
-    surfaces can be pieces again.
+    The seams are the points where two pieces are equal. Glued corridors are a corridor off the
+    seams, with one speed per piece. Glued surfaces can be pieces again.
 
     Args:
         pieces: two or more surfaces of one dimension.
@@ -58,7 +57,6 @@ class Glued(Surface):
 
     @property
     def steepest(self) -> float:
-        """Return the bound of the steepest piece."""
         return max(piece.steepest for piece in self.pieces)
 
     def _values(self, x: Tensor) -> Tensor:
@@ -76,14 +74,11 @@ class Glued(Surface):
 
     def speed_at(self, x: Tensor) -> Tensor:
         """Return ``||g||`` at points [..., n], NaN on pieces without a speed, shape [...]."""
-        speeds = [piece.speed if piece.speed is not None else torch.nan for piece in self.pieces]
+        speeds = [torch.nan if piece.speed is None else piece.speed for piece in self.pieces]
         return torch.tensor(speeds, dtype=x.dtype, device=x.device)[self.piece(x)]
 
     def _margin(self, x: Tensor) -> Tensor:
-        """Return the room to the seams, by the slopes, and to the kinks of the piece itself.
-
-        The room is a first-order estimate where a piece has no bound of its slope.
-        """
+        """Return the room to the seams, by the slopes, and to the kinks of the piece itself."""
         with torch.no_grad():
             values = self._values(x)
             margins = torch.stack([p.domain.margin(x) for p in self.pieces], dim=-1)
@@ -95,7 +90,7 @@ class Glued(Surface):
 
 
 def _steepness(piece: Surface, x: Tensor) -> Tensor:
-    """Return the bound of ``||g||`` of a piece, its value at x if there is no bound."""
+    """Return the bound of ``||g||`` of a piece, or its value at x, an estimate of first order."""
     with torch.enable_grad():
         q = x.detach().requires_grad_()
         (g,) = torch.autograd.grad(piece.value(q).sum(), q, materialize_grads=True)
@@ -104,11 +99,7 @@ def _steepness(piece: Surface, x: Tensor) -> Tensor:
 
 
 def landscape() -> Glued:
-    """Return the glued surface of figure 1b: a tilted plane with valleys, a hill and a roof.
-
-    One valley is a convex wavy cone with a steeper round cone at its bottom, the other a trough
-    about a segment. The hill is a concave wavy cone. Each piece is a corridor with its own slope.
-    """
+    """Return the glued surface of figure 1b: a tilted plane with two valleys, a hill and a roof."""
     plane = Linear([0.35, 0.15], 1.6)
     foot = flower(3, 0.15, center=(-1.1, -0.5))
     pit = DistanceTo(foot, slope=0.9, level=0.75, absolute=False)

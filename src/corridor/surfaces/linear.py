@@ -46,11 +46,10 @@ class _Bent(Linear):
         nonzero(float(self.slope.norm()), "slope")
         self.f_star = 0.0
         self.expression = self.form.format(self.expression)
-        self.domain = Domain("where a . theta + b is not 0", self._distance)
-
-    def _distance(self, x: Tensor) -> Tensor:
-        # self.value is bent already.
-        return Linear.value(self, x).abs() / self.slope.norm().to(x)
+        self.domain = Domain(
+            "where a . theta + b is not 0",
+            lambda x: Linear.value(self, x).abs() / self.slope.norm().to(x),
+        )
 
 
 class AbsoluteValue(_Bent):
@@ -68,9 +67,7 @@ class AbsoluteValue(_Bent):
 
 
 class Hinge(_Bent):
-    """Compute ``E = max(0, a . theta + b)``: a slope that ends in a plain, where g = 0.
-
-    Every point of the plain is critical. The plain is a corridor of speed 0.
+    """Compute ``E = max(0, a . theta + b)``: a slope that ends in a plain, a corridor of speed 0.
 
     Args:
         slope: a, numbers [n], not all 0. Default: (1,), the line.
@@ -85,7 +82,6 @@ class Hinge(_Bent):
 
     @property
     def steepest(self) -> float:
-        """Return ``||a||``."""
         return float(self.slope.norm())
 
     def value(self, x: Tensor) -> Tensor:
@@ -95,8 +91,8 @@ class Hinge(_Bent):
 class Quadratic(Surface):
     """Compute ``E = 1/2 theta^T M theta + b^T theta + c``: no corridor unless ``M = 0``.
 
-    ``Hg = M (M theta + b)`` has the derivative ``M^2``, which is 0 only if M is 0. With
-    ``M = lambda I`` the flow lines are straight and slow down (weak corridor).
+    ``Hg = M (M theta + b)`` has the derivative ``M^2``, which is 0 only if M is 0. ``lambda I`` is
+    a weak corridor, whose straight flow lines slow down.
 
     Args:
         matrix: M, symmetric, [n, n]. Default: the identity of any R^n.
@@ -110,19 +106,18 @@ class Quadratic(Surface):
     def __init__(
         self, matrix: object | None = None, slope: object | None = None, *, offset: float = 0.0
     ) -> None:
-        self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
-        self.slope = None if slope is None else vector(slope, "slope")
-        self.offset = offset
-        M = self.matrix
+        M = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
+        b = None if slope is None else vector(slope, "slope")
+        self.matrix, self.slope, self.offset = M, b, offset
         if M is not None and (M.dim() != 2 or M.shape[0] != len(M.T) or not torch.allclose(M, M.T)):
             raise ValueError(f"matrix must be square and symmetric, got shape {tuple(M.shape)}")
-        sizes = {len(part) for part in (self.matrix, self.slope) if part is not None}
+        sizes = {len(part) for part in (M, b) if part is not None}
         if len(sizes) > 1:
             raise ValueError(f"matrix and slope must have one size, got {sorted(sizes)}")
         self.dimension = sizes.pop() if sizes else None
         n = self.dimension or 2
         M = torch.eye(n).double() if M is None else M
-        b = torch.zeros(n).to(M) if self.slope is None else self.slope
+        b = torch.zeros(n).to(M) if b is None else b
         self.f_star = offset + _infimum(M, b)
         if not M.any():
             self.verdict, self.speed = Verdict.CORRIDOR, float(b.norm())
@@ -143,9 +138,9 @@ class Quadratic(Surface):
 def _infimum(M: Tensor, b: Tensor) -> float:
     """Return the infimum of ``1/2 theta^T M theta + b^T theta``."""
     values, vectors = torch.linalg.eigh(M)
+    along = vectors.T @ b
     # Eigenvalues of 0 are found up to rounding.
     tiny = 1e-12 * max(float(values.abs().max()), 1e-300)
-    along = vectors.T @ b
     flat = values.abs() <= tiny
     if (values < -tiny).any() or (along[flat].abs() > 0.0).any():
         return -float("inf")

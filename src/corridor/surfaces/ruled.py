@@ -1,9 +1,4 @@
-"""Ruled surfaces over the plane (example 2.5), some of which are corridors.
-
-``Hg = 0`` with g other than 0 makes ``det H = 0``. A corridor over the plane is therefore
-developable, and its generators have one slope. Neither ruled nor developable surfaces need be
-corridors.
-"""
+"""Ruled surfaces over the plane (example 2.5), of which corridors are developable (S15)."""
 
 import torch
 from torch import Tensor
@@ -25,7 +20,7 @@ class DevelopableHelicoid(Surface):
         E = sqrt(r^2 - a^2) - a arccos(a / r) + a phi
 
     has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``. Therefore ``||g|| = 1``. The flow
-    lines are the tangents of the circle. phi jumps at the angle pi.
+    lines are the tangents of the circle. phi jumps at the angle pi. Inside, E is NaN.
 
     Args:
         radius: a, positive, of the circle that the flow lines touch and end on. Default: 1.
@@ -47,7 +42,6 @@ class DevelopableHelicoid(Surface):
         self.expression = f"{root} - {a}*atan({root}/{a}) + {a}*atan2(y, x)"
 
     def value(self, x: Tensor) -> Tensor:
-        """Return the loss, NaN inside the circle."""
         a = self.radius
         root = (x.square().sum(-1) - a * a).sqrt()
         # arccos(a / r) as an arctangent keeps its derivatives accurate near the circle.
@@ -55,9 +49,7 @@ class DevelopableHelicoid(Surface):
 
 
 class Helicoid(Surface):
-    """Compute ``E = pitch * phi``, phi the polar angle: ruled by horizontal lines, but no corridor.
-
-    Its flow lines are circles, and ``||g|| = pitch / r`` differs between them.
+    """Compute ``E = pitch * phi``, phi the polar angle: ruled, with circles as flow lines.
 
     Args:
         pitch: rise per radian, not 0. Default: 1.
@@ -88,8 +80,6 @@ class Saddle(Surface):
 
 class Trough(Surface):
     """Compute ``E = 1/2 k x^2``, constant in y: developable, but its generators are level lines.
-
-    The flow lines are straight and slow down: a weak corridor.
 
     Args:
         curvature: k, positive. Default: 1.

@@ -11,9 +11,8 @@ from corridor.surfaces.base import positive, vector
 class Shape:
     """Represent a closed set by its distance ``shape(x)`` and the room ``shape.focal(x)``.
 
-    The room is the distance to the cut locus, or a lower bound of it. The cut locus contains
-    all points with two nearest points of the set, and all points where the Hessian of the distance
-    jumps.
+    The room is the distance to the cut locus, or a lower bound of it. The cut locus contains the
+    points with two nearest points of the set, and those where the Hessian of the distance jumps.
 
     Attributes:
         dimension: n.
@@ -32,7 +31,7 @@ class Shape:
         raise NotImplementedError
 
     def focal(self, x: Tensor) -> Tensor:
-        """Return a lower bound of the distance to the cut locus, 1-Lipschitz, shape [...]."""
+        """Return the room of points, a 1-Lipschitz function, shape [...]."""
         raise NotImplementedError
 
 
@@ -52,11 +51,9 @@ class Sphere(Shape):
             self.expression = f"sqrt((x - {a!r})**2 + (y - {b!r})**2) - {radius!r}"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return ``||x - center|| - radius``."""
-        return (x - self.center.to(x)).norm(dim=-1) - self.radius
+        return self.focal(x) - self.radius
 
     def focal(self, x: Tensor) -> Tensor:
-        """Return the distance to the center."""
         return (x - self.center.to(x)).norm(dim=-1)
 
 
@@ -75,17 +72,18 @@ class CircleInSpace(Shape):
         self.expression = f"sqrt((sqrt(x**2 + y**2) - {radius!r})**2 + z**2)"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return ``sqrt((sqrt(x^2 + y^2) - radius)^2 + z^2)``."""
         across = x[..., :2].norm(dim=-1) - self.radius
         return torch.stack([across, x[..., 2]], dim=-1).norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
-        """Return the distance to the axis or to the circle, whichever is nearer."""
+        # The Hessian jumps on the axis and on the circle.
         return torch.minimum(x[..., :2].norm(dim=-1), self(x))
 
 
 class Box(Shape):
     """Represent an axis-parallel box about the origin, smooth inside up to the ridges.
+
+    The distance inside is minus the distance to the nearest face.
 
     Args:
         half_widths: positive numbers [n], n at least 2. Default: (1, 1).
@@ -104,25 +102,18 @@ class Box(Shape):
             )
         self.depth = float(self.half_widths.min())
 
-    def _beyond(self, x: Tensor) -> Tensor:
-        return x.abs() - self.half_widths.to(x)
-
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the distance to the box outside, minus the distance to the nearest face inside."""
-        beyond = self._beyond(x)
+        beyond = x.abs() - self.half_widths.to(x)
         outside = (beyond > 0.0).any(-1)
         # The ones keep the gradient of the unused branch finite.
         excess = torch.where(outside[..., None], beyond.relu(), torch.ones_like(beyond))
         return torch.where(outside, excess.norm(dim=-1), beyond.amax(-1))
 
     def focal(self, x: Tensor) -> Tensor:
-        """Return the room to the ridges inside, and to where faces meet edges and corners outside.
-
-        At those places outside the distance is once differentiable, and its Hessian jumps.
-        """
-        beyond = self._beyond(x)
+        beyond = x.abs() - self.half_widths.to(x)
         top = beyond.topk(2, dim=-1)
         ridge = top.values[..., 0] - top.values[..., 1]
+        # Outside, the Hessian jumps where the faces of the distance meet edges and corners.
         others = beyond.abs().scatter(-1, top.indices[..., :1], torch.inf).amin(-1)
         count = (beyond > 0.0).sum(-1)
         outer = torch.where(count == 1, others, beyond.abs().amin(-1))
@@ -152,11 +143,10 @@ class Points(Shape):
         return self._all(x).amin(-1)
 
     def focal(self, x: Tensor) -> Tensor:
-        """Return half the lead of the nearest point, or the distance to it if that is smaller."""
-        nearest = self._all(x).topk(min(2, len(self.points)), dim=-1, largest=False).values
         if len(self.points) == 1:
-            return nearest[..., 0]
-        return torch.minimum(nearest[..., 0], (nearest[..., 1] - nearest[..., 0]) / 2.0)
+            return self(x)
+        nearest, second = self._all(x).topk(2, dim=-1, largest=False).values.unbind(-1)
+        return torch.minimum(nearest, (second - nearest) / 2.0)
 
 
 class Segment(Shape):
@@ -173,9 +163,9 @@ class Segment(Shape):
         self.start, self.end = vector(start, "start"), vector(end, "end")
         if self.start.shape != self.end.shape or torch.equal(self.start, self.end):
             raise ValueError("start and end must be two different points of one space")
-        self.dimension = len(self.start)
-        self.length = float((self.end - self.start).norm())
-        self.axis = (self.end - self.start) / self.length
+        self.dimension, way = len(self.start), self.end - self.start
+        self.length = float(way.norm())
+        self.axis = way / self.length
 
     def _along(self, x: Tensor) -> Tensor:
         return (x - self.start.to(x)) @ self.axis.to(x)
@@ -185,10 +175,6 @@ class Segment(Shape):
         return (x - (self.start.to(x) + along[..., None] * self.axis.to(x))).norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
-        """Return the distance to the segment, or to the planes at its ends if they are nearer.
-
-        The Hessian of the distance jumps at these planes.
-        """
         along = self._along(x)
-        ends = torch.minimum(along.abs(), (along - self.length).abs())
-        return torch.minimum(self(x), ends)
+        # The Hessian of the distance jumps at the planes through the ends.
+        return self(x).minimum(along.abs()).minimum((along - self.length).abs())

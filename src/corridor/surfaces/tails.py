@@ -21,8 +21,8 @@ class ExponentialTail(Surface):
 class LogisticTail(Surface):
     """Compute ``E = ln(1 + exp(-x))``: the loss of one example with the margin x.
 
-    It is a corridor in the limit x to -inf, and an exponential tail in the limit x to +inf. With
-    ``u = exp(-x)``, twice the corridor number is ``ln(1 + u) / u``.
+    It tends to a corridor for x to -inf, and to an exponential tail for x to +inf. Its corridor
+    number is `corridor.theory.beyond.logistic_rho`.
     """
 
     dimension = 1
@@ -35,10 +35,7 @@ class LogisticTail(Surface):
 
 
 class LogDistance(Surface):
-    """Compute ``E = ln(1 + ||theta||^2)``: the weak corridor of subtlety S1.
-
-    The level sets are parallel. The flow lines are therefore straight, but their speed changes.
-    """
+    """Compute ``E = ln(1 + ||theta||^2)``: straight flow lines of changing speed (subtlety S1)."""
 
     verdict = Verdict.WEAK
     expression = "log(1 + x**2 + y**2)"
@@ -50,8 +47,8 @@ class LogDistance(Surface):
 class Huber(Surface):
     """Compute a cone of slope c with a tip of curvature L instead of the kink (subtlety S10).
 
-    Its corridor ends at ``E = c^2 / (2 L)``, the smallest loss at which a corridor of an L-smooth
-    loss can end.
+    With ``r = ||theta||``, the loss is ``1/2 L r^2`` for r below c / L, and ``c r - c^2 / (2 L)``
+    above. Its corridor ends at ``c^2 / (2 L)``, the smallest end for an L-smooth loss.
 
     Args:
         slope: c, positive. Default: 1.
@@ -61,15 +58,13 @@ class Huber(Surface):
     verdict = Verdict.WEAK
 
     def __init__(self, slope: float = 1.0, smoothness: float = 1.0) -> None:
-        self.slope = positive(slope, "slope")
-        self.smoothness = positive(smoothness, "smoothness")
+        self.slope, self.smoothness = positive(slope, "slope"), positive(smoothness, "smoothness")
         self.radius = slope / smoothness
         self.domain = Domain(
             "off the circle around the rounded tip", lambda x: (x.norm(dim=-1) - self.radius).abs()
         )
 
     def value(self, x: Tensor) -> Tensor:
-        """Return ``1/2 L r^2`` for r below c / L, and ``c r - c^2 / (2 L)`` above."""
         squared = x.square().sum(-1)
         inside = squared < self.radius**2
         # The root of 0 has no derivative, which would spoil the other branch.
@@ -107,10 +102,7 @@ class Rosenbrock(Surface):
 
 
 class RiverValley(Surface):
-    """Compute ``E = y + 1/2 k(y) x^2``, ``k = 2 + tanh(y)``: a river in a valley (subtlety S6).
-
-    The river x = 0 is a corridor of one dimension inside a surface that is not a corridor.
-    """
+    """Compute ``E = y + 1/2 (2 + tanh(y)) x^2``, not a corridor, but its river x = 0 is (S6)."""
 
     dimension = 2
     f_star = -float("inf")

@@ -6,22 +6,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from corridor.flows import (
-    gradient_flow,
-    heavy_ball,
-    mean_epoch,
-    mean_loss,
-    modified_flow,
-    runge_kutta,
-)
+from corridor import flows
+from corridor.flows import gradient_flow, heavy_ball, mean_loss
 from corridor.flows.space import Loss, starting_at
-from corridor.theory.check import TINY, Check, precise, rounding
+from corridor.theory.check import TINY, Check, begin, farthest, precise, rounding
 
 
 def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: float = 0.0) -> float:
     """Return the factor c of the heavy ball's velocity ``v_n = -c g`` in a corridor (equation 7).
 
-    The factor is ``c = aligned beta^n + h (1 - beta^n) / (1 - beta)``.
+    It is ``c = aligned beta^n + h (1 - beta^n) / (1 - beta)``.
 
     Args:
         n: number of steps.
@@ -37,13 +31,7 @@ def momentum_distance(n: int, step_size: float, momentum: float, *, aligned: flo
     """Return the factor c of the heavy ball's position ``theta_n = theta_0 - c g`` in a corridor.
 
     It is ``h (n / (1 - beta) - beta (1 - beta^n) / (1 - beta)^2) + aligned beta (1 - beta^n) /
-    (1 - beta)``, the sum of the velocities.
-
-    Args:
-        n: number of steps.
-        step_size: h.
-        momentum: beta, in [0, 1).
-        aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
+    (1 - beta)``, the sum of the velocities of `momentum_velocity`, with its arguments.
 
     Example:
         >>> round(momentum_distance(2, 0.1, 0.5), 12)
@@ -74,16 +62,15 @@ def lemma_a_1(
         aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
     """
     start = precise(loss, start)
-    flat_loss = starting_at(loss, start)
-    x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
+    _, x, g = begin(loss, start)
     rows = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=aligned).flat()
     closed = [
         [c(n, step_size, momentum, aligned=aligned) for n in range(len(rows))]
         for c in (momentum_distance, momentum_velocity)
     ]
     distances, speeds = torch.tensor(closed, dtype=torch.float64).to(g)
-    off = float((rows - (x - distances[:, None] * g)).norm(dim=1).max())
-    wrong = float((rows[1:] - rows[:-1] + speeds[1:, None] * g).norm(dim=1).max())
+    off = farthest(rows, x - distances[:, None] * g)
+    wrong = farthest(rows[1:] - rows[:-1], -speeds[1:, None] * g)
     length = max(float(distances[-1] * g.norm()), TINY)
     return Check("lemma A.1, momentum's closed form", max(off, wrong) / length, rounding(start))
 
@@ -93,14 +80,8 @@ def momentum_flow(
 ) -> Tensor:
     """Return the flow of equation 12 at the times n h, as rows [steps + 1, numel].
 
-    Its velocity is ``-(1 - beta^n) / (1 - beta) g`` on the n-th interval of length h.
-
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: the first point.
-        step_size: h, positive.
-        momentum: beta, in [0, 1).
-        steps: number of intervals.
+    Its velocity is ``-(1 - beta^n) / (1 - beta) g`` on the n-th interval of length h. The arguments
+    are those of `lemma_a_1`.
     """
     rows = [start.reshape(-1)]
     for n in range(1, steps + 1):
@@ -114,18 +95,13 @@ def momentum_flow(
 def remark_a_3(loss: Loss, start: Tensor, step_size: float, momentum: float, steps: int) -> Check:
     """Check that the flow of equation 12 in a corridor equals the heavy ball that starts at rest.
 
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor.
-        step_size: h, positive.
-        momentum: beta, in [0, 1).
-        steps: number of steps.
+    The arguments are those of `lemma_a_1`.
     """
     start = precise(loss, start)
     ball = heavy_ball(loss, start, step_size, steps, momentum=momentum).flat()
     flow = momentum_flow(loss, start, step_size, momentum, steps)
     length = max(float((ball[-1] - ball[0]).norm()), TINY)
-    distance = float((ball - flow).norm(dim=1).max()) / length
+    distance = farthest(ball, flow) / length
     return Check("remark A.3, momentum's piecewise flow", distance, rounding(start))
 
 
@@ -134,18 +110,11 @@ def misaligned_displacement(
 ) -> float:
     """Return the largest distance of a heavy ball from the line of steepest descent (remark A.2).
 
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: the first point.
-        velocity: initial velocity, shaped like `start`.
-        step_size: h, positive.
-        momentum: beta, in [0, 1).
-        steps: number of steps.
+    The initial `velocity` is shaped like the start. The other arguments are those of `lemma_a_1`.
     """
-    flat_loss = starting_at(loss, start)
-    g = flat_loss.gradient(flat_loss.space.start)
+    _, x, g = begin(loss, start)
     path = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=velocity)
-    away = path.flat() - flat_loss.space.start
+    away = path.flat() - x
     across = away - torch.outer(away @ g, g) / g.square().sum()
     return float(across.norm(dim=1).max())
 
@@ -166,9 +135,8 @@ def appendix_a_2(
         method: key of `corridor.flows.TABLES` (default: "rk4").
     """
     start = precise(loss, start)
-    flat_loss = starting_at(loss, start)
-    x, g = flat_loss.space.start, flat_loss.gradient(flat_loss.space.start)
-    end = runge_kutta(loss, start, step_size, steps, method=method).flat()[-1]
+    _, x, g = begin(loss, start)
+    end = flows.runge_kutta(loss, start, step_size, steps, method=method).flat()[-1]
     exact = x - step_size * steps * g
     scale = float(x.norm()) + float((exact - x).norm())
     distance = float((end - exact).norm())
@@ -187,8 +155,8 @@ def appendix_a_3(
         step_sizes: falling step sizes, each half of the one before (default: 4e-2 to 5e-3).
 
     Returns:
-        The check that the order of convergence at the smallest steps is 3. Its detail contains
-        "order", and "order without" for the plain gradient flow.
+        The check that the "order" of convergence at the smallest steps is 3, with the "order
+        without" for the plain gradient flow.
 
     Reference:
         Smith, Dherin, Barrett and De (2021), "On the Origin of Implicit Regularization in
@@ -201,8 +169,8 @@ def appendix_a_3(
     modified, plain = [], []
     for h in step_sizes:
         # An epoch of m batches takes the time m h.
-        end = mean_epoch(losses, start, h)
-        flow = modified_flow(losses, start, m * h, 1e-12, kind="sgd", step_size=h)
+        end = flows.mean_epoch(losses, start, h)
+        flow = flows.modified_flow(losses, start, m * h, 1e-12, kind="sgd", step_size=h)
         modified.append(float((end - flow.flat()[-1]).norm()))
         flow = gradient_flow(mean_loss(losses), start, m * h, 1e-12)
         plain.append(float((end - flow.flat()[-1]).norm()))
@@ -230,10 +198,8 @@ def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
 def kantorovich(condition: float) -> float:
     """Return the largest parallel corridor number of quadratics, ``(k + 1)^2 / (16 k)``.
 
-    It exceeds 1 for condition numbers above ``7 + 4 sqrt(3)``. A CLR step can then raise the loss.
-
-    Args:
-        condition: condition number k of the Hessian, 1 or more.
+    It exceeds 1 for condition numbers k above ``7 + 4 sqrt(3)``. A CLR step can then raise the
+    loss.
 
     Raises:
         ValueError: `condition` is below 1.
@@ -258,7 +224,7 @@ def appendix_c(matrix: Tensor, slope: Tensor, points: Tensor) -> Check:
         points: random points, [k, n].
 
     Returns:
-        The check that no point has ``||Hg|| < 1e-12``. The number is the fraction of such points.
+        The check that the fraction of points with ``||Hg|| < 1e-12`` is 0.
     """
     Hg = (points @ matrix + slope) @ matrix
     fraction = float((Hg.norm(dim=1) < 1e-12).double().mean())

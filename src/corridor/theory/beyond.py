@@ -1,4 +1,9 @@
-"""Compute closed forms that go beyond the paper, from a few numbers each."""
+"""Compute closed forms that go beyond the paper, from a few numbers each.
+
+In all functions `loss` is E, with the minimum 0, `norm_sq` is ``||g||^2``, and `rho` and
+`rho_parallel` are the corridor number and its parallel part, as `corridor.measure` returns them.
+h is the step size of CLR, ``E / ||g||^2``.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +17,10 @@ from corridor.geometry.estimates import rho_parallel_from_logs
 def riccati(H: Tensor, time: float) -> Tensor:
     """Return the Hessian along a corridor's flow, ``H(t) = H_0 (I - t H_0)^-1``.
 
-    It solves ``H' = H^2``.
-
-    Args:
-        H: Hessian at the start, symmetric, [n, n].
-        time: t, below the horizon ``1 / lambda_max(H_0)``.
+    It solves ``H' = H^2``. H is the symmetric Hessian at the start, [n, n].
 
     Raises:
-        ValueError: `time` is not below the horizon.
+        ValueError: `time` is not below the horizon ``1 / lambda_max(H_0)``.
 
     Example:
         >>> riccati(torch.diag(torch.tensor([0.5, 0.0])), 1.0).diagonal().tolist()
@@ -65,9 +66,7 @@ def logistic_rho(z: float) -> float:
 def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
     """Return ``h_1 / h_0 = rho_par / (1 - 4 rho_par + 4 rho^2)`` for two CLR steps on a quadratic.
 
-    Args:
-        rho_parallel: parallel corridor number before the first step.
-        rho: corridor number before the first step.
+    Both corridor numbers are measured before the first step.
     """
     return rho_parallel / (1.0 - 4.0 * rho_parallel + 4.0 * rho**2)
 
@@ -75,13 +74,8 @@ def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
 def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) -> float:
     """Return ``d_0^2 - d_1^2 = (4 m - m^2) E^2 / ||g||^2`` for m times a CLR step on a quadratic.
 
-    Here d is the distance from the minimum, and the minimum of the loss is 0. The drop is largest
-    at m = 2 and positive for m < 4.
-
-    Args:
-        loss: E.
-        norm_sq: ``||g||^2``.
-        multiple: m (default: 1).
+    Here d is the distance from the minimum. The drop is largest for the `multiple` m = 2, and
+    positive for m < 4.
 
     Example:
         >>> quadratic_distance_drop(0.5, 1.0)  # theta = 1 to 1/2
@@ -93,10 +87,7 @@ def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) 
 def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
     """Return the step size ``CLR / (1 - rho_par)``, Halley's step for the root of E along -g.
 
-    Args:
-        loss: E.
-        norm_sq: ``||g||^2``.
-        rho_parallel: parallel corridor number, below 1.
+    It needs a parallel corridor number below 1.
     """
     return loss / norm_sq / (1.0 - rho_parallel)
 
@@ -106,11 +97,6 @@ def quadratic_model_step(loss: float, norm_sq: float, rho_parallel: float) -> fl
 
     It leads to the first root of the quadratic model along -g. It is exact on all quadratics,
     indefinite ones included.
-
-    Args:
-        loss: E.
-        norm_sq: ``||g||^2``.
-        rho_parallel: parallel corridor number, at most 1/4.
 
     Raises:
         ValueError: `rho_parallel` exceeds 1/4, where the model has no root.
@@ -132,11 +118,6 @@ def degree_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
 
     The factor on CLR is the degree of the power law.
 
-    Args:
-        loss: E.
-        norm_sq: ``||g||^2``.
-        rho_parallel: parallel corridor number, below 1/2.
-
     Raises:
         ValueError: `rho_parallel` is not below 1/2, so the loss falls slower than any power.
 
@@ -150,7 +131,7 @@ def degree_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
 
 
 def clr_rate(rho_parallel: float) -> float:
-    """Return the rate ``dh/dt = -1 + 4 rho_par`` of ``h = E / ||g||^2`` along the gradient flow.
+    """Return the rate ``dh/dt = -1 + 4 rho_par`` along the gradient flow.
 
     CLR falls at the rate -1 in a corridor, is constant on isotropic quadratics, and rises exactly
     where the parallel corridor number exceeds 1/4.
@@ -181,12 +162,8 @@ def rho_from_logs(losses: Tensor, norm_sq: Tensor) -> Tensor:
 def mean_rho(clr_start: float, clr_end: float, time: float) -> float:
     """Return the mean of rho_par over a gradient flow, ``1/4 (1 + (h_T - h_0) / T)``.
 
-    For a bounded CLR it tends to 1/4.
-
-    Args:
-        clr_start: h_0, the CLR at the start.
-        clr_end: h_T, the CLR at the end.
-        time: T, positive.
+    The flow lasts the `time` T > 0, from the CLR h_0 to h_T. For a bounded CLR the mean tends
+    to 1/4.
     """
     return 0.25 * (1.0 + (clr_end - clr_start) / time)
 
@@ -194,12 +171,9 @@ def mean_rho(clr_start: float, clr_end: float, time: float) -> float:
 def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> float:
     """Return ``E_1 / E_0 = sum p_i exp(-s_i / mean s)`` for a CLR step on ``sum a_i exp(-s_i t)``.
 
-    The sum models cross-entropy along -g. The ratio is at least 1/e. It exceeds 1 only if a slope
-    is negative, which means that gradients conflict.
-
-    Args:
-        weights: p_i, the share of each term in the loss.
-        slopes: s_i.
+    The sum models cross-entropy along -g. The weights p_i are the shares of the terms in the loss.
+    The ratio is at least 1/e. It exceeds 1 only if a slope s_i is negative, which means that
+    gradients conflict.
     """
     mean = sum(p * s for p, s in zip(weights, slopes, strict=True))
     return sum(p * math.exp(-s / mean) for p, s in zip(weights, slopes, strict=True))
@@ -208,14 +182,9 @@ def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> 
 def unaccounted_minimum(alpha: float, k: int, floor: float = 1.0, curvature: float = 1.0) -> float:
     """Return the k-th iterate of CLR on ``E* + 1/2 lambda x^2`` with f_star = 0.
 
-    It is ``x_k = sqrt(2 E* / lambda) cot(2^k alpha)``, the chaotic doubling map. The losses have a
-    median, 2 E*, and no mean. CLR therefore needs a maximum step size and a good lower bound.
-
-    Args:
-        alpha: angle of the start, ``x_0 = sqrt(2 E* / lambda) cot(alpha)``.
-        k: number of steps.
-        floor: E*, the minimum of the loss (default: 1).
-        curvature: lambda, positive (default: 1).
+    With the floor E* and the curvature lambda, it is ``x_k = sqrt(2 E* / lambda) cot(2^k alpha)``,
+    the chaotic doubling map. alpha is the angle of the start x_0. The losses have a median, 2 E*,
+    and no mean. CLR therefore needs a maximum step size and a good lower bound.
     """
     return math.sqrt(2.0 * floor / curvature) / math.tan(2.0**k * alpha)
 

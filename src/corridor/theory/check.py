@@ -1,15 +1,16 @@
 """Report the result of a check of a statement."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from corridor.flows.space import FlatLoss, Loss, starting_at
+
 TINY = 1e-300  # keeps ratios finite for paths without length
 
 
-def precise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+def precise(loss: Loss, start: Tensor) -> Tensor:
     """Return a start in float64 if the loss accepts it, because float32 hides small distances."""
     wide = start.detach().double()
     try:
@@ -20,6 +21,17 @@ def precise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     return wide
 
 
+def begin(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
+    """Return a loss on flat vectors, the start as one of them, and the gradient there."""
+    flat_loss = starting_at(loss, start)
+    return flat_loss, flat_loss.start, flat_loss.gradient(flat_loss.start)
+
+
+def farthest(rows: Tensor, others: Tensor) -> float:
+    """Return the largest distance between rows of the same place."""
+    return float((rows - others).norm(dim=1).max())
+
+
 def rounding(start: Tensor, bound: float = 1e-12) -> float:
     """Return a bound of errors that are rounding alone, from the bound for float64."""
     return bound * torch.finfo(start.dtype).eps / torch.finfo(torch.float64).eps
@@ -27,7 +39,7 @@ def rounding(start: Tensor, bound: float = 1e-12) -> float:
 
 @dataclass(frozen=True)
 class Check:
-    """Compare a number with its bound. The truth value is True if the statement holds.
+    """Compare a number with its bound; true if the statement holds.
 
     Attributes:
         statement: short name of the statement, with its number in the paper.

@@ -6,27 +6,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from corridor import _tree
 from corridor.flows import gradient_descent, gradient_flow
 from corridor.flows.discrete import first_kink
 from corridor.flows.space import FlatLoss, Loss, starting_at
 from corridor.geometry.lanczos import top_curvature
-from corridor.theory.check import TINY, Check, precise, rounding
+from corridor.theory.check import TINY, Check, begin, farthest, precise, rounding
 
 
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
-    The error of the difference quotient is proportional to delta.
-
     Args:
         loss: function of a tensor that returns a scalar tensor.
         start: point with ``Hg != 0``.
-        delta: time step of the difference quotient, positive (default: 1e-4).
+        delta: time step of the difference quotient, positive (default: 1e-4). The error is
+            proportional to it.
 
     Raises:
         ValueError: ``Hg = 0`` at `start`.
     """
-    start, flat_loss, g, Hg = _bent(loss, start)
+    start = precise(loss, start)
+    flat_loss, g, Hg = _bent(loss, start)
     # The quotient divides the error of the flow by delta, so the flow must be accurate.
     later = gradient_flow(loss, start, delta, tolerance=1e-13).flat()[-1]
     quotient = (flat_loss.gradient(later) - g) / delta
@@ -35,15 +36,14 @@ def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     return Check("lemma 2.8, d/dt g = -Hg along the flow", error, 20.0 * delta)
 
 
-def _bent(loss: Loss, start: Tensor) -> tuple[Tensor, FlatLoss, Tensor, Tensor]:
-    """Return the start, the loss on flat vectors, g and Hg, or raise a ValueError if Hg is 0."""
-    start = precise(loss, start)
+def _bent(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
+    """Return the loss on flat vectors, g and Hg, or raise a ValueError if Hg is 0."""
     flat_loss = starting_at(loss, start)
-    g, product = flat_loss.product(flat_loss.space.start)
+    g, product = flat_loss.product(flat_loss.start)
     Hg = product(g)
     if not Hg.norm() > 0.0:
         raise ValueError("start must have Hg != 0, got Hg = 0; choose a start outside corridors")
-    return start, flat_loss, g, Hg
+    return flat_loss, g, Hg
 
 
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
@@ -54,19 +54,13 @@ def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check
         start: point in the corridor.
         time: duration of the flow, positive. The line must stay inside the corridor.
         samples: number of points on the flow, both ends included (default: 9).
-
-    Returns:
-        The check. Its detail contains "gradient change" and "distance from the line".
     """
     start = precise(loss, start)
-    flat_loss = starting_at(loss, start)
-    x = flat_loss.space.start
-    g = flat_loss.gradient(x)
+    flat_loss, x, g = begin(loss, start)
     times = torch.linspace(0.0, time, samples, dtype=torch.float64).tolist()
     rows = gradient_flow(loss, start, time, at=times).flat()
-    line = torch.stack([x - t * g for t in times])
+    away = farthest(rows, torch.stack([x - t * g for t in times]))
     change = max(float((flat_loss.gradient(row) - g).norm()) for row in rows)
-    away = float((rows - line).norm(dim=1).max())
     speed = float(g.norm())
     measured = max(away / max(speed * time, TINY), change / speed)
     detail = {"gradient change": change, "distance from the line": away}
@@ -84,12 +78,11 @@ def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) 
         samples: number of points on the flow, both ends included (default: 33).
 
     Returns:
-        The check of the largest distance from the line, divided by the total fall. Its detail
-        contains "unexplained variance", which is 1 - R^2 of a linear fit.
+        The check of the largest distance from the line, divided by the total fall, with
+        "unexplained variance", which is 1 - R^2 of a linear fit.
     """
     start = precise(loss, start)
-    flat_loss = starting_at(loss, start)
-    fall = float(flat_loss.gradient(flat_loss.space.start).square().sum())
+    fall = float(begin(loss, start)[2].square().sum())
     times = torch.linspace(0.0, time, samples, dtype=torch.float64)
     losses = gradient_flow(loss, start, time, at=times.tolist()).losses
     away = float((losses - (losses[0] - times * fall)).abs().max())
@@ -119,10 +112,10 @@ def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
         5.0
     """
     flat_loss = starting_at(loss, start)
-    x = flat_loss.space.start
+    x = flat_loss.start
     g, product = flat_loss.product(x)
     # In a corridor Hg = 0, so the gradient cannot be the first Krylov vector.
-    generator = torch.Generator().manual_seed(0)
+    generator = _tree.seeded(0)
     probe = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
     top = top_curvature(product, probe, krylov)
     # Rounding leaves a corridor of constant slope with a tiny curvature instead of 0.
@@ -143,8 +136,8 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
         steps: n, 1 or more.
 
     Returns:
-        The check of the largest distance at equal times, divided by the length of the path. Its
-        detail contains "exit time", which is inf if no segment meets a kink of the domain.
+        The check of the largest distance at equal times, divided by the length of the path, with
+        "exit time", which is inf if no segment meets a kink of the domain.
 
     Example:
         >>> from corridor.surfaces import Cone
@@ -160,7 +153,7 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
         flow = gradient_flow(loss, start, step_size * steps, at=descent.times).flat()
         ours = descent.flat()[: len(flow)]
         length = float((ours[1:] - ours[:-1]).norm(dim=1).sum())
-        measured = float((ours - flow).norm(dim=1).max()) / max(length, TINY)
+        measured = farthest(ours, flow) / max(length, TINY)
     name = "theorem 3.1, gradient descent steps on the flow"
     return Check(name, measured, rounding(start), {"exit time": round(left, 6)})
 
@@ -177,16 +170,17 @@ def theorem_3_1_converse(
             proves nothing (S5 on the theory pages).
 
     Returns:
-        The check that the log-log slope is 2. Its detail contains "slope" and "coefficient over
-        prediction" at the smallest step.
+        The check that the log-log slope is 2, with the "coefficient over prediction" at the
+        smallest step.
 
     Raises:
         ValueError: `step_sizes` has fewer than two numbers, or ``Hg = 0`` at `start`.
     """
     if len(step_sizes) < 2:
         raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
-    start, flat_loss, g, Hg = _bent(loss, start)
-    x = flat_loss.space.start
+    start = precise(loss, start)
+    flat_loss, g, Hg = _bent(loss, start)
+    x = flat_loss.start
     gaps = []
     for h in step_sizes:
         flow = gradient_flow(loss, start, h, tolerance=1e-13).flat()[-1]
@@ -201,16 +195,9 @@ def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     """Return True if the segment of a gradient step meets no kink.
 
     The domain of a loss marks its kinks. For a loss without a domain, the function compares
-    gradients along the segment.
-
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor.
-        step_size: size of the gradient step, positive.
+    gradients along the segment. The arguments are those of `theorem_3_1`.
     """
-    flat_loss = starting_at(loss, start)
-    x = flat_loss.space.start
-    g = flat_loss.gradient(x)
+    flat_loss, x, g = begin(loss, start)
     end = x - step_size * g
     if flat_loss.margin(x) is not None:
         return first_kink(flat_loss, x, end) is None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corridor import _tree
-from corridor.flows.space import FlatLoss, Loss, Space
+from corridor.flows.space import FlatLoss, Loss
 from corridor.flows.trajectory import Trajectory
 from corridor.geometry.lanczos import lanczos
 from corridor.surfaces import Verdict
@@ -19,9 +19,9 @@ SCALES = (1e-2, 1e-3, 1e-4, 1e-5)  # of steps, relative to the length on which g
 
 @dataclass(frozen=True)
 class Detection:
-    """Store the verdict on a region with its evidence.
+    """Store the verdict on a region, true for a corridor, with its evidence.
 
-    Its truth value is True for a corridor. All numbers are scale-free, and 0 in a corridor.
+    All numbers are scale-free, and 0 in a corridor.
 
     Attributes:
         verdict: corridor, weak corridor, not a corridor, or undecided.
@@ -51,9 +51,9 @@ def detect(
     """Return the verdict on a loss around some points.
 
     ``Hg = 0`` at critical points, which are skipped, or on a line proves nothing (S6 on the theory
-    pages), so the function tests random neighbors. A single step size proves nothing either (S5).
-    The change of g over steps of four sizes also judges losses whose second derivatives are wrong.
-    Kinks are not part of the region: a jump of g within a step does not count.
+    pages), so the function tests random neighbors. The change of g over steps of four sizes also
+    judges losses whose second derivatives are wrong (S5). Kinks are not part of the region: a jump
+    of g within a step does not count.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -79,8 +79,8 @@ def detect(
     size = spread or float(rows.norm(dim=1).mean()) or 1.0
     numbers = []
     for point in given:
-        flat_loss = FlatLoss(loss, Space(point))
-        x = flat_loss.space.start
+        flat_loss = FlatLoss(loss, point)
+        x = flat_loss.start
         room = flat_loss.margin(x)
         # Neighbors stay within the ball without kinks, because a kink says nothing about Hg.
         reach = 0.01 * size if room is None else min(0.01 * size, 0.5 * max(room, 0.0))
@@ -89,10 +89,8 @@ def detect(
         numbers += [_numbers(flat_loss, flat, size) for flat in flats]
     found = [row for row in numbers if row is not None]
     skipped = len(numbers) - len(found)
-    if not found:
-        nan = math.nan
-        return Detection(Verdict.UNDECIDED, nan, nan, nan, len(numbers), skipped)
-    crooked, bent, secant = (max(column) for column in zip(*found, strict=True))
+    nothing = [(math.nan,) * 3]  # judged as undecided
+    crooked, bent, secant = (max(column) for column in zip(*(found or nothing), strict=True))
     verdict = judge(max(crooked, secant), bent, torch.finfo(given[0].dtype).eps)
     return Detection(verdict, crooked, bent, secant, len(numbers), skipped)
 
@@ -161,11 +159,10 @@ def straightness(path: Trajectory) -> Straightness:
         True
     """
     x = path.flat().double()
-    chord = x[-1] - x[0]
+    chord, away = x[-1] - x[0], x - x[0]
     length = float(chord.norm())
     if not length > 0.0:
         raise ValueError("path must have two different ends, got a path of length 0; add steps")
-    away = x - x[0]
     across = away - torch.outer(away @ chord, chord) / length**2
     times = path.times.to(x.device)
     speeds = (x[1:] - x[:-1]).norm(dim=1) / (times[1:] - times[:-1])
