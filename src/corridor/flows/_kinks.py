@@ -1,9 +1,8 @@
 """Detect kinks on the way of a flow, then cross them or end the flow there.
 
-At a kink of a continuous loss the gradient jumps along the normal of the kink. The flow crosses the
-kink if the velocities on both sides point the same way along the normal. If they point at each
-other, the flow stops in a minimum or would slide along the kink. The theory is Filippov (1988),
-"Differential Equations with Discontinuous Righthand Sides".
+At a kink the gradient jumps along the normal of the kink. The flow crosses it if the velocities on
+both sides point the same way along the normal. Otherwise it stops in a minimum or would slide along
+the kink: Filippov (1988), "Differential Equations with Discontinuous Righthand Sides".
 """
 
 import math
@@ -36,11 +35,10 @@ def advance(solver: Solver) -> Met | None:
         return _advance_within(solver, room)
     before, x = solver.velocity(), solver.point()
     size = solver.scale + float(x.norm())
-    longest, near = math.inf, SHORT * solver.tolerance * size
-    wait = solver.time_to_switch()
-    if wait < math.inf:
+    longest, near = solver.time_to_switch(), SHORT * solver.tolerance * size
+    if longest < math.inf:
         # Most of the way at a time: the flow may accelerate. The last part may be short.
-        longest = max(0.7 * wait, min(0.01 * near, 1e-6 * size) / float(before.norm()))
+        longest = max(0.7 * longest, min(0.01 * near, 1e-6 * size) / float(before.norm()))
     solver.step(longest)
     after = solver.velocity()
     short = float((solver.point() - x).norm()) <= near
@@ -77,12 +75,11 @@ def _falls_as_square(solver: Solver, room: float) -> bool:
     """Return True if the margin fell as the square of the time left until a tangent kink."""
     if solver.grazing is None:
         return False
-    piece, taken = solver.interpolant(), solver.time - solver.begun
     for eighth in range(1, 9):
-        part = eighth / 8.0 * taken
-        found = solver.flat_loss.margin(solver.read(piece, solver.begun + part))
+        part = eighth / 8.0 * (solver.time - solver.begun)
+        x = solver.read(solver.interpolant(), solver.begun + part)
         expected = room * (1.0 - part / solver.grazing) ** 2
-        if found is None or not 0.7 * expected <= found <= 1.4 * expected:
+        if not 0.7 * expected <= (solver.flat_loss.margin(x) or 0.0) <= 1.4 * expected:
             return False
     return True
 
@@ -90,12 +87,12 @@ def _falls_as_square(solver: Solver, room: float) -> bool:
 def _note_grazing(solver: Solver, before: float, after: float, taken: float) -> None:
     """Estimate the time until a tangent kink, towards which the steps become ever shorter."""
     # Before such a kink the margin falls as the square of the time left.
-    slow = 0.0 < after < before < after / 0.75
-    solver.slow_steps = solver.slow_steps + 1 if slow else 0
-    grazes = solver.slow_steps >= 10 or solver.grazing is not None
     falls = 0.0 < after < before
-    root = after**0.5 if falls else 0.0
-    solver.grazing = root * taken / (before**0.5 - root) if grazes and falls else None
+    solver.slow_steps = solver.slow_steps + 1 if falls and before < after / 0.75 else 0
+    grazes = solver.slow_steps >= 10 or solver.grazing is not None
+    solver.grazing = None
+    if grazes and falls:
+        solver.grazing = after**0.5 * taken / (before**0.5 - after**0.5)
 
 
 def _jump(solver: Solver, wait: float) -> Met | None:
@@ -108,22 +105,17 @@ def _jump(solver: Solver, wait: float) -> Met | None:
     # The mirror image of x behind the kink is as far from the kink as x is.
     kink, beyond = x + wait * v, x + 2.0 * wait * v
     room = solver.flat_loss.margin(beyond)
-    if (room is not None and room < 0.0) or _torn(solver, x, beyond, float(v.norm())):
+    before, after = solver.flat_loss.number(x), solver.flat_loss.number(beyond)
+    fall = 10.0 * float(v.norm()) * float((beyond - x).norm())
+    jumps = not abs(after - before) <= fall + 1e-9 * abs(after)
+    if jumps or (room is not None and room < 0.0):
         return _finish(solver, met, kink, "exit", "left the domain")
     return _cross(solver, met, kink, beyond, v)
 
 
-def _torn(solver: Solver, x: Tensor, beyond: Tensor, speed: float) -> bool:
-    """Return True if the loss jumps between two close points, or is not a number at the second."""
-    before, after = solver.flat_loss.number(x), solver.flat_loss.number(beyond)
-    fall = 10.0 * speed * float((beyond - x).norm())
-    return math.isnan(after) or abs(after - before) > fall + 1e-9 * abs(after)
-
-
 def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
     """Find the kink within the last step by bisection, None if the gradient does not jump."""
-    low, high = 0.0, 1.0
-    end, taken = solver.point(), solver.last_step
+    low, high, end, taken = 0.0, 1.0, solver.point(), solver.last_step
     low_v, high_v = v, solver.velocity()
     total = float((high_v - low_v).norm())
     for halving in range(20):
@@ -162,8 +154,7 @@ def _cross(
         solver.restart(behind, beyond)
         solver.last_step = step
         return None if same else Met(met, "kink")
-    stopped = "minimum" if _stays(solver, kink) else "kink"
-    return _finish(solver, met, kink, "kink", stopped)
+    return _finish(solver, met, kink, "kink", "minimum" if _stays(solver, kink) else "kink")
 
 
 def _stays(solver: Solver, kink: Tensor) -> bool:

@@ -17,12 +17,7 @@ class SolverError(Exception):
 
 
 class Solver:
-    """Advance a flow by steps of DOP853, or of Radau if the derivative of the field is given.
-
-    Raises:
-        ImportError: scipy is missing.
-        ValueError: `tolerance` is out of range.
-    """
+    """Advance a flow by steps of DOP853, or of Radau if the derivative of the field is given."""
 
     def __init__(
         self,
@@ -50,8 +45,8 @@ class Solver:
         self.grazing: float | None = None
         self.slow_steps = 0
         # With `reads`, points between the steps are read, and their accuracy limits the steps.
-        self.reads, self._readable, self._switches = False, math.inf, True
-        self._finite, self._fastest = True, 0.0
+        self.reads, self._readable = False, math.inf
+        self._switches, self._finite, self._fastest = True, True, 0.0
         self.restart(0.0, start)
 
     def restart(self, time: float, flat: Tensor, step: float | None = None) -> None:
@@ -95,9 +90,11 @@ class Solver:
     @property
     def at_rest(self) -> bool:
         """Return True if the speed is 0 up to rounding of the initial speed."""
-        speed = float(self.velocity().double().norm())
-        self._fastest = self._fastest or speed
-        return speed <= 1e-14 * self._fastest
+        self._fastest = self._fastest or self._speed()
+        return self._speed() <= 1e-14 * self._fastest
+
+    def _speed(self) -> float:
+        return float(self.velocity().double().norm())
 
     def step(self, longest: float = math.inf) -> None:
         """Take one accepted step of at most the given size, or raise a SolverError."""
@@ -110,7 +107,11 @@ class Solver:
             steps.max_step = min(longest, self._readable)
             steps.step()
             if steps.status == "failed":
-                raise SolverError(self._why())
+                # Near an edge where E tends to -inf the speed grows without bound.
+                diverges = self._speed() > 1e4 * self._fastest
+                raise SolverError(
+                    "not finite" if not self._finite else "left the domain" if diverges else "kink"
+                )
             self._stepped, self._piece = steps, None
             if not self.reads or self._reads_well(float(steps.t - before)):
                 break
@@ -119,11 +120,9 @@ class Solver:
         self.last_step = float(steps.t - before)
 
     def _reads_well(self, taken: float) -> bool:
-        """Return True if the last step's interpolant is as accurate as a step, and adapt the next.
-
-        The last coefficient of DOP853's interpolant bounds the error of its first six.
-        """
-        # Radau controls the error of its interpolant itself.
+        """Return True if the last step can be read between its ends, and adapt the next step."""
+        # The last coefficient of DOP853's interpolant bounds the error of its first six. Radau
+        # controls the error of its interpolant itself.
         last = getattr(self.interpolant(), "F", None)
         if last is None:
             return True
@@ -135,19 +134,12 @@ class Solver:
 
     def time_to_switch(self) -> float:
         """Return the time until the next switch of the loss, inf if it has none or too many."""
-        x, found = self.point(), None
+        found = None
         if self._switches:
-            size = self.scale + float(x.norm())
-            found = time_to_switch(self.flat_loss.value, x, self.velocity(), size)
+            size = self.scale + float(self.point().norm())
+            found = time_to_switch(self.flat_loss.value, self.point(), self.velocity(), size)
             self._switches = found is not None
         return math.inf if found is None else found
-
-    def _why(self) -> str:
-        if not self._finite:
-            return "not finite"
-        # Near an edge where E tends to -inf the speed grows without bound.
-        diverges = float(self.velocity().double().norm()) > 1e4 * self._fastest
-        return "left the domain" if diverges else "kink"
 
     def interpolant(self) -> Any:
         """Return the last step as a function of time, for `read`."""

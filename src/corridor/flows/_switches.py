@@ -50,10 +50,10 @@ def time_to_switch(
 ) -> float | None:
     """Return the time until the first switch of a loss, if all switches move on at their rates.
 
-    It is None for a loss without switches, and for a loss with more than MOST. The difference
-    quotient for the rates is as long as rounding at a point of this `size` requires.
+    It is None for a loss without switches, and for a loss with more than MOST.
     """
     speed = float(v.norm())
+    # The difference quotient is as long as rounding at a point of this size requires.
     wait = torch.finfo(x.dtype).eps ** 0.5 * size / speed if speed > 0.0 else 0.0
     now, then = _switches(value, x), _switches(value, x + wait * v)
     if not 0 < len(now) <= MOST:

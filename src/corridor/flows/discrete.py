@@ -17,15 +17,12 @@ from corridor.optim import step_size as rules
 
 
 def _walk(
-    flat_loss: FlatLoss,
-    method: str,
-    step: Callable[[Tensor], tuple[Tensor, float]],
-    steps: int,
+    flat_loss: FlatLoss, method: str, step: Callable[[Tensor], tuple[Tensor, float]], steps: int
 ) -> Trajectory:
     """Return the path of steps, each of which returns the next flat vector and its own time."""
-    path = Path(flat_loss, method)
+    path, x, now = Path(flat_loss, method), flat_loss.start, 0.0
     for _ in range(whole_number("steps", steps, 0)):
-        before, now = path.flats[-1], path.times[-1]
+        before = x
         x, h = step(before)
         value = flat_loss.number(x)
         # A point outside the domain has no gradient, so the path cannot continue from it.
@@ -35,26 +32,24 @@ def _walk(
         if part is not None:
             outside = (flat_loss.margin(x) or 0.0) < 0.0
             path.events.append(Event(now + part * h, "exit" if outside else "kink"))
-        path.add(now + h, x, value)
+        now += h
+        path.add(now, x, value)
     return path.trajectory("steps")
 
 
 def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
     """Return the fraction of the segment from x to y before its first kink, None without a kink."""
     # Each stride along the segment is as long as the margin, and therefore free of kinks.
-    room = flat_loss.margin(x)
-    length = float((y - x).norm())
+    room, walked, length = flat_loss.margin(x), 0.0, float((y - x).norm())
     if room is None or length == 0.0:
         return None
     # The strides shrink towards a kink and would never reach it.
-    close = 1e-9 * length
-    walked = 0.0
-    while walked < length:
-        if room <= close:
-            return walked / length
+    while room > 1e-9 * length:
+        if walked >= length:
+            return None
         walked += room
         room = flat_loss.margin(x + min(walked / length, 1.0) * (y - x)) or 0.0
-    return 1.0 if room <= close else None
+    return min(walked / length, 1.0)
 
 
 def gradient_descent(
@@ -122,12 +117,13 @@ def clr_descent(
         >>> float(path.losses[-1]), float(path.times[-1])
         (0.0, 5.0)
     """
-    known = float(getattr(loss, "f_star", 0.0))
-    # A surface without a lower bound has f_star = -inf, which gives no step size.
-    aim = f_star if f_star is not None else known if math.isfinite(known) else 0.0
+    if f_star is None:
+        f_star = float(getattr(loss, "f_star", 0.0))
+        # A surface without a lower bound has f_star = -inf, which gives no step size.
+        f_star = f_star if math.isfinite(f_star) else 0.0
 
     def rule(value: Tensor, norm_sq: Tensor) -> Tensor:
-        return rules.clr(value, norm_sq, f_star=aim, scale=scale).clamp(max=max_lr)
+        return rules.clr(value, norm_sq, f_star=f_star, scale=scale).clamp(max=max_lr)
 
     return replace(gradient_descent(loss, start, rule, steps), method="CLR")
 
@@ -218,10 +214,10 @@ def runge_kutta(
     flat_loss = starting_at(loss, start)
     h = space.number("step_size", step_size, "positive")
 
-    def step(x: Tensor) -> tuple[Tensor, float]:
-        return table.step(lambda y: -flat_loss.gradient(y), x, h), h
+    def velocity(x: Tensor) -> Tensor:
+        return -flat_loss.gradient(x)
 
-    return _walk(flat_loss, table.name, step, steps)
+    return _walk(flat_loss, table.name, lambda x: (table.step(velocity, x, h), h), steps)
 
 
 def mean_loss(losses: Sequence[Loss]) -> Loss:
@@ -250,11 +246,11 @@ def stochastic_descent(
         ValueError: `losses` is empty, `order` is not a permutation of the batches, or `start` is on
             a kink or outside the domain.
     """
-    order = range(len(losses)) if order is None else order
-    if not losses or sorted(order) != list(range(len(losses))):
+    m = len(losses)
+    order = list(range(m) if order is None else order)
+    if not losses or sorted(order) != list(range(m)):
         raise ValueError(
-            f"order must be a permutation of {len(losses)} batches, got {list(order)}; "
-            "name each batch once"
+            f"order must be a permutation of {m} batches, got {order}; name each batch once"
         )
     flat_loss = starting_at(mean_loss(losses), start)
     h = space.number("step_size", step_size, "positive")
@@ -267,8 +263,7 @@ def stochastic_descent(
         flat_loss.gradients += 1
         return x - h * g, h
 
-    steps = whole_number("epochs", epochs) * len(losses)
-    return _walk(flat_loss, "stochastic gradient descent", step, steps)
+    return _walk(flat_loss, "stochastic gradient descent", step, whole_number("epochs", epochs) * m)
 
 
 def mean_epoch(
@@ -293,8 +288,7 @@ def mean_epoch(
     """
     m = len(losses)
     if permutations is not None:
-        generator = _tree.seeded(seed)
-        number = whole_number("permutations", permutations)
+        generator, number = _tree.seeded(seed), whole_number("permutations", permutations)
         orders = [torch.randperm(m, generator=generator).tolist() for _ in range(number)]
     elif m <= 8:
         orders = list(itertools.permutations(range(m)))

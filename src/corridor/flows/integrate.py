@@ -192,30 +192,25 @@ class _Flow(Path):
         hessian: Field | None = None,
     ) -> Trajectory:
         """Return the flow of a velocity, by the implicit solver if a Hessian is given."""
-        sign, stopped, solver = self.sign, "time", None
+        sign, stopped, solver = self.sign, "", None
         if not self.end:
-            return self.trajectory(stopped)
+            return self.trajectory("time")
         jacobian = None if hessian is None else lambda x: -sign * hessian(x)
+        flat_loss, end = self.flat_loss, abs(self.end)
         try:
             solver = Solver(
-                self.flat_loss,
-                lambda x: sign * velocity(x),
-                abs(self.end),
-                tolerance,
-                budget,
-                jacobian,
+                flat_loss, lambda x: sign * velocity(x), end, tolerance, budget, jacobian
             )
-            while solver.time < solver.end:
+            while not stopped:
                 # Points between the next steps may be read.
                 solver.reads = self.dense or bool(self.left)
                 met = _kinks.advance(solver)
                 self._add_step(solver, met)
                 if progress:
-                    progress(sign * solver.time, self.flat_loss.gradients, self.steps[-1])
+                    progress(sign * solver.time, flat_loss.gradients, self.steps[-1])
                 # At rest nothing moves any more, so more steps would only cost gradients.
-                if (met is not None and met.stopped) or solver.at_rest:
-                    stopped = met.stopped if met is not None and met.stopped else "minimum"
-                    break
+                rest = "minimum" if solver.at_rest else ""
+                stopped = (met and met.stopped) or rest or ("time" if solver.time >= end else "")
         except SolverError as failure:
             stopped = str(failure)
             if solver is None:

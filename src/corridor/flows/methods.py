@@ -43,8 +43,7 @@ class Table:
     order: int
 
     def __post_init__(self) -> None:
-        a = torch.tensor(self.a, dtype=torch.float64)
-        b = torch.tensor(self.b, dtype=torch.float64)
+        a, b = (torch.tensor(part, dtype=torch.float64) for part in (self.a, self.b))
         if a.shape != (len(b), len(b)):
             raise ValueError(
                 f"a must have {len(b)} rows of {len(b)} coefficients, got {tuple(a.shape)}; "

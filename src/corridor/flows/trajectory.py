@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -120,15 +119,15 @@ class Path:
 
     def trajectory(self, stopped: str, steps: Sequence[float] | None = None) -> Trajectory:
         """Return the path so far; its step sizes are the differences of its times unless given."""
-        steps = [b - a for a, b in pairwise(self.times)] if steps is None else steps
+        times = torch.tensor(self.times, dtype=torch.float64)
         points = [self.flat_loss.unpack(flat) for flat in self.flats]
         return Trajectory(
-            times=torch.tensor(self.times, dtype=torch.float64),
-            points=torch.stack(points) if self.flat_loss.single else points,
-            losses=torch.tensor(self.losses, dtype=torch.float64),
-            stopped=stopped,
-            method=self.method,
-            gradients=self.flat_loss.gradients,
-            step_sizes=torch.tensor(steps, dtype=torch.float64),
-            events=tuple(self.events),
+            times,
+            torch.stack(points) if self.flat_loss.single else points,
+            torch.tensor(self.losses, dtype=torch.float64),
+            stopped,
+            self.method,
+            self.flat_loss.gradients,
+            times.diff() if steps is None else torch.tensor(steps, dtype=torch.float64),
+            tuple(self.events),
         )

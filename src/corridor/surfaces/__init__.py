@@ -11,16 +11,19 @@ from corridor.surfaces.fixed_step import FixedStep
 from corridor.surfaces.formula import Expression
 from corridor.surfaces.glued import Glued, landscape
 from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear, Quadratic
-from corridor.surfaces.ruled import DevelopableHelicoid, Helicoid, Saddle, Trough
 from corridor.surfaces.shapes import Box, CircleInSpace, Points, Segment, Shape, Sphere
-from corridor.surfaces.tails import (
+from corridor.surfaces.smooth import (
+    DevelopableHelicoid,
     ExponentialTail,
+    Helicoid,
     Huber,
     LogDistance,
     LogisticTail,
     LogSumExp,
     RiverValley,
     Rosenbrock,
+    Saddle,
+    Trough,
 )
 
 __all__ = [
@@ -72,14 +75,7 @@ SURFACES: dict[str, Callable[[], Surface]] = {
 
 
 def surface(name: str) -> Surface:
-    """Return the surface of a name, with its standard numbers.
-
-    Args:
-        name: a key of `SURFACES`.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
+    """Return the surface of a name, a key of `SURFACES`, with its standard numbers."""
     if name not in SURFACES:
         raise ValueError(f"unknown surface {name!r}; use one of {', '.join(SURFACES)}")
     return SURFACES[name]()

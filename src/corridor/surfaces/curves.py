@@ -108,10 +108,10 @@ class Curve(Shape):
             # The nearest sample, and the nearest of the other local minima.
             distances, count = self._distances(x), len(self.times)
             near, where = distances.min(-1)
-            apart = (torch.arange(count, device=x.device) - where[..., None]).abs()
-            apart = torch.minimum(apart, count - apart)
+            ahead = (torch.arange(count, device=x.device) - where[..., None]) % count
             lowest = (distances <= distances.roll(1, -1)) & (distances <= distances.roll(-1, -1))
-            rival = torch.where(lowest & (apart > 1), distances, torch.inf).amin(-1)
+            apart = (ahead > 1) & (ahead < count - 1)
+            rival = torch.where(lowest & apart, distances, torch.inf).amin(-1)
             place, first, second = self._motion(self.foot(x))
             speed = first.square().sum(-1)
             bent = second - ((second * first).sum(-1) / speed)[..., None] * first
@@ -181,10 +181,10 @@ class LevelSet(Shape):
         value, g, _ = self._derivatives(q, second=False)
         # Within the diagonal of a cell, to first order: every crossed cell has a sample.
         q = q[value.abs() <= g.norm(dim=-1) * self.cell * self.dimension**0.5]
-        for _ in range(20):
-            value, g, _ = self._derivatives(q, second=False)
-            q = q - g * (value / g.square().sum(-1))[:, None]
         value, g, _ = self._derivatives(q, second=False)
+        for _ in range(20):
+            q = q - g * (value / g.square().sum(-1))[:, None]
+            value, g, _ = self._derivatives(q, second=False)
         on_it = value.abs() <= 1e-9 * self.cell * g.norm(dim=-1)
         kept = on_it & ((q >= low - self.cell) & (q <= high + self.cell)).all(-1)
         if not kept.any():
@@ -208,7 +208,7 @@ class LevelSet(Shape):
         # Newton's method solves q + s grad(q) = x and function(q) = 0.
         n = self.dimension
         q = self.samples.to(x)[torch.cdist(x, self.samples.to(x)).argmin(-1)]
-        eye = torch.eye(n, dtype=x.dtype, device=x.device)
+        eye = torch.eye(n).to(x)
         value, g, H = self._derivatives(q)
         s = ((x - q) * g).sum(-1) / g.square().sum(-1)
         for _ in range(8):  # quadratic convergence: the number of right digits doubles
@@ -228,7 +228,7 @@ class LevelSet(Shape):
         at = x.detach().reshape(-1, self.dimension)
         _, distance, normal, bend = self._nearest(at.double())
         # The surface at the distance d has the curvature S (1 + d S)^-1.
-        eye = torch.eye(self.dimension, dtype=bend.dtype, device=bend.device)
+        eye = torch.eye(self.dimension).to(bend)
         H = torch.linalg.solve_ex(eye + distance[:, None, None] * bend, bend)[0].to(x)
         # Constants in a quadratic form of 0: the values of the derivatives, for autograd.
         step = x.reshape(-1, self.dimension) - at

@@ -25,14 +25,10 @@ class DistanceTo(Surface):
         shape: a `Shape`, or a function from points [..., n] to their signed distances [...].
         slope: ``||g||``, not 0; negative for hills. Default: 1.
         level: added to the loss. Default: 0.
-        absolute: True for the distance without its sign, which has a kink on the boundary of the
-            shape and its infimum there. Default: True for a shape with an inside.
-        dimension: n, for a function; its verdict is measured in R^n (default: R^2). A shape has its
-            own dimension.
+        absolute: True for the distance without its sign, which has a kink and its infimum on the
+            boundary of the shape. Default: True for a shape with an inside.
+        dimension: n, for a function. Its verdict is measured in R^n (default: R^2).
         margin: for a function, its distance to the cut locus. Default: no kinks.
-
-    Raises:
-        ValueError: the slope is 0.
 
     Example:
         >>> from corridor.surfaces import Sphere

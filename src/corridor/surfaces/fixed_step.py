@@ -29,10 +29,7 @@ class FixedStep(Surface):
     Args:
         step_size: h, positive, the step size that hides Hg. Default: 0.5.
         slope: b, positive, the mean of ``||g||``. Default: 1.
-        amplitude: a, positive and small. Default: 1e-3.
-
-    Raises:
-        ValueError: a number is not positive, or the amplitude is so large that theta turns.
+        amplitude: a, positive, so small that theta does not turn. Default: 1e-3.
 
     Example:
         >>> loss = FixedStep(0.5)
@@ -86,8 +83,7 @@ class FixedStep(Surface):
 
     def value(self, x: Tensor) -> Tensor:
         """Return ``-int_0^t theta'(s)^2 ds`` up to the time of x; NaN outside the domain."""
-        x = x[..., 0]
-        t = self._time(x)
+        x, t = x[..., 0], self._time(x[..., 0])
         a, b, w = self.amplitude, self.slope, self.rate
         grown = _wave(1.0, w, t) - 1.0
         square = a * a * abs(w) ** 2 * torch.expm1(2.0 * w.real * t) / (4.0 * w.real)

@@ -25,9 +25,6 @@ class Glued(Surface):
         f_star: the infimum. Default: the minimum (or maximum) of the pieces' infima, which is only
             a lower bound for a maximum.
 
-    Raises:
-        ValueError: there are fewer than two pieces, or their dimensions differ.
-
     Example:
         >>> roof = Glued([Linear([1.0, 0.0]), Linear([-2.0, 0.0], 3.0)])
         >>> x = torch.tensor([[0.5, 0.0], [2.0, 0.0]])

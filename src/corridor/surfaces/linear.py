@@ -98,9 +98,6 @@ class Quadratic(Surface):
         matrix: M, symmetric, [n, n]. Default: the identity of any R^n.
         slope: b, [n]. Default: 0.
         offset: c. Default: 0.
-
-    Raises:
-        ValueError: M is not symmetric, or the sizes differ.
     """
 
     def __init__(

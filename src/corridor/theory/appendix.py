@@ -1,4 +1,10 @@
-"""Check appendices A and C: momentum, Runge-Kutta, SGD over shuffled batches, quadratics."""
+"""Check appendices A and C: momentum, Runge-Kutta, SGD over shuffled batches, quadratics.
+
+`loss` is a function of a tensor that returns a scalar tensor, and `losses` are those of the batches
+of SGD. The `start` is a point, in a corridor for all statements about momentum and Runge-Kutta.
+`step_size` is h, positive, `momentum` is beta, in [0, 1), and `steps` or n is the number of steps.
+The heavy ball starts with the velocity ``v_0 = -aligned g``, at rest by default.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,12 +22,6 @@ def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: flo
     """Return the factor c of the heavy ball's velocity ``v_n = -c g`` in a corridor (equation 7).
 
     It is ``c = aligned beta^n + h (1 - beta^n) / (1 - beta)``.
-
-    Args:
-        n: number of steps.
-        step_size: h.
-        momentum: beta, in [0, 1).
-        aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
     """
     grown = momentum**n
     return aligned * grown + step_size * (1.0 - grown) / (1.0 - momentum)
@@ -31,7 +31,7 @@ def momentum_distance(n: int, step_size: float, momentum: float, *, aligned: flo
     """Return the factor c of the heavy ball's position ``theta_n = theta_0 - c g`` in a corridor.
 
     It is ``h (n / (1 - beta) - beta (1 - beta^n) / (1 - beta)^2) + aligned beta (1 - beta^n) /
-    (1 - beta)``, the sum of the velocities of `momentum_velocity`, with its arguments.
+    (1 - beta)``, the sum of the velocities.
 
     Example:
         >>> round(momentum_distance(2, 0.1, 0.5), 12)
@@ -53,13 +53,7 @@ def lemma_a_1(
 ) -> Check:
     """Check that the heavy ball in a corridor follows the flow lines, at the speed of equation 7.
 
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor. The whole path must stay inside the corridor.
-        step_size: h, positive.
-        momentum: beta, in [0, 1).
-        steps: number of steps.
-        aligned: factor of the initial velocity ``v_0 = -aligned g`` (default: 0).
+    The whole path must stay inside the corridor.
     """
     start = precise(loss, start)
     _, x, g = begin(loss, start)
@@ -80,8 +74,7 @@ def momentum_flow(
 ) -> Tensor:
     """Return the flow of equation 12 at the times n h, as rows [steps + 1, numel].
 
-    Its velocity is ``-(1 - beta^n) / (1 - beta) g`` on the n-th interval of length h. The arguments
-    are those of `lemma_a_1`.
+    Its velocity is ``-(1 - beta^n) / (1 - beta) g`` on the n-th interval of length h.
     """
     rows = [start.reshape(-1)]
     for n in range(1, steps + 1):
@@ -93,10 +86,7 @@ def momentum_flow(
 
 
 def remark_a_3(loss: Loss, start: Tensor, step_size: float, momentum: float, steps: int) -> Check:
-    """Check that the flow of equation 12 in a corridor equals the heavy ball that starts at rest.
-
-    The arguments are those of `lemma_a_1`.
-    """
+    """Check that the flow of equation 12 in a corridor equals the heavy ball from rest."""
     start = precise(loss, start)
     ball = heavy_ball(loss, start, step_size, steps, momentum=momentum).flat()
     flow = momentum_flow(loss, start, step_size, momentum, steps)
@@ -110,7 +100,7 @@ def misaligned_displacement(
 ) -> float:
     """Return the largest distance of a heavy ball from the line of steepest descent (remark A.2).
 
-    The initial `velocity` is shaped like the start. The other arguments are those of `lemma_a_1`.
+    The initial `velocity` is shaped like the start.
     """
     _, x, g = begin(loss, start)
     path = heavy_ball(loss, start, step_size, steps, momentum=momentum, velocity=velocity)
@@ -125,14 +115,8 @@ def appendix_a_2(
     """Check that a Runge-Kutta method in a corridor steps along the flow.
 
     The paper proves it for RK4. It holds for every method with ``sum b = 1``, because all
-    elementary differentials after the first vanish in a corridor.
-
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor.
-        step_size: h, positive.
-        steps: number of steps (default: 1).
-        method: key of `corridor.flows.TABLES` (default: "rk4").
+    elementary differentials after the first vanish in a corridor. `method` is a key of
+    `corridor.flows.TABLES`.
     """
     start = precise(loss, start)
     _, x, g = begin(loss, start)
@@ -149,10 +133,7 @@ def appendix_a_3(
 ) -> Check:
     """Check that the mean epoch of SGD follows the modified flow (equation 20) to order 3 in h.
 
-    Args:
-        losses: losses of at most 8 batches.
-        start: the first point.
-        step_sizes: falling step sizes, each half of the one before (default: 4e-2 to 5e-3).
+    There are at most 8 batches, and each step size is half of the one before.
 
     Returns:
         The check that the "order" of convergence at the smallest steps is 3, with the "order
@@ -180,12 +161,7 @@ def appendix_a_3(
 
 
 def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
-    """Check that ``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``, the penalties of equation 20.
-
-    Args:
-        losses: losses of the batches.
-        point: point of the gradients.
-    """
+    """Check ``mean ||g_i||^2 = ||g||^2 + mean ||g_i - g||^2``, the penalties of equation 20."""
     point = precise(mean_loss(losses), point)
     rows = torch.stack([starting_at(one, point).gradient(point.reshape(-1)) for one in losses])
     g = rows.mean(0)

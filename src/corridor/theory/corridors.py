@@ -1,4 +1,9 @@
-"""Check section 2 and theorem 3.1 of the paper on any loss from any start."""
+"""Check section 2 and theorem 3.1 of the paper on any loss from any start.
+
+In all checks `loss` is a function of a tensor that returns a scalar tensor. The `start` is a point
+in a corridor, unless the check says otherwise. A flow lasts a positive `time`, and has `samples`
+points, both ends included. `step_size` is h, positive, and `steps` is the number of steps.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +22,7 @@ from corridor.theory.check import TINY, Check, begin, farthest, precise, roundin
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point with ``Hg != 0``.
-        delta: time step of the difference quotient, positive (default: 1e-4). The error is
-            proportional to it.
+    The error is proportional to delta, the time step of the difference quotient.
 
     Raises:
         ValueError: ``Hg = 0`` at `start`.
@@ -49,11 +50,7 @@ def _bent(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
     """Check that a flow in a corridor is ``theta_0 - t g(theta_0)``, with a constant gradient.
 
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor.
-        time: duration of the flow, positive. The line must stay inside the corridor.
-        samples: number of points on the flow, both ends included (default: 9).
+    The line must stay inside the corridor for the given time.
     """
     start = precise(loss, start)
     flat_loss, x, g = begin(loss, start)
@@ -70,12 +67,6 @@ def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check
 
 def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) -> Check:
     """Check that the loss falls linearly along a flow in a corridor, ``E(t) = E_0 - t ||g||^2``.
-
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor.
-        time: duration of the flow, positive.
-        samples: number of points on the flow, both ends included (default: 33).
 
     Returns:
         The check of the largest distance from the line, divided by the total fall, with
@@ -97,14 +88,8 @@ def horizon(loss: Loss, start: Tensor, *, krylov: int = 40) -> float:
     """Return the time after which a corridor must have ended, ``1 / lambda_max(H)``.
 
     It is inf if H has no positive eigenvalue. The Hessian along the flow, `beyond.riccati`,
-    diverges at the horizon. A step inside a corridor has ``h lambda_max <= 1``, half the edge of
-    stability.
-
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: the point.
-        krylov: maximum number of Hessian products (default: 40). The result is exact for at most
-            this number of dimensions.
+    diverges at the horizon. `krylov` is the maximum number of Hessian products, and the maximum
+    number of dimensions for an exact result.
 
     Example:
         >>> from corridor.surfaces import Cone
@@ -128,12 +113,6 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
 
     The statement holds until the flow first meets a kink or an edge. Iterates inside the corridor
     are not sufficient (S4 on the theory pages), so the check walks along the segments between them.
-
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point in the corridor.
-        step_size: h, positive.
-        steps: n, 1 or more.
 
     Returns:
         The check of the largest distance at equal times, divided by the length of the path, with
@@ -163,11 +142,7 @@ def theorem_3_1_converse(
 ) -> Check:
     """Check that one step leaves the flow by ``h^2/2 Hg`` outside corridors, to leading order.
 
-    Args:
-        loss: function of a tensor that returns a scalar tensor.
-        start: point with ``Hg != 0``.
-        step_sizes: at least two falling step sizes (default: 4e-3, 2e-3, 1e-3). A single step size
-            proves nothing (S5 on the theory pages).
+    The step sizes fall. A single one proves nothing (S5 on the theory pages).
 
     Returns:
         The check that the log-log slope is 2, with the "coefficient over prediction" at the
@@ -195,7 +170,7 @@ def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     """Return True if the segment of a gradient step meets no kink.
 
     The domain of a loss marks its kinks. For a loss without a domain, the function compares
-    gradients along the segment. The arguments are those of `theorem_3_1`.
+    gradients along the segment.
     """
     flat_loss, x, g = begin(loss, start)
     end = x - step_size * g

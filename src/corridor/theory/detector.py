@@ -143,8 +143,7 @@ class Straightness:
 def straightness(path: Trajectory) -> Straightness:
     """Return the deviation of a path from its chord, and the variation of its speed.
 
-    Args:
-        path: path of at least two points. The speed is computed between successive points.
+    The speed is computed between successive points.
 
     Raises:
         ValueError: both ends of the path are equal.
