@@ -32,28 +32,19 @@ SAME_NAME = (
 )  # fmt: skip
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     **{name: getattr(torch, name) for name in SAME_NAME},
-    "Abs": torch.abs,
-    "Max": torch.maximum,
-    "Min": torch.minimum,
+    **{"Abs": torch.abs, "Max": torch.maximum, "Min": torch.minimum},
 }
 OTHER_SPELLINGS = {"ln": "log", "abs": "Abs", "max": "Max", "min": "Min"}
-COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Lt: "StrictLessThan",
-    ast.LtE: "LessThan",
-    ast.Gt: "StrictGreaterThan",
-    ast.GtE: "GreaterThan",
+COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[..., Tensor]]] = {
+    ast.Lt: ("StrictLessThan", torch.lt),
+    ast.LtE: ("LessThan", torch.le),
+    ast.Gt: ("StrictGreaterThan", torch.gt),
+    ast.GtE: ("GreaterThan", torch.ge),
 }
 OPERATORS: dict[str, Callable[..., Tensor]] = {
-    "Add": torch.add,
-    "Mul": torch.mul,
-    "Pow": torch.pow,
-    "StrictLessThan": torch.lt,
-    "LessThan": torch.le,
-    "StrictGreaterThan": torch.gt,
-    "GreaterThan": torch.ge,
-    "And": torch.logical_and,
-    "Or": torch.logical_or,
-    "Not": torch.logical_not,
+    **{"Add": torch.add, "Mul": torch.mul, "Pow": torch.pow},
+    **{"And": torch.logical_and, "Or": torch.logical_or, "Not": torch.logical_not},
+    **dict(COMPARISONS.values()),
 }
 
 
@@ -219,7 +210,7 @@ def _condition(node: ast.expr, room: int) -> Tree:
             if not all(type(op) in COMPARISONS for op in ops):
                 raise ValueError("condition must compare by <, <=, > or >=; change the operator")
             values = [_value(side, room - 1) for side in (left, *rights)]
-            parts = [[COMPARISONS[type(op)], *values[i : i + 2]] for i, op in enumerate(ops)]
+            parts = [[COMPARISONS[type(op)][0], *values[i : i + 2]] for i, op in enumerate(ops)]
             return parts[0] if len(parts) == 1 else ["And", *parts]
     raise ValueError(f"condition must be a comparison such as x > 0, got {_words(node)}")
 

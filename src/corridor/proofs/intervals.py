@@ -54,10 +54,8 @@ ENCLOSED: dict[str, Callable[..., Any]] = {
     "sign": _sign,
     "Max": _largest,
     "Min": lambda *args: -_largest(*(-u for u in args)),
-    "StrictGreaterThan": lambda a, b: _sign(a - b) > 0,
-    "GreaterThan": lambda a, b: _sign(a - b) > 0,
-    "StrictLessThan": lambda a, b: _sign(a - b) < 0,
-    "LessThan": lambda a, b: _sign(a - b) < 0,
+    **dict.fromkeys(("StrictGreaterThan", "GreaterThan"), lambda a, b: _sign(a - b) > 0),
+    **dict.fromkeys(("StrictLessThan", "LessThan"), lambda a, b: _sign(a - b) < 0),
 }
 
 

@@ -25,12 +25,9 @@ SIZES = (2.0, 0.3, 8.0) * 134 + (100.0, 1e4) * 50  # of random points; few formu
 PRECISIONS = (50, 250, 1200)  # digits; more are needed where large terms cancel
 KINKED = (sp.Abs, sp.sign, sp.Max, sp.Min, sp.Piecewise)
 # Parts of a formula that have edges, and the order in which edges are listed.
-RANKS = {
-    **dict.fromkeys(("Abs", "sign", "Max", "Min"), 0),
-    **dict.fromkeys(("StrictGreaterThan", "GreaterThan", "StrictLessThan", "LessThan"), 1),
-    **dict.fromkeys(("Pow", "sqrt"), 2),
-    **{"log": 3, "atan2": 4, "tan": 5, "asin": 6, "acos": 6},
-}
+RANKS = {"Abs": 0, "sign": 0, "Max": 0, "Min": 0, "Pow": 2, "sqrt": 2, "log": 3, "atan2": 4}
+RANKS |= {"tan": 5, "asin": 6, "acos": 6}
+RANKS |= dict.fromkeys(("StrictGreaterThan", "GreaterThan", "StrictLessThan", "LessThan"), 1)
 
 
 def build(tree: list[Any], symbols: dict[str, Any]) -> Any:
@@ -55,10 +52,8 @@ def revive(trees: list[list[Any]], names: list[str]) -> tuple[Any, ...]:
 
 def to_trees(*exprs: Any) -> list[list[Any]] | None:
     """Return the trees of SymPy expressions, None if one has a node that trees do not have."""
-    try:
+    with suppress(ValueError):
         return [to_tree(expr) for expr in exprs]
-    except ValueError:
-        return None
 
 
 def to_tree(expr: Any) -> list[Any]:
@@ -228,18 +223,18 @@ class Piece:
 
     def solve(self) -> dict[str, Any]:
         """Bring ``||g||^2`` to a constant by algebra, or at least simplify its gradient."""
-        zeros = [sp.Integer(0)] * len(self.symbols)
         square = self.square
         for form in (sp.simplify, lambda e: sp.simplify(sp.trigsimp(sp.expand(e))), sp.factor):
             square = form(self.square)
             if not square.has(*self.symbols) and self._agrees(square):
+                zeros = [sp.Integer(0)] * len(self.symbols)
                 return self.answer(zeros, to_tree(sp.sqrt(square)))
         Hg = [sp.simplify(sp.diff(square, s) / 2) for s in self.symbols]
         if any(Hg) or not self.seen:
             return self.answer(Hg)
         # ||g||^2 is constant on each connected part, and a point gives the constant.
-        variables = {s: self.seen[0][0][s.name] for s in self.symbols}
-        constant = sp.simplify(self.square.subs(variables))
+        place = {s: self.seen[0][0][s.name] for s in self.symbols}
+        constant = sp.simplify(self.square.subs(place))
         return self.answer(Hg, to_tree(sp.sqrt(constant)) if self._agrees(constant) else None)
 
     def _agrees(self, square: Any) -> bool:
@@ -250,10 +245,6 @@ class Piece:
             if values is None or nonzero([values[0] - found]):
                 return False
         return trees is not None
-
-    def straight(self) -> bool:
-        """Return True if Hg is parallel to g: at all points seen, by algebra if there are none."""
-        return not (self.bent if self.seen else any(map(sp.simplify, _cross(self.g, self.Hg))))
 
     def answer(self, Hg: list[Any], speed: list[Any] | None = None) -> dict[str, Any]:
         """Return the piece as JSON values."""
@@ -297,11 +288,11 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
 def _rooted(expr: Any) -> Any:
     """Return an expression in which roots of squares are absolute values."""
 
-    def square(base: Any, exponent: Any) -> Any:
+    def power(base: Any, exponent: Any) -> Any:
         whole = sp.factor(base) if base.is_Add and not exponent.is_integer else base
         return sp.Pow(whole if whole.is_Pow else base, exponent)
 
-    return expr.replace(sp.Pow, square)
+    return expr.replace(sp.Pow, power)
 
 
 def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> dict[str, Any]:
@@ -317,10 +308,12 @@ def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> d
         if not any(piece.witness for piece in found):
             return {"verdict": "undecided", "pieces": met}
     against = next(piece for piece in found if piece.witness)
-    weak, digits = all(piece.straight() for piece in found), against.at_witness
+    # Hg is parallel to g at all points seen, or by algebra where no point was seen.
+    bent = [p.bent if p.seen else any(map(sp.simplify, _cross(p.g, p.Hg))) for p in found]
+    digits = against.at_witness
     Hg = [sp.factor(h) if h.count_ops() < 200 else h for h in against.Hg]
     return {
-        "verdict": "weak corridor" if weak else "not a corridor",
+        "verdict": "not a corridor" if any(bent) else "weak corridor",
         "witness": {k: str(v) for k, v in (against.witness or {}).items()},
         "pieces": [against.answer(Hg)],
         "evidence": {

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from corridor import _tree
 from corridor.proofs import Verdict
+from corridor.proofs.expression import evaluate, parse
+
+_parsed = cache(parse)
 
 
 def everywhere(x: Tensor) -> Tensor:
@@ -40,8 +44,8 @@ class Domain:
 class Surface:
     """Define a loss on R^n with known geometry, in differentiable torch, of any batch shape.
 
-    A subclass defines `value`, and sets in ``__init__`` the attributes that differ from the
-    defaults.
+    A subclass defines `value` or `expression`, and sets in ``__init__`` the attributes that differ
+    from the defaults.
 
     Attributes:
         f_star: infimum of the loss, or a lower bound of it; -inf if unbounded. Default: 0.
@@ -64,8 +68,9 @@ class Surface:
     expression: str | None = None
 
     def value(self, x: Tensor) -> Tensor:
-        """Return the loss of points [..., n], shape [...], without checks."""
-        raise NotImplementedError
+        """Return the loss of points [..., n], shape [...], without checks: the `expression`."""
+        values = dict(zip(variable_names(x.shape[-1]), x.unbind(-1), strict=True))
+        return evaluate(_parsed(str(self.expression)), values, x[..., 0])
 
     @property
     def steepest(self) -> float:

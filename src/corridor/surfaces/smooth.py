@@ -61,10 +61,7 @@ class Helicoid(Surface):
         self.pitch = nonzero(pitch, "pitch")
         self.f_star = -torch.pi * abs(pitch)
         self.domain = Domain("off the cut at angle pi", _off_the_cut)
-        self.expression = f"{pitch!r}*atan2(y, x)"
-
-    def value(self, x: Tensor) -> Tensor:
-        return self.pitch * torch.atan2(x[..., 1], x[..., 0])
+        self.expression = f"{float(pitch)!r}*atan2(y, x)"
 
 
 class Saddle(Surface):
@@ -73,9 +70,6 @@ class Saddle(Surface):
     dimension = 2
     f_star = -float("inf")
     expression = "x*y"
-
-    def value(self, x: Tensor) -> Tensor:
-        return x[..., 0] * x[..., 1]
 
 
 class Trough(Surface):
@@ -90,10 +84,7 @@ class Trough(Surface):
 
     def __init__(self, curvature: float = 1.0) -> None:
         self.curvature = positive(curvature, "curvature")
-        self.expression = f"{0.5 * curvature!r}*x**2"
-
-    def value(self, x: Tensor) -> Tensor:
-        return 0.5 * self.curvature * x[..., 0].square()
+        self.expression = f"{float(0.5 * curvature)!r}*x**2"
 
 
 class ExponentialTail(Surface):
@@ -102,9 +93,6 @@ class ExponentialTail(Surface):
     dimension = 1
     verdict = Verdict.WEAK
     expression = "exp(-x)"
-
-    def value(self, x: Tensor) -> Tensor:
-        return torch.exp(-x[..., 0])
 
 
 class LogisticTail(Surface):
@@ -183,11 +171,7 @@ class Rosenbrock(Surface):
 
     def __init__(self, steepness: float = 10.0) -> None:
         self.steepness = positive(steepness, "steepness")
-        self.expression = f"(1 - x)**2 + {steepness!r}*(y - x**2)**2"
-
-    def value(self, x: Tensor) -> Tensor:
-        x, y = x.unbind(-1)
-        return (1.0 - x).square() + self.steepness * (y - x.square()).square()
+        self.expression = f"(1 - x)**2 + {float(steepness)!r}*(y - x**2)**2"
 
 
 class RiverValley(Surface):
@@ -196,7 +180,3 @@ class RiverValley(Surface):
     dimension = 2
     f_star = -float("inf")
     expression = "y + (2 + tanh(y))*x**2/2"
-
-    def value(self, x: Tensor) -> Tensor:
-        x, y = x.unbind(-1)
-        return y + 0.5 * (2.0 + torch.tanh(y)) * x.square()
