@@ -10,10 +10,9 @@ from corridor.flows.discrete import (
     stochastic_descent,
 )
 from corridor.flows.drift import Drift, drift
-from corridor.flows.fixed import fixed_step_flow
-from corridor.flows.integrate import gradient_flow, modified_flow
+from corridor.flows.integrate import fixed_step_flow, gradient_flow, modified_flow
 from corridor.flows.methods import TABLES, Table
-from corridor.flows.network import network_loss
+from corridor.flows.space import network_loss
 from corridor.flows.trajectory import Event, Trajectory
 
 __all__ = ["Drift", "Event", "Trajectory", "drift", "network_loss"]

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from corridor._extras import required
-from corridor.flows._switches import time_to_switch
+from corridor.flows._switches import switches
 from corridor.flows.methods import Field
 from corridor.flows.space import FlatLoss
+
+MOST = 100  # more switches, as in a ReLU network, would end almost every step
 
 
 class SolverError(Exception):
@@ -133,13 +135,22 @@ class Solver:
         return error <= 1.0
 
     def time_to_switch(self) -> float:
-        """Return the time until the next switch of the loss, inf if it has none or too many."""
-        found = None
-        if self._switches:
-            size = self.scale + float(self.point().norm())
-            found = time_to_switch(self.flat_loss.value, self.point(), self.velocity(), size)
-            self._switches = found is not None
-        return math.inf if found is None else found
+        """Return the time until the first switch of the loss, if all move on at their rates.
+
+        It is inf for a loss without switches, and for a loss with more than MOST.
+        """
+        if not self._switches:
+            return math.inf
+        x, v, value = self.point(), self.velocity(), self.flat_loss.value
+        speed, size = float(v.norm()), self.scale + float(x.norm())
+        # The difference quotient is as long as rounding at a point of this size requires.
+        wait = torch.finfo(x.dtype).eps ** 0.5 * size / speed if speed > 0.0 else 0.0
+        now, then = switches(value, x), switches(value, x + wait * v)
+        self._switches = 0 < len(now) <= MOST
+        if not self._switches or len(now) != len(then) or wait == 0.0:
+            return math.inf
+        times = -wait * now / (then - now)
+        return float(torch.where(times > 0.0, times, math.inf).min())
 
     def interpolant(self) -> Any:
         """Return the last step as a function of time, for `read`."""

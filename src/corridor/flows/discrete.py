@@ -147,9 +147,6 @@ def heavy_ball(
         momentum: beta, in [0, 1) (default: 0.9).
         velocity: v at the start, with its shapes (default: 0). A number c means ``v = -c g``.
 
-    Raises:
-        ValueError: `start` is on a kink or outside the domain, or a number is out of range.
-
     Example:
         >>> import torch
         >>> path = heavy_ball(lambda x: x.sum(), torch.zeros(1), 1.0, 3, momentum=0.5)
@@ -198,8 +195,7 @@ def runge_kutta(
         method: a `Table`, or a key of `TABLES` (default: "rk4").
 
     Raises:
-        ValueError: the method is unknown, `start` is on a kink or outside the domain, a number is
-            out of range, or the step size is too large for an implicit method.
+        ValueError: as for `gradient_descent`, or the step size is too large for an implicit method.
 
     Example:
         >>> import torch
@@ -241,10 +237,6 @@ def stochastic_descent(
         step_size: h, positive (default: 0.1).
         order: order of the batches in every epoch (default: as given).
         epochs: number of passes over the batches (default: 1).
-
-    Raises:
-        ValueError: `losses` is empty, `order` is not a permutation of the batches, or `start` is on
-            a kink or outside the domain.
     """
     m = len(losses)
     order = list(range(m) if order is None else order)
@@ -282,9 +274,6 @@ def mean_epoch(
         step_size: h, positive (default: 0.1).
         permutations: number of random orders (default: all orders, for at most 8 batches).
         seed: seed of the random orders (default: 0).
-
-    Raises:
-        ValueError: `permutations` is missing for more than 8 batches.
     """
     m = len(losses)
     if permutations is not None:

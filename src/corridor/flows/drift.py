@@ -38,14 +38,11 @@ def drift(
     """Return the distance of a path from a gradient flow, or from another path, at equal times.
 
     Args:
-        path: path of gradient descent, CLR, the heavy ball or another method.
+        path: path of gradient descent, CLR, the heavy ball or another method, with a step.
         other: loss whose gradient flow is computed from the start of `path`, or a second path
             with points at the times of `path`. The comparison runs up to the end of the other path.
         tolerance: relative error allowed in each step of the computed flow (default: 1e-9).
         max_gradients: maximum number of gradients for the computed flow (default: 100,000).
-
-    Raises:
-        ValueError: `path` has no step, or the second path has no point at one of the times.
 
     Example:
         >>> import torch

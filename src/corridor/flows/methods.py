@@ -24,9 +24,6 @@ class Table:
         b: s weights.
         order: order of accuracy, 1 to 4.
 
-    Raises:
-        ValueError: an order condition fails, or `a` has another shape.
-
     Example:
         >>> Table("wrong", ((0.0, 0.0), (1.0, 0.0)), (0.5, 0.4), 1)
         Traceback (most recent call last):

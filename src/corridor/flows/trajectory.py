@@ -68,13 +68,7 @@ class Trajectory:
         """Return the point at a time, or the points at several times in the form of `points`.
 
         A flow made with ``dense=True`` has a point at every time up to its end. Other paths have
-        points at `times` only.
-
-        Args:
-            time: time between 0 and the end of the path, or several times.
-
-        Raises:
-            ValueError: the path has no point at one of the times.
+        points at `times` only, and raise a ValueError for other times.
         """
         if isinstance(time, Sequence) or getattr(time, "ndim", 0):
             points = [self.at(t) for t in torch.as_tensor(time, dtype=torch.float64).tolist()]

@@ -7,7 +7,6 @@ from corridor.surfaces.base import Domain, Surface
 from corridor.surfaces.cones import BlockCone, Cone, NuclearNorm, PNorm, PowerNorm, SpectralNorm
 from corridor.surfaces.curves import Curve, LevelSet, flower
 from corridor.surfaces.distance import DistanceTo
-from corridor.surfaces.fixed_step import FixedStep
 from corridor.surfaces.formula import Expression
 from corridor.surfaces.glued import Glued, landscape
 from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear, Quadratic
@@ -15,6 +14,7 @@ from corridor.surfaces.shapes import Box, CircleInSpace, Points, Segment, Shape,
 from corridor.surfaces.smooth import (
     DevelopableHelicoid,
     ExponentialTail,
+    FixedStep,
     Helicoid,
     Huber,
     LogDistance,

@@ -108,16 +108,13 @@ class Surface:
     def sample(
         self, count: int, *, dimension: int | None = None, spread: float = 2.0, seed: int = 0
     ) -> Tensor:
-        """Return random points of the domain, normal about the origin and clear of kinks.
+        """Return random points of the domain, float64 [count, n], normal about the origin.
 
         Args:
             count: number of points.
             dimension: n, for a surface of any dimension. Default: 2.
-            spread: standard deviation, positive. Default: 2.
+            spread: standard deviation, positive. All margins exceed 1% of it. Default: 2.
             seed: of the random numbers. Default: 0.
-
-        Returns:
-            float64 tensor [count, n], with margins above ``spread / 100``.
 
         Raises:
             ValueError: too few random points lie in the domain.

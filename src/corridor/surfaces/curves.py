@@ -1,12 +1,15 @@
 """Represent closed curves and zero sets, and find their nearest points by Newton's method."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from corridor.surfaces.base import one_each
 from corridor.surfaces.shapes import Shape
+
+Bounds: TypeAlias = Sequence[tuple[float, float]]
 
 
 class Curve(Shape):
@@ -20,9 +23,6 @@ class Curve(Shape):
         samples: number of samples, enough to separate the branches of the curve. Default: 720.
         signed: True for a distance that is negative inside. The curve must then be simple, lie in
             the plane and run counter-clockwise. Default: True.
-
-    Raises:
-        ValueError: the samples do not resolve the curve, or it has no inside.
     """
 
     def __init__(
@@ -152,9 +152,6 @@ class LevelSet(Shape):
             these bounds are not found.
         cells: cells of the grid per side, enough to separate branches. Default: 100.
 
-    Raises:
-        ValueError: there is no zero between the bounds.
-
     Example:
         >>> ring = LevelSet(lambda x: x.square().sum(-1) - 1.0, [(-2.0, 2.0)] * 2)
         >>> x = torch.tensor([3.0, 4.0], dtype=torch.float64)
@@ -165,11 +162,7 @@ class LevelSet(Shape):
     depth = float("inf")
 
     def __init__(
-        self,
-        function: Callable[[Tensor], Tensor],
-        bounds: Sequence[tuple[float, float]],
-        *,
-        cells: int = 100,
+        self, function: Callable[[Tensor], Tensor], bounds: Bounds, *, cells: int = 100
     ) -> None:
         if len(bounds) not in (2, 3) or any(not low < high for low, high in bounds):
             raise ValueError(f"bounds must be 2 or 3 pairs (low, high), got {list(bounds)}")

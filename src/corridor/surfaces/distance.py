@@ -1,6 +1,7 @@
-"""Make corridors from distances to sets (the eikonal equation)."""
+"""Make corridors from distances to closed sets (the eikonal equation)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import torch
@@ -63,10 +64,10 @@ class DistanceTo(Surface):
             scaled = inner if slope == 1.0 else f"{slope!r}*({inner})"
             self.expression = f"{scaled} + {level!r}" if level else scaled
         elif not known:
-            try:
+            self.verdict, self.speed = Verdict.UNDECIDED, None
+            # A function of no points of R^2 stays undecided unless its dimension is given.
+            with suppress(RuntimeError, IndexError):
                 self.verdict, self.speed = self._measured()
-            except (RuntimeError, IndexError):  # no points of R^2, and no other dimension is given
-                self.verdict, self.speed = Verdict.UNDECIDED, None
 
     def value(self, x: Tensor) -> Tensor:
         distance = one_each(self.shape(x), x, "shape")
@@ -85,7 +86,7 @@ class DistanceTo(Surface):
                 speeds.add(round(speed, 10))
         if not rows:
             return Verdict.UNDECIDED, None
-        crooked, bent = (max(column) for column in zip(*rows, strict=True))
+        crooked, bent = map(max, zip(*rows, strict=True))
         verdict = judge(crooked, bent, torch.finfo(torch.float64).eps)
         one = verdict is Verdict.CORRIDOR and len(speeds) == 1
         return verdict, speeds.pop() if one else None

@@ -177,9 +177,6 @@ def kantorovich(condition: float) -> float:
     It exceeds 1 for condition numbers k above ``7 + 4 sqrt(3)``. A CLR step can then raise the
     loss.
 
-    Raises:
-        ValueError: `condition` is below 1.
-
     Example:
         >>> kantorovich(1.0), round(kantorovich(7 + 4 * 3**0.5), 12)
         (0.25, 1.0)
@@ -194,13 +191,8 @@ def appendix_c(matrix: Tensor, slope: Tensor, points: Tensor) -> Check:
 
     ``Hg = M (M theta + b) = 0`` on an open set would give ``M^2 = 0``, and so ``M = 0``.
 
-    Args:
-        matrix: M, symmetric, [n, n].
-        slope: b, [n].
-        points: random points, [k, n].
-
-    Returns:
-        The check that the fraction of points with ``||Hg|| < 1e-12`` is 0.
+    The number is the fraction of the points [k, n] with ``||Hg|| < 1e-12``. The matrix M is
+    symmetric, [n, n], and the slope is b, [n].
     """
     Hg = (points @ matrix + slope) @ matrix
     fraction = float((Hg.norm(dim=1) < 1e-12).double().mean())

@@ -17,10 +17,8 @@ from corridor.geometry.estimates import rho_parallel_from_logs
 def riccati(H: Tensor, time: float) -> Tensor:
     """Return the Hessian along a corridor's flow, ``H(t) = H_0 (I - t H_0)^-1``.
 
-    It solves ``H' = H^2``. H is the symmetric Hessian at the start, [n, n].
-
-    Raises:
-        ValueError: `time` is not below the horizon ``1 / lambda_max(H_0)``.
+    It solves ``H' = H^2``. H is the symmetric Hessian at the start, [n, n]. The `time` must be
+    below the horizon ``1 / lambda_max(H_0)``.
 
     Example:
         >>> riccati(torch.diag(torch.tensor([0.5, 0.0])), 1.0).diagonal().tolist()
@@ -87,7 +85,7 @@ def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) 
 def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
     """Return the step size ``CLR / (1 - rho_par)``, Halley's step for the root of E along -g.
 
-    It needs a parallel corridor number below 1.
+    The parallel corridor number must be below 1.
     """
     return loss / norm_sq / (1.0 - rho_parallel)
 
@@ -98,8 +96,7 @@ def quadratic_model_step(loss: float, norm_sq: float, rho_parallel: float) -> fl
     It leads to the first root of the quadratic model along -g. It is exact on all quadratics,
     indefinite ones included.
 
-    Raises:
-        ValueError: `rho_parallel` exceeds 1/4, where the model has no root.
+    Above a parallel corridor number of 1/4 the model has no root.
 
     Example:
         >>> quadratic_model_step(0.5, 1.0, 0.25)  # from 1 to 0 on x^2 / 2
@@ -116,10 +113,7 @@ def quadratic_model_step(loss: float, norm_sq: float, rho_parallel: float) -> fl
 def degree_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
     """Return the step size ``CLR / (1 - 2 rho_par)``, which is exact on every power law.
 
-    The factor on CLR is the degree of the power law.
-
-    Raises:
-        ValueError: `rho_parallel` is not below 1/2, so the loss falls slower than any power.
+    The factor on CLR is the degree of the power law, for a parallel corridor number below 1/2.
 
     Example:
         >>> degree_step(1.0, 4.0, power_rho(2.0))  # from 1 to 0 on x^2
@@ -146,9 +140,7 @@ def clr_rate(rho_parallel: float) -> float:
 def rho_from_logs(losses: Tensor, norm_sq: Tensor) -> Tensor:
     """Return ``rho_par = 1/4 d ln||g||^2 / d ln E`` between successive points of a path, [k - 1].
 
-    Args:
-        losses: E minus its lower bound, [k].
-        norm_sq: ``||g||^2``, [k].
+    The losses are E minus its lower bound, [k].
 
     Example:
         >>> E = torch.tensor([4.0, 1.0])

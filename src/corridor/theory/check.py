@@ -1,5 +1,6 @@
 """Report the result of a check of a statement."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -12,13 +13,11 @@ TINY = 1e-300  # keeps ratios finite for paths without length
 
 def precise(loss: Loss, start: Tensor) -> Tensor:
     """Return a start in float64 if the loss accepts it, because float32 hides small distances."""
-    wide = start.detach().double()
-    try:
-        with torch.no_grad():
-            loss(wide)
-    except RuntimeError:  # the loss contains tensors of another dtype
-        return start
-    return wide
+    # A loss that contains tensors of another dtype raises a RuntimeError.
+    with torch.no_grad(), suppress(RuntimeError):
+        loss(start.detach().double())
+        return start.detach().double()
+    return start
 
 
 def begin(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:

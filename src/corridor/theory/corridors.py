@@ -22,10 +22,8 @@ from corridor.theory.check import TINY, Check, begin, farthest, precise, roundin
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
-    The error is proportional to delta, the time step of the difference quotient.
-
-    Raises:
-        ValueError: ``Hg = 0`` at `start`.
+    The start needs ``Hg != 0``. The error is proportional to delta, the time step of the difference
+    quotient.
     """
     start = precise(loss, start)
     flat_loss, g, Hg = _bent(loss, start)
@@ -142,14 +140,12 @@ def theorem_3_1_converse(
 ) -> Check:
     """Check that one step leaves the flow by ``h^2/2 Hg`` outside corridors, to leading order.
 
-    The step sizes fall. A single one proves nothing (S5 on the theory pages).
+    The start needs ``Hg != 0``, and the step sizes fall. A single step size proves nothing (S5 on
+    the theory pages).
 
     Returns:
         The check that the log-log slope is 2, with the "coefficient over prediction" at the
         smallest step.
-
-    Raises:
-        ValueError: `step_sizes` has fewer than two numbers, or ``Hg = 0`` at `start`.
     """
     if len(step_sizes) < 2:
         raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")

@@ -57,12 +57,9 @@ def detect(
 
     Args:
         loss: function of a point that returns a scalar tensor.
-        points: points, [k, *shape]. Sharp verdicts need float64.
+        points: at least one point, [k, *shape]. Sharp verdicts need float64.
         beside: number of random neighbors per point (default: 2).
         seed: seed of the neighbors (default: 0).
-
-    Raises:
-        ValueError: `points` is empty.
 
     Example:
         >>> from corridor.surfaces import Cone, Saddle
@@ -101,30 +98,25 @@ def _numbers(flat_loss: FlatLoss, x: Tensor, size: float) -> tuple[float, float,
     speed = float(g.norm())
     if not (torch.isfinite(g).all() and speed > 0.0):
         return None
-    Hg = product(g)
+    Hg, room = product(g), flat_loss.margin(x)
     # In a corridor Hg = 0, so the Krylov space of g alone would contain no curvature.
     _, T = lanczos(product, torch.ones_like(x) + 0.1 * g / speed, min(12, x.numel()))
     curvature = max(float(torch.linalg.eigvalsh(T).abs().max()), float(Hg.norm()) / speed)
-    if not math.isfinite(curvature):
+    if not math.isfinite(curvature) or (room is not None and not room > 0.0):
         return None
     # A curvature below this unit bends the flow by less than `_verdict` counts as a bend.
     unit = max(curvature, torch.finfo(x.dtype).eps ** 0.25 * speed / size)
     crooked = float(Hg.norm()) / (unit * speed)
     bent = float((Hg - g * (g @ Hg) / (g @ g)).norm()) / (unit * speed)
-    length = min(speed / unit, size)
-    room = flat_loss.margin(x)
-    if room is not None and not room > 0.0:
-        return None
-    changes, secants = [], []
+    length, changes, secants = min(speed / unit, size), [], []
     for scale in SCALES:
         step = scale * length if room is None else min(scale * length, 0.5 * room)
         moved = flat_loss.gradient(x - step * g / speed)
         changes.append(float((moved - g).norm()) / speed)
         secants.append(changes[-1] * (length / step))
     # A smooth change shrinks with its step, and a jump keeps its size.
-    if changes[-1] > 0.1 * changes[0] and changes[-1] > torch.finfo(x.dtype).eps ** 0.5:
-        return None
-    return crooked, bent, min(secants)
+    jumps = changes[-1] > max(0.1 * changes[0], torch.finfo(x.dtype).eps ** 0.5)
+    return None if jumps else (crooked, bent, min(secants))
 
 
 @dataclass(frozen=True)
@@ -143,10 +135,7 @@ class Straightness:
 def straightness(path: Trajectory) -> Straightness:
     """Return the deviation of a path from its chord, and the variation of its speed.
 
-    The speed is computed between successive points.
-
-    Raises:
-        ValueError: both ends of the path are equal.
+    The ends of the path must differ. The speed is computed between successive points.
 
     Example:
         >>> import torch
