@@ -1,17 +1,23 @@
 """Run a solver of scipy step by step on a flat torch vector, within a budget of gradients."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from corridor import _torch
 from corridor._extras import required
-from corridor.flows._switches import switches
 from corridor.flows.methods import Field
 from corridor.flows.space import FlatLoss
 
 MOST = 100  # more switches, as in a ReLU network, would end almost every step
+# The arguments between which an operation switches; its input alone switches at 0.
+AT_ZERO = {"abs", "relu", "leaky_relu", "sgn", "sign", "heaviside", "_prelu_kernel"}
+BETWEEN = {"clamp", "clamp_min", "clamp_max", "hardtanh", "threshold"}
+BETWEEN |= {"maximum", "minimum", "fmax", "fmin", "gt", "ge", "lt", "le"}
+LARGEST = {"max": 1.0, "amax": 1.0, "min": -1.0, "amin": -1.0}
 
 
 class SolverError(Exception):
@@ -145,7 +151,7 @@ class Solver:
         speed, size = float(v.norm()), self.scale + float(x.norm())
         # The difference quotient is as long as rounding at a point of this size requires.
         wait = torch.finfo(x.dtype).eps ** 0.5 * size / speed if speed > 0.0 else 0.0
-        now, then = switches(value, x), switches(value, x + wait * v)
+        now, then = _found_switches(value, x), _found_switches(value, x + wait * v)
         self._switches = 0 < len(now) <= MOST
         if not self._switches or len(now) != len(then) or wait == 0.0:
             return math.inf
@@ -160,3 +166,36 @@ class Solver:
     def read(self, piece: Any, time: float) -> Tensor:
         """Return the flat vector at a time, from the interpolant of a step."""
         return self._to_flat(piece(time))
+
+
+class _Switches(_torch.DispatchMode):
+    """Collect the numbers whose zeros are switches, such as the sign inside ``abs``, of a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs, found = kwargs or {}, []
+        name = func.overloadpacket.__name__.removesuffix("_")
+        if name in AT_ZERO:
+            found = [args[0]]
+        elif name in BETWEEN:
+            # A limit of None limits nothing.
+            found = [args[0] - a for a in (*args[1:3], *kwargs.values()) if a is not None]
+        elif name in LARGEST and isinstance(args[0], Tensor) and args[0].numel() > 1:
+            two = (LARGEST[name] * args[0]).flatten().topk(2).values
+            found = [two[0] - two[1]]
+        elif name == "linalg_vector_norm":
+            found = [args[0] if args[1:2] == (1,) else func(*args, **kwargs)]
+        self.found += [torch.as_tensor(value).detach().double().flatten() for value in found]
+        return func(*args, **kwargs)
+
+
+def _found_switches(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the numbers whose zeros are switches where a loss can have a kink."""
+    with torch.no_grad(), _Switches() as mode:
+        value(x)
+    return torch.cat(mode.found) if mode.found else torch.empty(0)

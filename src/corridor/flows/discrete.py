@@ -156,17 +156,14 @@ def heavy_ball(
     flat_loss = starting_at(loss, start)
     h, beta = space.number("step_size", step_size, "positive"), space.momentum_factor(momentum)
     x = flat_loss.start
-    if velocity is None:
-        v = torch.zeros_like(x)
-    elif isinstance(velocity, int | float):
+    v = torch.zeros_like(x)
+    if isinstance(velocity, int | float):
         v = -float(velocity) * flat_loss.gradient(x)
-    else:
+    elif velocity is not None:
         given = space.tensors_of(velocity, "velocity")
-        wanted, got = [tuple(s) for s in flat_loss.shapes], [tuple(t.shape) for t in given]
-        if got != wanted:
-            raise ValueError(
-                f"velocity must have the start's shapes {wanted}, got {got}; reshape it"
-            )
+        want, got = [tuple(s) for s in flat_loss.shapes], [tuple(t.shape) for t in given]
+        if got != want:
+            raise ValueError(f"velocity must have the start's shapes {want}, got {got}; reshape it")
         v = space.flatten(given).to(x)
 
     def step(x: Tensor) -> tuple[Tensor, float]:

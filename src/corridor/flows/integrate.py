@@ -151,15 +151,12 @@ def modified_flow(
     if kind not in MODIFIED:
         raise ValueError(f"kind must be one of {', '.join(MODIFIED)}, got {kind!r}; choose one")
     if callable(loss) == (kind == "sgd"):
-        wanted = "a list of batch losses" if kind == "sgd" else "one function"
-        raise ValueError(
-            f"loss must be {wanted} for kind {kind!r}, got {type(loss).__name__}; pass {wanted}"
-        )
-    batches = [] if callable(loss) else list(loss)
-    flat_loss = starting_at(loss if callable(loss) else mean_loss(batches), start)
-    if kind == "sgd":
-        parts = [FlatLoss(batch, start) for batch in batches]
-        field = fields.shuffled(flat_loss, parts, step_size)
+        want = "a list of batch losses" if kind == "sgd" else "one function"
+        got = type(loss).__name__
+        raise ValueError(f"loss must be {want} for kind {kind!r}, got {got}; pass {want}")
+    flat_loss = starting_at(loss if callable(loss) else mean_loss(loss), start)
+    if not callable(loss):
+        field = fields.shuffled(flat_loss, [FlatLoss(one, start) for one in loss], step_size)
     elif kind == "principal":
         field = fields.principal(flat_loss, step_size, krylov)
     else:

@@ -243,7 +243,7 @@ def _number(text: str) -> Tree:
     exact = Fraction(digits) * Fraction(10) ** int(power or 0)
     if exact > LARGEST_NUMBER:
         raise ValueError(f"numbers must be at most {LARGEST_NUMBER:g}, got {text}")
-    return ["Rational", exact.numerator, exact.denominator]
+    return ["Rational", *exact.as_integer_ratio()]
 
 
 def _exponent(tree: Tree) -> Tree:
@@ -254,7 +254,7 @@ def _exponent(tree: Tree) -> Tree:
     if not size <= LARGEST_EXPONENT:  # algebra would not end
         raise ValueError(f"exponents must be at most {LARGEST_EXPONENT}, got {size:g}")
     exact = _fraction(tree)
-    return tree if exact is None else ["Rational", exact.numerator, exact.denominator]
+    return tree if exact is None else ["Rational", *exact.as_integer_ratio()]
 
 
 def _fraction(tree: Tree) -> Fraction | None:

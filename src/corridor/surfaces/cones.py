@@ -104,9 +104,8 @@ class PNorm(Surface):
         self.verdict = Verdict.CORRIDOR if p in (1.0, 2.0, float("inf")) else Verdict.NEITHER
         self.speed = 1.0 if p in (2.0, float("inf")) else None
         self.domain = Domain("away from the kinks of the norm", self._margin)
-        self.expression = {1.0: "abs(x) + abs(y)", float("inf"): "max(abs(x), abs(y))"}.get(
-            p, f"(abs(x)**{p!r} + abs(y)**{p!r})**{1.0 / p!r}"
-        )
+        special = {1.0: "abs(x) + abs(y)", float("inf"): "max(abs(x), abs(y))"}
+        self.expression = special.get(p, f"(abs(x)**{p!r} + abs(y)**{p!r})**{1.0 / p!r}")
 
     def value(self, x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(x, self.p, dim=-1)

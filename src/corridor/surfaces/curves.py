@@ -66,8 +66,7 @@ class Curve(Shape):
             while float(width.max()) > 1e-12 * float((high - low).max()):
                 around = torch.cartesian_prod(ticks, ticks) * width + center
                 inside = -self(around)
-                center, best = around[inside.argmax()], float(inside.max())
-                width = width / 4.0
+                center, best, width = around[inside.argmax()], float(inside.max()), width / 4.0
         return best
 
     def _motion(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,8 +29,8 @@ class Linear(Surface):
         self.f_star = -float("inf") if self.speed else offset
         pairs = zip(self.slope.tolist(), variable_names(self.dimension), strict=True)
         terms = [f"{a!r}*{name}" for a, name in pairs if a]
-        constant = [repr(float(offset))] if offset or not terms else []
-        self.expression = " + ".join(terms + constant)
+        terms += [repr(float(offset))] if offset or not terms else []
+        self.expression = " + ".join(terms)
 
     def value(self, x: Tensor) -> Tensor:
         return x @ self.slope.to(x) + self.offset

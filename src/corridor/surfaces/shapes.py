@@ -106,16 +106,15 @@ class Box(Shape):
         beyond = x.abs() - self.half_widths.to(x)
         outside = (beyond > 0.0).any(-1)
         # The ones keep the gradient of the unused branch finite.
-        excess = torch.where(outside[..., None], beyond.relu(), torch.ones_like(beyond))
+        excess = torch.where(outside[..., None], beyond.relu(), 1.0)
         return torch.where(outside, excess.norm(dim=-1), beyond.amax(-1))
 
     def focal(self, x: Tensor) -> Tensor:
         beyond = x.abs() - self.half_widths.to(x)
-        top = beyond.topk(2, dim=-1)
+        top, count = beyond.topk(2, dim=-1), (beyond > 0.0).sum(-1)
         ridge = top.values[..., 0] - top.values[..., 1]
         # Outside, the Hessian jumps where the faces of the distance meet edges and corners.
         others = beyond.abs().scatter(-1, top.indices[..., :1], torch.inf).amin(-1)
-        count = (beyond > 0.0).sum(-1)
         outer = torch.where(count == 1, others, beyond.abs().amin(-1))
         # Ridges lie at 45 degrees to the faces.
         return torch.where(count == 0, ridge, outer) / 2.0**0.5

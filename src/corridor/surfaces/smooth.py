@@ -149,7 +149,7 @@ class Huber(Surface):
         squared = x.square().sum(-1)
         inside = squared < self.radius**2
         # The root of 0 has no derivative, which would spoil the other branch.
-        r = torch.where(inside, torch.ones_like(squared), squared).sqrt()
+        r = torch.where(inside, 1.0, squared).sqrt()
         outer = self.slope * r - 0.5 * self.slope * self.radius
         return torch.where(inside, 0.5 * self.smoothness * squared, outer)
 

@@ -151,11 +151,10 @@ def theorem_3_1_converse(
         raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
     start = precise(loss, start)
     flat_loss, g, Hg = _bent(loss, start)
-    x = flat_loss.start
     gaps = []
     for h in step_sizes:
         flow = gradient_flow(loss, start, h, tolerance=1e-13).flat()[-1]
-        gaps.append(float((flow - (x - h * g)).norm()))
+        gaps.append(float((flow - (flat_loss.start - h * g)).norm()))
     slope = math.log(gaps[0] / gaps[-1]) / math.log(step_sizes[0] / step_sizes[-1])
     ratio = gaps[-1] / (0.5 * step_sizes[-1] ** 2 * float(Hg.norm()))
     detail = {"slope": slope, "coefficient over prediction": ratio}
