@@ -6,12 +6,13 @@ the kink: Filippov (1988), "Differential Equations with Discontinuous Righthand 
 """
 
 import math
-from typing import NamedTuple
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from corridor.flows._solver import Solver
+from corridor.flows.trajectory import Event
 
 NEAR = 1e-10  # distance at which the flow jumps over a kink, relative to the scale of the start
 SHORT = 1e4  # longest step, in tolerances, that a kink may have caused
@@ -19,16 +20,13 @@ TINY_STEPS = 64  # number of steps that decide between a minimum and sliding
 JUMP = 0.05  # relative change of the gradient that makes a short step suspect
 
 
-class Met(NamedTuple):
-    """Describe a kink or an edge that the flow met."""
-
-    time: float
-    kind: str
-    stopped: str = ""  # why the flow ends there, empty if it continues
+# A kink or an edge that the flow met, and why the flow ends there, empty if it continues.
+Met: TypeAlias = tuple[Event | None, str]
+NOTHING: Met = (None, "")
 
 
-def advance(solver: Solver) -> Met | None:
-    """Take one step of the flow and return the kink at its end, None without a kink."""
+def advance(solver: Solver) -> Met:
+    """Take one step of the flow and return the kink at its end."""
     solver.begun = solver.time
     room = solver.flat_loss.margin(solver.point())
     if room is not None:
@@ -45,10 +43,10 @@ def advance(solver: Solver) -> Met | None:
     larger = max(float(before.norm()), float(after.norm()))
     if short and float((before - after).norm()) > JUMP * larger:
         return _locate(solver, x, before)
-    return None
+    return NOTHING
 
 
-def _advance_within(solver: Solver, room: float) -> Met | None:
+def _advance_within(solver: Solver, room: float) -> Met:
     """Step inside the ball without kinks, and jump over a kink at its edge."""
     speed = float(solver.velocity().norm())
     x = solver.point()
@@ -66,7 +64,7 @@ def _advance_within(solver: Solver, room: float) -> Met | None:
     taken = solver.time - solver.begun
     _note_grazing(solver, room, after, taken)
     if not after <= NEAR * solver.scale or not room > after:
-        return None
+        return NOTHING
     wait = after * taken / (room - after)
     return _jump(solver, wait if solver.grazing is None else solver.grazing)
 
@@ -95,13 +93,13 @@ def _note_grazing(solver: Solver, before: float, after: float, taken: float) -> 
         solver.grazing = after**0.5 * taken / (before**0.5 - after**0.5)
 
 
-def _jump(solver: Solver, wait: float) -> Met | None:
+def _jump(solver: Solver, wait: float) -> Met:
     """Move the flow over a kink that it reaches after the time `wait`, or end the flow there."""
     x, v = solver.point(), solver.velocity()
     met = solver.time + wait
     if met >= solver.end:
         solver.restart(solver.end, x + (solver.end - solver.time) * v)
-        return Met(met, "kink", "time")
+        return Event(met, "kink"), "time"
     # The mirror image of x behind the kink is as far from the kink as x is.
     kink, beyond = x + wait * v, x + 2.0 * wait * v
     room = solver.flat_loss.margin(beyond)
@@ -113,8 +111,8 @@ def _jump(solver: Solver, wait: float) -> Met | None:
     return _cross(solver, met, kink, beyond, v)
 
 
-def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
-    """Find the kink within the last step by bisection, None if the gradient does not jump."""
+def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met:
+    """Find the kink within the last step by bisection, if the gradient jumps."""
     low, high, end, taken = 0.0, 1.0, solver.point(), solver.last_step
     low_v, high_v = v, solver.velocity()
     total = float((high_v - low_v).norm())
@@ -127,7 +125,7 @@ def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
             high, high_v = middle, middle_v
         # A smooth change shrinks with its interval; a jump keeps its size.
         if halving >= 2 and float((high_v - low_v).norm()) < 0.5 * total:
-            return None
+            return NOTHING
     # A step that rebounds from the kink moves less across it than along it.
     normal = low_v - high_v
     wait = high * float((end - x) @ normal / (v @ normal))
@@ -138,7 +136,7 @@ def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met | None:
 
 def _cross(
     solver: Solver, met: float, kink: Tensor, beyond: Tensor, v: Tensor, after: Tensor | None = None
-) -> Met | None:
+) -> Met:
     """Continue behind the kink if the velocity there leads away from it, else end on it."""
     w = solver.field(beyond) if after is None else after
     if not torch.isfinite(w).all():
@@ -153,7 +151,7 @@ def _cross(
         behind = min(2.0 * met - solver.time, solver.end) if after is None else met
         solver.restart(behind, beyond)
         solver.last_step = step
-        return None if same else Met(met, "kink")
+        return (None if same else Event(met, "kink")), ""
     return _finish(solver, met, kink, "kink", "minimum" if _stays(solver, kink) else "kink")
 
 
@@ -175,4 +173,4 @@ def _finish(solver: Solver, met: float, kink: Tensor, kind: str, stopped: str) -
     """End the flow on the kink."""
     solver.restart(min(met, solver.end), kink)
     solver.last_step = met - solver.begun
-    return Met(met, kind, stopped)
+    return Event(met, kind), stopped

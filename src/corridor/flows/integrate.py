@@ -278,13 +278,13 @@ class _Flow(Path):
             while not stopped:
                 # Points between the next steps may be read.
                 solver.reads = self.dense or bool(self.left)
-                met = _kinks.advance(solver)
-                self._add_step(solver, met)
+                event, stopped = _kinks.advance(solver)
+                self._add_step(solver, event)
                 if progress:
                     progress(sign * solver.time, flat_loss.gradients, self.steps[-1])
                 # At rest nothing moves any more, so more steps would only cost gradients.
                 rest = "minimum" if solver.at_rest else ""
-                stopped = (met and met.stopped) or rest or ("time" if solver.time >= end else "")
+                stopped = stopped or rest or ("time" if solver.time >= end else "")
         except SolverError as failure:
             stopped = str(failure)
             if solver is None:
@@ -293,7 +293,7 @@ class _Flow(Path):
                 _advise(solver)
         return self._finished(solver, stopped)
 
-    def _add_step(self, solver: Solver, met: _kinks.Met | None) -> None:
+    def _add_step(self, solver: Solver, event: Event | None) -> None:
         """Store one step and the kink at its end."""
         self.steps.append(self.sign * solver.last_step)
         piece = solver.interpolant() if solver.reads else None
@@ -301,8 +301,8 @@ class _Flow(Path):
             self.pieces.append((solver.time, piece))
         while self.left and self.left[0] <= solver.time:
             self.add(self.sign * self.left[0], solver.read(piece, self.left.pop(0)))
-        if met is not None:
-            self.events.append(Event(self.sign * met.time, met.kind))
+        if event is not None:
+            self.events.append(Event(self.sign * event.time, event.kind))
         if self.every_step:
             self.add(self.sign * solver.time, solver.point())
 

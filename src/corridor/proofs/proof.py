@@ -163,10 +163,8 @@ def prove(
         raise ValueError(failed.removeprefix("ValueError: "))
     pieces = []
     for piece in answer.get("pieces", ()):
-        hg, speed = piece["hg"], piece["speed"]
-        hg = None if hg is None else prover.revive(hg, known)
-        speed = None if speed is None else prover.revive([speed], known)[0]
-        pieces.append(ProvedPiece(piece["where"], hg, speed))
+        hg, speed = (prover.revive(piece[name], known) for name in ("hg", "speed"))
+        pieces.append(ProvedPiece(piece["where"], hg, speed and speed[0]))
     return Proof(
         expression,
         tuple(names),

@@ -44,10 +44,10 @@ def build(tree: list[Any], symbols: dict[str, Any]) -> Any:
     return getattr(sp, head)(*(build(part, symbols) for part in parts))
 
 
-def revive(trees: list[list[Any]], names: list[str]) -> tuple[Any, ...]:
-    """Return SymPy expressions in real variables of these names."""
+def revive(trees: list[list[Any]] | None, names: list[str]) -> tuple[Any, ...] | None:
+    """Return SymPy expressions in real variables of these names, None for None."""
     symbols = {name: sp.Symbol(name, real=True) for name in names}
-    return tuple(build(tree, symbols) for tree in trees)
+    return None if trees is None else tuple(build(tree, symbols) for tree in trees)
 
 
 def to_trees(*exprs: Any) -> list[list[Any]] | None:
@@ -228,14 +228,14 @@ class Piece:
             square = form(self.square)
             if not square.has(*self.symbols) and self._agrees(square):
                 zeros = [sp.Integer(0)] * len(self.symbols)
-                return self.answer(zeros, to_tree(sp.sqrt(square)))
+                return self.answer(zeros, square)
         Hg = [sp.simplify(sp.diff(square, s) / 2) for s in self.symbols]
         if any(Hg) or not self.seen:
             return self.answer(Hg)
         # ||g||^2 is constant on each connected part, and a point gives the constant.
         place = {s: self.seen[0][0][s.name] for s in self.symbols}
         constant = sp.simplify(self.square.subs(place))
-        return self.answer(Hg, to_tree(sp.sqrt(constant)) if self._agrees(constant) else None)
+        return self.answer(Hg, constant if self._agrees(constant) else None)
 
     def _agrees(self, square: Any) -> bool:
         """Return True if a constant may be ``||g||^2`` at all points seen."""
@@ -246,9 +246,10 @@ class Piece:
                 return False
         return trees is not None
 
-    def answer(self, Hg: list[Any], speed: list[Any] | None = None) -> dict[str, Any]:
-        """Return the piece as JSON values."""
+    def answer(self, Hg: list[Any], square: Any = None) -> dict[str, Any]:
+        """Return the piece as JSON values, with the root of the square as its speed."""
         zero = all(h == 0 for h in Hg)
+        speed = None if square is None else [to_tree(sp.sqrt(square))]
         return {"where": str(self.where), "hg": to_trees(*Hg), "speed": speed, "zero": zero}
 
 

@@ -48,7 +48,8 @@ def _bent(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
     """Check that a flow in a corridor is ``theta_0 - t g(theta_0)``, with a constant gradient.
 
-    The line must stay inside the corridor for the given time.
+    The line must stay inside the corridor for the given time. The detail contains "gradient change"
+    and "distance from the line".
     """
     start = precise(loss, start)
     flat_loss, x, g = begin(loss, start)
