@@ -39,9 +39,9 @@ def gradient_flow(
 ) -> Trajectory:
     """Return the path of the gradient flow, ``theta' = -g(theta)``.
 
-    The solver is scipy's DOP853, the explicit Runge-Kutta method of order 8 of Dormand and Prince.
-    It computes in float64 on the CPU. The loss is evaluated on the device and in the dtype of the
-    start. A stiff loss has curvatures of very different sizes, and needs ``method="implicit"``.
+    The solver is scipy's DOP853, an explicit Runge-Kutta method of order 8, in float64 on the CPU.
+    The loss is evaluated on the device and in the dtype of the start. A stiff loss has curvatures
+    of very different sizes, and needs ``method="implicit"``.
 
     A kink that the flow crosses is an event. A kink that the flow cannot leave ends the path. The
     time of a kink is exact up to rounding for losses with a domain, as in `corridor.surfaces`. For
@@ -154,6 +154,7 @@ def modified_flow(
         want = "a list of batch losses" if kind == "sgd" else "one function"
         got = type(loss).__name__
         raise ValueError(f"loss must be {want} for kind {kind!r}, got {got}; pass {want}")
+    loss = loss if callable(loss) else list(loss)
     flat_loss = starting_at(loss if callable(loss) else mean_loss(loss), start)
     if not callable(loss):
         field = fields.shuffled(flat_loss, [FlatLoss(one, start) for one in loss], step_size)
