@@ -65,8 +65,8 @@ def gradient_descent(
     Args:
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
-        step_size: h, positive (default: 0.1). A function gets the loss and ``||g||^2`` as 0-dim
-            tensors and returns h.
+        step_size: h, positive, or a function of the loss and ``||g||^2`` as 0-dim tensors that
+            returns h (default: 0.1).
         steps: number of steps, 0 or more (default: 10).
 
     Raises:

@@ -52,14 +52,12 @@ def gradient_flow(
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
         time: duration of the flow (default: 1). A negative time follows the flow backwards.
-        tolerance: relative error allowed in each step, as the solver estimates it, in [3e-14, 1)
-            (default: 1e-9). A float32 start needs 1e-6 or more. It does not bound the error of the
-            path: a point can be off by 150 tolerances. With `at` or `dense`, further gradients test
-            each step.
+        tolerance: estimated relative error allowed in each step, in [3e-14, 1) (default: 1e-9). A
+            float32 start needs 1e-6 or more. A point can be off by 150 tolerances, but with `at` or
+            `dense` further gradients test each step.
         method: "explicit" or "implicit" (default: "explicit"). The implicit solver is scipy's Radau
             of order 5, with the full Hessian, for smooth losses of at most 2,000 parameters.
-        at: times from 0 to `time`, in order, at which the path has points (default: the ends of the
-            solver's steps).
+        at: ordered times from 0 to `time` of the path's points (default: the ends of all steps).
         dense: True to let `Trajectory.at` return points at all times (default: False).
         max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
             with the reason "budget".
@@ -118,8 +116,7 @@ def modified_flow(
     module `corridor.flows.fields` contains the formulas and their sources.
 
     Args:
-        loss: function of a point that returns a scalar tensor. The kind "sgd" needs the list of the
-            batches' losses.
+        loss: function of a point that returns a scalar tensor, a list of them for the kind "sgd".
         start: a tensor, or a list of tensors.
         time: as for `gradient_flow`: duration of the flow (default: 1).
         tolerance: relative error allowed in each step, in [3e-14, 1) (default: 1e-9).
@@ -128,8 +125,8 @@ def modified_flow(
             on quadratics exactly, for step sizes below ``1 / lambda_max``.
         step_size: h of the discrete method, positive (default: 0.1).
         momentum: beta of the heavy ball, in [0, 1) (default: 0.9).
-        krylov: maximum dimension of the Krylov space of "principal" (default: 30). The flow is
-            exact for at most this number of parameters.
+        krylov: dimension of the Krylov space of "principal", for an exact flow at least the number
+            of parameters (default: 30).
         at: as for `gradient_flow`: times at which the path has points.
         dense: as for `gradient_flow`: True for points at all times (default: False).
         max_gradients: as for `gradient_flow`: maximum number of gradients (default: 100,000).
@@ -193,10 +190,8 @@ def fixed_step_flow(
         safety: product of step size and largest curvature, in (0, 2] (default: 0.5).
         refresh: number of steps between two estimates of the curvature (default: 10).
         krylov: number of Hessian products per estimate of the curvature (default: 10).
-        max_gradients: maximum number of gradients (default: 100,000). A flow that needs more stops
-            with the reason "budget".
-        progress: function of the time, the number of gradients and the step size, called after
-            each step (default: none).
+        max_gradients: as for `gradient_flow`: maximum number of gradients (default: 100,000).
+        progress: as for `gradient_flow`: function called after each step (default: none).
 
     Example:
         >>> x = torch.ones(2, dtype=torch.float64)

@@ -25,19 +25,16 @@ class Trajectory:
 
     Attributes:
         times: [k], float64. The first time is 0.
-        points: [k, *shape] for a start of one tensor, else k lists of tensors. The first point is
-            the start.
+        points: [k, *shape] for a start of one tensor, else k lists of tensors, from the start on.
         losses: [k], float64.
-        stopped: reason for the end. "time" and "steps" mean that the path is complete. "minimum"
-            means a critical point, or a kink without a descent direction. "kink" means that the
-            exact flow would slide along a kink. The other reasons are "left the domain",
-            "not finite" and "budget".
+        stopped: reason for the end. "time" and "steps" mean a complete path, "minimum" a critical
+            point or a kink without a descent direction, and "kink" a kink along which the exact
+            flow would slide. The other reasons are "left the domain", "not finite" and "budget".
         method: name of the method.
         gradients: number of gradients computed. A product with the Hessian counts as two.
         step_sizes: time steps taken, float64.
         events: kinks crossed and exits from the domain, in order of time.
-        error: estimated distance from the exact path at each time, [k]. None for methods without
-            an estimate.
+        error: estimated distance from the exact path at each time, [k], None without an estimate.
     """
 
     times: Tensor

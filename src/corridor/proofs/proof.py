@@ -16,10 +16,10 @@ LONGEST_WAIT = 1e6  # seconds; the system's timers overflow above
 
 
 class Verdict(StrEnum):
-    """Describe what steepest descent does on a loss, away from its kinks.
+    """Describe steepest descent on a loss, away from its kinks.
 
-    The flow lines of a corridor are straight, at constant speed (``Hg = 0``). The flow lines of a
-    weak corridor are straight and change speed (``Hg`` is parallel to ``g``).
+    Its lines are straight in a corridor, at constant speed (``Hg = 0``). In a weak corridor they
+    are straight and change speed (``Hg`` is parallel to ``g``).
     """
 
     CORRIDOR = "corridor"
@@ -121,8 +121,7 @@ def prove(
     piece. A rational point with ``Hg != 0`` to 40 digits refutes a formula.
 
     Args:
-        expression: the formula: ``sqrt(x**2 + y**2)``, ``abs(x) + max(y, 0)``,
-            ``x if x > 0 else -x``.
+        expression: the formula, such as ``abs(x) + max(y, 0)`` or ``x if x > 0 else -x``.
         variables: names of all variables, in order. Default: those that occur, alphabetically.
         constants: names of real constants; the verdict holds for all their values. Default: none.
         domain: one or more conditions that hold, such as ``x > 0``. Default: none.

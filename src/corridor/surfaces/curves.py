@@ -21,8 +21,8 @@ class Curve(Shape):
     Args:
         point: function from times [m] to points [m, n], smooth and of period 2 pi.
         samples: number of samples, enough to separate the branches of the curve. Default: 720.
-        signed: True for a distance that is negative inside. The curve must then be simple, lie in
-            the plane and run counter-clockwise. Default: True.
+        signed: True for a distance that is negative inside a simple plane curve, which runs
+            counter-clockwise. Default: True.
     """
 
     def __init__(
@@ -147,8 +147,7 @@ class LevelSet(Shape):
 
     Args:
         function: from points [..., n] to numbers [...] in twice differentiable torch, of any scale.
-        bounds: pairs (low, high), one per coordinate, n = 2 or 3. Branches of the set outside
-            these bounds are not found.
+        bounds: pairs (low, high), one per coordinate, n = 2 or 3, around all wanted branches.
         cells: cells of the grid per side, enough to separate branches. Default: 100.
 
     Example:

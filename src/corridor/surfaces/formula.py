@@ -23,8 +23,7 @@ class Expression(Surface):
 
     Args:
         text: the formula, as for `corridor.proofs.expression.parse`.
-        variables: names in the order of a point's coordinates. Default: those that occur,
-            alphabetically.
+        variables: names in the order of a point's coordinates. Default: the names that occur.
 
     Raises:
         ValueError: the text cannot be read, or contains variables that are not named.

@@ -22,8 +22,7 @@ class Glued(Surface):
     Args:
         pieces: two or more surfaces of one dimension.
         highest: True for the maximum. Default: False.
-        f_star: the infimum. Default: the minimum (or maximum) of the pieces' infima, which is only
-            a lower bound for a maximum.
+        f_star: the infimum. Default: that of the pieces' infima, a lower bound for a maximum.
 
     Example:
         >>> roof = Glued([Linear([1.0, 0.0]), Linear([-2.0, 0.0], 3.0)])

@@ -23,7 +23,7 @@ class DevelopableHelicoid(Surface):
 
         E = sqrt(r^2 - a^2) - a arccos(a / r) + a phi
 
-    has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``. Therefore ``||g|| = 1``. The flow
+    has ``E_r = sqrt(r^2 - a^2) / r`` and ``E_phi / r = a / r``, and so ``||g|| = 1``. The flow
     lines are the tangents of the circle. phi jumps at the angle pi. Inside, E is NaN.
 
     Args:

@@ -30,8 +30,7 @@ class Detection:
         secant: largest change of g over steps, in the unit of `crooked`. At each point the step
             is the one of four sizes that changes g least, because longer steps may meet a kink.
         points: number of points, neighbors included.
-        skipped: number of points with a zero gradient, a non-finite loss or a kink that even the
-            shortest step meets.
+        skipped: number of points with a zero gradient, a non-finite loss or a kink nearby.
     """
 
     verdict: Verdict
