@@ -36,7 +36,7 @@ def test_steps_are_those_of_the_optimizer_watching_the_loss(tmp_path, small):
     train(config, tmp_path, progress=False)
     torch.manual_seed(config.seed)
     trainer = Trainer(config, torch.device("cpu"))
-    optimizer = build(config.optimizer, trainer.parameters, config.optimizer_options())
+    optimizer = build(config.optimizer, trainer.parameters, vars(config))
     made = steps(tmp_path)
     for (images, labels), (loss, rate) in zip(trainer.loader.train(0), made, strict=True):
         optimizer.zero_grad()

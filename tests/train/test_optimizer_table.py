@@ -14,7 +14,7 @@ def weights(dtype=torch.float32):
 
 
 def build(parameters, config):
-    return build_by_name(config.optimizer, parameters, config.optimizer_options())
+    return build_by_name(config.optimizer, parameters, vars(config))
 
 
 def test_clr_takes_lr_as_its_cap_and_its_own_default_without():

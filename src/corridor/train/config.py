@@ -139,11 +139,6 @@ class Config:
             if not valid:
                 raise ValueError(f"{name} must {condition}, got {getattr(self, name)!r}")
 
-    def optimizer_options(self) -> dict[str, Any]:
-        """Return the options of `corridor.train.optimizers.build`, by name."""
-        names = ("lr", "momentum", "weight_decay", "f_star", "scale", "drift")
-        return {name: getattr(self, name) for name in names}
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; an infinite number is the string ``"inf"``."""
         infinite = (math.inf, -math.inf)

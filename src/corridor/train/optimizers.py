@@ -56,15 +56,15 @@ OPTIMIZERS: dict[str, Row] = {
 
 
 def build(
-    name: str, parameters: Sequence[Tensor], options: Mapping[str, Any]
+    name: str, parameters: Sequence[Tensor], config: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     """Return an optimizer; an option with its value in `OWN` keeps the optimizer's own default."""
     row = OPTIMIZERS[name]
     given: dict[str, Any] = {
-        row.rate: options["lr"],
-        "weight_decay": options["weight_decay"],
+        row.rate: config["lr"],
+        "weight_decay": config["weight_decay"],
         # Polyak has no default for f_star.
-        **{k: options[k] for k in row.uses if options[k] != OWN[k] or k == "f_star"},
+        **{k: config[k] for k in row.uses if config[k] != OWN[k] or k == "f_star"},
     }
     if not row.takes_loss:  # torch's fastest kernels that are correct for the parameters
         # Fused kernels do not support shards, and round 16-bit parameters badly on CPUs.

@@ -56,9 +56,8 @@ class Trainer:
         # Batches have few shapes, and kernels for any shape fail in networks sharded part by part.
         self.forward = torch.compile(self.spread, dynamic=False) if config.compile else self.spread
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        options = config.optimizer_options()
         self.optimizer = team.together(
-            lambda: optimizers.build(config.optimizer, self.parameters, options)
+            lambda: optimizers.build(config.optimizer, self.parameters, vars(config))
         )
         self.scheduler = optimizers.schedule(self.optimizer, config.schedule, self.total)
         self.probe = None
