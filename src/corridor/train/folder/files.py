@@ -71,7 +71,9 @@ def writing(what: str | Path, advice: str = "") -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch raises a RuntimeError for a full disk
-        found = disk_trouble(error)
+        found: BaseException | None = error
+        while found is not None and not (isinstance(found, OSError) and found.strerror):
+            found = found.__cause__ or found.__context__
         if found is None:
             raise
         raise OSError(f"cannot write {what} ({found.strerror}){advice}") from error
@@ -83,14 +85,6 @@ def save_tensors(path: Path, content: Any) -> None:
 
     with writing(path), atomic(path) as file:
         torch.save(content, file)
-
-
-def disk_trouble(error: BaseException) -> OSError | None:
-    """Return the first OSError in a chain of exceptions, or None."""
-    found: BaseException | None = error
-    while found is not None and not (isinstance(found, OSError) and found.strerror):
-        found = found.__cause__ or found.__context__
-    return found
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
