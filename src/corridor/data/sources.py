@@ -236,8 +236,7 @@ def _local_or_hub(
     with _quiet_datasets() as datasets:
         try:
             tables = datasets.load_dataset(repository)
-        # Network, hub and library errors have no common base class.
-        except Exception as error:
+        except Exception as error:  # of the network, the hub or the library: no common base class
             raise ConnectionError(
                 f"{name} must be {repository} on the Hugging Face hub, got: {first_line(error)}; "
                 f"put copies at DIR/{name}/{files} and give DIR by --data-dir or CORRIDOR_DATA"
@@ -291,9 +290,8 @@ class _Cells:
 
 
 def _column(present: list[str], wanted: Iterable[str], name: str) -> str:
-    for column in wanted:
-        if column in present:
-            return column
+    if found := [column for column in wanted if column in present]:
+        return found[0]
     names = " or ".join(wanted), ", ".join(present)
     raise ValueError(f"{name} must have a column {names[0]}, got {names[1]}; rename the column")
 

@@ -61,16 +61,14 @@ def _find(name: str) -> Callable[..., Any]:
 def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     offered = {key: value for key, value in arguments.items() if value is not None}
     signature = inspect.signature(function)
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = {key for key, p in signature.parameters.items() if p.kind in by_keyword}
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
-        named |= offered.keys()
-    if "width" in offered and "width" not in named:
+    named = signature.parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values())
+    accepted = {key: value for key, value in offered.items() if takes_all or key in named}
+    if "width" in offered and "width" not in accepted:
         raise ValueError(
-            f"width must be None for {name}, whose arguments are "
-            f"{', '.join(sorted(named)) or 'none'}, got {offered['width']}; leave it out"
+            f"width must be None for {name}, whose arguments are {', '.join(named) or 'none'}, "
+            f"got {offered['width']}; leave it out"
         )
-    accepted = {key: value for key, value in offered.items() if key in named}
     try:
         signature.bind(**accepted)
     except TypeError as error:
