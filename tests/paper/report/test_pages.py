@@ -63,6 +63,7 @@ def test_damaged_results_leave_no_page(command, tmp_path: Path):
     status, _, err = command("verdicts", tmp_path / "results", "--page", tmp_path / "page.md")
     assert status == 2
     assert len(err.strip().splitlines()) == 1
+    assert str(tmp_path / "results" / "laptop" / "fig05.json") in err
     assert not (tmp_path / "page.md").exists()
 
 

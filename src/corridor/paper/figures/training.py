@@ -61,7 +61,7 @@ def _describe(figure: Figure[Results], results: Results, note: str) -> Manifest:
         for group in results.groups.values()
         for setting in group.members
     ]
-    notes = words.notes(results) + [note] * bool(note)
+    notes = words.notes(results) + ([note] if note else [])
     caption, table = words.caption(results), [[*words.COLUMNS], *rows]
     return describe_trained(figure, results, results.groups, caption, table, notes)
 

@@ -70,17 +70,13 @@ def _render(figures: list[tuple[Manifest, Path]]) -> str:
 
         plotly = get_plotlyjs()
     claims = [(manifest, claim) for manifest, _ in figures for claim in manifest.claims]
-    return (
-        templates()
-        .get_template("template.html")
-        .render(
-            figures=parts,
-            plotly=plotly,
-            claims=claims,
-            tally=tally([claim.verdict for _, claim in claims]),
-            environment=figures[0][0].environment,
-        )
-    )
+    return templates().get_template("template.html").render({
+        "figures": parts,
+        "plotly": plotly,
+        "claims": claims,
+        "tally": tally([claim.verdict for _, claim in claims]),
+        "environment": figures[0][0].environment,
+    })  # fmt: skip
 
 
 def tally(verdicts: Sequence[str]) -> str:
