@@ -271,3 +271,19 @@ def test_what_cannot_be_differentiated_twice_is_one_clear_line(products: bool):
     parts = [(torch.tensor([[0, 1], [2, 3]]), torch.tensor([0, 1]))]
     with pytest.raises(ValueError, match="cannot be differentiated twice"):
         measure_dataset(bag, cross_entropy, parts, batch_products=products)
+
+
+def test_a_loss_of_16_bits_times_its_weight_does_not_overflow():
+    model = torch.nn.Linear(2, 1)
+    batches = [torch.ones(3, 2), torch.ones(2, 2)]
+    found = measure_dataset(
+        model,
+        None,
+        batches,
+        batch_loss=lambda model, x: (model(x) ** 2 + 1.0).mean().half(),
+        batch_size=lambda x: 1e5 * len(x),
+    )
+    expected = model(batches[0]).detach().mean() ** 2 + 1.0
+    assert float(found.loss) == pytest.approx(
+        float(expected), rel=oracle.rounding(2, torch.float16)
+    )

@@ -1,8 +1,8 @@
 """Read the batches of a data set several times, each time with the same random numbers."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,57 +24,42 @@ def wide_zeros(like: Tensor) -> Tensor:
     return torch.zeros_like(like, dtype=dtype, requires_grad=False)
 
 
-@dataclass
 class Batches:
-    """Make closures of all batches, with random numbers that depend only on the batch's index.
+    """Make closures of all batches, with random numbers that depend only on the batch's index."""
 
-    Attributes:
-        guard: the entered guard over the model's parameters.
-        model: the model to evaluate.
-        loss_fn: ``loss_fn(model(inputs), targets)``, or None with batch_loss.
-        batches: the batches, read once per call of `go`.
-        batch_loss: ``batch_loss(model, batch)``, or None with loss_fn.
-        batch_size: function that returns the weight of a batch, or None for its length.
-
-    Raises:
-        ValueError: both or none of loss_fn and batch_loss are given, or batches is an iterator.
-    """
-
-    guard: Untouched
-    model: nn.Module
-    loss_fn: Callable[[Any, Any], Tensor] | None
-    batches: Iterable[Any]
-    batch_loss: Callable[[nn.Module, Any], Tensor] | None
-    batch_size: Callable[[Any], float] | None
-
-    def __post_init__(self) -> None:
-        if (self.loss_fn is None) == (self.batch_loss is None):
-            got = "neither" if self.loss_fn is None else "both"
+    def __init__(
+        self,
+        guard: Untouched,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor] | None,
+        batches: Iterable[Any],
+        batch_loss: Callable[[nn.Module, Any], Tensor] | None,
+        batch_size: Callable[[Any], float] | None,
+    ) -> None:
+        if (loss_fn is None) == (batch_loss is None):
+            got = "neither" if loss_fn is None else "both"
             raise ValueError(f"loss_fn or batch_loss must be given, got {got}; give one of them")
-        name, example = ("loss_fn", "torch.nn.functional.mse_loss")
-        if self.batch_loss is not None:
-            name, example = ("batch_loss", "lambda model, batch: loss of the batch")
-        check_function(name, getattr(self, name), example)
-        if iter(self.batches) is self.batches:
+        if batch_loss is None:
+            check_function("loss_fn", loss_fn, "torch.nn.functional.mse_loss")
+            batch_loss = partial(_loss_of_pair, loss_fn)
+        check_function("batch_loss", batch_loss, "lambda model, batch: loss of the batch")
+        if isinstance(batches, Iterator):
             raise ValueError(
                 "batches must be readable twice, got an iterator; give a list or a DataLoader"
             )
+        self.guard, self.model, self.batches = guard, model, batches
+        self.batch_loss, self.size = batch_loss, batch_size or length
         self.seed = int(torch.randint(1 << 40, (), device="cpu"))
         self.totals: list[float] = []
 
     def go(self, add: Callable[[LossClosure, float], Tensor]) -> None:
-        """Call `add` with the closure and the weight of every batch.
-
-        Raises:
-            ValueError: there is no batch, a batch has no positive size, or its loss cannot be
-                differentiated twice.
-        """
+        """Call `add` with the closure and the weight of every batch. It returns the loss."""
         self.guard.rewind()
         torch.manual_seed(self.seed)  # a loader that shuffles then repeats its order
         total, weight = 0.0, 0.0
         device = self.guard.params[0].device
         for index, batch in enumerate(self.batches):
-            n = float((self.batch_size or size)(batch))
+            n = float(self.size(batch))
             if not 0.0 < n < math.inf:
                 raise ValueError(
                     f"batch_size must be positive and finite, got {n} for batch {index}; "
@@ -97,19 +82,7 @@ class Batches:
     def _closure(self, index: int, batch: Any) -> LossClosure:
         def closure() -> Tensor:
             torch.manual_seed(self.seed + index + 1)  # equal dropout masks in all passes
-            if self.batch_loss is not None:
-                return self.batch_loss(self.model, batch)
-            assert self.loss_fn is not None
-            try:
-                if isinstance(batch, Tensor | Mapping):  # two rows or two keys are not a pair
-                    raise TypeError
-                inputs, targets = batch
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"batches must hold pairs (inputs, targets), got {type(batch).__name__}; "
-                    "give batch_loss=lambda model, batch: ... and loss_fn=None for other batches"
-                ) from None
-            return self.loss_fn(self.model(inputs), targets)
+            return self.batch_loss(self.model, batch)
 
         return closure
 
@@ -132,8 +105,19 @@ class Batches:
         return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
 
-def size(batch: Any) -> float:
-    """Return the length of the first tensor in a batch, or raise ValueError without one."""
+def _loss_of_pair(loss_fn: Any, model: nn.Module, batch: Any) -> Tensor:
+    # Two rows of a tensor or two keys are not a pair.
+    if isinstance(batch, Tensor | Mapping) or not hasattr(batch, "__len__") or len(batch) != 2:
+        raise ValueError(
+            f"batches must hold pairs (inputs, targets), got {type(batch).__name__}; "
+            "give batch_loss=lambda model, batch: ... and loss_fn=None for other batches"
+        )
+    inputs, targets = batch
+    return loss_fn(model(inputs), targets)
+
+
+def length(batch: Any) -> float:
+    """Return the length of the first tensor in a batch."""
     first = _first_tensor(batch)
     if first is None or first.dim() == 0:
         raise ValueError(

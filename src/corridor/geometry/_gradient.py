@@ -1,6 +1,7 @@
 """Evaluate a loss and its gradient, at a point or at a distance from it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,35 +9,24 @@ from torch import Tensor
 from corridor import _reduce
 from corridor._types import LossClosure, Tensors
 from corridor.geometry._guard import Untouched
-from corridor.geometry._nodes import holds
+from corridor.geometry._nodes import nodes
 
 
 def filled(values: Sequence[Tensor | None], params: Tensors) -> list[Tensor]:
-    """Return one dense tensor per parameter, with zeros where there is no value."""
-    return [_dense(value, p) for value, p in zip(values, params, strict=True)]
-
-
-def _dense(value: Tensor | None, like: Tensor) -> Tensor:
-    if value is None:
-        return torch.zeros_like(like, requires_grad=False)
-    value = value.detach()
-    return value.to_dense() if value.is_sparse else value  # from nn.Embedding(sparse=True)
+    """Return one detached, dense tensor per parameter, with zeros where there is no value."""
+    pairs = zip(values, params, strict=True)
+    found = [torch.zeros_like(p) if value is None else value.detach() for value, p in pairs]
+    return [t.to_dense() if t.is_sparse else t for t in found]  # from nn.Embedding(sparse=True)
 
 
 def evaluate(guard: Untouched, closure: LossClosure) -> tuple[Tensor, list[Tensor]]:
-    """Return the loss and its gradient, both detached and averaged over ranks if needed.
-
-    Raises:
-        ValueError: the loss uses none of the parameters.
-    """
+    """Return the loss and its gradient, both detached and averaged over ranks if needed."""
     value = guard.evaluate(closure)
     # The graph holds gathered copies of sharded parameters, so autograd.grad cannot reach them.
     sharded = any(map(_reduce.is_sharded, guard.params))
+    backward = guard.backward if sharded else partial(torch.autograd.grad, allow_unused=True)
     with guard.layers():
-        if sharded:
-            found = guard.backward(value)
-        else:
-            found = torch.autograd.grad(value, guard.params, allow_unused=True)
+        found = backward(value, guard.params)
     check_used(found, value)
     loss, gradient = value.detach().clone(), filled(found, guard.params)
     if sharded:
@@ -62,7 +52,7 @@ def check_used(found: Sequence[Tensor | None], loss: Tensor) -> None:
     """Raise ValueError if no parameter has a gradient, or if a checkpoint hides parameters."""
     if all(g is not None for g in found):
         return
-    if holds(loss, "CheckpointFunctionBackward"):
+    if any(node.name().startswith("CheckpointFunctionBackward") for node in nodes(loss)):
         raise ValueError(
             "the loss passes a reentrant checkpoint, which hides its parameters; "
             "call torch.utils.checkpoint.checkpoint with use_reentrant=False"

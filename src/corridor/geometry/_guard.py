@@ -79,12 +79,7 @@ class Untouched(AbstractContextManager["Untouched"]):
                 p.data.copy_(value)
 
     def evaluate(self, closure: LossClosure) -> Tensor:
-        """Return the loss of the closure with its graph, computed from the state at entry.
-
-        Raises:
-            ValueError: the closure is not a function, it called backward, or its loss is not a
-                scalar with a graph.
-        """
+        """Return the loss of the closure with its graph, computed from the state at entry."""
         check_function("closure", closure, "lambda: loss_fn(model(x), y)")
         if self.eps:
             self.rewind()
@@ -121,14 +116,14 @@ class Untouched(AbstractContextManager["Untouched"]):
         rest = iter(tensors)
         return [next(rest) if p.requires_grad else torch.zeros_like(p) for p in self.given]
 
-    def backward(self, loss: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient by ``loss.backward()``, and leave no ``.grad`` behind."""
+    def backward(self, loss: Tensor, params: Tensors) -> tuple[Tensor | None, ...]:
+        """Return gradients of `params` by ``loss.backward()``, and leave no ``.grad`` behind."""
         parts = (p for m in self.modules.modes for p in m._parameters.values() if p is not None)
         others = list(dict.fromkeys(parts))
         kept = [p.grad for p in others]
         _set_grads(others, [None] * len(others))
         loss.backward()
-        found = tuple(p.grad for p in self.params)
+        found = tuple(p.grad for p in params)
         _set_grads(others, kept)
         _set_grads(self.leaves, [None] * len(self.leaves))
         return found

@@ -1,6 +1,7 @@
 """Check parameters, losses and options, and return parameters as a plain list."""
 
 import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,12 +13,7 @@ from corridor._types import Params
 
 
 def parameters(params: Params | nn.Module) -> list[Tensor]:
-    """Return the tensors of a list, of groups, of named pairs or of a module, in order.
-
-    Raises:
-        ValueError: inference mode is on, there are no parameters, an entry is not a tensor or
-            appears twice, they lie on different devices, or none requires a gradient.
-    """
+    """Return the tensors of a list, groups, named pairs or a module, or raise ValueError."""
     if torch.is_inference_mode_enabled():
         raise ValueError(
             "torch.inference_mode must be off, got an active one, which records no derivatives; "
@@ -118,5 +114,4 @@ def check_step(step: float | Tensor) -> None:
 
 def one_line(error: Exception, longest: int = 160) -> str:
     """Return the text of an error on one line of at most `longest` characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return textwrap.shorten(str(error), longest, placeholder="...")

@@ -31,11 +31,7 @@ class WrongDerivativeError(RuntimeError):
 
 
 def evaluate(guard: Untouched, closure: LossClosure) -> Tensor:
-    """Return the loss of the closure with its graph, after a look at functions that are new.
-
-    Raises:
-        WrongDerivativeError: the derivative of a backward pass is wrong.
-    """
+    """Return the loss of the closure with its graph, after a comparison of functions in it."""
     loss = guard.evaluate(closure)
     if guard.check is False:
         return loss
@@ -77,7 +73,8 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: 
         with torch.enable_grad(), guard.layers():
             return {key: _called(found[key], dy[key]) for key in here if key in found}
 
-    move = [normal(p) * _size(p.detach()) for p in guard.params]
+    sizes = [float(p.detach().abs().square().mean().sqrt()) or 1.0 for p in guard.params]
+    move = [normal(p) * size for p, size in zip(guard.params, sizes, strict=True)]
     dy = {
         key: [
             normal(m) if m.dtype.is_floating_point or m.dtype.is_complex else None
@@ -157,9 +154,3 @@ def _along(value: Tensor, guard: Untouched, move: Tensors) -> Tensor:
             return torch.zeros_like(value)
         rows, vectors = zip(*used, strict=True)
         return torch.autograd.grad(rows, dual, vectors, materialize_grads=True)[0]
-
-
-def _size(p: Tensor) -> Tensor:
-    """Return the root mean square of a tensor, or 1 if it is 0."""
-    size = p.abs().square().mean().sqrt()
-    return torch.where(size > 0.0, size, torch.ones_like(size))

@@ -21,11 +21,6 @@ def nodes(loss: Tensor) -> Iterator[Any]:
         stack.extend(parent for parent, _ in node.next_functions)
 
 
-def holds(loss: Tensor, name: str) -> bool:
-    """Return True if the graph of a loss has a node whose name starts with `name`."""
-    return any(node.name().startswith(name) for node in nodes(loss))
-
-
 def rounding(found: Iterable[Any]) -> float:
     """Return the relative rounding error in nodes of a graph, by their dtypes."""
     dtypes = {m.dtype for node in found for m in _torch.output_metadata(node)}

@@ -23,8 +23,7 @@ from corridor.geometry.point import Step
 class DatasetMeasures(Measures):
     """Hold measures of the mean loss over a data set, and the spread of its batches.
 
-    E, g and Hg belong to the whole set, g_b and H_b to batch b. Means over batches use the batch
-    sizes as weights.
+    E, g and Hg belong to the whole set, g_b and H_b to batch b. Means are weighted by batch size.
 
     Attributes:
         gradient: g of the whole set, one tensor per parameter.
@@ -33,12 +32,11 @@ class DatasetMeasures(Measures):
         examples: number N of examples.
         batch_norm: the statistics of batch normalization: "batch", "running", "mixed" or "none".
         gradient_variance: ``mean_b ||g_b - g||^2``, [loss^2 / length^2].
-        trace: tr(Sigma) of the gradients of single examples. It is estimated from the variance
-            between batches (one-way analysis of variance), and NaN for one batch.
+        trace: tr(Sigma) of the gradients of single examples, estimated from the variance between
+            batches (one-way analysis of variance). It is NaN for one batch.
         batch_sharpness: ``mean_b g_b^T H_b g_b / mean_b ||g_b||^2``, [loss / length^2].
         batch_hg_norm: ``||mean_b H_b g_b||``, which differs from ``||Hg||``.
-        variance_hg_norm: ``||mean_b H_b g_b - Hg||``, the norm of the gradient of half the
-            gradient variance.
+        variance_hg_norm: ``||mean_b H_b g_b - Hg||``, of the gradient of half the variance.
     """
 
     gradient: list[Tensor] = field(repr=False)
@@ -88,22 +86,19 @@ def measure_dataset(
 ) -> DatasetMeasures:
     """Measure ``sum_b n_b E_b / N``, the mean loss over a data set, at constant memory.
 
-    The first pass computes g, and the second the sum of ``H_b g`` with the full g. The mean of
-    ``H_b g_b`` would add the gradient of half the gradient variance, which late in training can be
-    a thousand times Hg. Both results are returned. The cost is six gradients of the data set, or
-    four without `batch_products`.
+    The first pass computes g, and the second the mean of ``H_b g`` with the full g. The mean of
+    ``H_b g_b`` has the gradient of half the gradient variance as well. The result holds both. The
+    cost is six gradients of the data set, or four without `batch_products`.
 
     The model keeps its mode. In training mode batch normalization uses the statistics of each
-    batch, and the result belongs to the mean of the batch losses. In evaluation mode it uses
-    running statistics. Dropout draws equal masks in both passes. In a process group each rank
-    gives its own batches, and all ranks get the result for all batches.
+    batch, and in evaluation mode running statistics. Dropout draws equal masks in both passes. In
+    a process group each rank gives its own batches, and all ranks get the result for all batches.
 
     Args:
         model: the model. It does not change.
         loss_fn: ``loss_fn(model(inputs), targets)``, the mean loss of a batch. None with
             `batch_loss`.
-        batches: pairs (inputs, targets) in a list or a DataLoader, read at least twice. Tensors
-            are moved to the device of the model.
+        batches: pairs (inputs, targets) in a list or a DataLoader, on any device.
         f_star: lower bound of the loss (default: 0.0).
         step: as for `corridor.measure` (default: None). It costs one more gradient of the data set.
         batch_products: True computes each ``H_b g_b`` too (default: True). Without them
@@ -114,8 +109,7 @@ def measure_dataset(
             tensor).
 
     Raises:
-        ValueError: batches cannot be read twice, are empty, or have another loss in the second
-            pass; or as for `corridor.measure`.
+        ValueError: as for `corridor.measure`, or batches are empty or differ in the second pass.
 
     Example:
         >>> import torch, corridor
@@ -174,7 +168,7 @@ class _Sums:
             loss, gradient = _gradient.evaluate(self.guard, closure)
         _inputs.check_finite(loss)
         self.count += 1
-        self.loss += size * loss
+        self.loss += size * wide(loss)  # a product in 16 bits may overflow
         self.square += size * _tree.squared_norm(gradient)
         self.weight += size
         # Welford's update avoids the difference of two large sums.

@@ -13,9 +13,8 @@ from corridor.geometry._gradient import minus
 def secant(gradient: Tensors, next_gradient: Tensors, step: float | Tensor) -> list[Tensor]:
     """Estimate Hg from two gradients of one loss, ``(g(theta) - g(theta - h g)) / h``.
 
-    This is the mean of ``H g`` along the step. It is exact on quadratics, and differs by ``O(h)``
-    from the pointwise Hg on smooth losses. It includes kinks on the way. Both gradients must use
-    one batch. Full-batch gradient descent computes them anyway.
+    This is the mean of ``H g`` along the step, with its kinks. It is exact on quadratics, and
+    differs by ``O(h)`` from the pointwise Hg on smooth losses. Both gradients must use one batch.
 
     Args:
         gradient: g at theta.
@@ -40,10 +39,9 @@ def rho_parallel_from_logs(
 ) -> list[float]:
     """Estimate ``rho_parallel = (1/4) d ln ||g||^2 / d ln E`` along a run from its logs.
 
-    The formula is exact along gradient flow. The slope ``d ln ||g||^2 / d ln E`` is 0 in a
-    corridor, 1 on a quadratic and 2 on an exponential. Each entry is half the least-squares slope
-    of ``ln ||g||`` against ``ln E`` over a window around it. With mini-batches the estimate
-    includes their noise, so average the logs first.
+    The formula is exact along gradient flow. Each entry is half the least-squares slope of
+    ``ln ||g||`` against ``ln E`` over a window around it. With mini-batches the estimate includes
+    their noise, so average the logs first.
 
     Args:
         losses: the loss at every step.
@@ -52,11 +50,7 @@ def rho_parallel_from_logs(
         window: number of points per slope, at least 2 (default: 5). It is smaller at the ends.
 
     Returns:
-        One number per loss. It is NaN if the window holds fewer than two different losses above
-        `f_star`.
-
-    Raises:
-        ValueError: the lengths differ, or the window is below 2.
+        One number per loss, NaN if the window holds fewer than two different losses above `f_star`.
 
     Example:
         >>> losses = [1.0, 0.5, 0.25]  # of x^2 / 2, whose ||g||^2 is 2 E
@@ -71,19 +65,15 @@ def rho_parallel_from_logs(
         )
     if window < 2:
         raise ValueError(f"window must be at least 2, got {window}; give a larger number of steps")
-    points = [_logs(loss - f_star, norm) for loss, norm in zip(losses, grad_norms, strict=True)]
+    gaps = torch.tensor([float(loss) - f_star for loss in losses], dtype=torch.float64)
+    norms = torch.tensor([float(norm) for norm in grad_norms], dtype=torch.float64)
+    points = torch.stack([gaps, norms], 1).log()
     starts = [max(i - window // 2, 0) for i in range(len(points))]  # slices end early by themselves
     return [_half_slope(points[start : start + window]) for start in starts]
 
 
-def _logs(gap: float, norm: float) -> tuple[float, float] | None:
-    if not (0.0 < gap < math.inf and 0.0 < norm < math.inf):
-        return None
-    return math.log(gap), math.log(norm)
-
-
-def _half_slope(points: Sequence[tuple[float, float] | None]) -> float:
-    known = torch.tensor([p for p in points if p is not None], dtype=torch.float64)
+def _half_slope(points: Tensor) -> float:
+    known = points[points.isfinite().all(1)]
     if len(known) < 2:
         return math.nan
     x, y = (known - known.mean(0)).T

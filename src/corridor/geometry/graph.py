@@ -33,22 +33,8 @@ COMPLETE = WeakTensorKeyDictionary()  # first parameters whose graph was complet
 class Graph:
     """Hold the gradient of a recorded loss, and multiply its Hessian H by any vector.
 
-    All products with H in this package come from here. Each costs about two gradients.
-
-    Args:
-        loss: 0-dim tensor with its graph.
-        params: the tensors to differentiate by. All require a gradient.
-        layers: context of backward passes (default: none).
-        across_ranks: True averages loss, gradient and products over ranks (default: False).
-
-    Attributes:
-        loss: 0-dim, detached.
-        gradient: detached, one tensor per parameter. It is zero for unused parameters.
-        used: one bool per parameter, True if the loss depends on it.
-
-    Raises:
-        ValueError: the loss uses none of the parameters.
-        RuntimeError: an operation cannot be differentiated twice. It comes from torch.
+    All products with H in this package come from here. Each costs about two gradients. The
+    gradient is zero for unused parameters. All parameters require a gradient.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -87,26 +73,14 @@ class Graph:
             return torch.autograd.grad(self._value, self.params, root, **options)
 
     def product(self, vector: Tensors, *, last: bool = False) -> list[Tensor]:
-        """Return ``H v``, one tensor per parameter.
-
-        Args:
-            vector: v, one tensor per parameter.
-            last: True frees the graph, so that no other product is possible (default: False).
-
-        Raises:
-            RuntimeError: a backward pass cannot be differentiated, or loses its graph.
-        """
+        """Return ``H v``, and free the graph if this is the last product."""
         if not self._recorded:  # all gradients are 0
             return [torch.zeros_like(p) for p in self.params]
         along = [vector[i] for i in self._recorded]
         with self.layers():
-            *products, slope = torch.autograd.grad(
-                list(self._recorded.values()),
-                [*self.params, self._root],
-                along,
-                retain_graph=not last,
-                allow_unused=True,
-            )
+            gradients, to = list(self._recorded.values()), [*self.params, self._root]
+            options = {"retain_graph": not last, "allow_unused": True}
+            *products, slope = torch.autograd.grad(gradients, to, along, **options)
         if not self.complete:
             self._check_complete(along, slope, last)
         if last:  # the gradients hold the graph
@@ -133,13 +107,10 @@ class Graph:
             if last:
                 raise _kernels.WrongDerivativeError(LOST)
             one, step = torch.ones_like(self._value), self._eps ** (1 / 3)
-            ends = [self._gradient(one * (1.0 + s)) for s in (step, -step)]
-            changes = [
-                (a - b).detach()
-                for a, b in zip(*ends, strict=True)
-                if a is not None and b is not None
-            ]
-            true = _tree.dot(changes, along) / (2.0 * step)
+            ends = (self._gradient(one * (1.0 + s)) for s in (step, -step))
+            ahead, behind = (filled(end, self.params) for end in ends)
+            change = [ahead[i] - behind[i] for i in self._recorded]
+            true = _tree.dot(change, along) / (2.0 * step)
             if bool((true - linear).abs() < (true - found).abs()):
                 raise _kernels.WrongDerivativeError(LOST)
         self.complete = True
@@ -163,16 +134,8 @@ def from_graph(
 ) -> Product:
     """Compute the gradient g and a product H v of a recorded loss, and keep its graph.
 
-    There is no forward pass, so the model does not change. `.grad` does not change either.
-
-    Args:
-        loss: 0-dim tensor with its graph.
-        params: the tensors to differentiate by, on one device. Unused parameters are left out.
-        along: function of a parameter in use and its gradient that returns v (default: v = g).
-
-    Raises:
-        ValueError: the loss uses none of the parameters, a parameter is sharded, or torch cannot
-            differentiate an operation in the graph twice, or does it wrongly.
+    The vector v is ``along(p, g)`` for each parameter in use (default: g). There is no forward
+    pass, so neither the model nor any `.grad` changes.
 
     Example:
         >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))

@@ -31,8 +31,7 @@ class Engine(NamedTuple):
         return f"{self.name}: {self.why}"
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Compare ``<Hg, u>`` with finite differences along one random direction u.
 
     Attributes:
@@ -78,13 +77,11 @@ def jet(
 ) -> Jet:
     """Compute the loss, its gradient g and the product Hg, exact up to rounding.
 
-    The model does not change: parameters, ``.grad``, buffers, random state, modes and hooks are
-    the same afterwards. Random layers draw the same numbers in every evaluation. Layers without a
-    correct second derivative are computed by formulas, and compiled modules run eagerly.
+    The model does not change: parameters, ``.grad``, buffers, random state, modes and hooks stay.
+    Random layers draw the same numbers in every evaluation. Compiled modules run eagerly.
 
-    Some operations have no second derivative (CTC loss, EmbeddingBag, functions with
-    ``once_differentiable``) or a wrong one, and sharded parameters allow none. Then "auto" takes
-    the next engine, and ``jet(...).engine.why`` names the reason.
+    Some operations have no second derivative (CTC loss, EmbeddingBag) or a wrong one, and sharded
+    parameters allow none. Then "auto" takes the next engine, and ``engine.why`` names the reason.
 
     Args:
         closure: computes the scalar loss, forward only.
@@ -92,20 +89,18 @@ def jet(
             count as constants and get zeros.
         engine: "auto" (default), "double_backward" (3 times the cost of a gradient),
             "forward_over_reverse" (4 times) or "central_differences" (4 times, in the memory of
-            one gradient). Central differences are accurate to about 1e-4 in float32 on smooth
-            networks, and not reliable across kinks.
+            one gradient; accurate to about 1e-4 in float32, and not reliable across kinks).
         check: None compares the backward pass of each autograd function that is not torch's with
-            finite differences, when it is met first (default). This costs about one gradient. True
-            also compares Hg with finite differences along a random direction, at the cost of four
-            gradients. False compares nothing.
+            finite differences, once, at the cost of one gradient (default). True also compares Hg
+            along a random direction, at the cost of four gradients. False compares nothing.
         across_ranks: True averages over all ranks, each with its own batch (default: False).
             Sharded parameters are always averaged.
         allow_nonfinite: True computes with an infinite or NaN loss (default: False, raise).
 
     Raises:
         ValueError: the loss is not a finite scalar with a graph or uses none of the parameters,
-            the parameters lie on several devices, inference mode is on, the engine cannot compute
-            Hg here, or `check` found that Hg is wrong.
+            they lie on several devices, inference mode is on, the engine cannot compute Hg here,
+            or `check` found that Hg is wrong.
 
     Example:
         >>> import torch
@@ -120,11 +115,8 @@ def jet(
     found = _inputs.parameters(params)
     with Untouched(found, across_ranks=across_ranks, check=check) as guard:
         jet = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
-        return replace(
-            jet,
-            gradient=guard.whole(jet.gradient),
-            hessian_gradient=guard.whole(jet.hessian_gradient),
-        )
+        whole = {name: guard.whole(getattr(jet, name)) for name in ("gradient", "hessian_gradient")}
+    return replace(jet, **whole)
 
 
 def guarded_jet(
@@ -215,29 +207,26 @@ def _norm(tensors: Tensors) -> float:
     return float(_tree.whole_squared_norm([t.detach() for t in tensors])) ** 0.5
 
 
-ENGINES: dict[str, Callable[[Untouched, LossClosure], Parts]] = {
-    "double_backward": double_backward,
-    "forward_over_reverse": forward_over_reverse,
-    "central_differences": central_differences,
-}
-REASONS = {
-    "double_backward": "exact, and the cheapest exact engine",
-    "forward_over_reverse": "exact",
-    "central_differences": "approximate, two gradients on either side",
+ENGINES: dict[str, tuple[Callable[[Untouched, LossClosure], Parts], str]] = {
+    "double_backward": (double_backward, "exact, and the cheapest exact engine"),
+    "forward_over_reverse": (forward_over_reverse, "exact"),
+    "central_differences": (central_differences, "approximate, two gradients on either side"),
 }
 
 
 def _computed(guard: Untouched, closure: LossClosure, engine: str) -> tuple[Parts, Engine]:
     """Return the result of the named engine. With "auto" it is the first that succeeds."""
-    plan = {engine: "as requested"} if engine in ENGINES else REASONS
-    if engine not in ("auto", *ENGINES):
+    plan = {name: why for name, (_, why) in ENGINES.items()}
+    if engine in ENGINES:
+        plan = {engine: "as requested"}
+    elif engine != "auto":
         raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got {engine!r}; name another")
-    if engine == "auto" and any(map(_reduce.is_sharded, guard.params)):
+    elif any(map(_reduce.is_sharded, guard.params)):
         plan = {"central_differences": "sharded parameters have no second derivative"}
     failures: dict[str, str] = {}
     lost = False
     for name, why in plan.items():
-        run = ENGINES[name]
+        run, _ = ENGINES[name]
         if lost and run is forward_over_reverse:  # tangents are lost where graphs are lost
             continue
         try:
@@ -283,27 +272,23 @@ def _compare(
     """Compare ``<Hg, u>`` with differences of ``||g||^2 / 2`` at two step lengths.
 
     The direction is ``u = Hg / ||Hg|| + z`` with a random unit vector z. It detects errors in any
-    direction, and ``<Hg, u>`` is not small by chance. A warning says that the two lengths disagree.
-
-    Raises:
-        ValueError: the differences agree with each other, and not with Hg.
+    direction, and ``<Hg, u>`` is not small by chance. If the lengths disagree, there is a warning.
     """
-    direction = _random_unit(guard.params)
-    size = _norm(product)
-    if size > 0.0:
-        direction = [h / size + z for h, z in zip(product, direction, strict=True)]
+    generator = torch.Generator("cpu").manual_seed(0)  # equal on every device and rank
+    drawn = [torch.randn(p.shape, generator=generator, device="cpu").to(p) for p in guard.params]
+    length, size = _norm(drawn), _norm(product)
+    pairs = zip(product, drawn, strict=True)
+    direction = [h / (size or 1.0) + z / length for h, z in pairs]
     found = float(_tree.whole_dot(product, direction))
     length = guard.eps ** (1 / 3) * (_norm(gradient) ** 2 / abs(found) if found else 1.0)
     with Moved(guard, direction) as moved:
 
-        def half_square(length: float) -> float:
+        def square(length: float) -> float:
             moved.to(length)
-            return 0.5 * _norm(_gradient.evaluate(guard, closure)[1]) ** 2
+            return _norm(_gradient.evaluate(guard, closure)[1]) ** 2
 
-        def slope(length: float) -> float:
-            return (half_square(length) - half_square(-length)) / (2.0 * length)
-
-        coarse, fine = slope(length), slope(length / 4.0)  # kinks and rounding depend on the length
+        lengths = (length, length / 4.0)  # kinks and rounding depend on the length
+        coarse, fine = ((square(s) - square(-s)) / (4.0 * s) for s in lengths)
     spread = abs(coarse - fine)
     error = min(abs(coarse - found), abs(fine - found))
     if error <= TOLERANCE * max(abs(found), abs(fine)):
@@ -319,10 +304,3 @@ def _compare(
         stacklevel=4,  # the line that calls jet
     )
     return Comparison(fine, found, spread, "inconclusive")
-
-
-def _random_unit(params: Tensors) -> list[Tensor]:
-    generator = torch.Generator("cpu").manual_seed(0)  # equal on every device and rank
-    drawn = [torch.randn(p.shape, generator=generator, device="cpu").to(p) for p in params]
-    norm = _norm(drawn)
-    return [z / norm for z in drawn]

@@ -10,17 +10,7 @@ Operator = Callable[[Tensor], Tensor]
 
 
 def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Return an orthonormal Krylov basis V and the matrix T = V^T H V.
-
-    The method ends early if H maps the space into itself.
-
-    Args:
-        product: the map v -> Hv, with H symmetric.
-        start: first vector [n], not 0.
-        steps: maximum dimension m of the space, at least 1.
-
-    Returns:
-        V [n, m] and the tridiagonal T [m, m].
+    """Return an orthonormal Krylov basis V [n, m] and T = V^T H V, with m at most `steps`.
 
     Example:
         >>> H = torch.diag(torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64))
@@ -38,20 +28,10 @@ def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tenso
 def spaces(
     product: Operator, start: Tensor, steps: int, held: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield V, T and the lengths beside the diagonal after each product; see `lanczos`.
+    """Yield V [n, m], T [m, m] and the m lengths beside the diagonal, after each product v -> Hv.
 
-    Each new vector is made orthogonal to all earlier ones twice. Otherwise rounding would bring
-    back directions that were found before.
-
-    Args:
-        product: the map v -> Hv, with H symmetric.
-        start: first vector [n], not 0.
-        steps: maximum dimension of the space, at least 1.
-        held: number of vectors to keep, at least 3 (default: all). T is still right, to rounding,
-            but V is only a part.
-
-    Yields:
-        V [n, m], T [m, m] and m lengths. The last length is ``||H v - V V^T H v||``.
+    The last length is ``||H v - V V^T H v||``. The method ends early if H maps the space into
+    itself. With only `held` vectors, at least 3, T is still right to rounding, but V is a part.
     """
     steps = min(steps, start.numel())
     rows = min(steps + 1, held or steps + 1)
@@ -64,7 +44,7 @@ def spaces(
         w = product(basis[k % rows])
         diagonal.append(basis[k % rows] @ w)
         size = w.norm()
-        for _ in range(2):
+        for _ in range(2):  # after one pass, rounding would bring back earlier directions
             w = w - known.T @ (known @ w)
         beside.append(w.norm())
         T, lengths = torch.diag(torch.stack(diagonal)), torch.stack(beside)
@@ -80,12 +60,8 @@ def upper_bound(T: Tensor, lengths: Tensor, part: float) -> float:
 
     The polynomials p_m with ``p_m(H) v_1 = v_(m+1)`` have ``p_m(t) = det(t - T) / prod(lengths)``.
     With the part c of v_1 along the eigenvector of ``lambda``, ``|c p_m(lambda)| <= 1``. Beyond
-    the eigenvalues of T the polynomial rises, so lambda lies below ``p_m(t) = 1 / |c|``.
-
-    Args:
-        T: [m, m], from `spaces`.
-        lengths: [m], from `spaces`.
-        part: lower bound of ``|c|``, positive.
+    the eigenvalues of T the polynomial rises, so lambda lies below ``p_m(t) = 1 / |c|``. A lower
+    bound of ``|c|`` is `part`.
 
     Reference:
         Van Dorsselaer, Hochstenbach and van der Vorst (2000), "Computing Probabilistic Bounds for
@@ -105,20 +81,11 @@ def upper_bound(T: Tensor, lengths: Tensor, part: float) -> float:
 
 
 def top_curvature(product: Operator, start: Tensor, steps: int = 20) -> float:
-    """Return a lower bound of the largest eigenvalue of H, close to it after enough steps.
-
-    Args:
-        product: the map v -> Hv.
-        start: first vector [n]. A fixed random vector replaces 0.
-        steps: maximum number of products (default: 20).
-    """
+    """Return a lower bound of the largest eigenvalue of H, close to it after enough steps."""
     if not start.norm() > 0.0:
         generator = torch.Generator(device=start.device).manual_seed(0)
-        start = torch.randn(
-            start.shape, generator=generator, dtype=start.dtype, device=start.device
-        )
-    _, T = lanczos(product, start, steps)
-    return float(torch.linalg.eigvalsh(T)[-1])
+        start = start.clone().normal_(generator=generator)
+    return float(torch.linalg.eigvalsh(lanczos(product, start, steps)[1])[-1])
 
 
 def function_times(
@@ -126,12 +93,7 @@ def function_times(
 ) -> Tensor:
     """Return ``f(H) v``, computed as ``||v|| V f(T) e_1`` in the Krylov space of v.
 
-    Args:
-        product: the map u -> Hu.
-        vector: v, [n].
-        function: f, elementwise on eigenvalues [m].
-        steps: maximum number of products (default: 30). The result is exact if `steps` is at least
-            the number of distinct eigenvalues whose eigenvectors have a part in v.
+    It is exact if `steps` is at least the number of eigenvalues whose vectors have a part in v.
     """
     if not vector.norm() > 0.0:
         return torch.zeros_like(vector)

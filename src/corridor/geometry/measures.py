@@ -2,9 +2,8 @@
 
 E stands for ``(loss - f_star)_+``, so measures with E need the lower bound `f_star` of the loss.
 "Invariant" means unchanged for the loss ``a E`` with a > 0, and for moved parameters,
-``theta -> s Q theta + b`` with Q orthogonal. No measure is invariant under rescaling of single
-coordinates. At a critical point, g = 0, measures that divide by ``||g||`` are NaN. There, Hg = 0 is
-no sign of a corridor.
+``theta -> s Q theta + b`` with Q orthogonal. At a critical point, g = 0, measures that divide by
+``||g||`` are NaN. There, Hg = 0 is no sign of a corridor. Units show how a measure scales.
 """
 
 from __future__ import annotations
@@ -89,18 +88,12 @@ class Measures:
 
     @property
     def curvature(self) -> Tensor:
-        """Return the curvature of the flow line, ``||(Hg)_perp|| / ||g||^2``, [1 / length].
-
-        It is at least 0, invariant under ``a E`` and rotations, and scales by ``1 / s``.
-        """
+        """Return the curvature of the flow line, ``||(Hg)_perp|| / ||g||^2``, [1 / length]."""
         return self.hg_perp_norm / self.grad_norm / self.grad_norm
 
     @property
     def sharpness_along_grad(self) -> Tensor:
-        """Return ``g^T H g / ||g||^2``, [loss / length^2], at most lambda_max.
-
-        Along gradient flow, ``d ln||g|| / dt`` is minus this number. It scales by ``a / s^2``.
-        """
+        """Return ``g^T H g / ||g||^2``, [loss / length^2], which is ``-d ln||g|| / dt`` in flow."""
         return self.ghg / self.grad_norm / self.grad_norm
 
     @property
@@ -111,19 +104,15 @@ class Measures:
 
     @property
     def dal(self) -> Tensor:
-        """Return the drift-adjusted rate ``2 ||g|| / ||Hg||``, [length^2 / loss].
+        """Return ``2 ||g|| / ||Hg||``, [length^2 / loss], the step of drift 1 (Rosca et al., 2023).
 
-        A step of this size has relative drift 1, and ``clr / dal = rho`` (Rosca et al., 2023). It
-        is inf in a corridor.
+        It is inf in a corridor, and ``clr / dal = rho``.
         """
         return 2.0 * self.grad_norm / self.hg_norm
 
     @property
     def horizon(self) -> Tensor:
-        """Return the flow time ``||g|| / ||Hg||``, [length^2 / loss], that changes g by its size.
-
-        It is inf in a corridor, and scales by ``s^2 / a``, like a step size.
-        """
+        """Return ``||g|| / ||Hg||``, [length^2 / loss], the flow time to change g by its size."""
         return self.grad_norm / self.hg_norm
 
     @property
@@ -138,27 +127,22 @@ class Measures:
     def drift(self, step: float | Tensor) -> Tensor:
         """Return the relative drift of one gradient step from the flow, ``h ||Hg|| / (2 ||g||)``.
 
-        This is the leading order in the step size h, and equals ``h / clr * rho``. It is invariant
-        if h scales like `clr`.
+        This is the leading order in the step size h, and equals ``h / clr * rho``.
         """
         return 0.5 * step * self.hg_norm / self.grad_norm
 
     def next_loss_ratio(self, step: float | Tensor | None = None) -> Tensor:
-        """Return the predicted ``E_1 / E_0`` of a gradient step, to second order. Invariant.
+        """Return the predicted ``E_1 / E_0`` of a step h (default: the CLR step), to second order.
 
-        With ``t = h / clr`` it is ``1 - t + rho_parallel t^2``, exact on quadratics.
-
-        Args:
-            step: h (default: the CLR step).
+        With ``t = h / clr`` it is ``1 - t + rho_parallel t^2``, exact on quadratics. Invariant.
         """
         t = 1.0 if step is None else step / self.clr
         return 1.0 - t + self.rho_parallel * t * t
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Return all numbers as floats by name. This waits for the device once.
+        """Return all numbers as floats by name, after a prefix (default: "").
 
-        Args:
-            prefix: text before each name (default: ""). Names of the secant have ``secant_`` too.
+        Names of the secant have ``secant_`` too. This waits for the device once.
 
         Example:
             >>> import torch, corridor
@@ -184,17 +168,16 @@ class Measures:
 
 @dataclass(frozen=True, kw_only=True)
 class SecantMeasures(Measures):
-    """Hold measures that use the mean of Hg over a step in place of the pointwise Hg.
+    """Hold measures that use the secant ``(g(theta) - g(theta - h g)) / h`` in place of Hg.
 
-    ``(g(theta) - g(theta - h g)) / h`` is the mean of ``H g`` along the step from theta. It
-    includes everything on the way, also kinks.
+    It is the mean of ``H g`` along the step from theta, with all kinks on the way.
 
     Attributes:
         step: h, 0-dim.
         next_loss: the loss at ``theta - h g``.
         next_grad_norm: ``||g||`` at ``theta - h g``.
-        smoothness: pointwise ``||Hg||`` divided by the norm of the secant, at least 0. Invariant.
-            Near 1 the two agree. A much smaller value shows kinks that the pointwise Hg misses.
+        smoothness: pointwise ``||Hg||`` divided by the norm of the secant. Invariant. Far below 1,
+            there are kinks that the pointwise Hg misses.
     """
 
     step: Tensor

@@ -26,25 +26,22 @@ def measure(
 ) -> Measures:
     """Measure how close a loss is to a corridor at the parameters.
 
-    The model does not change. The cost is about three gradients (forward and backward), and four
-    with `step`.
+    The model does not change. The cost is about three gradients, and four with `step`.
 
     Args:
         closure: computes the scalar loss, forward only.
         params: a list, parameter groups, named pairs or a module.
         f_star: lower bound of the loss (default: 0.0).
         step: size h of a step ``theta - h g``, or a function that returns it from the measures,
-            such as ``lambda m: min(m.clr, 1.0)`` (default: None). With a step, ``.secant`` holds
-            the measures over the step. Prefer them in networks with kinks (ReLU, max pooling), and
-            whenever ``.secant.smoothness`` is far from 1.
+            such as ``lambda m: min(m.clr, 1.0)`` (default: None). Then ``.secant`` holds the
+            measures over the step. Prefer them in networks with kinks (ReLU, max pooling).
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
         check: as for `corridor.geometry.jet` (default: None).
         across_ranks: True averages over all ranks, each with its own batch (default: False).
         allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).
 
     Raises:
-        ValueError: as for `corridor.geometry.jet`, or f_star is not finite, or the step is not
-            positive and finite.
+        ValueError: as for `corridor.geometry.jet`, or f_star or the step is out of range.
 
     Example:
         >>> import torch

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,23 @@ class Probe:
     """Measure how close the loss is to a corridor, every k steps of a training run.
 
     Call it once per step, before the optimizer's step, with a closure that computes the loss of
-    the current batch. On a CPU the training is bit for bit equal to the training without a probe.
-    The model, its ``.grad``, the random state and the data order do not change. A measurement costs
-    three gradients, four with `step`, and 20 to 40 more with `curvature`. At the default of 100
-    steps this is 3 to 4 % of the training, and 20 to 40 % with `curvature`.
+    the current batch. On a CPU the training does not change, bit for bit. A measurement costs three
+    gradients, four with `step`, and 20 to 40 more with `curvature`. At the default of 100 steps
+    this is 3 to 4 % of the training, and 20 to 40 % with `curvature`.
 
     Args:
         params: the trained parameters: a list, parameter groups, named pairs or the model.
         every: k, the number of steps from one measurement to the next, at least 1 (default: 100).
             The first call measures.
-        sink: where the numbers go besides `history` (default: None). It is a dict, a ``.jsonl``
-            path, a TensorBoard writer, a callable or a list of these.
+        sink: where the numbers go besides `history` (default: None). It is a dict of lists, a
+            ``.jsonl`` path, a TensorBoard writer (any object with ``add_scalar``), a callable that
+            takes a dict, or a list of these.
         f_star: lower bound of the loss (default: 0.0).
-        step: step size, or a function that returns it from the measures, such as
-            ``lambda m: min(m.clr, 1.0)`` (default: None). With a step, the numbers include the
-            secant over it.
+        step: step size of the secant, or a function that returns it from the measures, such as
+            ``lambda m: min(m.clr, 1.0)`` (default: None, no secant).
         curvature: True also computes the largest eigenvalue of the Hessian (default: False). Each
-            search starts at the last eigenvector, and ends when `sharpness_bound`, which no
-            eigenvalue exceeds, is within 10 %, or after 40 products.
+            search starts at the last eigenvector. It ends when `sharpness_bound` is within 10 %,
+            or after 40 products.
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
         check: as for `corridor.geometry.jet` (default: None).
         across_ranks: True averages over all ranks, which then all call the probe (default: False).
@@ -46,8 +46,7 @@ class Probe:
         measures: the last measures, None before the first.
 
     Raises:
-        ValueError: every is below 1, sink has no known form, or as for `corridor.measure`. A loss
-            that is not finite gives NaN.
+        ValueError: every is below 1, sink has no known form, or as for `corridor.measure`.
 
     Example:
         >>> import torch, corridor
@@ -84,11 +83,10 @@ class Probe:
                 "give the steps from one measurement to the next"
             )
         self.params = _inputs.parameters(params)
-        self.every, self.f_star, self.step, self.engine = every, f_star, step, engine
-        self.curvature = curvature
+        self.every, self.curvature = every, curvature
+        self._options: dict[str, Any] = {"f_star": f_star, "step": step, "engine": engine}
         # A diverging run must not end in the probe.
-        self._always: dict[str, Any] = {"across_ranks": across_ranks, "allow_nonfinite": True}
-        self._always["check"] = check
+        self._always = {"across_ranks": across_ranks, "check": check, "allow_nonfinite": True}
         self.history: dict[str, list[float]] = {}
         self.sinks = as_sinks([self.history, sink])
         self.measures: Measures | None = None
@@ -107,14 +105,8 @@ class Probe:
         return self.now(closure, number) if number % self.every == 0 else None
 
     def now(self, closure: LossClosure, number: int) -> Measures:
-        """Measure at any step, and send the numbers to the sinks.
-
-        Args:
-            closure: computes the loss of the current batch, forward only.
-            number: number of the step.
-        """
-        options: dict[str, Any] = {"f_star": self.f_star, "step": self.step, "engine": self.engine}
-        found = measure(closure, self.params, **options, **self._always)
+        """Measure at a step with any number, and send the numbers to the sinks."""
+        found = measure(closure, self.params, **self._options, **self._always)
         values: dict[str, float] = {"step": number, **found.as_dict()}
         if self.curvature:
             values |= self._curvature(closure, values)
@@ -128,7 +120,7 @@ class Probe:
         top = sharpness(closure, self.params, start=self._top, **limits, **self._always)
         self._top = top.vector if top.products else None  # a NaN loss gives no vector
         found = {"sharpness": top.value, "sharpness_residual": top.residual}
-        found["sharpness_bound"] = top.bound
+        found |= {"sharpness_bound": top.bound}
         if "secant_step" in values:
             found["stability_gap"] = top.stability_gap(values["secant_step"])
         return found
@@ -145,38 +137,22 @@ class Probe:
 
 
 Values = Mapping[str, float]
-Sink = Callable[[Values], object]
 
 
-def as_sinks(given: Any) -> list[Sink]:
-    """Return a list of functions, each of which takes the values of one step by name.
-
-    Args:
-        given: None; a dict, which gets one list of values per name; the path of a ``.jsonl`` file,
-            which gets one line per step; a TensorBoard writer (any object with ``add_scalar``); a
-            callable that takes the values; or a list of these. The values include "step".
-
-    Raises:
-        ValueError: it has another form.
-
-    Example:
-        >>> history = {}
-        >>> as_sinks(history)[0]({"step": 0, "rho": 0.25})
-        >>> history
-        {'step': [0], 'rho': [0.25]}
-    """
+def as_sinks(given: Any) -> list[Callable[[Values], object]]:
+    """Return a list of functions, each of which takes the values of one step by name."""
     if given is None:
         return []
     if isinstance(given, list | tuple):
         return [sink for one in given for sink in as_sinks(one)]
     if isinstance(given, dict):
-        return [lambda values: _append(given, values)]
+        return [partial(_append, given)]
     if isinstance(given, str | Path):
         if Path(given).suffix != ".jsonl":
             raise ValueError(f"sink must be the path of a .jsonl file, got {given}; rename it")
-        return [lambda values: _write_line(Path(given), values)]
+        return [partial(_write_line, Path(given))]
     if hasattr(given, "add_scalar"):
-        return [lambda values: _add_scalars(given, values)]
+        return [partial(_add_scalars, given)]
     if callable(given):
         return [given]
     raise ValueError(

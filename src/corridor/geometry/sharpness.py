@@ -24,11 +24,11 @@ class Sharpness:
 
     Attributes:
         value: lambda_max, in [loss / length^2].
-        residual: ``||H u - lambda u|| / |lambda|``, an upper bound of the relative distance from
-            lambda to an eigenvalue of H.
+        residual: ``||H u - lambda u|| / |lambda|``, a bound of the relative distance from lambda to
+            an eigenvalue of H.
         products: number of Hessian-vector products used. Each costs about two gradients.
-        converged: True if the residual and the distance to `bound` are within the tolerance. Then
-            the value is the largest eigenvalue. Otherwise it is a lower bound of it.
+        converged: True if residual and distance to `bound` are within the tolerance. Otherwise the
+            value is only a lower bound of the largest eigenvalue.
         vector: the unit eigenvector u, one tensor per parameter.
         bound: no eigenvalue is larger, with a probability of 0.999 over the random start. It is inf
             if nothing is known.
@@ -42,10 +42,7 @@ class Sharpness:
     bound: float = math.inf
 
     def stability_gap(self, step: float) -> float:
-        """Return ``h lambda_max - 2`` for the step size h.
-
-        Below 0, gradient descent with step size h is stable on a quadratic.
-        """
+        """Return ``h lambda_max - 2``. Below 0, descent with step h is stable on a quadratic."""
         return step * self.value - 2.0
 
     @property
@@ -70,15 +67,14 @@ def sharpness(
 ) -> Sharpness:
     """Compute the largest eigenvalue of the Hessian by Lanczos' method.
 
-    The method starts at `start`, for example the eigenvector found some steps earlier. By default
-    it starts at the gradient, which late in training lies close to the eigenvectors of large
-    eigenvalues. Noise of equal length is added. It has a part in every direction, so that a larger
-    eigenvalue elsewhere is found, and none is overlooked with a probability of 0.999.
+    The first vector is `start` plus noise of equal length. The noise has a part in every direction,
+    so that a larger eigenvalue elsewhere is found, with a probability of 0.999.
 
     Args:
         closure: computes the scalar loss, forward only.
         params: a list, parameter groups, named pairs or a module, without sharded parameters.
-        start: first vector, one tensor per parameter (default: the gradient).
+        start: first vector, one tensor per parameter, for example an earlier eigenvector. Late in
+            training the gradient lies close to the vectors of large eigenvalues (default).
         tolerance: on the relative residual and on the relative distance to `bound`, in (0, 1)
             (default: 0.01). The error of the eigenvalue is usually far smaller.
         max_products: maximum number of Hessian-vector products, at least 2 (default: 200). On
@@ -126,25 +122,19 @@ def sharpness(
 
 
 class _Operator:
-    """Multiply flat float64 vectors by the Hessian.
-
-    The vectors stay on the CPU, where memory for a whole Krylov basis is cheap.
-    """
+    """Multiply flat float64 vectors by the Hessian, on the CPU, which has memory for a basis."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.products = graph, 0
-        self.size = len(self.flat(graph.gradient))
 
     def __call__(self, vector: Tensor) -> Tensor:
         self.products += 1
         return self.flat(self.graph.product(self.shaped(vector)))
 
     def flat(self, tensors: Tensors) -> Tensor:
-        """Return the entries of tensors as one vector."""
         return torch.cat([_tree.as_real(t).reshape(-1).cpu().double() for t in tensors])
 
     def shaped(self, vector: Tensor) -> list[Tensor]:
-        """Return a flat vector as one tensor per parameter."""
         found = [torch.zeros_like(g) for g in self.graph.gradient]
         views = [_tree.as_real(t) for t in found]
         parts = vector.split([view.numel() for view in views])
@@ -159,9 +149,9 @@ def _largest(operator: _Operator, start: Tensors, tolerance: float, max_products
     if not math.isfinite(size):
         nothing = operator.shaped(torch.zeros_like(vector))
         return Sharpness(math.nan, math.nan, 0, False, nothing, math.nan)
-    noise = _Noise(operator.size)
-    mixed, part = noise.added(vector / size if size else vector)
-    room = max(SWEEP, ROOM // operator.size)
+    generator = torch.Generator("cpu").manual_seed(0)
+    mixed, part = _with_noise(vector / size if size else vector, generator)
+    room = max(SWEEP, ROOM // len(vector))
     bound = math.inf
     for V, T, lengths in spaces(operator, mixed, max(1, min(room, max_products - 1))):
         values, vectors = torch.linalg.eigh(T)
@@ -177,7 +167,7 @@ def _largest(operator: _Operator, start: Tensors, tolerance: float, max_products
         found = _rated(operator, vector, tolerance, bound)
     rest = max_products - operator.products
     if not found.converged and rest > 0:
-        mixed, part = noise.added(vector)
+        mixed, part = _with_noise(vector, generator)
         for _, T, lengths in spaces(operator, mixed, rest, held=3):
             bound = min(bound, upper_bound(T, lengths, part))
             near = bound - found.value <= tolerance * abs(found.value)
@@ -187,22 +177,16 @@ def _largest(operator: _Operator, start: Tensors, tolerance: float, max_products
     return found
 
 
-class _Noise:
-    """Draw vectors [n] of independent normal numbers, of length about 1, from a fixed seed."""
+def _with_noise(vector: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Return a vector plus noise of length 1, and a bound of their part along any direction.
 
-    def __init__(self, size: int) -> None:
-        self.size, self.generator = size, torch.Generator("cpu").manual_seed(0)
-
-    def added(self, vector: Tensor) -> tuple[Tensor, float]:
-        """Return a vector plus noise, and a bound of the part of their sum along any direction.
-
-        A normal number of variance 1 / n that is added to any number is within d of 0 with a
-        probability of at most ``d sqrt(2 n / pi)``. This must be `CHANCE`.
-        """
-        noise = torch.randn(self.size, generator=self.generator, dtype=torch.float64, device="cpu")
-        total = vector + noise / math.sqrt(self.size)
-        part = CHANCE * math.sqrt(0.5 * math.pi / self.size)
-        return total, part / float(total.norm())
+    A normal number of variance 1 / n that is added to any number is within d of 0 with a
+    probability of at most ``d sqrt(2 n / pi)``. This must be `CHANCE`.
+    """
+    n = len(vector)
+    noise = torch.randn(n, generator=generator, dtype=torch.float64, device="cpu")
+    total = vector + noise / math.sqrt(n)
+    return total, CHANCE * math.sqrt(0.5 * math.pi / n) / float(total.norm())
 
 
 def _rated(operator: _Operator, vector: Tensor, tolerance: float, bound: float) -> Sharpness:

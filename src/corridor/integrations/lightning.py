@@ -13,26 +13,30 @@ from corridor.geometry.point import Step
 
 
 def probe_callback(
-    *, loss: Callable[[Any, Any], Any] | None = None, every: int = 100, sink: Any = None,
-    f_star: float = 0.0, step: Step | None = None, curvature: bool = False, engine: str = "auto",
+    *,
+    loss: Callable[[Any, Any], Any] | None = None,
+    every: int = 100,
+    sink: Any = None,
+    f_star: float = 0.0,
+    step: Step | None = None,
+    curvature: bool = False,
+    engine: str = "auto",
     across_ranks: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a Lightning callback that measures every k training batches.
 
-    It measures before the step on the batch, under the Trainer's precision. By default it calls the
-    module's `training_step` with logging switched off. The training is bit for bit equal to the
-    training without the callback. Metrics of torchmetrics, and numbers, tensors, lists and dicts
-    among the module's public attributes, are put back after each call.
+    It measures before the step on the batch, under the Trainer's precision, by the module's
+    `training_step` without logging. The training does not change, bit for bit. Metrics of
+    torchmetrics, and the module's public numbers, tensors, lists and dicts, are put back.
 
     Args:
         loss: ``loss(module, batch)`` in place of `training_step` (default: None). It is required
             with manual optimization.
         every: k, number of batches from one measurement to the next, at least 1 (default: 100).
-        sink: a dict, ``.jsonl`` path, TensorBoard writer, callable or list of them (default: None).
+        sink: as for `corridor.Probe`, like all that follow (default: None).
         f_star: lower bound of the loss (default: 0.0).
-        step: step size, or a function that returns it from the measures (default: None). With a
-            step, the numbers include the secant over it.
-        curvature: True also computes the largest eigenvalue of the Hessian (default: False).
+        step: step size of the secant, or a function of the measures (default: None).
+        curvature: True adds the largest eigenvalue of the Hessian (default: False).
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
         across_ranks: True averages loss and derivatives over ranks (default: False).
 
@@ -45,6 +49,8 @@ def probe_callback(
     Example:
         >>> callback = probe_callback(every=100, sink="probe.jsonl")  # Trainer(callbacks=[...])
     """
+    options: dict[str, Any] = {"every": every, "sink": sink, "f_star": f_star, "step": step}
+    options |= {"curvature": curvature, "engine": engine, "across_ranks": across_ranks}
     with _extras.required("lightning", extra="trainers"):
         from lightning.pytorch import Callback
 
@@ -54,17 +60,14 @@ def probe_callback(
         probe: Any = None
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            self.probe = Probe(
-                pl_module, every=every, sink=sink, f_star=f_star, step=step,
-                curvature=curvature, engine=engine, across_ranks=across_ranks,
-            )  # fmt: skip
+            self.probe = Probe(pl_module, **options)
 
         def on_train_batch_start(
             self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
         ) -> None:
             def closure() -> Any:
                 context = trainer.precision_plugin.train_step_context()
-                with _kept(pl_module), _muted(pl_module), context:
+                with _kept(pl_module), context:
                     if loss is not None:
                         return loss(pl_module, batch)
                     found = pl_module.training_step(batch, batch_idx)
@@ -76,26 +79,18 @@ def probe_callback(
 
 
 @contextmanager
-def _muted(module: Any) -> Iterator[None]:
-    """Ignore the module's calls of ``log`` and ``log_dict`` inside the block."""
+def _kept(module: Any) -> Iterator[None]:
+    """Log nothing, and put back what the module and its metrics count or collect in the block."""
+    metrics = [part for part in module.modules() if _is_metric(part)]
+    own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+    backs = [(vars(part), _keep(vars(part))) for part in metrics]
+    backs.append((vars(module), _keep(own)))
     for name in ("log", "log_dict"):
         object.__setattr__(module, name, lambda *_, **__: None)  # hides the method
     try:
         yield
     finally:
         del module.log, module.log_dict
-
-
-@contextmanager
-def _kept(module: Any) -> Iterator[None]:
-    """Put back what the module and its metrics have counted or collected inside the block."""
-    metrics = [part for part in module.modules() if _is_metric(part)]
-    own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
-    backs = [(vars(part), _keep(vars(part))) for part in metrics]
-    backs.append((vars(module), _keep(own)))
-    try:
-        yield
-    finally:
         for attributes, back in backs:
             attributes.update(back())
 

@@ -12,25 +12,30 @@ from corridor.geometry.point import Step
 
 
 def probe_callback(
-    *, every: int = 100, step: Step | None = None, curvature: bool = False, sink: Any = None,
-    loss: Callable[[Any, dict], Any] | None = None, f_star: float = 0.0, engine: str = "auto",
+    *,
+    every: int = 100,
+    step: Step | None = None,
+    curvature: bool = False,
+    sink: Any = None,
+    loss: Callable[[Any, dict], Any] | None = None,
+    f_star: float = 0.0,
+    engine: str = "auto",
     across_ranks: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a Hugging Face callback that measures every k optimizer steps.
 
     It measures just before the optimizer's step, on the last inputs of the model. Under gradient
-    accumulation these are the last micro-batch. The training is bit for bit equal to the training
-    without the callback. Logged numbers that are not finite are strings in trainer_state.json.
+    accumulation these are the last micro-batch. The training does not change, bit for bit. Logged
+    numbers that are not finite are strings in trainer_state.json.
 
     Args:
-        every: k, number of optimizer steps from one measurement to the next (default: 100).
-        step: step size, or a function that returns it from the measures (default: None). It adds
-            the secant over the step to the numbers.
-        curvature: True adds the largest eigenvalue of the Hessian (default: False).
-        sink: a dict, ``.jsonl`` path, TensorBoard writer, callable or list of them (default: None).
         loss: ``loss(model, inputs)``. It is required if the output of the model holds no loss
             (default: None).
+        every: k, number of optimizer steps from one measurement to the next (default: 100).
+        sink: as for `corridor.Probe`, like all that follow (default: None).
         f_star: lower bound of the loss (default: 0.0).
+        step: step size of the secant, or a function of the measures (default: None).
+        curvature: True adds the largest eigenvalue of the Hessian (default: False).
         engine: "auto" (default), or an engine of `corridor.geometry.jet`.
         across_ranks: True averages loss and derivatives over ranks (default: False).
 
@@ -42,6 +47,8 @@ def probe_callback(
     """
     with _extras.required("transformers", extra="trainers"):
         from transformers import TrainerCallback
+    options: dict[str, Any] = {"every": every, "step": step, "curvature": curvature, "sink": sink}
+    options |= {"f_star": f_star, "engine": engine, "across_ranks": across_ranks}
 
     class ProbeCallback(TrainerCallback):
         """Keep the last inputs of the model, and call the probe before the optimizer's step."""
@@ -53,10 +60,7 @@ def probe_callback(
             self.model = kwargs["model"]
             self.alone = args.gradient_accumulation_steps * args.world_size == 1
             self.hook = self.model.register_forward_pre_hook(self._see, with_kwargs=True)
-            self.probe = Probe(
-                self.model, every=every, sink=sink, f_star=f_star, step=step,
-                curvature=curvature, engine=engine, across_ranks=across_ranks,
-            )  # fmt: skip
+            self.probe = Probe(self.model, **options)
 
         def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
             if module.training and torch.is_grad_enabled():  # not the evaluation in between

@@ -2,8 +2,7 @@
 
 Torch's kernel for weight normalization has a wrong second derivative, and its fused attention has
 none. The second derivatives of batch normalization, layer normalization and GELU read the
-activations several times more often than needed. Inside `Formulas` formulas of equal value replace
-these layers.
+activations several times more often than needed. Inside `Formulas`, equal formulas replace them.
 """
 
 import math
@@ -16,15 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from corridor import _torch
 from corridor.geometry.formulas._twice import formula
-from corridor.geometry.formulas.batch_norm import batch_norm
-from corridor.geometry.formulas.layer_norm import layer_norm
+from corridor.geometry.formulas.normalization import batch_norm, layer_norm
 
 
 class Formulas(TorchFunctionMode):
-    """Inside the block, replace the layers above that are called from Python by their formulas.
+    """Replace the layers above that are called from Python inside the block.
 
-    Args:
-        renormalize: True if ``Embedding(max_norm=)`` may shorten its rows.
+    Without `renormalize`, ``Embedding(max_norm=)`` leaves its rows as they are.
     """
 
     def __init__(self, renormalize: bool) -> None:

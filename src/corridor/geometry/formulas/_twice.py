@@ -10,12 +10,8 @@ from torch.autograd.function import once_differentiable
 def formula(forward: Callable, backward: Callable, second: Callable) -> Callable[..., Any]:
     """Return a function for two backward passes and no forward mode.
 
-    Args:
-        forward: function of all arguments that returns y and the tensors that `backward` needs.
-        backward: function of dy and these tensors that returns their gradients, one per leading
-            argument of `forward`, and more tensors that `second` needs.
-        second: function of the cotangents of the gradients, of dy and of all saved tensors. It
-            returns the gradient of dy, and the gradients of the tensors that `backward` got.
+    The first two functions return a result, and tensors that the next function gets as well:
+    ``forward(*arguments)``, ``backward(dy, *saved)``, ``second(*cotangents, dy, *saved, *more)``.
     """
 
     class Backward(Function):

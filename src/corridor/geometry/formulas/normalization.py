@@ -1,0 +1,153 @@
+"""Normalization layers whose second derivative reads the activations only a few times.
+
+Each channel of a batch, or each row of a layer, has N numbers, and ``xhat = (x - mean) / s``. P is
+the projection ``P u = u - mean(u) - xhat mean(u xhat)``. The gradient of ``y = gamma xhat + beta``
+is ``dx = P (gamma dy) / s``, with ``dgamma = sum(dy xhat)`` and ``dbeta = sum(dy)`` over all that a
+gamma multiplies. Let v, a, b be the cotangents of these three, ``d = P dy / s`` and
+``w = P v / s``. Torch's fused backward with gamma = 1 computes d and w. The second backward pass is
+
+    of dy:                  gamma w + a xhat + b
+    of gamma:               sum(dy w)
+    of x, by channels:      (a - gamma sum(v xhat) / (N s)) d - (gamma sum(dy xhat) / (N s)) w
+                            - (gamma sum(dy w) / (N s)) xhat
+    of x, by rows:          P (a dy) / s
+                            - (sum(v xhat) dx + sum(gamma dy xhat) w + sum(gamma dy w) xhat) / (N s)
+
+with sums along each channel or row. They contain ``d(1/s)/dx = -xhat / (N s^2)``.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corridor.geometry.formulas._twice import formula
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Compute ``functional.batch_norm``, or return NotImplemented for 16-bit and mixed dtypes."""
+    same = all(t is None or t.dtype == input.dtype for t in (running_mean, weight, bias))
+    if input.dtype not in (torch.float32, torch.float64) or not same:
+        return NotImplemented
+    if not training:
+        if running_mean is None or running_var is None:
+            return NotImplemented
+        slope = (running_var + eps).rsqrt() * (1.0 if weight is None else weight)
+        offset = (0.0 if bias is None else bias) - running_mean * slope
+        return torch.addcmul(_per_channel(offset, input), input, _per_channel(slope, input))
+    if input.numel() <= input.shape[1]:  # torch reports that one value per channel is too few
+        return NotImplemented
+    gamma = input.new_ones(input.shape[1]) if weight is None else weight
+    beta = input.new_zeros(input.shape[1]) if bias is None else bias
+    return _batch_norm(input, gamma, beta, running_mean, running_var, momentum, eps)
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(1, -1, *(1 for _ in range(like.dim() - 2)))
+
+
+def _batch_fused(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
+    """Return dx, dgamma and dbeta by torch's fused kernel."""
+    return torch.ops.aten.native_batch_norm_backward(
+        dy, x, gamma, None, None, mean, rstd, True, 0.0, [True, True, True]
+    )
+
+
+def _batch_forward(x: Tensor, gamma: Tensor, beta: Tensor, *options: Any) -> Any:
+    running_mean, running_var, momentum, eps = options
+    y, mean, rstd = torch.ops.aten.native_batch_norm(
+        x, gamma, beta, running_mean, running_var, True, momentum, eps
+    )
+    return y, (x, gamma, mean, rstd)
+
+
+def _batch_backward(dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor) -> Any:
+    gradients = _batch_fused(dy, x, gamma, mean, rstd)
+    return gradients, gradients[1:2]
+
+
+def _batch_second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved: Tensor) -> Any:
+    gamma, mean, rstd, dot_dy = saved
+    w, dot_v, _ = _batch_fused(v, x, None, mean, rstd)
+    d = _batch_fused(dy, x, None, mean, rstd)[0]
+    channels = [i for i in range(x.dim()) if i != 1]
+    dgamma = (dy * w).sum(channels)
+    share = gamma * rstd / (x.numel() // x.shape[1])
+
+    def per(values: Tensor) -> Tensor:
+        return _per_channel(values, x)
+
+    of_dy = torch.addcmul(per(b - a * rstd * mean), x, per(a * rstd))
+    of_dy.addcmul_(w, per(gamma))
+    bend = share * dgamma * rstd
+    of_x = torch.addcmul(per(bend * mean), x, per(-bend))
+    of_x.addcmul_(d, per(a - share * dot_v)).addcmul_(w, per(-share * dot_dy))
+    return of_dy, of_x, dgamma, None, None
+
+
+_batch_norm = formula(_batch_forward, _batch_backward, _batch_second)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Any:
+    """Compute ``functional.layer_norm``, or return NotImplemented for rare forms of it."""
+    if weight is None or bias is None or weight.dtype != input.dtype or not input.numel():
+        return NotImplemented
+    shape = torch.Size(normalized_shape)
+    fits = input.shape[-len(shape) :] == shape == weight.shape == bias.shape
+    if input.dtype not in (torch.float32, torch.float64) or not fits:  # torch reports a shape
+        return NotImplemented
+    rows = input.reshape(-1, weight.numel())
+    return _layer_norm(rows, weight.reshape(-1), bias.reshape(-1), eps).view(input.shape)
+
+
+def _layer_fused(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, rstd: Tensor) -> Any:
+    """Return dx by torch's fused kernel, and dgamma and dbeta if gamma is given."""
+    wanted = [True, gamma is not None, gamma is not None]
+    return torch.ops.aten.native_layer_norm_backward(
+        dy, x, [x.shape[-1]], mean, rstd, gamma, gamma, wanted
+    )
+
+
+def _layer_forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Any:
+    y, mean, rstd = torch.ops.aten.native_layer_norm(x, [x.shape[-1]], gamma, beta, eps)
+    return y, (x, gamma, mean, rstd)
+
+
+def _layer_backward(dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor) -> Any:
+    gradients = _layer_fused(dy, x, gamma, mean, rstd)
+    return gradients, gradients[:1]
+
+
+def _layer_second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved: Tensor) -> Any:
+    gamma, mean, rstd, dx = saved
+    xhat = (x - mean).mul_(rstd)
+    w = _layer_fused(v, x, None, mean, rstd)[0]
+    of_dy = torch.addcmul(b, xhat, a).addcmul_(w, gamma)
+    product = dy * w
+    dgamma = product.sum(0)
+    bend = product @ gamma[:, None]
+    along_v = torch.linalg.vecdot(v, xhat)[:, None]
+    along_dy = (dy * xhat) @ gamma[:, None]
+    of_x = _layer_fused(dy * a, x, None, mean, rstd)[0]
+    share = rstd / -x.shape[-1]
+    of_x.addcmul_(dx, along_v * share).addcmul_(w, along_dy * share)
+    of_x.addcmul_(xhat, bend * share)
+    return of_dy, of_x, dgamma, None, None
+
+
+_layer_norm = formula(_layer_forward, _layer_backward, _layer_second)
