@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from corridor.geometry.formulas import attention, gelu
-from corridor.geometry.formulas.normalization import batch_norm, layer_norm
+from corridor.geometry.formulas.by_hand import batch_norm, layer_norm
 
 
 def twice(function: Callable[..., Tensor], leaves: list[Tensor]) -> list[Tensor]:

@@ -34,7 +34,8 @@ class Untouched(AbstractContextManager["Untouched"]):
     Attributes:
         params: the parameters that require a gradient. All internal lists have this order.
         closure_failed: True if the closure raised in its last evaluation.
-        moved: the move of the parameters that is in force, or None.
+        move: moves the parameters again, inside `moving`.
+        renormalize: False if ``Embedding(max_norm=)`` must leave the moved rows as they are.
         eps: relative rounding error in the graph of the loss, 0 before the first evaluation.
         notes: what an engine says about the accuracy of its result.
     """
@@ -47,7 +48,8 @@ class Untouched(AbstractContextManager["Untouched"]):
         self.modules = _SeenModules()
         self.closure_failed = False
         self.eps = 0.0
-        self.moved: Moved | None = None
+        self.move: Callable[[], None] | None = None
+        self.renormalize = True
         self.notes: list[str] = []
 
     def __enter__(self) -> Untouched:
@@ -72,8 +74,8 @@ class Untouched(AbstractContextManager["Untouched"]):
         for put, state in self.random:
             put(state)
         self.modules.restore()
-        if self.moved is not None:
-            self.moved.again()
+        if self.move is not None:
+            self.move()
         else:
             for p, value in self.modules.weights.items():
                 p.data.copy_(value)
@@ -108,8 +110,38 @@ class Untouched(AbstractContextManager["Untouched"]):
                 stack.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are gl")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # nn.Transformer calls it from C++
-            stack.enter_context(Formulas(renormalize=self.moved is None or self.moved.step))
+            stack.enter_context(Formulas(self.renormalize))
             yield
+
+    @contextmanager
+    def moving(
+        self, direction: Tensors, *, step: bool = False
+    ) -> Iterator[Callable[[float | Tensor], None]]:
+        """Yield a function that moves the parameters by a length times v from where they are.
+
+        They are restored bit for bit at the end. What autograd saved before stays usable.
+        """
+        starts = {p: p.data.clone() for p in self.modules.weights}
+        along = dict(zip(self.params, direction, strict=True))
+        length = 0.0
+
+        def again() -> None:
+            for p, start in starts.items():
+                v = along.get(p) if length else None
+                # Writing to .data does not change the version that autograd compares.
+                p.data.copy_(start if v is None else start + length * v)
+
+        def to(new: float | Tensor) -> None:
+            nonlocal length
+            length = float(new)  # wait for the device once, not per tensor
+            again()
+
+        self.move, self.renormalize = again, step
+        try:
+            yield to
+        finally:
+            self.move, self.renormalize = None, True
+            to(0.0)
 
     def whole(self, tensors: Tensors) -> list[Tensor]:
         """Return one tensor per given parameter, with zeros for those that are frozen."""
@@ -132,38 +164,6 @@ class Untouched(AbstractContextManager["Untouched"]):
 def _set_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
     for p, grad in zip(params, grads, strict=True):
         p.grad = grad
-
-
-class Moved(AbstractContextManager["Moved"]):
-    """Move parameters inside a block, and restore them bit for bit at its end.
-
-    Tensors that autograd saved before the block stay usable after it.
-    """
-
-    def __init__(self, guard: Untouched, direction: Tensors, *, step: bool = False) -> None:
-        self.guard, self.step, self.length = guard, step, 0.0
-        self.direction = dict(zip(guard.params, direction, strict=True))
-
-    def __enter__(self) -> Moved:
-        self.start = {p: p.data.clone() for p in self.guard.modules.weights}
-        self.guard.moved = self
-        return self
-
-    def to(self, length: float | Tensor) -> None:
-        """Set the parameters to ``theta + length v``."""
-        self.length = float(length)  # wait for the device once, not per tensor
-        self.again()
-
-    def again(self) -> None:
-        """Set the parameters to where `to` moved them last."""
-        for p, start in self.start.items():
-            v = self.direction.get(p) if self.length else None
-            # Writing to .data does not change the version that autograd compares.
-            p.data.copy_(start if v is None else start + self.length * v)
-
-    def __exit__(self, *_: object) -> None:
-        self.guard.moved, self.length = None, 0.0
-        self.again()
 
 
 class _SeenModules:

@@ -1,8 +1,7 @@
 """Find autograd functions whose backward pass cannot be differentiated, or is not what it seems.
 
-Torch's own derivatives are tested. The backward pass of a function from elsewhere may run a kernel
-that autograd does not see, or save a number without its graph. Then the second derivative is wrong
-in silence. The functions are visible as nodes in the graph of the loss.
+The backward pass of a function from elsewhere may run a kernel that autograd does not see, or save
+a number without its graph. Then the second derivative is wrong in silence.
 """
 
 import math
@@ -16,7 +15,7 @@ from torch.autograd.function import BackwardCFunction, once_differentiable
 from corridor import _torch
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _gradient
-from corridor.geometry._guard import Moved, Untouched
+from corridor.geometry._guard import Untouched
 from corridor.geometry._nodes import nodes, rounding_of_products
 
 ONCE = once_differentiable(lambda ctx: None).__code__
@@ -59,9 +58,8 @@ def refuse(found: Iterable[Any]) -> None:
 def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: float) -> None:
     """Compare functions with finite differences.
 
-    A function computes ``B(x) dy`` in its backward pass. At fixed dy the derivative of ``B(x) dy``
-    along a random move of the parameters follows from the graph, and from two more forward passes.
-    Other layers and their kinks do not enter.
+    A function computes ``B(x) dy`` in its backward pass. At fixed dy its derivative along a random
+    move of the parameters follows from the graph, and from two more forward passes.
     """
     generator = torch.Generator("cpu").manual_seed(0)
 
@@ -83,9 +81,9 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: 
         for key, node in here.items()
     }
     rows = [gradients(here)]
-    with Moved(guard, move) as moved:
+    with guard.moving(move) as to:
         for length in (eps ** (1 / 3), -(eps ** (1 / 3))):
-            moved.to(length)
+            to(length)
             rows.append(gradients(dict(_foreign(guard.evaluate(closure)))))
     for key in here.keys() & rows[1].keys() & rows[2].keys():  # others depend on the point
         parts = [

@@ -12,7 +12,7 @@ from corridor import _reduce, _tree
 from corridor._types import LossClosure, Tensors
 from corridor.geometry import _gradient, _inputs
 from corridor.geometry._batches import Batches, wide_zeros
-from corridor.geometry._guard import Moved, Untouched
+from corridor.geometry._guard import Untouched
 from corridor.geometry.graph import record
 from corridor.geometry.hvp import Engine
 from corridor.geometry.measures import Measures, reduced, wide, with_secant
@@ -96,8 +96,7 @@ def measure_dataset(
 
     Args:
         model: the model. It does not change.
-        loss_fn: ``loss_fn(model(inputs), targets)``, the mean loss of a batch. None with
-            `batch_loss`.
+        loss_fn: ``loss_fn(model(inputs), targets)``, the mean loss of a batch, or None.
         batches: pairs (inputs, targets) in a list or a DataLoader, on any device.
         f_star: lower bound of the loss (default: 0.0).
         step: as for `corridor.measure` (default: None). It costs one more gradient of the data set.
@@ -105,8 +104,7 @@ def measure_dataset(
             `batch_sharpness`, `batch_hg_norm` and `variance_hg_norm` are NaN.
         check: False trusts the backward pass of functions that are not torch's (default: None).
         batch_loss: ``batch_loss(model, batch)`` in place of loss_fn, for batches of other forms.
-        batch_size: function that returns the weight of a batch (default: the length of its first
-            tensor).
+        batch_size: function of a batch that returns its weight (default: length of first tensor).
 
     Raises:
         ValueError: as for `corridor.measure`, or batches are empty or differ in the second pass.
@@ -135,8 +133,8 @@ def measure_dataset(
             return result
         size = step(result) if callable(step) else step
         _inputs.check_step(size)
-        with Moved(guard, _cast(first.gradient, guard.params), step=True) as moved:
-            moved.to(-size)
+        with guard.moving(_cast(first.gradient, guard.params), step=True) as to:
+            to(-size)
             after = _Sums(source, products=False)
     return with_secant(result, first.gradient, size, after.loss, after.gradient)
 

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from corridor import _reduce, _torch, _tree
 from corridor._types import LossClosure, Params, Tensors
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._guard import Moved, Untouched
+from corridor.geometry._guard import Untouched
 from corridor.geometry._kernels import WrongDerivativeError
 from corridor.geometry.graph import record
 
@@ -181,10 +181,10 @@ def central_differences(guard: Untouched, closure: LossClosure) -> Parts:
         return loss, gradient, [torch.zeros_like(g) for g in gradient]
     eps = guard.eps
     first = eps**0.5 * max(_norm(guard.params), 1.0)  # the best length of a one-sided difference
-    with Moved(guard, gradient) as moved:
+    with guard.moving(gradient) as to:
 
         def at(length: float) -> list[Tensor]:
-            moved.to(length / norm)
+            to(length / norm)
             return _gradient.evaluate(guard, closure)[1]
 
         aside = _gradient.minus(at(first), gradient)
@@ -281,10 +281,10 @@ def _compare(
     direction = [h / (size or 1.0) + z / length for h, z in pairs]
     found = float(_tree.whole_dot(product, direction))
     length = guard.eps ** (1 / 3) * (_norm(gradient) ** 2 / abs(found) if found else 1.0)
-    with Moved(guard, direction) as moved:
+    with guard.moving(direction) as to:
 
         def square(length: float) -> float:
-            moved.to(length)
+            to(length)
             return _norm(_gradient.evaluate(guard, closure)[1]) ** 2
 
         lengths = (length, length / 4.0)  # kinks and rounding depend on the length

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from corridor._types import LossClosure, Params
 from corridor.geometry import _gradient, _inputs
-from corridor.geometry._guard import Moved, Untouched
+from corridor.geometry._guard import Untouched
 from corridor.geometry.hvp import guarded_jet
 from corridor.geometry.measures import Measures, reduced, with_secant
 
@@ -67,7 +67,7 @@ def measure(
         size = float(step(measures) if callable(step) else step)
         if not allow_nonfinite:
             _inputs.check_step(size)
-        with Moved(guard, jet.gradient, step=True) as moved:
-            moved.to(-size)
+        with guard.moving(jet.gradient, step=True) as to:
+            to(-size)
             loss, gradient = _gradient.evaluate(guard, closure)
     return with_secant(measures, jet.gradient, size, loss, gradient)

@@ -77,8 +77,8 @@ def sharpness(
             training the gradient lies close to the vectors of large eigenvalues (default).
         tolerance: on the relative residual and on the relative distance to `bound`, in (0, 1)
             (default: 0.01). The error of the eigenvalue is usually far smaller.
-        max_products: maximum number of Hessian-vector products, at least 2 (default: 200). On
-            networks 20 to 50 are usual. Nearly equal eigenvalues need more.
+        max_products: maximum number of Hessian-vector products, at least 2 (default: 200). Networks
+            need 20 to 50, and nearly equal eigenvalues more.
         check: False trusts the backward pass of functions that are not torch's (default: None).
         across_ranks: True averages over all ranks, each with its own batch, on equal hardware
             (default: False).

@@ -5,7 +5,6 @@ none. The second derivatives of batch normalization, layer normalization and GEL
 activations several times more often than needed. Inside `Formulas`, equal formulas replace them.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from torch.nn import Parameter, functional
 from torch.overrides import TorchFunctionMode
 
 from corridor import _torch
-from corridor.geometry.formulas._twice import formula
-from corridor.geometry.formulas.normalization import batch_norm, layer_norm
+from corridor.geometry.formulas.by_hand import batch_norm, gelu, layer_norm
 
 
 class Formulas(TorchFunctionMode):
@@ -83,31 +81,11 @@ def attention(
     return scores.softmax(-1) @ value
 
 
-def gelu(input: Tensor, *, approximate: str = "none") -> Any:
-    """Compute ``x Phi(x)`` with its second derivative, ``(2 - x^2) phi(x)``, in closed form."""
-    if input.dtype not in (torch.float32, torch.float64) or approximate != "none":
-        return NotImplemented
-    return _gelu(input)
-
-
-def _gelu_second(v: Tensor, dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    square = x.square()
-    density = square.mul(-0.5).exp_().mul_(1.0 / math.sqrt(2.0 * math.pi))
-    of_x = square.neg_().add_(2.0).mul_(density).mul_(dy).mul_(v)
-    return torch.ops.aten.gelu_backward(v, x), of_x
-
-
-_gelu = formula(
-    forward=lambda x: (torch.ops.aten.gelu(x), (x,)),
-    backward=lambda dy, x: ((torch.ops.aten.gelu_backward(dy, x),), ()),
-    second=_gelu_second,
-)
 EMBEDDINGS = (functional.embedding, functional.embedding_bag)
 COMPOSED: dict[Any, Any] = {
     _torch.weight_norm: weight_norm,
     functional.scaled_dot_product_attention: attention,
 }
-# These have derivatives written by hand, for two backward passes and no forward mode.
 BY_HAND: dict[Any, Any] = {
     functional.batch_norm: batch_norm,
     functional.layer_norm: layer_norm,

@@ -1,10 +1,11 @@
-"""Normalization layers whose second derivative reads the activations only a few times.
+"""Layers whose second derivative is written by hand, and reads the activations only a few times.
 
-Each channel of a batch, or each row of a layer, has N numbers, and ``xhat = (x - mean) / s``. P is
-the projection ``P u = u - mean(u) - xhat mean(u xhat)``. The gradient of ``y = gamma xhat + beta``
-is ``dx = P (gamma dy) / s``, with ``dgamma = sum(dy xhat)`` and ``dbeta = sum(dy)`` over all that a
-gamma multiplies. Let v, a, b be the cotangents of these three, ``d = P dy / s`` and
-``w = P v / s``. Torch's fused backward with gamma = 1 computes d and w. The second backward pass is
+In normalization, each channel of a batch, or each row of a layer, has N numbers, and
+``xhat = (x - mean) / s``. P is the projection ``P u = u - mean(u) - xhat mean(u xhat)``. The
+gradient of ``y = gamma xhat + beta`` is ``dx = P (gamma dy) / s``, with ``dgamma = sum(dy xhat)``
+and ``dbeta = sum(dy)`` over all that a gamma multiplies. Let v, a, b be the cotangents of these
+three, ``d = P dy / s`` and ``w = P v / s``. Torch's fused backward with gamma = 1 computes d and w.
+The second backward pass is
 
     of dy:                  gamma w + a xhat + b
     of gamma:               sum(dy w)
@@ -16,12 +17,70 @@ gamma multiplies. Let v, a, b be the cotangents of these three, ``d = P dy / s``
 with sums along each channel or row. They contain ``d(1/s)/dx = -xhat / (N s^2)``.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from corridor.geometry.formulas._twice import formula
+
+def formula(forward: Callable, backward: Callable, second: Callable) -> Callable[..., Any]:
+    """Return a function for two backward passes and no forward mode.
+
+    The first two functions return a result, and tensors that the next function gets as well:
+    ``forward(*arguments)``, ``backward(dy, *saved)``, ``second(*cotangents, dy, *saved, *more)``.
+    """
+
+    class Backward(Function):
+        @staticmethod
+        def forward(ctx: Any, *saved: Any) -> Any:
+            gradients, more = backward(*saved)
+            ctx.save_for_backward(*saved, *more)
+            return gradients
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *cotangents: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return second(*cotangents, *ctx.saved_tensors)
+
+    class Forward(Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            y, saved = forward(*arguments)
+            ctx.save_for_backward(*saved)
+            ctx.arguments = len(arguments)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, *dy: Any) -> Any:
+            gradients = Backward.apply(*dy, *ctx.saved_tensors)
+            return (*gradients, *[None] * (ctx.arguments - len(gradients)))
+
+    return Forward.apply
+
+
+def gelu(input: Tensor, *, approximate: str = "none") -> Any:
+    """Compute ``x Phi(x)`` with its second derivative, ``(2 - x^2) phi(x)``, in closed form."""
+    if input.dtype not in (torch.float32, torch.float64) or approximate != "none":
+        return NotImplemented
+    return _gelu(input)
+
+
+def _gelu_second(v: Tensor, dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    square = x.square()
+    density = square.mul(-0.5).exp_().mul_(1.0 / math.sqrt(2.0 * math.pi))
+    of_x = square.neg_().add_(2.0).mul_(density).mul_(dy).mul_(v)
+    return torch.ops.aten.gelu_backward(v, x), of_x
+
+
+_gelu = formula(
+    forward=lambda x: (torch.ops.aten.gelu(x), (x,)),
+    backward=lambda dy, x: ((torch.ops.aten.gelu_backward(dy, x),), ()),
+    second=_gelu_second,
+)
 
 
 def batch_norm(
