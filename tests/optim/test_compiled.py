@@ -145,7 +145,7 @@ def test_a_step_that_measured_never_waits_for_the_device(name: str, device: str)
         one = torch.empty((), device=device)
         with CountReads() as count:
             for measured in ({"hessian_ratio": one, "share": one}, {}):
-                opt._channel.pending.append(Watched.by(one, one, None, measured, [p]))
+                opt._channel.pending.append(Watched(one, one, None, measured, [p]))
                 opt.step()
     assert count.reads == 0
 

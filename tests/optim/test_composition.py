@@ -83,9 +83,9 @@ class Trust(Limit):
         moved = [p - start for p, start in zip(bucket.params, starts, strict=True)]
         return [squared_norm(moved, now.dtype)]
 
-    def bound(self, seen):
-        way = seen.sums.total("distance_sq").sqrt().clamp(min=1.0)
-        return 0.1 * way / seen.sums.total(NORM).sqrt()
+    def bound(self, loss, sums, now):
+        way = sums.total("distance_sq").sqrt().clamp(min=1.0)
+        return 0.1 * way / sums.total(NORM).sqrt()
 
 
 class Trusting(CLR):

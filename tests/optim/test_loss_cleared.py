@@ -222,7 +222,7 @@ def test_a_verdict_of_the_device_makes_the_loss_0():
     """Where it cannot be read without waiting, loss and weight become 0."""
     one = torch.ones(())
     for lost in (True, False):
-        kept = Watched.by(one, 2.0 * one, None, {}, []).unless(torch.tensor(lost))
+        kept = Watched(2.0 * one, one, None, {}, []).unless(torch.tensor(lost))
         assert [float(kept.loss), float(kept.weight)] == [2.0 * (not lost), 1.0 * (not lost)]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from corridor import _reduce, _torch, _tree
+from corridor._types import Tensors
 
 PLAIN = {torch.nn.Parameter, Tensor}
 FUSED_ON_CPU = {torch.float32, torch.float64, torch.complex64, torch.complex128}
@@ -121,26 +122,13 @@ class Bucket:
 
 
 def fused_sgd(
-    params: list[Tensor],
-    grads: list[Tensor],
-    stride: Stride,
-    averages: list[Tensor] | None = None,
-    beta: float = 0.0,
+    params: Tensors, grads: Tensors, stride: Stride, averages: Tensors = (), beta: float = 0.0
 ) -> None:
     """Move along g, or with averages along ``d = beta d + (1 - beta) g``, without decay."""
-    _torch.fused_sgd_(
-        params,
-        grads,
-        averages or [],
-        weight_decay=0.0,
-        momentum=beta,
-        lr=stride.size if stride.size.is_cpu else stride.size.float(),
-        dampening=beta,
-        nesterov=False,
-        maximize=False,
-        is_first_step=False,
-        found_inf=stride.skip.to(torch.float32),
-    )
+    options = {"weight_decay": 0.0, "nesterov": False, "maximize": False, "is_first_step": False}
+    options |= {"momentum": beta, "dampening": beta, "found_inf": stride.skip.to(torch.float32)}
+    rate = stride.size if stride.size.is_cpu else stride.size.float()
+    _torch.fused_sgd_(params, grads, list(averages), lr=rate, **options)
 
 
 def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:

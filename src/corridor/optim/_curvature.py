@@ -6,7 +6,7 @@ taken in the metric of the step, where P = 1 without a metric.
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from torch import Tensor
 from corridor import _tree
 from corridor.geometry.graph import from_graph
 from corridor.optim import _options, step_size
-from corridor.optim._limit import Limit, Recorded, Seen
-from corridor.optim._loss import Watched, total
+from corridor.optim._bucket import Sums
+from corridor.optim._limit import Limit
+from corridor.optim._loss import Watched
 from corridor.optim._metric import LENGTH, OWN_LENGTH
-from corridor.optim._options import Memory, Options
+from corridor.optim._options import Memory, Now, Options
 
 RATIO = "hessian_ratio"
 LIMIT = "drift_limit"
@@ -39,12 +40,12 @@ class Curvature(Limit):
     MEMORY: ClassVar = {RATIO: math.inf, WEIGHT: 1.0}
     counters = (SEEN,)
 
-    def watch(self, recorded: Recorded) -> Memory:
-        if not self._due(recorded):
+    def watch(self, loss: Tensor, optimizer: Any) -> Memory:
+        options = optimizer.param_groups[0]
+        if not self._due(options, optimizer._cache):
             return {}
-        known = recorded.options[WEIGHT]
-        share = known.new_zeros(()) + recorded.metric.share(recorded.options)
-        return {RATIO: ratio(recorded) * known**share, SHARE: share}
+        share = torch.zeros_like(options[WEIGHT]) + optimizer._motion().metric.share(options)
+        return {RATIO: ratio(loss, optimizer) * options[WEIGHT] ** share, SHARE: share}
 
     def collect(self, watched: list[Watched], owner: str) -> Memory:
         """Return the ratio for the sum of the watched losses, if one was measured."""
@@ -62,7 +63,7 @@ class Curvature(Limit):
                 "differentiated; watch their sum, opt.watch(a + b).backward()"
             )
         # k losses added up, not averaged, have k times the Hessian of one, and a smaller P.
-        weight = total([one.weight for one in watched]).abs().to(found[0])
+        weight = torch.stack([one.weight for one in watched]).sum().abs().to(found[0])
         weight = weight.masked_fill(weight == 0.0, math.inf)  # measures nothing, and is not learned
         return {RATIO: found[0] * weight ** (1.0 - watched[0].measured[SHARE]), WEIGHT: weight}
 
@@ -71,9 +72,8 @@ class Curvature(Limit):
         seen = options[SEEN]
         seen.add_((seen % options["every"] != 0) | (RATIO in measured))
 
-    def _due(self, recorded: Recorded) -> bool:
+    def _due(self, options: Options, cache: dict[str, Any]) -> bool:
         """Return True if the next step needs a new ratio."""
-        options, cache = recorded.options, recorded.cache
         if int(options[SEEN]) % options["every"] == 0:
             return True
         if not cache.get(RATIO):  # read from the device until the first finite ratio is there
@@ -88,15 +88,15 @@ class Drift(Curvature):
     OPTIONS: ClassVar = {**Curvature.OPTIONS, "drift": _options.optional(_options.POSITIVE)}
     MEMORY: ClassVar = {**Curvature.MEMORY, LIMIT: math.inf}
 
-    def bound(self, seen: Seen) -> Tensor:
-        return self._at_most(seen, seen.options["drift"])
+    def bound(self, loss: Tensor, sums: Sums, now: Now) -> Tensor:
+        return self._at_most(now.options["drift"], now.memory)
 
     @staticmethod
-    def _at_most(seen: Seen, tau: float | Tensor) -> Tensor:
-        ratio = seen.memory[RATIO]
-        limit = step_size.drift_limited(torch.full_like(ratio, math.inf), ratio, tau)
-        seen.memory[LIMIT] = limit
-        return limit
+    def _at_most(tau: float | Tensor, memory: Memory) -> Tensor:
+        # One step leaves gradient flow by ``(h^2 / 2) |Hg|``, to leading order. This is tau times
+        # its length at the limit. A ratio of inf, not measured yet, gives 0.
+        memory[LIMIT] = 2.0 * tau / memory[RATIO]
+        return memory[LIMIT]
 
 
 class CoherentDrift(Drift):
@@ -118,16 +118,18 @@ class CoherentDrift(Drift):
         mean = old + (value - old) / count.clamp(min=1.0)
         return {key: torch.where(finite, mean, memory[key]), "measurements": count}
 
-    def bound(self, seen: Seen) -> Tensor:
+    def bound(self, loss: Tensor, sums: Sums, now: Now) -> Tensor:
+        memory = now.memory
         lengths = {
-            "gradient_length_sq": seen.sums.total(OWN_LENGTH),
-            "average_length_sq": seen.sums.total(LENGTH) / seen.memory["average_weight"] ** 2,
+            "gradient_length_sq": sums.total(OWN_LENGTH),
+            "average_length_sq": sums.total(LENGTH) / memory["average_weight"] ** 2,
         }
         for key, square in lengths.items():
-            seen.memory[key] = step_size.average(seen.memory[key], square, PAST)
-        own, averaged = (seen.memory[key] for key in lengths)
-        share = step_size.coherence(averaged, own)
-        return self._at_most(seen, seen.options["drift"] * share.sqrt())
+            memory[key] = step_size.average(memory[key], square, PAST)
+        own, averaged = (memory[key] for key in lengths)
+        # The averaged gradient's length over the gradients' root mean square is their coherence.
+        coherence = torch.where(own > 0.0, (averaged / own).clamp(max=1.0).sqrt(), 1.0)
+        return self._at_most(now.options["drift"] * coherence.sqrt(), memory)
 
 
 class DriftAdjusted(Curvature):
@@ -138,17 +140,19 @@ class DriftAdjusted(Curvature):
         "power": _options.Rule("non-negative and finite", lambda v: 0.0 <= v < math.inf),
     }
 
-    def bound(self, seen: Seen) -> Tensor:
-        return step_size.dal(seen.memory[RATIO], power=seen.options["power"])
+    def bound(self, loss: Tensor, sums: Sums, now: Now) -> Tensor:
+        rate = 2.0 / now.memory[RATIO] ** now.options["power"]
+        return rate.clamp(max=torch.finfo(rate.dtype).max)  # Hg = 0 in a corridor
 
 
-def ratio(recorded: Recorded) -> Tensor:
+def ratio(loss: Tensor, optimizer: Any) -> Tensor:
     """Return ``|P H P g| / |P g|``, with the metric P of the coming step, 0-dim."""
-    metric, options, dtype = recorded.metric, recorded.options, recorded.dtype
+    options, metric = optimizer.param_groups[0], optimizer._motion().metric
+    dtype = options[WEIGHT].dtype
     scalings: list[Tensor | None] = []
 
     def along(p: Tensor, g: Tensor) -> Tensor:
-        state = recorded.state.get(p, {})
+        state = optimizer.state.get(p, {})
         scaling = metric.scaling(g * options[WEIGHT], state, options, dtype)
         scalings.append(scaling)
         if scaling is None:
@@ -157,7 +161,7 @@ def ratio(recorded: Recorded) -> Tensor:
         real = (scaling * real).to(real.dtype)
         return torch.view_as_complex(real) if g.is_complex() else real
 
-    found = from_graph(recorded.loss, recorded.params, along)
+    found = from_graph(loss, optimizer._params(), along)
 
     def length(vectors: list[Tensor]) -> Tensor:
         pairs = zip(map(_tree.as_real, vectors), scalings, strict=True)

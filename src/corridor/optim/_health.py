@@ -59,20 +59,17 @@ class Health:
         self.steps = 0
         self.warned: set[str] = set()
 
-    def note(
-        self, loss: Tensor, norm_sq: Tensor, raw: Tensor, used: Tensor, skip: Tensor,
-        first: dict[str, Any],
-    ) -> None:  # fmt: skip
-        """Record a step of size ``raw`` before the cap and ``used`` in units of the cap."""
+    def note(self, numbers: tuple[Tensor, ...], first: dict[str, Any]) -> None:
+        """Record loss, ``||g||^2``, step before the cap, step in units of the cap, and skip."""
         if torch.compiler.is_compiling() or KINDS.keys() <= self.warned:
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return
-        if self.log is None or self.log.device != raw.device or self.log.dtype != raw.dtype:
-            self.log, self.steps = raw.new_empty(WINDOW, 5), 0
+        row = torch.stack(numbers)
+        if self.log is None or self.log.device != row.device or self.log.dtype != row.dtype:
+            self.log, self.steps = row.new_empty(WINDOW, 5), 0
             self.rows = self.log.unbind()
-            self.peaks = raw.new_zeros(2, 1)
-        row = torch.stack((loss, norm_sq, raw, used, skip.to(raw)))
+            self.peaks = row.new_zeros(2, 1)
         _tree.assign([self.rows[self.steps]], [row])
         self.steps += 1
         if self.copy is not None and (self.copy[1] is None or self.copy[1].query()):

@@ -9,10 +9,10 @@ A new limit is a subclass of `Limit` that overrides `bound`, named in ``LIMITS``
     >>> from corridor import CLR
     >>> class Length(Limit):  # no step is longer than a tenth of the usual gradient's direction
     ...     MEMORY = {"mean_norm_sq": 0.0}
-    ...     def bound(self, seen):
-    ...         old, new = seen.memory["mean_norm_sq"], seen.sums.total(NORM)
-    ...         seen.memory["mean_norm_sq"] = 0.9 * old + 0.1 * new
-    ...         return 0.1 / seen.memory["mean_norm_sq"].sqrt()
+    ...     def bound(self, loss, sums, now):
+    ...         old, new = now.memory["mean_norm_sq"], sums.total(NORM)
+    ...         now.memory["mean_norm_sq"] = 0.9 * old + 0.1 * new
+    ...         return 0.1 / now.memory["mean_norm_sq"].sqrt()
     >>> class ShortCLR(CLR):
     ...     LIMITS = (*CLR.LIMITS, Length())
     >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -24,7 +24,7 @@ A new limit is a subclass of `Limit` that overrides `bound`, named in ``LIMITS``
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,31 +32,9 @@ from torch import Tensor
 from corridor.optim import _options
 from corridor.optim._bucket import NORM, Bucket, Sums
 from corridor.optim._loss import Watched
-from corridor.optim._metric import Metric
 from corridor.optim._options import Memory, Now, Options
 
-__all__ = ["NORM", "Limit", "Recorded", "Seen"]
-
-
-class Recorded(NamedTuple):
-    """Hold a watched loss with its graph, and the optimizer's parameters, state and metric."""
-
-    loss: Tensor
-    params: list[Tensor]
-    state: Mapping[Tensor, dict[str, Tensor]]
-    options: dict[str, Any]  # the first parameter group
-    metric: Metric
-    dtype: torch.dtype
-    cache: dict[str, Any]  # of this process; loading clears it
-
-
-class Seen(NamedTuple):
-    """Hold what is known of a step before its size is chosen, all of it complete over ranks."""
-
-    loss: Tensor
-    sums: Sums
-    options: Options  # the first parameter group
-    memory: Memory  # a limit writes its new scalars to it
+__all__ = ["NORM", "Limit"]
 
 
 class Limit:
@@ -70,7 +48,7 @@ class Limit:
     buffers: tuple[str, ...] = ()  # tensors that it keeps per parameter, zeros at first
     counters: tuple[str, ...] = ()  # step counters on the host
 
-    def watch(self, recorded: Recorded) -> Memory:
+    def watch(self, loss: Tensor, optimizer: Any) -> Memory:
         """Measure on the graph of a watched loss, and return named 0-dim tensors."""
         return {}
 
@@ -89,6 +67,9 @@ class Limit:
     def count(self, options: Options, measured: Memory) -> None:
         """Advance the counters after a step with these measurements."""
 
-    def bound(self, seen: Seen) -> Tensor:
-        """Return the largest step that the limit allows, 0-dim."""
+    def bound(self, loss: Tensor, sums: Sums, now: Now) -> Tensor:
+        """Return the largest step that the limit allows, 0-dim, from all ranks' loss and sums.
+
+        A limit writes its new scalars to ``now.memory``.
+        """
         raise NotImplementedError

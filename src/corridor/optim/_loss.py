@@ -9,7 +9,6 @@ forgotten with that gradient.
 
 from __future__ import annotations
 
-import functools
 import numbers
 import warnings
 import weakref
@@ -52,25 +51,20 @@ class Watched(NamedTuple):
 
     loss: Tensor  # 0-dim, at least float32
     weight: Tensor  # 0-dim, d(root)/d(loss), divided by the scale of a given GradScaler
-    scaled: bool  # the weight still contains the scale of a GradScaler
+    scaler: Any  # the given GradScaler, or None: the weight may contain the scale of another one
     measured: dict[str, Tensor]  # by the optimizer's limits on the graph, 0-dim
     reached: list[Tensor]  # parameters whose .grad contains its gradient; empty: FSDP holds it
 
-    @classmethod
-    def by(
-        cls, weight: Tensor, loss: Tensor, scaler: Any, measured: dict[str, Tensor],
-        reached: list[Tensor],
-    ) -> Watched:  # fmt: skip
-        """Return the record of a loss that was differentiated with a weight."""
-        wide = torch.promote_types(loss.dtype, torch.float32)
-        weight = weight.detach().reshape(()).to(wide)
-        if scaler is not None:
-            weight = weight / scaler.scale(torch.ones_like(weight))
-        return cls(loss.to(wide), weight, scaler is None, measured, reached)
+    def reaching(self, reached: list[Tensor]) -> Watched:
+        """Return the record at the end of its pass. Under vmap the weight has no value before."""
+        weight = self.weight.detach().reshape(()).to(self.loss.dtype)
+        if self.scaler is not None:
+            weight = weight / self.scaler.scale(torch.ones_like(weight))
+        return self._replace(weight=weight, reached=reached)
 
     def unscaled(self, grad_scale: Tensor | None) -> Watched:
         """Return the record with the weight divided by ``grad_scale``, if it contains it."""
-        if grad_scale is None or not self.scaled:
+        if grad_scale is None or self.scaler is not None:
             return self
         return self._replace(weight=self.weight / grad_scale.to(self.weight.device))
 
@@ -90,7 +84,8 @@ class Trace:
     def __init__(self, reached: list[Tensor]) -> None:
         self.params = reached[:: -(-len(reached) // SAMPLES)]
         self._shown = [_shows(p) for p in self.params]
-        self._stamps = [_stamp(p) for p in self.params]
+        stamps = map(_stamp, self.params)
+        self._stamps = [(TensorWeakRef(g), version) for g, version in stamps if g is not None]
         self._cleared: dict[int, Tensor | bool] = {}  # by index, before a later pass added to it
 
     def look(self, p: Tensor | None) -> None:
@@ -114,7 +109,7 @@ class Trace:
 
     def _same(self, index: int) -> bool:
         (old, version), (new, now) = self._stamps[index], _stamp(self.params[index])
-        return new is old and now == version
+        return new is old() and now == version
 
     def lost(self) -> Tensor | bool:
         """Return True if the gradients were cleared. A gradient that was 0 by itself says nothing.
@@ -129,21 +124,13 @@ class Trace:
         return shown.any() & (gone | ~shown).all()
 
 
-def total(terms: list[Tensor]) -> Tensor:
-    """Return the sum of 0-dim tensors. A single one is returned bit for bit."""
-    return functools.reduce(torch.add, terms)
-
-
 def find_loss(output: Any) -> Tensor | None:
     """Return the differentiable scalar in a model's output, or None."""
-    if isinstance(output, Tensor):
-        named, loss = False, output
-    elif isinstance(output, Mapping):
-        named, loss = True, output.get("loss")
-    elif hasattr(output, "loss"):
-        named, loss = True, output.loss
+    named = isinstance(output, Mapping) or hasattr(output, "loss")
+    if named:
+        loss = output.get("loss") if isinstance(output, Mapping) else output.loss
     else:
-        named, loss = False, output[0] if isinstance(output, (tuple, list)) and output else None
+        loss = output[0] if isinstance(output, (tuple, list)) and output else output
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         return None
     # A tensor [1] or [1, 1] without a name can be a prediction.
@@ -226,7 +213,8 @@ class LossChannel:
             raise ValueError(
                 f"loss must be a tensor, got {type(loss).__name__}; watch it before .item()"
             )
-        value = as_scalar(loss).clone()  # the loss may be changed in place after this
+        wide = torch.promote_types(loss.dtype, torch.float32)
+        value = as_scalar(loss).to(wide, copy=True)  # the loss may be changed in place after this
         if not loss.requires_grad:
             return
         watching = _WATCHING.setdefault(loss, weakref.WeakSet())
@@ -249,17 +237,16 @@ class LossChannel:
             counting = channel()
             optimizer = None if counting is None else counting.optimizer()
             if counting is not None and optimizer is not None:
-                # Under vmap the weight has no value. Such a pass changes no ``.grad``.
-                record = functools.partial(Watched.by, weight, value, scaler, measured)
+                record = Watched(value, weight, scaler, measured, [])
                 counting._count_after_pass(record, optimizer._params())
 
         loss.register_hook(count)
 
     @torch.no_grad()
-    def _count_after_pass(self, record: Callable[..., Watched], params: list[Tensor]) -> None:
+    def _count_after_pass(self, record: Watched, params: list[Tensor]) -> None:
         """Add a record when the current backward pass has ended, if it changed a ``.grad``."""
         if torch.compiler.is_compiling():  # compiled autograd drops the callbacks of a hook
-            self.pending.append(record([]))
+            self.pending.append(record.reaching([]))
             return
         self._forget()
         before, node = [_stamp(p) for p in params], _torch.current_node()
@@ -273,10 +260,10 @@ class LossChannel:
             if reached:
                 # FSDP has now brought the gradients that it held.
                 old = (one._replace(reached=one.reached or reached) for one in self.pending)
-                self.pending = [*old, record(reached)]
+                self.pending = [*old, record.reaching(reached)]
                 self._follow(params)
             elif _reaches_shards(node, params):
-                self.pending.append(record([]))
+                self.pending.append(record.reaching([]))
             else:
                 self._missed = True
 
@@ -360,13 +347,13 @@ class LossChannel:
                 raise ValueError(ONCE.format("watch or attach", "step(loss=)"))
             grad_scale = getattr(optimizer, "grad_scale", None)
             unscaled = grad_scale is None and getattr(optimizer, "found_inf", None) is not None
-            if unscaled and any(one.scaled for one in self.pending):
+            if unscaled and any(one.scaler is None for one in self.pending):
                 raise ValueError(
                     "scaler must be known for a watched loss whose gradients were unscaled before "
                     "the step; use watch(loss, scaler=scaler) or attach(model, scaler=scaler)"
                 )
             watched = [one.unscaled(grad_scale) for one in self.pending]
-            return total([one.loss * one.weight for one in watched]), watched
+            return torch.stack([one.loss * one.weight for one in watched]).sum(), watched
         if given is not None:
             return as_scalar(given), []
         assert optimizer is not None

@@ -77,7 +77,7 @@ class Metric:
     def average(self, d: Tensor, g: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
         """Return the new average, rounded as it will be stored."""
         wide = wide_dtype(d.dtype, g.dtype, dtype)
-        return (beta * d.to(wide) + (1.0 - beta) * g.to(wide)).to(d.dtype)
+        return torch.lerp(d.to(wide), g.to(wide), 1.0 - beta).to(d.dtype)
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         """Return the named sums over a bucket, each 0-dim."""
@@ -173,10 +173,6 @@ class Adam(Metric):
             squares = g.to(wide_dtype(g.dtype)).square() * weight
             _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])
 
-    def average(self, d: Tensor, g: Tensor, beta: float, dtype: torch.dtype) -> Tensor:
-        wide = wide_dtype(d.dtype, g.dtype, dtype)
-        return torch.lerp(d.to(wide), g.to(wide), 1.0 - beta)
-
     def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
         squares = _squares(kept[SQUARES], g, now.options["beta2"], d.dtype)
         root = (squares / now.memory["square_weight"].to(g.device)).sqrt()
@@ -210,7 +206,9 @@ class Adam(Metric):
             pairs = {NORM: (g, g), LENGTH: (formed, formed / divisor), SLOPE: (formed, p)}
             if OWN_LENGTH in names:
                 pairs[OWN_LENGTH] = (g, g / divisor)
-            parts += [_dot(*pairs[name], dtype) for name in names]
+            for x, y in (pairs[name] for name in names):
+                wide = wide_dtype(x.dtype, y.dtype)
+                parts.append(torch.dot(x.to(wide), y.to(wide)).to(dtype))
         sums = torch.stack(parts).view(-1, len(names)).sum(0).unbind()
         lengths = (LENGTH, OWN_LENGTH)
         return [root * s if name in lengths else s for name, s in zip(names, sums, strict=True)]
@@ -224,22 +222,12 @@ class Adam(Metric):
         ds = bucket.buffers[AVERAGE]
         # The kernel divides by its own bias correction of d.
         rate = stride.size * (1.0 - beta ** count.to(stride.size.dtype))
-        _torch.fused_adam_(
-            bucket.params,
-            bucket.grads,
-            ds,
-            bucket.buffers[SQUARES],
-            [],
-            [count.clone() for _ in ds],  # one counter each: a skipped step counts them back
-            lr=rate if rate.is_cpu else rate.float(),
-            beta1=beta,
-            beta2=beta2,
-            weight_decay=0.0,
-            eps=eps,
-            amsgrad=False,
-            maximize=False,
-            found_inf=stride.skip.to(torch.float32),
-        )
+        counts = [count.clone() for _ in ds]  # one each: a skipped step counts them back
+        options = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
+        options |= {"beta1": beta, "beta2": beta2, "eps": eps}
+        options |= {"lr": rate if rate.is_cpu else rate.float()}
+        tensors = (bucket.params, bucket.grads, ds, bucket.buffers[SQUARES], [], counts)
+        _torch.fused_adam_(*tensors, **options, found_inf=stride.skip.to(torch.float32))
         return None
 
 
@@ -274,8 +262,3 @@ def _blocks(bucket: Bucket) -> Iterator[tuple[Tensor, ...]]:
             yield tuple(flat)
     if joined:
         yield tuple(map(torch.cat, zip(*joined, strict=True)))
-
-
-def _dot(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-    wide = wide_dtype(x.dtype, y.dtype)
-    return torch.dot(x.to(wide), y.to(wide)).to(dtype)

@@ -137,14 +137,12 @@ class Average(Descent):
         return (*named, *(name for name in wanted if name not in named))
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
-        weight = now.memory[WEIGHT].to(bucket.device)
-        none = torch.zeros_like(weight)
-        joining = dict.fromkeys(bucket.fresh.get(AVERAGE, []), none) | bucket.rested
-        for index, past in joining.items():
-            g, d, past = bucket.grads[index], bucket.buffers[AVERAGE][index], past.to(weight)
+        for index in {*bucket.fresh.get(AVERAGE, []), *bucket.rested}:
+            g, d = bucket.grads[index], bucket.buffers[AVERAGE][index]
+            weight = now.memory[WEIGHT].to(g.device)
+            past = bucket.rested.get(index, torch.zeros(())).to(weight)
             first = (weight * g).nan_to_num(0.0, 0.0, 0.0)
-            filled = torch.where(past > 0.0, weight / past * d, first)
-            _tree.assign([d], [filled.to(d.dtype)])
+            _tree.assign([d], [torch.where(past > 0.0, weight / past * d, first).to(d.dtype)])
         self.metric.begin(bucket, now.options)
         return self.metric.measure(bucket, names, now)
 
@@ -158,7 +156,7 @@ class Average(Descent):
         new["linear_term"] = beta * (memory["linear_term"] + memory["average_shift"])
         weight = step_size.average(memory[WEIGHT], torch.ones_like(loss), beta)
         new[WEIGHT] = weight
-        if "lower_bound" in memory and options["estimate_f_star"]:
+        if options.get("estimate_f_star"):
             model = new["loss_average"] + new["linear_term"]
             aim = step_size.lowered_bound(model, weight, memory["lower_bound"], aim)
             new["lower_bound"] = aim
@@ -178,7 +176,7 @@ class Average(Descent):
         options, memory = now.options, now.memory
         along = sizes / memory[WEIGHT]
         new = {**memory, "average_shift": _shifts(sums, along, keeps).sum()}
-        if "lower_bound" in memory and options["estimate_f_star"]:
+        if options.get("estimate_f_star"):
             model, weight = memory["loss_average"] + memory["linear_term"], memory[WEIGHT]
             new["lower_bound"] = step_size.estimated_bound(
                 model, weight, sums.total(LENGTH), along.max(), options["f_star"]

@@ -32,6 +32,16 @@ class Rule(NamedTuple):
 
     wanted: str
     right: Callable[[Any], bool]
+    optional: bool = False  # None is allowed, too
+
+    def admits(self, value: Any) -> bool:
+        """Return True if an option may have the value."""
+        if value is None:
+            return self.optional
+        try:
+            return is_number(value) and bool(self.right(value))
+        except (OverflowError, ValueError):  # int() of an infinite number or of NaN
+            return False
 
 
 POSITIVE = Rule("positive and finite", lambda v: 0.0 < v < math.inf)
@@ -65,7 +75,7 @@ class Owner(NamedTuple):
 
 def optional(rule: Rule) -> Rule:
     """Return the rule with None allowed, too."""
-    return Rule(f"None or {rule.wanted}", lambda v: v is None or (is_number(v) and rule.right(v)))
+    return Rule(f"None or {rule.wanted}", rule.right, optional=True)
 
 
 def arguments(init: Callable[..., Any]) -> tuple[str, ...] | None:
@@ -175,9 +185,8 @@ def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
     """Raise ValueError for an option out of range, or a shared one that differs."""
     first = groups[0]
     for key, rule in shared.items():
-        value = first[key]
-        if not ((value is None or is_number(value)) and _holds(rule, value)):
-            raise ValueError(f"{key} must be {rule.wanted}, got {value!r}")
+        if not rule.admits(first[key]):
+            raise ValueError(f"{key} must be {rule.wanted}, got {first[key]!r}")
     for group in groups:
         rate = group["weight_decay"]
         if not (is_number(rate) and 0.0 <= rate < math.inf):
@@ -190,13 +199,6 @@ def check(groups: Groups, shared: Mapping[str, Rule]) -> None:
                     f"{key} must be equal in all parameter groups (they share one step size), "
                     f"got {first[key]} and {group[key]}"
                 )
-
-
-def _holds(rule: Rule, value: Any) -> bool:
-    try:
-        return bool(rule.right(value))
-    except (TypeError, OverflowError, ValueError):  # None or NaN where a number is expected
-        return False
 
 
 def is_number(value: Any) -> bool:

@@ -1,7 +1,5 @@
 """Take one step: measure the buckets, choose the size, and move, without a host read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,30 +8,28 @@ from torch import Tensor
 from corridor import _reduce, _tree
 from corridor.optim import step_size
 from corridor.optim._bucket import NORM, Bucket, Stride, Sums
-from corridor.optim._health import Health
-from corridor.optim._limit import Limit, Seen
-from corridor.optim._motion import Descent, Rule
-from corridor.optim._options import Groups, Memory, Now
+from corridor.optim._limit import Limit
+from corridor.optim._motion import Descent
+from corridor.optim._options import Memory, Now
 
 
-@dataclass
 class Step:
-    """Hold the parts of one step, its rule and cap as the optimizer's methods."""
+    """Take one step of an optimizer, whose rule and cap are its methods."""
 
-    groups: Groups  # the first holds the options and the memory
-    buckets: list[Bucket]
-    motion: Descent
-    limits: list[Limit]
-    scalars: list[str]  # names of the memory
-    sharded: bool  # other ranks hold parts of the sums
-    found_inf: Any  # a GradScaler's verdict, or None
-    rule: Rule
-    capped: Callable[[Tensor, Any], Tensor]
+    def __init__(
+        self,
+        optimizer: Any,
+        buckets: list[Bucket],
+        motion: Descent,
+        limits: list[Limit],
+    ) -> None:
+        self.optimizer, self.groups = optimizer, optimizer.param_groups
+        self.buckets, self.motion, self.limits = buckets, motion, limits
 
-    def take(self, loss: Tensor, measured: Memory, health: Health) -> None:
+    def take(self, loss: Tensor, measured: Memory) -> None:
         """Choose the step size and move, from this rank's loss and its limits' measurements."""
         first = self.groups[0]
-        memory = {key: first[key] for key in self.scalars}
+        memory = {key: first[key] for key in self.optimizer._scalars(self.motion, self.limits)}
         memory.update(self.motion.advance(first, memory))
         names, parts = self._measure(Now(first, memory, loss.dtype))
         means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
@@ -43,12 +39,13 @@ class Step:
         norm_sq = sums.total(NORM)
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
-        raw, new = self.motion.plan(loss, sums, Now(first, memory, loss.dtype), self.rule)
+        now, rule = Now(first, memory, loss.dtype), self.optimizer.step_size_rule
+        raw, new = self.motion.plan(loss, sums, now, rule)
         for limit in self.limits:
-            raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, new)))
+            raw = torch.minimum(raw, limit.bound(loss, sums, now._replace(memory=new)))
         sizes = self._sizes(raw, skip)
         used = sizes[0] / cap_of(first, raw)  # NaN for a cap of 0, which is not at its cap
-        health.note(loss, norm_sq, raw, used, skip, first)
+        self.optimizer._health.note((loss, norm_sq, raw, used, skip.to(raw)), first)
         settled = self._move(parts, sums, sizes, skip, Now(first, new, loss.dtype))
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
@@ -75,7 +72,7 @@ class Step:
             row = rows[bucket.share is not None]
             weight = 1.0 if bucket.share is None else bucket.share
             row[bucket.group] = row[bucket.group] + weight * part.to(means.device)
-        sharded = torch.stack(rows[1]) if self.sharded else None
+        sharded = torch.stack(rows[1]) if self.optimizer._sharded() else None
         means, others = _reduce.over_ranks(means, sharded, self.groups[0]["average_loss"])
         return means, torch.stack(rows[0]) if others is None else torch.stack(rows[0]) + others
 
@@ -92,8 +89,9 @@ class Step:
     def _skip(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
         """Return True if the step must not be taken, as a 0-dim tensor, and count it."""
         skip = torch.logical_not(step_size.usable(loss, norm_sq))
-        if self.found_inf is not None:  # 0, not a tensor, if there was no gradient
-            found_inf = torch.as_tensor(self.found_inf, device=skip.device)
+        verdict = getattr(self.optimizer, "found_inf", None)  # of a GradScaler
+        if verdict is not None:  # 0, not a tensor, if there was no gradient
+            found_inf = torch.as_tensor(verdict, device=skip.device)
             skip = skip | (found_inf.reshape(()) > 0)
         for group in self.groups:
             if isinstance(group["lr"], Tensor):
@@ -106,7 +104,7 @@ class Step:
         raw = torch.where(skip, torch.zeros_like(raw), raw)
         sizes = []
         for group in self.groups:
-            size = self.capped(raw, cap_of(group, raw)).clamp(min=0.0)
+            size = self.optimizer.capped(raw, cap_of(group, raw)).clamp(min=0.0)
             # A NaN cap on a device shows up only here. The step is skipped, so its size is 0.
             size = torch.where(skip, torch.zeros_like(size), size)
             _tree.assign([group["effective_lr"]], [size])

@@ -17,7 +17,7 @@ from corridor._types import Params
 from corridor.optim import _bucket, _options, step_size
 from corridor.optim._bucket import NORM, Sums
 from corridor.optim._health import MISSING, Health
-from corridor.optim._limit import Limit, Recorded, Seen
+from corridor.optim._limit import Limit
 from corridor.optim._loss import AttachedWatch, LossChannel
 from corridor.optim._motion import Descent, HeavyBall
 from corridor.optim._options import Memory, Sized
@@ -58,21 +58,20 @@ class PolyakOptimizer(Optimizer):
         weight_decay: float = 0.0, average_loss: bool = True,
         options: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, options or {})
+        given = locals()
+        self._begin({**given, **(given.pop("options") or {})})
 
-    def _begin(
-        self, params: Params, max_lr: float, f_star: float, momentum: float, weight_decay: float,
-        average_loss: bool, options: Mapping[str, Any],
-    ) -> None:  # fmt: skip
-        """Do the work of every constructor in this family, with all arguments by position."""
-        common = {"lr": max_lr, "f_star": f_star, "momentum": momentum}
-        common |= {"weight_decay": weight_decay, "average_loss": average_loss}
+    def _begin(self, given: dict[str, Any]) -> None:
+        """Do the work of every constructor in this family, given its arguments by name."""
+        options = {"f_star": 0.0, **given}
+        params, options["lr"] = options.pop("params"), options.pop(self.CAP)
+        del options["self"]
         self._reset()
         if not isinstance(params, Tensor):
-            params = list(params)  # pyright: ignore[reportAssignmentType]
+            params = list(params)
             groups = [group for group in params if isinstance(group, dict)]
             _options.check_given(groups, self._owner)
-        super().__init__(params, {**common, **options})
+        super().__init__(params, options)
 
     def _reset(self) -> None:
         """Create the attributes that are not saved: loss channel, warnings and cache."""
@@ -167,10 +166,7 @@ class PolyakOptimizer(Optimizer):
             if not found and all(p.grad is None for p in self._params()):
                 self._health.warn("flat", MISSING)
             value = _reduce.whole(value).to(device=device, dtype=dtype)
-            scalars, verdict = self._scalars(motion, limits), getattr(self, "found_inf", None)
-            parts = (self.param_groups, found, motion, limits, scalars, self._sharded(), verdict)
-            step = Step(*parts, self.step_size_rule, self.capped)
-            step.take(value, measured, self._health)
+            Step(self, found, motion, limits).take(value, measured)
             for limit in limits:
                 limit.count(self.param_groups[0], measured)
         return given
@@ -192,8 +188,9 @@ class PolyakOptimizer(Optimizer):
         memory = {key: first[key] for key in self._scalars(self._motion(), limits)}
         raw, _ = self.step_size_rule(loss, norm_sq, dict(memory))
         sums = Sums((NORM,), norm_sq.reshape(1, 1))
+        now = _options.Now(first, memory, norm_sq.dtype)
         for limit in limits:
-            raw = torch.minimum(raw, limit.bound(Seen(loss, sums, first, memory)))
+            raw = torch.minimum(raw, limit.bound(loss, sums, now))
         return self.capped(raw, cap_of(first, raw))
 
     def capped(self, raw: Tensor, cap: Tensor | float) -> Tensor:
@@ -202,11 +199,9 @@ class PolyakOptimizer(Optimizer):
 
     def _measure(self, loss: Tensor) -> Memory:
         """Return what the limits measure on the graph of a watched loss."""
+        self._settle_scalars()  # an option may have been set since the last step
         limits = self._limits()
-        _, dtype = self._settle_scalars()  # an option may have been set since the last step
-        first, metric = self.param_groups[0], self._motion().metric
-        recorded = Recorded(loss, self._params(), self.state, first, metric, dtype, self._cache)
-        return {key: value for limit in limits for key, value in limit.watch(recorded).items()}
+        return {key: value for limit in limits for key, value in limit.watch(loss, self).items()}
 
     def _check_whole(self) -> None:
         """Raise ValueError at the first step if ranks hold different parameters."""
@@ -263,8 +258,10 @@ class PolyakOptimizer(Optimizer):
         first = self.param_groups[0]
         return [one for one in self.LIMITS if one.option is None or first[one.option] is not None]
 
-    def _scalars(self, motion: Descent, limits: list[Limit]) -> list[str]:
-        return [*motion.memory, *self.MEMORY, *(key for limit in limits for key in limit.MEMORY)]
+    def _scalars(self, motion: Descent, limits: list[Limit]) -> dict[str, float | str]:
+        """Return the scalars of a step with their first values, or the options that hold these."""
+        kept = [motion.memory, self.MEMORY, *(limit.MEMORY for limit in limits)]
+        return {key: start for scalars in kept for key, start in scalars.items()}
 
     def _sharded(self) -> bool:
         return any(type(p) not in _bucket.PLAIN and _reduce.is_sharded(p) for p in self._params())
@@ -279,8 +276,7 @@ class PolyakOptimizer(Optimizer):
         if held is not first:
             moved = (self._owner.left - {"effective_lr"}) & held.keys()
             first.update({key: held.pop(key) for key in moved})
-        if held is not first or "first" not in self._cache:
-            self._cache["first"] = first
+        self._cache["first"] = first
         return first
 
     def _settle_scalars(self) -> tuple[torch.device, torch.dtype]:
@@ -288,18 +284,13 @@ class PolyakOptimizer(Optimizer):
         params = self._params()
         device = params[0].device if params else torch.device("cpu")
         dtype = _tree.accumulation_dtype(params)
-        first, motion, limits = self._first(), self._motion(), self._limits()
+        first, limits = self._first(), self._limits()
         first[RULE] = type(self).__name__
         _options.settle(first, "skipped", device, torch.int64)
-        _options.settle(first, "grad_norm", device, dtype)
-        starts = {**motion.memory, **self.MEMORY}
-        for limit in limits:
-            starts |= limit.MEMORY
-            for counter in limit.counters:
-                # A tensor on the host: `watch` reads it, and a compiled step must not depend on it.
-                _options.settle(first, counter, torch.device("cpu"), torch.int64)
-        for key in self._scalars(motion, limits):
-            start = starts.get(key, 0.0)
+        for counter in (counter for limit in limits for counter in limit.counters):
+            # A tensor on the host: `watch` reads it, and a compiled step must not depend on it.
+            _options.settle(first, counter, torch.device("cpu"), torch.int64)
+        for key, start in {"grad_norm": 0.0, **self._scalars(self._motion(), limits)}.items():
             start = first[start] if isinstance(start, str) else start
             _options.settle(first, key, device, dtype, start)
         for group in self.param_groups:

@@ -105,8 +105,7 @@ class CLR(PolyakOptimizer):
     ) -> None:
         if max_lr is None:
             max_lr = DEFAULT_MAX_LR if drift is None else math.inf
-        own = {"scale": scale, "drift": drift, "every": every}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(locals())
 
 
 class CLRAdam(PolyakOptimizer):
@@ -121,12 +120,10 @@ class CLRAdam(PolyakOptimizer):
     is tau times the step. With momentum the first term comes from the average of the linear models,
     as in `MoMoAdam`, and the step goes along the averaged gradient.
 
-    c is the `step_size.coherence` of the gradients, from 1 down to 0.23 in pure noise. r is the
-    mean over the whole path: with the last value, large steps let scale-invariant weights grow,
-    their curvature falls, and the steps grow further.
-
-    The product ``H (P g)`` is measured as for `CLR` with drift, and the loss must come by `watch`
-    or `attach`, in a closure too. The formulas are exact for the P of a single step.
+    c is the coherence of the gradients, from 1 down to 0.23 in pure noise, and r is the
+    mean over the whole path; docs/drift.md says why. ``H (P g)`` is measured as for `CLR` with
+    drift, and the loss must come by `watch` or `attach`, in a closure too. The formulas are exact
+    for the P of a single step.
 
     Args:
         params: whole parameters, groups of them, or named ones. Sharded ones are refused.
@@ -183,5 +180,4 @@ class CLRAdam(PolyakOptimizer):
         weight_decay: float = 0.0,
         average_loss: bool = True,
     ) -> None:
-        own = {"beta2": beta2, "eps": eps, "drift": drift, "every": every}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(locals())

@@ -42,7 +42,7 @@ class Polyak(PolyakOptimizer):
         self, params: Params, f_star: float, *, max_lr: float = 1.0,
         momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {})
+        self._begin(locals())
 
 
 class HalfPolyak(PolyakOptimizer):
@@ -80,17 +80,20 @@ class HalfPolyak(PolyakOptimizer):
         f_star: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
         average_loss: bool = True,
     ) -> None:  # fmt: skip
-        own = {"refine_every": refine_every}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
-        """Return half the step to the current bound."""
-        first, bound = self.param_groups[0], memory["lower_bound"]
-        f_star = torch.full_like(bound, first["f_star"])
-        reset = (loss < bound) | (f_star != memory["last_f_star"])
-        bound = torch.where(reset, f_star, bound)
-        past, every = (memory["best_loss"], memory["round_steps"]), first["refine_every"]
-        step, bound, best, age = step_size.half_polyak(loss, norm_sq, bound, *past, every=every)
+        """Return half the step to the current bound, which each round of steps refines."""
+        first, every = self.param_groups[0], self.param_groups[0]["refine_every"]
+        f_star = torch.full_like(loss, first["f_star"])
+        bound, best = memory["lower_bound"], torch.minimum(memory["best_loss"], loss)
+        bound = torch.where((loss < bound) | (f_star != memory["last_f_star"]), f_star, bound)
+        step = step_size.clr(loss, norm_sq, scale=0.5, f_star=bound)
+        age = memory["round_steps"] + 1.0
+        if every is not None:
+            over = age >= every
+            bound = torch.where(over, 0.5 * (best + torch.minimum(bound, best)), bound)
+            best, age = torch.where(over, torch.inf, best), torch.where(over, 0.0, age)
         new = {"lower_bound": bound, "best_loss": best, "round_steps": age}
         return step, {**new, "last_f_star": f_star}
 
@@ -129,7 +132,7 @@ class NGN(PolyakOptimizer):
         self, params: Params, sigma: float = 1.0, *, f_star: float = 0.0,
         momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        self._begin(params, sigma, f_star, momentum, weight_decay, average_loss, {})
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return twice Polyak's step."""
@@ -138,7 +141,9 @@ class NGN(PolyakOptimizer):
 
     def capped(self, raw: Tensor, cap: Tensor | float) -> Tensor:
         """Return half the harmonic mean of the step and sigma."""
-        return step_size.ngn(raw, cap)
+        if not isinstance(cap, Tensor) and cap <= 0.0:  # a schedule has ended
+            return torch.zeros_like(raw)
+        return 1.0 / (1.0 / raw + 1.0 / cap)
 
 
 class MoMo(PolyakOptimizer):
@@ -177,11 +182,10 @@ class MoMo(PolyakOptimizer):
         momentum: float = 0.9, estimate_f_star: bool = False,
         weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        own = {"estimate_f_star": estimate_f_star}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(locals())
 
 
-class MoMoAdam(PolyakOptimizer):
+class MoMoAdam(MoMo):
     """Take MoMo's step in Adam's metric, along ``d / (rho D)`` with ``D = sqrt(v) + eps``.
 
         h = min(rho [f_avg + c - rho f_star]_+ / <d, d / D>, max_lr)
@@ -210,16 +214,13 @@ class MoMoAdam(PolyakOptimizer):
     """
 
     MOTION = Average(Adam())
-    OPTIONS: ClassVar = {"estimate_f_star": _options.SWITCH}
-    MEMORY: ClassVar = {"lower_bound": "f_star"}
 
     def __init__(
         self, params: Params, max_lr: float = 1e-2, *, f_star: float = 0.0,
         momentum: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
         estimate_f_star: bool = False, weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        own = {"beta2": beta2, "eps": eps, "estimate_f_star": estimate_f_star}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(locals())
 
 
 class DAL(PolyakOptimizer):
@@ -267,8 +268,7 @@ class DAL(PolyakOptimizer):
         self, params: Params, max_lr: float = 5.0, *, power: float = 1.0, every: int = 1,
         momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        own = {"power": power, "every": every}
-        self._begin(params, max_lr, 0.0, momentum, weight_decay, average_loss, own)
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the largest number: only the curvature limits the step."""

@@ -54,14 +54,14 @@ class SPSMax(PolyakOptimizer):
         first: float = 1.0, f_star: float = 0.0, momentum: float = 0.0,
         weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        own = {"c": c, "growth": growth, "first": first}
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, own)
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the step with its growth limited. A step of 0 is not stored."""
         first, last = self.param_groups[0], memory["last_step"]
-        gap = loss - first["f_star"]
-        step = step_size.sps_max(gap, norm_sq, last, c=first["c"], growth=first["growth"])
+        step = step_size.ratio((loss - first["f_star"]) / first["c"], norm_sq)
+        if first["growth"] is not None:
+            step = torch.minimum(step, first["growth"] * last)
         return step, {"last_step": torch.where(step > 0.0, step, last)}
 
 
@@ -88,12 +88,13 @@ class SPSSafe(PolyakOptimizer):
         f_star: float = 0.0, momentum: float = 0.0, weight_decay: float = 0.0,
         average_loss: bool = True,
     ) -> None:  # fmt: skip
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"floor": floor})
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the gap over the squared norm or its floor."""
         first = self.param_groups[0]
-        return step_size.sps_safe(loss - first["f_star"], norm_sq, floor=first["floor"]), memory
+        step = step_size.ratio(loss - first["f_star"], norm_sq.clamp(min=first["floor"]))
+        return torch.where(norm_sq > 0.0, step, 0.0), memory
 
 
 class DecSPS(PolyakOptimizer):
@@ -124,14 +125,16 @@ class DecSPS(PolyakOptimizer):
         self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, f_star: float = 0.0,
         momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"c": c})
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the smallest step so far over the root of the count."""
         first, least, count = self.param_groups[0], memory["least_step"], memory["counted_steps"]
-        gap = loss - first["f_star"]
-        step, least, count = step_size.dec_sps(gap, norm_sq, least, count, c=first["c"])
-        return step, {"least_step": least, "counted_steps": count}
+        polyak = step_size.ratio((loss - first["f_star"]) / first["c"], norm_sq)
+        gains = polyak > 0.0  # a stored 0 would end all progress
+        least = torch.where(gains, torch.minimum(least, polyak), least)
+        step = torch.where(gains, least / torch.sqrt(count + 1.0), 0.0)
+        return step, {"least_step": least, "counted_steps": count + gains}
 
 
 class AdaSPS(PolyakOptimizer):
@@ -161,12 +164,15 @@ class AdaSPS(PolyakOptimizer):
         self, params: Params, max_lr: float = 1.0, *, c: float = 1.0, f_star: float = 0.0,
         momentum: float = 0.0, weight_decay: float = 0.0, average_loss: bool = True,
     ) -> None:  # fmt: skip
-        self._begin(params, max_lr, f_star, momentum, weight_decay, average_loss, {"c": c})
+        self._begin(locals())
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the step over the root of the sum of all gaps so far."""
-        first, last = self.param_groups[0], memory["last_step"]
-        total, unit = memory["gap_sum"], memory["first_gap"]
-        gap = loss - first["f_star"]
-        step, last, total, unit = step_size.ada_sps(gap, norm_sq, last, total, unit, c=first["c"])
+        first, last, unit = self.param_groups[0], memory["last_step"], memory["first_gap"]
+        gap = (loss - first["f_star"]).clamp(min=0.0)
+        unit, total = torch.where(unit > 0.0, unit, gap), memory["gap_sum"] + gap
+        share = unit / total.clamp(min=torch.finfo(gap.dtype).tiny)
+        step = step_size.ratio(gap * share.sqrt() / first["c"], norm_sq)
+        last = torch.where(step > 0.0, torch.minimum(step, last), last)
+        step = torch.where(step > 0.0, last, 0.0)
         return step, {"last_step": last, "gap_sum": total, "first_gap": unit}
