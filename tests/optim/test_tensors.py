@@ -251,7 +251,7 @@ def test_an_average_in_sixteen_bits_says_how_far_it_moved_where_the_kernel_would
     """As on a GPU, where torch's fused kernel takes 16 bits: here rounding swallows the step."""
     bucket = _bucket.Bucket(0, fused=True)
     p, g = torch.full((3,), 256.0, dtype=dtype), torch.ones(3, dtype=dtype)
-    bucket.add(p, g, {AVERAGE: torch.zeros_like(p)}, fresh=[AVERAGE])
+    bucket.add(p, g, {AVERAGE: torch.zeros_like(p)})
     now = Now({"momentum": 0.5}, {}, torch.float32)
     (norm_sq,) = Euclidean().measure(bucket, (LENGTH,), now)
     assert float(norm_sq) == 0.75

@@ -68,15 +68,8 @@ class Bucket:
     fresh: dict[str, list[int]] = field(default_factory=dict)  # of buffers made in this step
     rested: dict[int, Tensor] = field(default_factory=dict)  # `REST` of those that missed steps
 
-    def add(
-        self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor], fresh: Sequence[str] = (),
-        rest: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        """Add a parameter with its gradient and buffers, and the names of the fresh ones."""
-        for name in fresh:
-            self.fresh.setdefault(name, []).append(len(self.params))
-        if rest is not None:
-            self.rested[len(self.params)] = rest
+    def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> None:
+        """Add a parameter with its gradient and buffers."""
         self.params.append(_tree.as_real(p))
         self.grads.append(_tree.as_real(grad))
         for name, buffer in buffers.items():
@@ -176,7 +169,11 @@ def buckets(
                 fused = not torch.compiler.is_compiling() and _fusable(p, grad, *kept.values())
                 key = (index, p.device, p.dtype, fused, share)
                 bucket = found.setdefault(key, Bucket(index, fused, share))
-                bucket.add(p, grad, kept, fresh, rest)
+                for name in fresh:
+                    bucket.fresh.setdefault(name, []).append(len(bucket.params))
+                if rest is not None:
+                    bucket.rested[len(bucket.params)] = rest
+                bucket.add(p, grad, kept)
     if grad_scale is not None:
         _unscale(list(found.values()), grad_scale)
     return list(found.values())

@@ -38,11 +38,6 @@ def as_scalar(loss: Any) -> Tensor:
     """Return the loss as a detached 0-dim tensor, or raise ValueError."""
     if isinstance(loss, numbers.Real):
         return torch.tensor(float(loss), dtype=torch.float64, device="cpu")
-    if not isinstance(loss, Tensor):
-        raise ValueError(
-            f"loss must be a scalar tensor or a number, got {type(loss).__name__}; "
-            "return the loss from the closure or pass step(loss=...)"
-        )
     return _tree.scalar_loss(loss).detach()
 
 
@@ -328,6 +323,7 @@ class LossChannel:
                         f"closure must be callable, got {type(closure).__name__}; "
                         "pass a loss as step(loss=loss)"
                     )
+                self._forget(stepping=True)
                 with torch.enable_grad():
                     given = closure()
             self._forget(read=given is not None, stepping=True)

@@ -196,7 +196,8 @@ class Adam(Metric):
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
         # Block by block, each tensor is read from memory once.
-        (beta, beta2, eps), dtype = _options_of(now), now.dtype
+        beta, beta2, eps = (now.options[key] for key in ("momentum", "beta2", "eps"))
+        dtype = now.dtype
         root = now.memory["square_weight"].to(bucket.device, dtype).sqrt()
         parts: list[Tensor] = []
         for p, g, d, v in _blocks(bucket):
@@ -217,7 +218,7 @@ class Adam(Metric):
         if not bucket.fused:
             return super().move(bucket, stride, now)
         bucket.decay(stride.keep)
-        beta, beta2, eps = _options_of(now)
+        beta, beta2, eps = (now.options[key] for key in ("momentum", "beta2", "eps"))
         count = now.memory["averaged_steps"].float().to(bucket.device)
         ds = bucket.buffers[AVERAGE]
         # The kernel divides by its own bias correction of d.
@@ -229,10 +230,6 @@ class Adam(Metric):
         tensors = (bucket.params, bucket.grads, ds, bucket.buffers[SQUARES], [], counts)
         _torch.fused_adam_(*tensors, **options, found_inf=stride.skip.to(torch.float32))
         return None
-
-
-def _options_of(now: Now) -> tuple[float, float, float]:
-    return now.options["momentum"], now.options["beta2"], now.options["eps"]
 
 
 def _squares(v: Tensor, g: Tensor, beta2: float, dtype: torch.dtype) -> Tensor:

@@ -17,11 +17,7 @@ class Step:
     """Take one step of an optimizer, whose rule and cap are its methods."""
 
     def __init__(
-        self,
-        optimizer: Any,
-        buckets: list[Bucket],
-        motion: Descent,
-        limits: list[Limit],
+        self, optimizer: Any, buckets: list[Bucket], motion: Descent, limits: list[Limit]
     ) -> None:
         self.optimizer, self.groups = optimizer, optimizer.param_groups
         self.buckets, self.motion, self.limits = buckets, motion, limits
@@ -31,7 +27,8 @@ class Step:
         first = self.groups[0]
         memory = {key: first[key] for key in self.optimizer._scalars(self.motion, self.limits)}
         memory.update(self.motion.advance(first, memory))
-        names, parts = self._measure(Now(first, memory, loss.dtype))
+        now = Now(first, memory, loss.dtype)
+        names, parts = self._measure(now)
         means = torch.stack([loss, *(value.to(loss) for value in measured.values())])
         means, values = self._over_ranks(means, parts, len(names))
         (loss, *values), sums = means.unbind(), Sums(names, values)
@@ -39,14 +36,14 @@ class Step:
         norm_sq = sums.total(NORM)
         _tree.assign([first["grad_norm"]], [norm_sq.sqrt()])
         skip = self._skip(loss, norm_sq)
-        now, rule = Now(first, memory, loss.dtype), self.optimizer.step_size_rule
-        raw, new = self.motion.plan(loss, sums, now, rule)
+        raw, new = self.motion.plan(loss, sums, now, self.optimizer.step_size_rule)
+        now = now._replace(memory=new)
         for limit in self.limits:
-            raw = torch.minimum(raw, limit.bound(loss, sums, now._replace(memory=new)))
+            raw = torch.minimum(raw, limit.bound(loss, sums, now))
         sizes = self._sizes(raw, skip)
         used = sizes[0] / cap_of(first, raw)  # NaN for a cap of 0, which is not at its cap
         self.optimizer._health.note((loss, norm_sq, raw, used, skip.to(raw)), first)
-        settled = self._move(parts, sums, sizes, skip, Now(first, new, loss.dtype))
+        settled = self._move(parts, sums, sizes, skip, now)
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
 

@@ -72,8 +72,10 @@ class HalfPolyak(PolyakOptimizer):
 
     OPTIONS: ClassVar = {"refine_every": _options.optional(_options.STEPS)}
     MEMORY: ClassVar = {
-        "lower_bound": "f_star", "best_loss": math.inf, "round_steps": 0.0, "last_f_star": "f_star"
-    }  # fmt: skip
+        **dict.fromkeys(("lower_bound", "last_f_star"), "f_star"),
+        "best_loss": math.inf,
+        "round_steps": 0.0,
+    }
 
     def __init__(
         self, params: Params, max_lr: float = 1.0, *, refine_every: int | None = None,
