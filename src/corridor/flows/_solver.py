@@ -141,10 +141,7 @@ class Solver:
         return error <= 1.0
 
     def time_to_switch(self) -> float:
-        """Return the time until the first switch of the loss, if all move on at their rates.
-
-        It is inf for a loss without switches, and for a loss with more than MOST.
-        """
+        """Return the time until the first switch, if all move on at their rates; inf for none."""
         if not self._switches:
             return math.inf
         x, v, value = self.point(), self.velocity(), self.flat_loss.value

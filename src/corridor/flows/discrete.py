@@ -44,8 +44,8 @@ def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
     if room is None or length == 0.0:
         return None
     # The strides shrink towards a kink and would never reach it.
-    while room > 1e-9 * length:
-        if walked >= length:
+    while not room <= 1e-9 * length:
+        if not walked < length:
             return None
         walked += room
         room = flat_loss.margin(x + min(walked / length, 1.0) * (y - x)) or 0.0

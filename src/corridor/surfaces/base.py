@@ -69,8 +69,10 @@ class Surface:
 
     def value(self, x: Tensor) -> Tensor:
         """Return the loss of points [..., n], shape [...], without checks: the `expression`."""
+        if self.expression is None:
+            raise NotImplementedError(f"{type(self).__name__} must define value or expression")
         values = dict(zip(variable_names(x.shape[-1]), x.unbind(-1), strict=True))
-        return evaluate(_parsed(str(self.expression)), values, x[..., 0])
+        return evaluate(_parsed(self.expression), values, x[..., 0])
 
     @property
     def steepest(self) -> float:
@@ -115,9 +117,6 @@ class Surface:
             dimension: n, for a surface of any dimension. Default: 2.
             spread: standard deviation, positive. All margins exceed 1% of it. Default: 2.
             seed: of the random numbers. Default: 0.
-
-        Raises:
-            ValueError: too few random points lie in the domain.
         """
         n = self.dimension or dimension or 2
         shape = (4 * count, n) if self.rows is None else (4 * count, self.rows, n)

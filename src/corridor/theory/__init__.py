@@ -14,8 +14,8 @@ from corridor.theory.appendix import (
     momentum_velocity,
     remark_a_3,
 )
-from corridor.theory.check import Check
 from corridor.theory.corridors import (
+    Check,
     horizon,
     lemma_2_8,
     lemma_2_9,

@@ -15,7 +15,7 @@ from torch import Tensor
 from corridor import flows
 from corridor.flows import gradient_flow, heavy_ball, mean_loss
 from corridor.flows.space import Loss, starting_at
-from corridor.theory.check import TINY, Check, begin, farthest, precise, rounding
+from corridor.theory.corridors import TINY, Check, begin, farthest, precise, rounding
 
 
 def momentum_velocity(n: int, step_size: float, momentum: float, *, aligned: float = 0.0) -> float:

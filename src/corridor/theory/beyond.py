@@ -83,10 +83,7 @@ def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) 
 
 
 def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
-    """Return the step size ``CLR / (1 - rho_par)``, Halley's step for the root of E along -g.
-
-    The parallel corridor number must be below 1.
-    """
+    """Return ``CLR / (1 - rho_par)``, Halley's step for the root of E along -g, for rho_par < 1."""
     return loss / norm_sq / (1.0 - rho_parallel)
 
 
@@ -129,10 +126,6 @@ def clr_rate(rho_parallel: float) -> float:
 
     CLR falls at the rate -1 in a corridor, is constant on isotropic quadratics, and rises exactly
     where the parallel corridor number exceeds 1/4.
-
-    Example:
-        >>> clr_rate(0.0), clr_rate(0.25), clr_rate(0.5)
-        (-1.0, 0.0, 1.0)
     """
     return 4.0 * rho_parallel - 1.0
 
