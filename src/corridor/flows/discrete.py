@@ -279,10 +279,8 @@ def mean_epoch(
     elif m <= 8:
         orders = list(itertools.permutations(range(m)))
     else:
-        raise ValueError(
-            f"permutations must be given for more than 8 batches, got {m} batches; "
-            "set a number of random orders"
-        )
+        need = "permutations must be given for more than 8 batches"
+        raise ValueError(f"{need}, got {m} batches; set a number of random orders")
     # One epoch in each order: the modified flow of SGD describes this mean, not a single path.
     ends = [stochastic_descent(losses, start, step_size, order=o).flat()[-1] for o in orders]
     return torch.stack(ends).mean(0)

@@ -17,7 +17,8 @@ class Drift:
     Attributes:
         times: times of the comparison, [k].
         distance: ``||theta_1(t) - theta_2(t)||``, [k].
-        relative: distance divided by the length of the second path up to that time, [k], first 0.
+        relative: distance divided by the length of the second path up to that time, [k]. It is 0
+            at time 0.
         gradients: number of gradients that the second path cost.
     """
 

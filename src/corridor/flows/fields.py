@@ -14,8 +14,8 @@ from corridor.geometry.lanczos import function_times
 def regularized(flat_loss: FlatLoss, step_size: float, momentum: float = 0.0) -> Field:
     """Return the velocity of the heavy ball's modified flow, valid after its first steps.
 
-    It is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``, and without momentum
-    that of gradient descent's modified flow, ``-grad(E + h/4 ||g||^2)``.
+    It is ``-grad(E + h (1 + beta) / (4 (1 - beta)^2) ||g||^2) / (1 - beta)``. Without momentum, it
+    is the velocity of gradient descent's modified flow, ``-grad(E + h/4 ||g||^2)``.
 
     Reference:
         Barrett and Dherin (2021), "Implicit Gradient Regularization".

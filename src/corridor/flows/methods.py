@@ -42,10 +42,8 @@ class Table:
     def __post_init__(self) -> None:
         a, b = (torch.tensor(part, dtype=torch.float64) for part in (self.a, self.b))
         if a.shape != (len(b), len(b)):
-            raise ValueError(
-                f"a must have {len(b)} rows of {len(b)} coefficients, got {tuple(a.shape)}; "
-                "give one row per weight"
-            )
+            form, got = f"{len(b)} rows of {len(b)} coefficients", tuple(a.shape)
+            raise ValueError(f"a must have {form}, got {got}; give one row per weight")
         c = a.sum(1)
         for label, order, found, wanted in [
             ("sum b", 1, b.sum(), 1.0),

@@ -95,14 +95,11 @@ class FlatLoss:
 
     def hessian(self, flat: Tensor) -> Tensor:
         """Return the Hessian at a flat vector, [n, n]."""
-        times = self.product(flat)[1]
-        return torch.stack([times(row) for row in torch.eye(len(flat)).to(flat)])
+        return torch.stack([*map(self.product(flat)[1], torch.eye(len(flat)).to(flat))])
 
     def margin(self, flat: Tensor) -> float | None:
         """Return the radius of a ball without kinks or edges, None for a loss without a domain."""
-        if self.domain is None:
-            return None
-        return float(self.domain.margin(self.unpack(flat)))
+        return None if self.domain is None else float(self.domain.margin(self.unpack(flat)))
 
 
 def starting_at(loss: Loss, start: Point) -> FlatLoss:

@@ -26,12 +26,9 @@ LARGEST_NUMBER = 1e30
 SMALLEST_POWER = 1000  # of ten
 MINUS_ONE: Tree = ["Rational", -1, 1]
 
-SAME_NAME = (
-    "sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh",
-    "sign", "atan2",
-)  # fmt: skip
+SAME_NAME = "sqrt exp log sin cos tan asin acos atan sinh cosh tanh sign atan2"  # as in torch
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    **{name: getattr(torch, name) for name in SAME_NAME},
+    **{name: getattr(torch, name) for name in SAME_NAME.split()},
     **{"Abs": torch.abs, "Max": torch.maximum, "Min": torch.minimum},
 }
 OTHER_SPELLINGS = {"ln": "log", "abs": "Abs", "max": "Max", "min": "Min"}

@@ -152,9 +152,8 @@ def prove(
     conditions, known = [parse_condition(text) for text in texts], [*names, *constants]
     others = sorted({name for part in conditions for name in variables_of(part)} - set(known))
     if others:
-        raise ValueError(
-            f"domain's variables must be those of the expression, {known}, got {others}"
-        )
+        need = f"domain's variables must be those of the expression, {known}"
+        raise ValueError(f"{need}, got {others}")
     request = {"tree": tree, "variables": names, "constants": [*constants], "domain": conditions}
     answer = _ask(request, time_limit)
     failed = str(answer.get("failed", ""))

@@ -265,9 +265,8 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
     drawn = sample(list(symbols.values()))
     points = [p for p in drawn if enclose_all([domain], around(p, PRECISIONS[0])) == [True]]
     if not points:
-        raise ValueError(
-            f"domain must hold somewhere, got no point of the domain among {len(SIZES)}; enlarge it"
-        )
+        got = f"no point of the domain among {len(SIZES)}"
+        raise ValueError(f"domain must hold somewhere, got {got}; enlarge it")
     inside = build(domain, symbols)
     parts = [(e, sp.And(*where, inside)) for e, where in pieces(_rooted(build(tree, symbols)))]
     found = [Piece(e, where, variables, tree) for e, where in parts if where != sp.false]

@@ -102,7 +102,7 @@ class Curve(Shape):
         return (away * normal).sum(-1) / normal.norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
-        """Estimate, to first order, the distance to the center of curvature or to equal rivals."""
+        """Estimate the distance to the cut locus, to first order in that distance."""
         with torch.no_grad():
             # The nearest sample, and the nearest of the other local minima.
             distances, count = self._distances(x), len(self.times)
@@ -147,7 +147,7 @@ class LevelSet(Shape):
 
     Args:
         function: from points [..., n] to numbers [...] in twice differentiable torch, of any scale.
-        bounds: pairs (low, high), one per coordinate, n = 2 or 3, around all wanted branches.
+        bounds: pairs (low, high), one per coordinate, n = 2 or 3, around all branches.
         cells: cells of the grid per side, enough to separate branches. Default: 100.
 
     Example:
@@ -227,7 +227,7 @@ class LevelSet(Shape):
         return (distance.to(x) + moved).reshape(x.shape[:-1])
 
     def focal(self, x: Tensor) -> Tensor:
-        """Estimate the distance to the center of curvature, or to where two points are nearest."""
+        """Estimate the distance to the cut locus."""
         at = x.detach().reshape(-1, self.dimension).double()
         q, distance, normal, bend = self._nearest(at)
         curvature = torch.linalg.eigvalsh(bend)

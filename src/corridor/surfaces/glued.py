@@ -22,7 +22,8 @@ class Glued(Surface):
     Args:
         pieces: two or more surfaces of one dimension.
         highest: True for the maximum. Default: False.
-        f_star: the infimum. Default: that of the pieces' infima, a lower bound for a maximum.
+        f_star: the infimum. Default: the smallest infimum of the pieces. For a maximum it is the
+            largest infimum, which is only a lower bound.
 
     Example:
         >>> roof = Glued([Linear([1.0, 0.0]), Linear([-2.0, 0.0], 3.0)])

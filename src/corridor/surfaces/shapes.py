@@ -12,7 +12,7 @@ class Shape:
     """Represent a closed set by its distance ``shape(x)`` and the room ``shape.focal(x)``.
 
     The room is the distance to the cut locus, or a lower bound of it. The cut locus contains the
-    points with two nearest points of the set, and those where the Hessian of the distance jumps.
+    points with two nearest points, and the points where the Hessian of the distance jumps.
 
     Attributes:
         dimension: n.

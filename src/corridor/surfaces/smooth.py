@@ -179,7 +179,7 @@ class Rosenbrock(Surface):
 
 
 class RiverValley(Surface):
-    """Compute ``E = y + 1/2 (2 + tanh(y)) x^2``, not a corridor, but its river x = 0 is (S6)."""
+    """Compute ``E = y + 1/2 (2 + tanh(y)) x^2``, a valley whose river x = 0 is a corridor (S6)."""
 
     dimension = 2
     f_star = -float("inf")

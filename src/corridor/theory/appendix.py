@@ -1,7 +1,7 @@
 """Check appendices A and C: momentum, Runge-Kutta, SGD over shuffled batches, quadratics.
 
-`loss` is a function of a tensor that returns a scalar tensor, and `losses` are those of the batches
-of SGD. The `start` is a point, in a corridor for all statements about momentum and Runge-Kutta.
+`loss` is a function of a tensor that returns a scalar tensor. `losses` holds one loss per batch of
+SGD. The `start` is a point, in a corridor for all statements about momentum and Runge-Kutta.
 `step_size` is h, positive, `momentum` is beta, in [0, 1), and `steps` or n is the number of steps.
 The heavy ball starts with the velocity ``v_0 = -aligned g``, at rest by default.
 """
