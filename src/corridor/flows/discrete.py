@@ -65,8 +65,7 @@ def gradient_descent(
     Args:
         loss: function of a point that returns a scalar tensor.
         start: a tensor, or a list of tensors.
-        step_size: h, positive, or a function of the loss and ``||g||^2`` as 0-dim tensors that
-            returns h (default: 0.1).
+        step_size: h, positive, or a function of the 0-dim loss and ``||g||^2`` (default: 0.1).
         steps: number of steps, 0 or more (default: 10).
 
     Raises:
@@ -238,9 +237,8 @@ def stochastic_descent(
     m = len(losses)
     order = list(range(m) if order is None else order)
     if not losses or sorted(order) != list(range(m)):
-        raise ValueError(
-            f"order must be a permutation of {m} batches, got {order}; name each batch once"
-        )
+        need = f"order must be a permutation of {m} batches"
+        raise ValueError(f"{need}, got {order}; name each batch once")
     flat_loss = starting_at(mean_loss(losses), start)
     h = space.number("step_size", step_size, "positive")
     batches = [FlatLoss(loss, start) for loss in losses]

@@ -17,8 +17,7 @@ class Drift:
     Attributes:
         times: times of the comparison, [k].
         distance: ``||theta_1(t) - theta_2(t)||``, [k].
-        relative: distance divided by the length of the second path up to that time, [k]. It is 0
-            at time 0.
+        relative: distance divided by the second path's length up to that time, [k]; 0 at time 0.
         gradients: number of gradients that the second path cost.
     """
 

@@ -72,10 +72,8 @@ def principal(flat_loss: FlatLoss, step_size: float, krylov: int = 30) -> Field:
         scaled = h * values
         top = float(scaled.max())
         if top >= 1.0:
-            raise ValueError(
-                f"step_size must be below 1 / lambda_max = {h / top:g} for the principal flow, "
-                f"got {h:g}; take a smaller step size"
-            )
+            need = f"step_size must be below 1 / lambda_max = {h / top:g} for the principal flow"
+            raise ValueError(f"{need}, got {h:g}; take a smaller step size")
         # log(1 - s) / s is 0/0 at s = 0; its series replaces it there.
         series, logarithm = 1.0 + scaled / 2.0, -torch.log1p(-scaled) / scaled
         return torch.where(scaled.abs() < 1e-8, series, logarithm)

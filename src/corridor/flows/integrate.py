@@ -84,10 +84,8 @@ def gradient_flow(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; choose one")
     size = len(flat_loss.start)
     if method == "implicit" and size > LARGEST:
-        raise ValueError(
-            f"start must have at most {LARGEST} numbers for an implicit flow, got {size}; "
-            "use method='explicit' or fixed_step_flow"
-        )
+        need = f"start must have at most {LARGEST} numbers for an implicit flow"
+        raise ValueError(f"{need}, got {size}; use method='explicit' or fixed_step_flow")
     flow = _Flow(flat_loss, "gradient flow", time, at, dense)
     hessian = flat_loss.hessian if method == "implicit" else None
     return flow.follow(
@@ -125,8 +123,7 @@ def modified_flow(
             on quadratics exactly, for step sizes below ``1 / lambda_max``.
         step_size: h of the discrete method, positive (default: 0.1).
         momentum: beta of the heavy ball, in [0, 1) (default: 0.9).
-        krylov: dimension of the Krylov space of "principal", for an exact flow at least the number
-            of parameters (default: 30).
+        krylov: Krylov dimension of "principal", exact for this number of parameters (default: 30).
         at: as for `gradient_flow`: times at which the path has points.
         dense: as for `gradient_flow`: True for points at all times (default: False).
         max_gradients: as for `gradient_flow`: maximum number of gradients (default: 100,000).
@@ -180,8 +177,7 @@ def fixed_step_flow(
     each, although it changes the path only by ``h^2`` times the jump of the gradient.
 
     The function also takes half the step, and returns the finer path. The estimate `error` is three
-    times the distance between the two. It assumes an order of convergence of at least 0.42, because
-    kinks reduce the order of RK4.
+    times the distance between the two. It assumes an order of convergence of 0.42, as at kinks.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -306,10 +302,8 @@ class _Flow(Path):
         """Return the path, or raise a ValueError if the flow ended before a time of `at`."""
         if self.left and stopped != "time" and self.left[0] > solver.time * (1.0 + 1e-12):
             end, late = self.sign * solver.time, self.sign * self.left[0]
-            raise ValueError(
-                f"at must end before the flow does at time {end:g} ({stopped}), got {late:g}; "
-                "drop the later times"
-            )
+            need = f"at must end before the flow does at time {end:g} ({stopped})"
+            raise ValueError(f"{need}, got {late:g}; drop the later times")
         # Rounding can put the last wanted time just after the end.
         for time in self.left:
             self.add(self.sign * time, solver.point())
@@ -343,7 +337,6 @@ def _ordered(at: Times, end: float) -> list[float]:
     # A float32 tensor holds the end only to about seven digits.
     low, high = sorted((0.0, end * (1.0 + 1e-6)))
     if times != sorted(times, key=abs) or not all(low <= t <= high for t in times):
-        raise ValueError(
-            f"at must hold times between 0 and {end:g} in order, got {times}; sort and limit them"
-        )
+        need = f"at must hold times between 0 and {end:g} in order"
+        raise ValueError(f"{need}, got {times}; sort and limit them")
     return [max(min(t, max(end, 0.0)), min(end, 0.0)) for t in times]

@@ -57,10 +57,8 @@ class Table:
         ]:
             # The sums have at most a few dozen terms of size 1, so rounding stays below 1e-14.
             if order <= self.order and abs(float(found) - wanted) > 1e-14:
-                raise ValueError(
-                    f"{self.name} must have {label} = {wanted:g} for order {order}, got {found:g}; "
-                    "correct its table"
-                )
+                need = f"{self.name} must have {label} = {wanted:g} for order {order}"
+                raise ValueError(f"{need}, got {found:g}; correct its table")
 
     @property
     def implicit(self) -> bool:
@@ -87,10 +85,8 @@ class Table:
             if change <= 4.0 * torch.finfo(x.dtype).eps * scale or change >= last < 1e-12 * scale:
                 return k
             last = change
-        raise ValueError(
-            f"step_size must be small enough to solve {self.name}, got {h:g}; "
-            "take a smaller step size"
-        )
+        need = f"step_size must be small enough to solve {self.name}"
+        raise ValueError(f"{need}, got {h:g}; take a smaller step size")
 
 
 def _moved(x: Tensor, h: float, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:

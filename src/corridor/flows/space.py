@@ -108,16 +108,13 @@ def starting_at(loss: Loss, start: Point) -> FlatLoss:
     x = flat_loss.start
     room = flat_loss.margin(x)
     if room is not None and not room > 0.0:
-        raise ValueError(
-            f"start must be inside the loss's domain and off its kinks, got margin {room:g}; "
-            f"choose a start in the domain {flat_loss.domain.words}"
-        )
+        need = f"start must be inside the loss's domain and off its kinks, got margin {room:g}"
+        raise ValueError(f"{need}; choose a start in the domain {flat_loss.domain.words}")
     value, g = flat_loss.slope(x)
     if not (torch.isfinite(value) and torch.isfinite(g).all()):
-        raise ValueError(
-            f"loss and gradient must be finite at start, got loss {float(value):g} and ||g|| "
-            f"{float(g.norm()):g}; choose a start inside the domain and off kinks"
-        )
+        got = f"got loss {float(value):g} and ||g|| {float(g.norm()):g}"
+        advice = "choose a start inside the domain and off kinks"
+        raise ValueError(f"loss and gradient must be finite at start, {got}; {advice}")
     # The path pays only for its own gradients.
     flat_loss.gradients = 0
     return flat_loss
@@ -136,9 +133,8 @@ def number(name: str, value: float | Tensor, kind: str = "finite") -> float:
 def whole_number(name: str, value: int, minimum: int = 1) -> int:
     """Return the value of an argument, or raise a ValueError unless it is a large enough int."""
     if not isinstance(value, int) or value < minimum:
-        raise ValueError(
-            f"{name} must be a whole number of at least {minimum}, got {value!r}; change it"
-        )
+        need = f"{name} must be a whole number of at least {minimum}"
+        raise ValueError(f"{need}, got {value!r}; change it")
     return value
 
 
@@ -185,9 +181,8 @@ def network_loss(
     copies = {name: copy(p) for name, p in model.named_parameters()}
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     if not names:
-        raise ValueError(
-            "model must have a parameter that requires a gradient, got none; unfreeze one"
-        )
+        need = "model must have a parameter that requires a gradient"
+        raise ValueError(f"{need}, got none; unfreeze one")
     buffers = {name: copy(b) for name, b in model.named_buffers()}
     # The caller may overwrite the batch later, and the flow must not change with it.
     inputs, targets = copy(inputs), copy(targets)

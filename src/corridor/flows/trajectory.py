@@ -74,18 +74,14 @@ class Trajectory:
         # Times are sums of steps, so rounding moves them by a few units in the last place.
         slack = 1e-12 * max(1.0, abs(end))
         if not min(0.0, end) - slack <= time <= max(0.0, end) + slack:
-            raise ValueError(
-                f"time must be between 0 and {end:g}, got {time:g}; the path ended there "
-                f"({self.stopped}), follow it for longer"
-            )
+            advice = f"the path ended there ({self.stopped}), follow it for longer"
+            raise ValueError(f"time must be between 0 and {end:g}, got {time:g}; {advice}")
         near = int((self.times - time).abs().argmin())
         if abs(float(self.times[near]) - time) <= slack:
             return self.points[near]
         if self._dense is None:
-            raise ValueError(
-                f"time must be one of the path's times, got {time:g}; make the path with "
-                f"at=[{time:g}] or dense=True"
-            )
+            advice = f"make the path with at=[{time:g}] or dense=True"
+            raise ValueError(f"time must be one of the path's times, got {time:g}; {advice}")
         return self._dense(time)
 
     def flat(self) -> Tensor:

@@ -50,8 +50,8 @@ def parse(text: str) -> Tree:
 
     The formula may contain numbers, variables, ``+ - * / **``, ``a if condition else b``,
     ``Piecewise((value, condition), ..., (value, True))`` and the functions sqrt, exp, log (ln),
-    sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, abs, sign, max and min. Decimal
-    numbers become exact fractions.
+    sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, abs, sign, max and min.
+    Decimal numbers become exact fractions.
 
     Raises:
         ValueError: the text is not such a formula.

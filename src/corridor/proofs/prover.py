@@ -277,10 +277,8 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
         "largest": max((p.largest for p in found), default=0.0),
     }
     if not evidence["points"]:
-        raise ValueError(
-            "expression must be real and smooth, got no real value with a gradient "
-            f"at {len(points)} points of its domain; change the expression"
-        )
+        got = f"no real value with a gradient at {len(points)} points of its domain"
+        raise ValueError(f"expression must be real and smooth, got {got}; change the expression")
     report({"evidence": evidence, "excluded": excluded(tree, symbols)})
     return _judge(found, points, evidence)
 

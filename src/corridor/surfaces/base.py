@@ -44,8 +44,7 @@ class Domain:
 class Surface:
     """Define a loss on R^n with known geometry, in differentiable torch, of any batch shape.
 
-    A subclass defines `value` or `expression`, and sets in ``__init__`` the attributes that differ
-    from the defaults.
+    A subclass defines `value` or `expression`, and sets the attributes that have other values.
 
     Attributes:
         f_star: infimum of the loss, or a lower bound of it; -inf if unbounded. Default: 0.
@@ -85,11 +84,7 @@ class Surface:
         return self.verdict is Verdict.CORRIDOR
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the loss of points [..., n] of a floating dtype, shape [...].
-
-        Raises:
-            ValueError: the points have another dimension, or another dtype.
-        """
+        """Return the loss of points [..., n], or raise a ValueError for other shapes and dtypes."""
         name = f"points of {type(self).__name__} must"
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
@@ -151,10 +146,8 @@ def vector(values: object, name: str) -> Tensor:
 def one_each(values: Tensor, x: Tensor, name: str) -> Tensor:
     """Return a function's values [...] at points [..., n], or raise ValueError for other shapes."""
     if values.shape != x.shape[:-1]:
-        raise ValueError(
-            f"{name} must map points {list(x.shape)} to numbers {list(x.shape[:-1])}, "
-            f"got {list(values.shape)}; return one number per point"
-        )
+        need = f"{name} must map points {list(x.shape)} to numbers {list(x.shape[:-1])}"
+        raise ValueError(f"{need}, got {list(values.shape)}; return one number per point")
     return values
 
 

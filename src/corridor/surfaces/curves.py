@@ -21,8 +21,7 @@ class Curve(Shape):
     Args:
         point: function from times [m] to points [m, n], smooth and of period 2 pi.
         samples: number of samples, enough to separate the branches of the curve. Default: 720.
-        signed: True for a distance that is negative inside a simple plane curve, which runs
-            counter-clockwise. Default: True.
+        signed: True if negative inside a simple, counter-clockwise plane curve. Default: True.
     """
 
     def __init__(
@@ -36,8 +35,9 @@ class Curve(Shape):
             raise ValueError("point must map times [m] to finite places [m, n]")
         self.dimension = self.places.shape[-1]
         if signed and self.dimension != 2:
+            advice = "pass signed=False"
             raise ValueError(
-                f"a signed curve must have dimension 2, got {self.dimension}; pass signed=False"
+                f"a signed curve must have dimension 2, got {self.dimension}; {advice}"
             )
         spectrum = torch.fft.rfft(self.places, dim=0) * (2.0 / samples)
         spectrum[0] *= 0.5

@@ -16,8 +16,7 @@ from corridor.surfaces.shapes import Shape
 class DistanceTo(Surface):
     """Compute ``E = slope * distance(theta) + level``: a corridor for every closed set and shape.
 
-    A corridor has one constant ``||g||``, because ``grad ||g||^2 = 2 Hg = 0``. Every corridor has
-    this form near each of its points.
+    Every corridor has this form near each of its points, because ``grad ||g||^2 = 2 Hg = 0``.
 
     Any function may replace the shape. Its verdict and speed then come from derivatives at 16
     random points. `LevelSet` makes a distance from a function that is not a distance.

@@ -97,9 +97,8 @@ class Box(Shape):
         self.half_widths = vector(half_widths, "half_widths")
         self.dimension = len(self.half_widths)
         if self.dimension < 2 or not (self.half_widths > 0.0).all():
-            raise ValueError(
-                f"half_widths must be two or more positive numbers, got {self.half_widths.tolist()}"
-            )
+            got = self.half_widths.tolist()
+            raise ValueError(f"half_widths must be two or more positive numbers, got {got}")
         self.depth = float(self.half_widths.min())
 
     def __call__(self, x: Tensor) -> Tensor:

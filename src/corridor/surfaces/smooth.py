@@ -198,8 +198,7 @@ class FixedStep(Surface):
 
     With ``e^z = 1 + z``, the motion ``theta(t) = -b t + a Re e^(z t / h)`` equals its own Euler
     steps from every start. The loss is defined by ``g(theta(t)) = -theta'(t)`` for t in [0, t_end],
-    and Hg is far from 0. Steps of h/2 leave the flow. A detector must therefore try two step sizes,
-    or evaluate Hg.
+    and Hg is far from 0. Steps of h/2 leave the flow: a detector needs two step sizes, or Hg.
 
     Args:
         step_size: h, positive, the step size that hides Hg. Default: 0.5.

@@ -114,9 +114,8 @@ def appendix_a_2(
 ) -> Check:
     """Check that a Runge-Kutta method in a corridor steps along the flow.
 
-    The paper proves it for RK4. It holds for every method with ``sum b = 1``, because all
-    elementary differentials after the first vanish in a corridor. `method` is a key of
-    `corridor.flows.TABLES`.
+    The paper proves it for RK4. It holds for every method with ``sum b = 1``, because all later
+    elementary differentials vanish in a corridor. `method` is a key of `corridor.flows.TABLES`.
     """
     start = precise(loss, start)
     _, x, g = begin(loss, start)
@@ -174,8 +173,7 @@ def batch_gradient_identity(losses: Sequence[Loss], point: Tensor) -> Check:
 def kantorovich(condition: float) -> float:
     """Return the largest parallel corridor number of quadratics, ``(k + 1)^2 / (16 k)``.
 
-    It exceeds 1 for condition numbers k above ``7 + 4 sqrt(3)``. A CLR step can then raise the
-    loss.
+    For condition numbers k above ``7 + 4 sqrt(3)`` it exceeds 1, and a CLR step can raise E.
 
     Example:
         >>> kantorovich(1.0), round(kantorovich(7 + 4 * 3**0.5), 12)

@@ -72,8 +72,7 @@ def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
 def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) -> float:
     """Return ``d_0^2 - d_1^2 = (4 m - m^2) E^2 / ||g||^2`` for m times a CLR step on a quadratic.
 
-    Here d is the distance from the minimum. The drop is largest for the `multiple` m = 2, and
-    positive for m < 4.
+    d is the distance from the minimum. The drop is largest at m = 2, and positive for m < 4.
 
     Example:
         >>> quadratic_distance_drop(0.5, 1.0)  # theta = 1 to 1/2
@@ -90,20 +89,16 @@ def halley_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
 def quadratic_model_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
     """Return the step size ``CLR * 2 / (1 + sqrt(1 - 4 rho_par))``.
 
-    It leads to the first root of the quadratic model along -g. It is exact on all quadratics,
-    indefinite ones included.
-
-    Above a parallel corridor number of 1/4 the model has no root.
+    It leads to the first root of the quadratic model along -g, which exists for a parallel corridor
+    number up to 1/4. It is exact on all quadratics, indefinite ones included.
 
     Example:
         >>> quadratic_model_step(0.5, 1.0, 0.25)  # from 1 to 0 on x^2 / 2
         1.0
     """
     if not rho_parallel <= 0.25:
-        raise ValueError(
-            f"rho_parallel must be at most 1/4, got {rho_parallel:g}; "
-            "take halley_step, because the quadratic model has no root"
-        )
+        advice = "take halley_step, because the quadratic model has no root"
+        raise ValueError(f"rho_parallel must be at most 1/4, got {rho_parallel:g}; {advice}")
     return loss / norm_sq * 2.0 / (1.0 + math.sqrt(1.0 - 4.0 * rho_parallel))
 
 
@@ -147,8 +142,7 @@ def rho_from_logs(losses: Tensor, norm_sq: Tensor) -> Tensor:
 def mean_rho(clr_start: float, clr_end: float, time: float) -> float:
     """Return the mean of rho_par over a gradient flow, ``1/4 (1 + (h_T - h_0) / T)``.
 
-    The flow lasts the `time` T > 0, from the CLR h_0 to h_T. For a bounded CLR the mean tends
-    to 1/4.
+    The flow lasts the `time` T > 0, from the CLR h_0 to h_T. With a bounded CLR it tends to 1/4.
     """
     return 0.25 * (1.0 + (clr_end - clr_start) / time)
 
@@ -157,8 +151,7 @@ def exponential_sum_ratio(weights: Sequence[float], slopes: Sequence[float]) -> 
     """Return ``E_1 / E_0 = sum p_i exp(-s_i / mean s)`` for a CLR step on ``sum a_i exp(-s_i t)``.
 
     The sum models cross-entropy along -g. The weights p_i are the shares of the terms in the loss.
-    The ratio is at least 1/e. It exceeds 1 only if a slope s_i is negative, which means that
-    gradients conflict.
+    The ratio is at least 1/e. It exceeds 1 only if gradients conflict: a slope s_i is negative.
     """
     mean = sum(p * s for p, s in zip(weights, slopes, strict=True))
     return sum(p * math.exp(-s / mean) for p, s in zip(weights, slopes, strict=True))
@@ -177,8 +170,7 @@ def unaccounted_minimum(alpha: float, k: int, floor: float = 1.0, curvature: flo
 def drift_bound(hg: float, step_size: float, time: float, least_curvature: float = 0.0) -> float:
     """Return a bound of the distance between gradient descent and the gradient flow.
 
-    The bound is ``(h hg / 2) (e^(m T) - 1) / m`` with ``m = -lambda_min``. For convex losses it is
-    ``h hg T / 2``.
+    It is ``(h hg / 2) (e^(m T) - 1) / m`` with ``m = -lambda_min``. Convex: ``h hg T / 2``.
 
     Args:
         hg: upper bound of ``||Hg||`` along both paths.

@@ -79,8 +79,7 @@ class Check:
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
-    The start needs ``Hg != 0``. The error is proportional to delta, the time step of the difference
-    quotient.
+    The start needs ``Hg != 0``. The error is proportional to delta, the time step of a quotient.
     """
     start = precise(loss, start)
     flat_loss, g, Hg = _bent(loss, start)
@@ -105,8 +104,7 @@ def _bent(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
     """Check that a flow in a corridor is ``theta_0 - t g(theta_0)``, with a constant gradient.
 
-    The line must stay inside the corridor for the given time. The detail contains "gradient change"
-    and "distance from the line".
+    The line must stay inside the corridor. The detail contains both errors by name.
     """
     start = precise(loss, start)
     flat_loss, x, g = begin(loss, start)
@@ -198,12 +196,10 @@ def theorem_3_1_converse(
 ) -> Check:
     """Check that one step leaves the flow by ``h^2/2 Hg`` outside corridors, to leading order.
 
-    The start needs ``Hg != 0``, and the step sizes fall. A single step size proves nothing (S5 on
-    the theory pages).
+    The start needs ``Hg != 0``. The step sizes fall, because one alone proves nothing (S5).
 
     Returns:
-        The check that the log-log slope is 2, with the "coefficient over prediction" at the
-        smallest step.
+        The check that the log-log slope is 2, with the last "coefficient over prediction".
     """
     if len(step_sizes) < 2:
         raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
@@ -222,8 +218,7 @@ def theorem_3_1_converse(
 def stays_inside(loss: Loss, start: Tensor, step_size: float) -> bool:
     """Return True if the segment of a gradient step meets no kink.
 
-    The domain of a loss marks its kinks. For a loss without a domain, the function compares
-    gradients along the segment.
+    For a loss without a domain, the function compares gradients along the segment.
     """
     flat_loss, x, g = begin(loss, start)
     end = x - step_size * g

@@ -51,8 +51,7 @@ def detect(
 
     ``Hg = 0`` at critical points, which are skipped, or on a line proves nothing (S6 on the theory
     pages), so the function tests random neighbors. The change of g over steps of four sizes also
-    judges losses whose second derivatives are wrong (S5). Kinks are not part of the region: a jump
-    of g within a step does not count.
+    judges losses whose second derivatives are wrong (S5). A jump of g at a kink does not count.
 
     Args:
         loss: function of a point that returns a scalar tensor.
