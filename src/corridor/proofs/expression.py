@@ -46,12 +46,11 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
 
 
 def parse(text: str) -> Tree:
-    """Return the tree of a formula such as ``sqrt(x**2 + y**2)``, of at most 2000 characters.
+    """Return the tree of a formula of at most 2000 characters, with decimals as exact fractions.
 
     The formula may contain numbers, variables, ``+ - * / **``, ``a if condition else b``,
     ``Piecewise((value, condition), ..., (value, True))`` and the functions sqrt, exp, log (ln),
     sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, abs, sign, max and min.
-    Decimal numbers become exact fractions.
 
     Raises:
         ValueError: the text is not such a formula.

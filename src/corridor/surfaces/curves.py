@@ -35,10 +35,8 @@ class Curve(Shape):
             raise ValueError("point must map times [m] to finite places [m, n]")
         self.dimension = self.places.shape[-1]
         if signed and self.dimension != 2:
-            advice = "pass signed=False"
-            raise ValueError(
-                f"a signed curve must have dimension 2, got {self.dimension}; {advice}"
-            )
+            got = self.dimension
+            raise ValueError(f"a signed curve must have dimension 2, got {got}; pass signed=False")
         spectrum = torch.fft.rfft(self.places, dim=0) * (2.0 / samples)
         spectrum[0] *= 0.5
         size = spectrum.abs().amax(1)

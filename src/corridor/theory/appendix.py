@@ -188,7 +188,6 @@ def appendix_c(matrix: Tensor, slope: Tensor, points: Tensor) -> Check:
     """Check that a quadratic with ``M != 0`` has ``Hg != 0`` at random points.
 
     ``Hg = M (M theta + b) = 0`` on an open set would give ``M^2 = 0``, and so ``M = 0``.
-
     The number is the fraction of the points [k, n] with ``||Hg|| < 1e-12``. The matrix M is
     symmetric, [n, n], and the slope is b, [n].
     """
