@@ -90,6 +90,27 @@ def test_lightning_trains_bit_for_bit_the_same(precision: str):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_steps_of_lightning_count_on_in_a_resumed_run(tmp_path):
+    steps = []
+    for epochs, resumed in ((1, None), (2, tmp_path / "last.ckpt")):
+        callback = for_lightning.probe_callback(every=EVERY)
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            callbacks=[callback],
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        loader = DataLoader(plain.dataset(plain.STEPS), plain.MICRO_BATCH)
+        trainer.fit(Classifier(), loader, ckpt_path=resumed)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        steps += callback.probe.history["step"]
+    assert steps == list(range(0, 2 * plain.STEPS, EVERY))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_lightning_measures_the_current_batch():
     seen = []
 

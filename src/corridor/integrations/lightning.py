@@ -73,7 +73,7 @@ def probe_callback(
                     found = pl_module.training_step(batch, batch_idx)
                     return found["loss"] if isinstance(found, dict) else found
 
-            self.probe(closure)
+            self.probe(closure, at=trainer.fit_loop.total_batch_idx)  # counts on in a resumed run
 
     return ProbeCallback()
 
