@@ -6,7 +6,7 @@ from benchmarks.practice.parts import stream, task
 from benchmarks.practice.problem import Problem, Task
 from torch import Tensor, nn
 
-VISCOSITY, SPEED, HEIGHT = 0.05, 0.5, 0.5
+VISCOSITY, SPEED, HEIGHT = 0.02, 0.5, 0.5
 
 
 def exact(points: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="burgers",
     kind="physics-informed",
-    steps=5000,
+    steps=3000,
     batch_size=112,
     make=make,
     about="A front of Burgers' equation on fresh points; dense tanh layers: not linear, steep.",

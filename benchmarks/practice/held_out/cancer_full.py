@@ -29,7 +29,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="cancer_full",
     kind="fitted, full batch",
-    steps=400,
+    steps=250,
     batch_size=300,
     make=make,
     about="300 rows of scikit-learn's breast cancer data, all in each step; training loss counts.",

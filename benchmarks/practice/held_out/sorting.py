@@ -7,7 +7,7 @@ from benchmarks.practice.problem import Problem, Task
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-LENGTH, SYMBOLS = 8, 12
+LENGTH, SYMBOLS = 10, 20
 
 
 def draw(g: torch.Generator, count: int) -> Tensor:
@@ -42,8 +42,8 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="sorting",
     kind="fitted, large batch",
-    steps=700,
+    steps=500,
     batch_size=128,
     make=make,
-    about="Fresh lists of 8 numbers and the same in order; GPT of 2 blocks: a task without error.",
+    about="Fresh lists of 10 numbers and the same in order; GPT of 2 blocks: a task without error.",
 )

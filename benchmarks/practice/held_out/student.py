@@ -12,7 +12,7 @@ from torch import Tensor, nn
 @cache
 def teacher() -> nn.Module:
     """Return the network whose outputs are the targets."""
-    return seeded(5, lambda: mlp(12, 8, 1)).requires_grad_(False)
+    return seeded(5, lambda: mlp(12, 16, 1)).requires_grad_(False)
 
 
 def draw(g: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def make(seed: int) -> Task:
 problem = Problem(
     name="student",
     kind="fitted, small batch",
-    steps=10_000,
+    steps=8000,
     batch_size=16,
     make=make,
     about="Outputs of a small ReLU network on fresh inputs; a larger one can fit them exactly.",
