@@ -125,20 +125,19 @@ class Euclidean(Metric):
             length = old * old * dd + 2.0 * old * new * dg + new * new * gg
             # Where d and g nearly cancel, rounding dominates. The step is then rather too short.
             least = CANCELLED * torch.finfo(dtype).eps * (old * old * dd + new * new * gg)
-            sums = {NORM: gg, LENGTH: torch.maximum(length, least), OWN_LENGTH: gg}
+            sums: dict[str, Tensor] = {LENGTH: torch.maximum(length, least)}
             if SLOPE in names:
                 sums[SLOPE] = old * _tree.dot(ds, ps, dtype) + new * _tree.dot(gs, ps, dtype)
         else:
             gg = _tree.squared_norm(gs, dtype)
-            zero = torch.zeros_like(gg)
-            sums = {NORM: gg, OWN_LENGTH: gg, LENGTH: zero, SLOPE: zero}
+            sums = dict.fromkeys((LENGTH, SLOPE), torch.zeros_like(gg))
             for part in bucket.portions():
                 pairs = zip(ds[part], gs[part], strict=True)
                 formed = [self.average(d, g, old, dtype) for d, g in pairs]
                 sums[LENGTH] = sums[LENGTH] + _tree.squared_norm(formed, dtype)
                 if SLOPE in names:
                     sums[SLOPE] = sums[SLOPE] + _tree.dot(formed, ps[part], dtype)
-        return [sums[name] for name in names]
+        return [sums.get(name, gg) for name in names]  # NORM and OWN_LENGTH are ||g||^2
 
     def move(self, bucket: Bucket, stride: Stride, now: Now) -> Tensor | None:
         beta = now.options["momentum"]
@@ -181,13 +180,11 @@ class Adam(Metric):
     def scaling(
         self, g: Tensor, v: Mapping[str, Tensor], options: Options, dtype: torch.dtype
     ) -> Tensor | None:
-        g = _tree.as_real(g)
-        if SQUARES not in v:  # the parameter will take part for the first time
-            wide = wide_dtype(g.dtype, dtype)
-            return g.to(wide).abs().add_(options["eps"]).reciprocal_()
-        old = options["square_weight"].to(g.device)
+        g, old = _tree.as_real(g), options["square_weight"].to(g.device)
         weight = step_size.average(old, torch.ones_like(old), options["beta2"])
-        squares = _squares(_tree.as_real(v[SQUARES]), g, options["beta2"], dtype)
+        # A parameter that takes part for the first time starts as in `begin`.
+        past = _tree.as_real(v[SQUARES]) if SQUARES in v else old * g.to(dtype).square()
+        squares = _squares(past, g, options["beta2"], dtype)
         return (squares / weight).sqrt_().add_(options["eps"]).reciprocal_()
 
     def share(self, options: Options) -> Tensor | float:

@@ -177,10 +177,9 @@ class Average(Descent):
         along = sizes / memory[WEIGHT]
         new = {**memory, "average_shift": _shifts(sums, along, keeps).sum()}
         if options.get("estimate_f_star"):
-            model, weight = memory["loss_average"] + memory["linear_term"], memory[WEIGHT]
-            new["lower_bound"] = step_size.estimated_bound(
-                model, weight, sums.total(LENGTH), along.max(), options["f_star"]
-            )
+            model = (memory["loss_average"] + memory["linear_term"], memory[WEIGHT])
+            ends = (sums.total(LENGTH), along.max(), options["f_star"])
+            new["lower_bound"] = step_size.estimated_bound(*model, *ends)
         return new
 
 

@@ -46,6 +46,7 @@ class Rule(NamedTuple):
 
 POSITIVE = Rule("positive and finite", lambda v: 0.0 < v < math.inf)
 FRACTION = Rule("a number in [0, 1)", lambda v: 0.0 <= v < 1.0)
+FACTOR = Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
 STEPS = Rule("a whole number of steps, at least 1", lambda v: v >= 1 and v == int(v))
 SWITCH = Rule("True or False", lambda v: v in (True, False))
 
@@ -247,10 +248,3 @@ def understood(
         for index, kept in state_dict["state"].items()
     }
     return {**state_dict, "param_groups": merged, "state": state}
-
-
-def copied(kept: Any) -> Any:
-    """Return a parameter's state (a foreign one is of any type) or a group with copied tensors."""
-    if not isinstance(kept, dict):
-        return kept
-    return {key: t.clone() if isinstance(t, Tensor) else t for key, t in kept.items()}

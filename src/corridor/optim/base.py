@@ -4,6 +4,7 @@ An optimizer has a loss channel (`_loss`), limits (`_limit`) and a motion (`_mot
 (`_metric`). Each of these modules shows how to add one. A rule is a method, `step_size_rule`.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -299,10 +300,7 @@ class PolyakOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of state and groups, which later steps do not change."""
-        saved = super().state_dict()
-        saved["param_groups"] = [_options.copied(group) for group in saved["param_groups"]]
-        saved["state"] = {key: _options.copied(kept) for key, kept in saved["state"].items()}
-        return saved
+        return copy.deepcopy(super().state_dict())
 
     @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -320,7 +318,7 @@ class PolyakOptimizer(Optimizer):
             kept = self.MOTION.memory, (*self.MOTION.buffers, _bucket.REST)
             state_dict = _options.understood(state_dict, self.param_groups, *kept)
         # torch does not copy tensors that need no other dtype or device.
-        state = {key: _options.copied(kept) for key, kept in state_dict["state"].items()}
+        state = copy.deepcopy(state_dict["state"])
         super().load_state_dict({**state_dict, "state": state})
         self._restore()
 

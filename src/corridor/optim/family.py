@@ -1,9 +1,7 @@
 """Define relatives of CLR: Polyak's step and its half, NGN, MoMo and DAL.
 
-Every class here shares CLR's ways to pass a loss, its cap in ``param_groups[i]["lr"]``, its skipped
-steps, its weight decay and its values in the groups. With momentum, `HalfPolyak`, `NGN` and `DAL`
-move as a heavy ball, ``v <- beta v - (1 - beta) h g``, ``theta <- theta + v``. The others average
-linear models.
+With momentum, `HalfPolyak`, `NGN` and `DAL` move as a heavy ball, ``v <- beta v - (1 - beta) h g``,
+``theta <- theta + v``. The others average linear models. All else is as in CLR.
 """
 
 import math

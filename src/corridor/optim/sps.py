@@ -1,7 +1,6 @@
 """Define relatives of CLR with stochastic Polyak steps: SPSMax, SPSSafe, DecSPS and AdaSPS.
 
-They share with CLR what `corridor.optim.family` names, and move as a heavy ball with momentum.
-Below, ``gap = (loss - f_star)_+``.
+With momentum they move as a heavy ball. All else is as in CLR. Below, ``gap = (loss - f_star)_+``.
 """
 
 import math
@@ -14,8 +13,6 @@ from corridor._types import Params
 from corridor.optim import _options, step_size
 from corridor.optim._options import Memory, Sized
 from corridor.optim.base import PolyakOptimizer
-
-_GROWTH = _options.Rule("a number, at least 1", lambda v: 1.0 <= v < math.inf)
 
 
 class SPSMax(PolyakOptimizer):
@@ -44,7 +41,7 @@ class SPSMax(PolyakOptimizer):
 
     OPTIONS: ClassVar = {
         "c": _options.POSITIVE,
-        "growth": _options.optional(_GROWTH),
+        "growth": _options.optional(_options.FACTOR),
         "first": _options.POSITIVE,
     }
     MEMORY: ClassVar = {"last_step": "first"}
