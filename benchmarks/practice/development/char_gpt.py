@@ -21,6 +21,6 @@ problem = Problem(
     steps=800,
     batch_size=16,
     make=make,
-    about="King James Bible, characters; GPT of 3 blocks of width 64: a language model in small.",
+    about="English Bible, characters; GPT of 3 blocks of width 64: a language model in small.",
     long=True,
 )

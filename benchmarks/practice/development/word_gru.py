@@ -21,5 +21,5 @@ problem = Problem(
     steps=700,
     batch_size=32,
     make=make,
-    about="King James Bible, 2,000 words; GRU of 96 cells: many rare classes, no normalization.",
+    about="English Bible, 2,000 words; GRU of 96 cells: many rare classes, no normalization.",
 )

@@ -53,5 +53,5 @@ problem = Problem(
     steps=2500,
     batch_size=BATCH,
     make=make,
-    about="King James Bible, 24 words and the next 24; bags of words: contrast over 128 pairs.",
+    about="English Bible, 24 words and the next 24; bags of words: contrast over 128 pairs.",
 )

@@ -21,5 +21,5 @@ problem = Problem(
     steps=1200,
     batch_size=16,
     make=make,
-    about="King James Bible, 1,500 words; GPT of 2 blocks of width 48: rare words, small batches.",
+    about="English Bible, 1,500 words; GPT of 2 blocks of width 48: rare words, small batches.",
 )
