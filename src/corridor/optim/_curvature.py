@@ -89,14 +89,10 @@ class Drift(Curvature):
     MEMORY: ClassVar = {**Curvature.MEMORY, LIMIT: math.inf}
 
     def bound(self, loss: Tensor, sums: Sums, now: Now) -> Tensor:
-        return self._at_most(now.options["drift"], now.memory)
-
-    @staticmethod
-    def _at_most(tau: float | Tensor, memory: Memory) -> Tensor:
         # One step leaves gradient flow by ``(h^2 / 2) |Hg|``, to leading order. This is tau times
         # its length at the limit. A ratio of inf, not measured yet, gives 0.
-        memory[LIMIT] = 2.0 * tau / memory[RATIO]
-        return memory[LIMIT]
+        now.memory[LIMIT] = 2.0 * now.options["drift"] / now.memory[RATIO]
+        return now.memory[LIMIT]
 
 
 class CoherentDrift(Drift):
@@ -129,7 +125,8 @@ class CoherentDrift(Drift):
         own, averaged = (memory[key] for key in lengths)
         # The averaged gradient's length over the gradients' root mean square is their coherence.
         coherence = torch.where(own > 0.0, (averaged / own).clamp(max=1.0).sqrt(), 1.0)
-        return self._at_most(now.options["drift"] * coherence.sqrt(), memory)
+        memory[LIMIT] = super().bound(loss, sums, now) * coherence.sqrt()
+        return memory[LIMIT]
 
 
 class DriftAdjusted(Curvature):

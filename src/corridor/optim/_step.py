@@ -7,7 +7,7 @@ from torch import Tensor
 
 from corridor import _reduce, _tree
 from corridor.optim import step_size
-from corridor.optim._bucket import NORM, Bucket, Stride, Sums
+from corridor.optim._bucket import NORM, PLAIN, Bucket, Stride, Sums
 from corridor.optim._limit import Limit
 from corridor.optim._motion import Descent
 from corridor.optim._options import Memory, Now
@@ -69,7 +69,9 @@ class Step:
             row = rows[bucket.share is not None]
             weight = 1.0 if bucket.share is None else bucket.share
             row[bucket.group] = row[bucket.group] + weight * part.to(means.device)
-        sharded = torch.stack(rows[1]) if self.optimizer._sharded() else None
+        unusual = (p for p in self.optimizer._params() if type(p) not in PLAIN)
+        elsewhere = any(map(_reduce.is_sharded, unusual))
+        sharded = torch.stack(rows[1]) if elsewhere else None
         means, others = _reduce.over_ranks(means, sharded, self.groups[0]["average_loss"])
         return means, torch.stack(rows[0]) if others is None else torch.stack(rows[0]) + others
 

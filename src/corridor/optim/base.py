@@ -264,9 +264,6 @@ class PolyakOptimizer(Optimizer):
         kept = [motion.memory, self.MEMORY, *(limit.MEMORY for limit in limits)]
         return {key: start for scalars in kept for key, start in scalars.items()}
 
-    def _sharded(self) -> bool:
-        return any(type(p) not in _bucket.PLAIN and _reduce.is_sharded(p) for p in self._params())
-
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 

@@ -134,8 +134,7 @@ class CLRAdam(PolyakOptimizer):
         beta2: weight of the past in v, in [0, 1) (default: 0.999).
         eps: number added to the root of v, positive (default: 1e-8).
         drift: tau, the largest relative drift of a step while gradients agree, positive
-            (default: 3). Along an eigenvector, steps of an average are stable up to
-            ``(1 + beta) / (1 - beta)``, 19 for beta = 0.9. Without momentum the bound is 1.
+            (default: 3). Without momentum steps are stable up to 1.
         every: number of steps from one measurement of the drift to the next (default: 20).
         weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).
