@@ -267,7 +267,7 @@ def _missing_backend(bench: Bench) -> str:
     finally:
         pair.kill()
     said = pair.said()
-    right = len(said) == 1 and "no GPU of its own" in said[0] and 0 not in statuses
+    right = len(said) == 1 and "has no GPU" in said[0] and 0 not in statuses
     return "one line from one rank, all end" if right else f"{statuses} {said}"
 
 

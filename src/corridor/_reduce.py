@@ -60,7 +60,7 @@ def over_ranks(values: Tensor, sums: Tensor | None, average: bool) -> tuple[Tens
 
     Data-parallel training averages gradients over ranks, so the step size must use the mean loss:
     otherwise the ranks would take different steps. The sums are weighted by `share`, and None if no
-    tensor is sharded. Without `average` the values stay those of this rank. With one rank, or
+    tensor is sharded. Without `average` the values stay this rank's. With one rank, or
     nothing to share, there is no communication.
     """
     world = world_size()
@@ -90,7 +90,7 @@ def check_whole(params: Sequence[Tensor]) -> None:
     """Raise ValueError unless all ranks hold the same parameters, apart from sharded ones.
 
     FSDP1 and ZeroRedundancyOptimizer give each rank an ordinary tensor or a part of the list. Then
-    no rank knows the norm of the whole gradient, and each takes a step size of its own. All ranks
+    no rank knows the norm of the whole gradient, and each takes another step size. All ranks
     must call. The function waits for the device.
     """
     if world_size() == 1:

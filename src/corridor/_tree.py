@@ -47,7 +47,7 @@ def accumulation_dtype(tensors: Tensors) -> torch.dtype:
 def as_real(tensor: Tensor) -> Tensor:
     """Return a real view [..., 2] of a complex tensor, and any other tensor unchanged.
 
-    A lazy conjugate has no such view and is copied: autograd returns it as the gradient of
+    A lazy conjugate has no real view and is copied: autograd returns it as the gradient of
     ``w.conj()``. As a parameter it is a ValueError, since writing to its copy would not change it.
     """
     if not tensor.is_complex():

@@ -135,7 +135,7 @@ def test_depth_is_bounded():
 @pytest.mark.parametrize(
     ("text", "variables", "words"),
     [
-        ("x + y", ["x"], r"variables must be those of the expression, \['x', 'y'\], got \['x'\]"),
+        ("x + y", ["x"], r"must be all variables of the expression, \['x', 'y'\], got \['x'\]"),
         ("x", ["x", "x"], "variables must be"),
         ("3", None, "must contain a variable"),
         ("x", ["x.y"], "letters and digits"),

@@ -142,7 +142,7 @@ def test_a_network_that_has_changed_is_one_line(tmp_path, small, monkeypatch):
             torch.nn.Flatten(), torch.nn.Linear(64, 20), torch.nn.Linear(20, num_classes)
         ),
     )
-    with pytest.raises(ValueError, match="model must be that of the checkpoint") as said:
+    with pytest.raises(ValueError, match="model must be the checkpoint's model") as said:
         train(small(steps=2), tmp_path, resume=True, progress=False)
     assert "\n" not in str(said.value)
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print."""
+"""Run the command line: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Wrong input prints one line on stderr.
 
     Args:
-        arguments: Words of the command line (default: those of the process).
+        arguments: Words of the command line (default: the process's arguments).
 
     Returns:
         The exit status: 0 for success, 1 for a failed run or a refuted proof, 2 for wrong input.

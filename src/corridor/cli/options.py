@@ -15,7 +15,7 @@ CONFIG = tuple(entry.name for entry in fields(Config))
 
 
 class Option(click.Option):
-    """An option that enters a dict if it is given. ``--help`` lists it under a heading."""
+    """Define an option that enters a dict if it is given. ``--help`` lists it under a heading."""
 
     def __init__(self, names: Sequence[str], *, kind: Any, help: str, heading: str, into: str):
         super().__init__(
@@ -31,7 +31,7 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose ``--help`` groups the options by their headings."""
+    """Define a command whose ``--help`` groups the options by their headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, one section per heading."""

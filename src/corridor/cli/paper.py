@@ -19,7 +19,7 @@ REPLACED = (
 
 
 def _options(replaced: tuple[str, ...]) -> list[click.Parameter]:
-    """Return the options of all figures; the config's options replace those of a recipe."""
+    """Return the options of all figures; the config's options replace a recipe's."""
     scales = "demo (minutes), laptop (CIFAR-10) or paper."
     out = "Folder of runs, figures and report."
     return [

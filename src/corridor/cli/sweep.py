@@ -1,4 +1,4 @@
-"""The sweep command, and the options that say where many runs are trained."""
+"""Define the sweep command, and the options that say where many runs are trained."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +100,7 @@ def _runs(
                 "a grid file's name ends in .toml"
             )
         if axes:
-            raise ValueError(f"recipe {what} has a grid of its own; leave --grid out")
+            raise ValueError(f"recipe {what} has a grid; leave --grid out")
         return RECIPES[what](scale or "demo", chosen or range(3), overrides=fixed)
     if scale is not None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A data set before it is decoded (`Rows`, `Source`) and after it is loaded (`Data`)."""
+"""Define a data set before it is decoded (`Rows`, `Source`) and after it is loaded (`Data`)."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """The encoded images of one split, in a fixed order.
+    """Hold the encoded images of one split, in a fixed order.
 
     A cell per image is the path of a file (str), the bytes of a file, a mapping with the key
     `bytes` or `path`, or pixels (uint8 [h, w] or [h, w, 3]).
@@ -44,7 +44,7 @@ class Rows:
 
 
 class Contents(NamedTuple):
-    """The splits of a source, its title for figures, and its class names in label order."""
+    """Hold the splits of a source, its title for figures, and its class names in label order."""
 
     title: str
     classes: Sequence[str]
@@ -54,7 +54,7 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that has been found. The function `read` opens it."""
+    """Name a data set that has been found. The function `read` opens it."""
 
     count: int  # images in both splits
     files: Sequence[str | Path]  # whose decoded images are cached; empty: never cached
@@ -111,7 +111,7 @@ Split = TensorSplit | StreamSplit
 
 @dataclass(frozen=True)
 class Data:
-    """A loaded data set of square images.
+    """Hold a loaded data set of square images.
 
     Args:
         name: Name given to `load`.

@@ -1,4 +1,4 @@
-"""Evaluate losses on flat vectors, those of networks too, and check the arguments of flows."""
+"""Evaluate losses, also of networks, on flat vectors, and check the arguments of flows."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -43,10 +43,10 @@ def build(
     """Build a network by name. New weights are drawn from torch's global generator.
 
     For images of more than 64 pixels, ResNets and VGG-16 have their ImageNet form, with
-    torchvision's parameter names and shapes. Smaller images get a form of their own.
+    torchvision's parameter names and shapes. Smaller images get a smaller form.
 
     Args:
-        name: One of `NAMES`, or `package.module:callable`. The callable gets those of the
+        name: One of `NAMES`, or `package.module:callable`. The callable gets the
             arguments below that its signature accepts.
         num_classes: Number of logits.
         in_channels: Number of image channels.

@@ -1,4 +1,4 @@
-"""The small plain networks, and the initialization of convolutions in all architectures."""
+"""Define the small plain networks, and initialize convolutions in all architectures."""
 
 from torch import nn
 

@@ -32,7 +32,7 @@ class Sums(NamedTuple):
     values: Tensor
 
     def of(self, name: str) -> Tensor:
-        """Return a column. A length that was not measured is that of the gradient itself."""
+        """Return a column. A length that was not measured is the gradient's own."""
         return self.values.select(-1, self.names.index(name) if name in self.names else 0)
 
     def total(self, name: str) -> Tensor:
@@ -82,7 +82,7 @@ class Bucket:
 
     @property
     def device(self) -> torch.device:
-        """The device of all tensors in the bucket."""
+        """Return the device of all tensors in the bucket."""
         return self.params[0].device
 
     def rows(self) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:

@@ -2,7 +2,7 @@
 
 A limit returns the largest step that it allows. The optimizer takes the smallest of its rule's step
 and of all active limits, before the cap of each group. A limit has no state. Its scalars live in
-the first parameter group, and it may measure sums over parameters and buffers of its own.
+the first parameter group, and it may measure its own sums over parameters and buffers.
 
 A new limit is a subclass of `Limit` that overrides `bound`, named in ``LIMITS`` of an optimizer.
 

@@ -60,7 +60,7 @@ OWN = ("lr", "weight_decay")  # options that each group may set for itself
 
 # Keys that are not options: torch's, and the name that users give a group.
 NEUTRAL = frozenset({"params", "param_names", "name", "initial_lr", "lr_scale"})
-# Keys that schedulers write. OneCycleLR also writes a max_lr of its own.
+# Keys that schedulers write. OneCycleLR also writes its own max_lr.
 SCHEDULERS = frozenset({"min_lr", "max_momentum", "base_momentum", "swa_lr"})
 
 

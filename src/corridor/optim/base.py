@@ -30,7 +30,7 @@ RULE = "rule"  # the class that wrote a checkpoint
 class PolyakOptimizer(Optimizer):
     """Take steps whose size follows from the loss. `corridor.CLR` and its relatives derive from it.
 
-    A subclass gives the defaults and, for a rule of its own, overrides `step_size_rule`. All memory
+    A subclass gives the defaults and, for another rule, overrides `step_size_rule`. All memory
     of a step lives in ``param_groups`` and ``state``; see `corridor.CLR` for the keys and the
     arguments. ``options`` are the rule's own options by name (default: none).
     """

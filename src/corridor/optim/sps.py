@@ -137,7 +137,7 @@ class DecSPS(PolyakOptimizer):
 class AdaSPS(PolyakOptimizer):
     """Take adaptive Polyak steps, ``h_t = min(gap_t / (c_p ||g||^2 sqrt(sum_s gap_s)), h_{t-1})``.
 
-    ``c_p = c / sqrt(first gap)`` makes the first step that of CLR over c. The steps never grow.
+    ``c_p = c / sqrt(first gap)`` makes the first step equal to CLR's over c. The steps never grow.
     Steps with no gap or no gradient do not count.
 
     Args:

@@ -28,7 +28,7 @@ class Claim:
     # or "undecided".
     verdict: str
     reason: str = ""  # reason of any verdict but "holds"
-    setting: str = ""  # network, data and seeds; empty for those of the figure
+    setting: str = ""  # network, data and seeds; empty: as for the figure
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class Results(Runs):
 
 @dataclass(frozen=True, kw_only=True)
 class Probed(Runs):
-    """Hold the probed steps of each run of one setting; the other fields are those of `Group`."""
+    """Hold the probed steps of each run of one setting; `Group` describes the other fields."""
 
     config: StoredConfig
     data: str
@@ -150,7 +150,7 @@ class Plan:
         scale: demo, laptop or paper (default: demo).
         seeds: seeds of every setting (default: 0, 1, 2).
         workers: number of runs at a time, or a `Workers` (default: usable cores).
-        overrides: config fields that replace those of the recipes (default: none).
+        overrides: config fields that replace fields of the recipes (default: none).
     """
 
     out: Path

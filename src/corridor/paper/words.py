@@ -113,7 +113,7 @@ def caption(results: Results) -> str:
 def _group(results: Results, name: str) -> str:
     group, place = results.groups[name], in_place(results, name)
     sizes = sorted({group.batch(setting) for setting in group.members})
-    # Images and network tell groups apart that are not named after data of the paper.
+    # Images and network distinguish groups that are not named after data of the paper.
     led = len(results.groups) > 1 and name in NETWORKS
     lead = f"{place[:1].upper()}{place[1:]}: " if led else ""
     return f"{lead}{subject(group)}; batch {', '.join(map(str, sizes))}."

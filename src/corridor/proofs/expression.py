@@ -86,7 +86,7 @@ def named_variables(
     if not given and variables is None:
         raise ValueError("expression must contain a variable, got none; pass variables=")
     if not given or not set(used) <= set(given) or len(set(names)) != len(names):
-        raise ValueError(f"variables must be those of the expression, {used}, got {given}")
+        raise ValueError(f"variables must be all variables of the expression, {used}, got {given}")
     return given
 
 

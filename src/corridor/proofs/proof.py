@@ -152,7 +152,7 @@ def prove(
     conditions, known = [parse_condition(text) for text in texts], [*names, *constants]
     others = sorted({name for part in conditions for name in variables_of(part)} - set(known))
     if others:
-        need = f"domain's variables must be those of the expression, {known}"
+        need = f"domain's variables must be in the expression, {known}"
         raise ValueError(f"{need}, got {others}")
     request = {"tree": tree, "variables": names, "constants": [*constants], "domain": conditions}
     answer = _ask(request, time_limit)

@@ -103,7 +103,7 @@ def _choices(atom: Any) -> list[tuple[Any, Any]]:
 
 def excluded(tree: list[Any], symbols: dict[str, Any]) -> list[str]:
     """Return, as text, where pieces meet and where a part of the tree is not real or not smooth."""
-    # The parts are those of the formula as written, because SymPy cancels x/x and others.
+    # The parts come from the formula as written, because SymPy cancels x/x and others.
     found = sorted(_edges(tree, symbols), key=lambda edge: edge[:2])
     return list(dict.fromkeys(text for *_, text in found if text))
 

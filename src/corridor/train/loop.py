@@ -113,7 +113,7 @@ def train(
 
 
 class DivergedError(Exception):
-    """The run has diverged; the message says why."""
+    """Report that the run has diverged; the message says why."""
 
 
 class Loop:

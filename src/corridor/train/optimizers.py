@@ -21,7 +21,7 @@ OWN = {"momentum": 0.0, "f_star": 0.0, "scale": 1.0, "drift": None}
 
 @dataclass(frozen=True)
 class Row:
-    """An optimizer class, the names in `OWN` that it has, and how it gets its learning rate."""
+    """Hold an optimizer class, its names in `OWN`, and how it gets its learning rate."""
 
     kind: Callable[..., torch.optim.Optimizer]
     uses: frozenset[str]

@@ -23,7 +23,7 @@ _PREPARED = ("data_dir", "image_size", "train_limit", "augment", "width", "chann
 
 @dataclass(frozen=True)
 class Task:
-    """A network, data and a loss for `corridor.train.train`.
+    """Hold a network, data and a loss for `corridor.train.train`.
 
     Attributes:
         model: The network; the run trains it in place.
@@ -111,7 +111,7 @@ class TaskLoader:
 
 
 def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
-    """Return the batches of a data set; those of a loader are its own."""
+    """Return the batches of a data set; a loader makes its batches itself."""
     try:
         loader = data
         if not isinstance(data, DataLoader):

@@ -35,7 +35,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 class Trainer:
-    """The data, network, optimizer and schedule of a run; `facts` must be equal on all ranks."""
+    """Hold data, network, optimizer and schedule of a run; `facts` must be equal on all ranks."""
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ class Trainer:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(
-                f"model must be that of the checkpoint, got another ({reason}); put it back"
+                f"model must be the checkpoint's model, got another ({reason}); put it back"
             ) from error
         self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:

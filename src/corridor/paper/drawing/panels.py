@@ -52,7 +52,7 @@ class Panel:
 class Curves:
     """Make panels of settings, in one style and in the order of the legend.
 
-    Styles and labels are those of `style.of` and `words.label`, unless they are given. With `per`,
+    Styles and labels come from `style.of` and `words.label`, unless they are given. With `per`,
     the number of steps per epoch of each setting, the horizontal axis shows epochs.
     """
 

@@ -43,7 +43,7 @@ def kept(results: Path) -> dict[int, Path]:
 
     Raises:
         FileNotFoundError: there are none; the message contains the command that makes them.
-        ValueError: the name of a file is not that of a figure.
+        ValueError: the name of a file is not the name of a figure.
     """
     files = {}
     for file in sorted(results.glob("fig*.json")):

@@ -37,7 +37,7 @@ def _describe(figure: Figure[Scenes], data: Scenes) -> Manifest:
         caption=(
             "(a) Individual corridors: ruled surfaces of one slope, whose rulings are the lines of "
             "steepest descent (dark). (b) A loss surface glued from a plane, two wavy cones, a "
-            "round cone, a trough and a roof. Each is a corridor of its own slope. One line of "
+            "round cone, a trough and a roof. Each is a corridor with another slope. One line of "
             "steepest descent is red: it runs from the hill through "
             f"{len(data['red']['events']) - 1} seams (dots) down to the minimum."
         ),

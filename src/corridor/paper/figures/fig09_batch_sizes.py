@@ -26,7 +26,7 @@ class Fit:
     """Hold a fit of ``CLR_B = CLR_inf / (1 + B_n / B)``; 1 / CLR_B is a line in 1 / B.
 
     CLR_inf is the limit, and B_n the noise, in images. The misses are shares of the step size at
-    each batch size. The slope is that of log CLR over log B between the two smallest batches.
+    each batch size. The slope is the slope of log CLR over log B between the two smallest batches.
     """
 
     limit: float

@@ -26,7 +26,7 @@ FOLDER = "checkpoints"
 
 @dataclass
 class Position:
-    """How far a run has come; `epoch` and `batch` (from 0) are those of the next batch."""
+    """Hold the progress of a run; `epoch` and `batch` (from 0) belong to the next batch."""
 
     step: int = 0
     epoch: int = 0
@@ -38,7 +38,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint; `random` has the generators' states by ``random/RANK/NAME``."""
+    """Hold a checkpoint's content; `random` has the generators' states by ``random/RANK/NAME``."""
 
     position: Position
     states: dict[str, Any]
@@ -52,7 +52,7 @@ class Saver:
         self.out, self.team, self.keep = out, team, keep
         self.pending: tuple[Path, Callable[[], Any]] | None = None
         self.group: Any = None
-        if team.world > 1:  # its messages must not mix with those of the training
+        if team.world > 1:  # its messages must not mix with the training's
             patience = timedelta(seconds=team.timeout)
             self.group = dist.new_group(backend="gloo", timeout=patience)
 

@@ -44,7 +44,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the model of the processor; on Linux, the platform module does not know it."""
+    """Return the model of the processor; on Linux, the platform module lacks it."""
     with suppress(OSError):
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         if found:

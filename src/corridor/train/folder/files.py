@@ -16,7 +16,7 @@ from corridor._atomic import atomic
 LOCK = ".lock"
 # Seconds that a process which was just killed may need to end and to release its lock.
 HELD_SECONDS = 5.0
-# Errors of file systems without locks; ENOLCK is that of NFS without a lock service.
+# Errors of file systems without locks; NFS without a lock service raises ENOLCK.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 

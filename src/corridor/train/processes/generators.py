@@ -23,7 +23,7 @@ def seed(number: int) -> None:
 
 @contextmanager
 def kept(device: torch.device | None = None) -> Iterator[None]:
-    """Put all generators back after the block, that of the device, too, if it is a GPU."""
+    """Put all generators back after the block, also the generator of a GPU."""
     devices = [device] if device is not None and device.type == "cuda" else []
     ours, theirs = random.getstate(), numpy.random.get_state(legacy=False)
     try:

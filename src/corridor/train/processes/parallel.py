@@ -29,7 +29,7 @@ def spread(model: nn.Module, config: Config, team: Team, device: torch.device) -
                 layer.__class__ = BatchNormOverRanks
     if config.parallel == "ddp":
         devices = [device] if device.type == "cuda" else None
-        # Buffers are averaged when they are used; DDP would send those of rank 0 before every step.
+        # Buffers are averaged when they are used; DDP would send rank 0's before every step.
         with warnings.catch_warnings():  # torch is renaming the option
             warnings.simplefilter("ignore")
             return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
@@ -65,7 +65,7 @@ def exchange(model: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
 
 @torch.no_grad()
 def settle_buffers(model: nn.Module) -> None:
-    """Replace the running statistics, linear in those of batches, by their mean over all ranks."""
+    """Replace the running statistics, linear in the batches', by their mean over all ranks."""
     layers = [m for m in model.modules() if isinstance(m, BatchNorm)]
     local = [m for m in layers if not isinstance(m, BatchNormOverRanks)]
     own = [b for m in local for b in (m.running_mean, m.running_var) if b is not None]
@@ -75,7 +75,7 @@ def settle_buffers(model: nn.Module) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks; its derivative is the sum over ranks, too."""
+    """Sum over ranks; the derivative is the sum over ranks, too."""
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run stopped on request, with a checkpoint written; the message says how to continue."""
+    """Report a run stopped on request, with a checkpoint; the message says how to continue."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class ElsewhereError(Exception):
 
 
 class StopFlag:
-    """The request to stop: the number of the signal, 0 if there was none."""
+    """Hold the request to stop: the number of the signal, 0 if there was none."""
 
     number = 0
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass
 class Team:
-    """The processes that train one network together; by default this process alone."""
+    """Hold the processes that train one network together; by default this process alone."""
 
     rank: int = 0
     world: int = 1
@@ -38,7 +38,7 @@ class Team:
     device: torch.device = CPU
     doing: str = "the start"  # for the message when another process is lost
     name: str = ""  # of this run, because the process group may have trained others
-    reported: bool = False  # True when the other ranks know that this rank failed
+    reported: bool = False  # True when the other ranks were informed that this rank failed
 
     @property
     def first(self) -> bool:
@@ -154,7 +154,7 @@ def place(name: str) -> torch.device:
         if local >= count:
             raise ValueError(
                 f"device must be cpu or one GPU per process, got process {local} of this host and "
-                f"{count} GPUs; process {local} has no GPU of its own, start fewer processes"
+                f"{count} GPUs; process {local} has no GPU, start fewer processes"
             )
         device = torch.device("cuda", local)
     elif device.type == "cuda" and launched() and os.environ["WORLD_SIZE"] != "1":
@@ -237,7 +237,7 @@ def _agree(store: Any, rank: int, world: int, timeout: float) -> str:
         return name
     end = time.monotonic() + timeout
     absent = list(range(1, world))
-    while absent:  # each rank asks under a key of its own, until it confirms an answer
+    while absent:  # each rank asks under its own key, until it confirms an answer
         if time.monotonic() > end:
             raise ConnectionError(f"rank {absent[0]} did not come within {timeout:g} s")
         for other in absent:

@@ -10,7 +10,7 @@ __all__ = ["Run", "Workers", "sweep"]
 
 
 class _Callable(ModuleType):
-    """Call the function `sweep`, because its name in ``corridor.train`` is that of this package."""
+    """Call the function `sweep`, because this package has its name in ``corridor.train``."""
 
     __call__ = staticmethod(sweep)
     __signature__ = inspect.signature(sweep)

@@ -30,7 +30,7 @@ class StoppedError(RuntimeError):
 def run_on_cluster(
     jobs: Sequence[Job], *, report: Report, address: str | None, gpus: float | None, retries: int
 ) -> Ends:
-    """Run jobs on a cluster (None: that of this machine, ``local``: a new one).
+    """Run jobs on a cluster (None: this machine's cluster, ``local``: a new one).
 
     `gpus` is the number per run (default: 1 if the cluster has any and the config can use it).
     """

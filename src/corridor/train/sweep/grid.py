@@ -26,7 +26,7 @@ def grid(options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ())
 
     Args:
         options: Config fields by name. A value holds for all runs; a list is an axis of the grid.
-        variants: Further options (default: none). Each variant makes a grid of its own. It holds
+        variants: Further options (default: none). Each variant makes a separate grid. It holds
             options that do not go with all settings, such as a learning rate for SGD alone.
 
     Returns:

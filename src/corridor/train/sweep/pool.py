@@ -41,7 +41,7 @@ class Job:
 
 
 class Ended(NamedTuple):
-    """The end of a job: its index, and in one line why it failed; empty if it succeeded."""
+    """Hold the end of a job: its index, and in one line why it failed; empty if it succeeded."""
 
     job: int
     error: str

@@ -110,7 +110,7 @@ def sweep(
     failed run continues from its newest checkpoint. A run that raises, or whose worker dies too
     often, gets the status ``failed`` and a message in summary.json, and the other runs continue.
     The file traceback.txt in its folder says where it raised. The folders and the numbers are equal
-    in all pools. The numbers are those of ``train`` with one torch thread.
+    in all pools. The numbers equal the numbers of ``train`` with one torch thread.
 
     Args:
         runs: Names and configs; the names must differ.
