@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from corridor.train.metrics import PATIENCE, Watch, fetch
+from corridor.train.loop import PATIENCE, Watch, fetch
 from corridor.train.processes.team import Team
 
 

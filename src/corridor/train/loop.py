@@ -1,30 +1,23 @@
 """Run the training loop: step, fetch metrics, evaluate, save and stop at the right times."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from corridor.data.rng import derive
 from corridor.train.config import Config
-from corridor.train.folder import checkpoint
-from corridor.train.folder.checkpoint import Position
+from corridor.train.folder import checkpoint, record
 from corridor.train.folder.files import HELD_SECONDS, locked
 from corridor.train.folder.progress import Reporter, reporter
-from corridor.train.folder.record import (
-    Recorder,
-    Summary,
-    open_folder,
-    read_run,
-    summarized,
-    write_summary,
-)
-from corridor.train.metrics import Watch, fetch
+from corridor.train.folder.record import Summary
 from corridor.train.processes import generators, restarted
 from corridor.train.processes.signals import Interrupted, StopFlag, listening
 from corridor.train.processes.team import Team, joined
@@ -34,8 +27,9 @@ from corridor.train.trainer import Trainer
 # Metrics are fetched from the device after this number of steps or seconds, whichever is first.
 FLUSH_STEPS = 100
 FLUSH_SECONDS = 0.5
+# An optimizer that skips steps may recover; after this number in a row the run ends.
+PATIENCE = 20
 
-# Options that may differ between hosts.
 BY_HOST = ("data_dir", "workers")
 
 
@@ -91,7 +85,7 @@ def train(
         team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
         # A process that has just joined was not restarted.
         resume = team.largest(resume or restarted()) > [0]
-        ended = team.of_first(lambda: open_folder(out, config, resume=resume))
+        ended = team.of_first(lambda: record.open_folder(out, config, resume=resume))
         if ended is not None:
             return ended
         held = locked(out, wait=HELD_SECONDS) if team.first else nullcontext()
@@ -124,7 +118,7 @@ class Loop:
     ) -> None:
         self.trainer, self.out, self.show, self.flag = trainer, out, show, flag
         self.config, self.team = trainer.config, trainer.team
-        self.position = Position()
+        self.position = checkpoint.Position()
         self.pending: list[dict[str, Any]] = []  # lines that are not written yet
         saved = checkpoint.load(out, self.team, trainer.like()) if resume else None
         if saved is not None:
@@ -141,7 +135,9 @@ class Loop:
         self.watch = Watch(trainer.takes_loss, skipped, self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
         self.recorder = self.team.together(
-            lambda: Recorder(out, self.config, self.position.step) if self.team.first else None
+            lambda: (
+                record.Recorder(out, self.config, self.position.step) if self.team.first else None
+            )
         )
 
     def run(self) -> Summary:
@@ -195,7 +191,6 @@ class Loop:
             position.epoch, position.batch = position.epoch + 1, 0
 
     def _after_step(self) -> None:
-        """Fetch, evaluate and save if due."""
         config, position = self.config, self.position
         # Read once: the step that stops the run must also save it.
         stop, late = self.rhythm.after(position.step, self.flag.number)
@@ -266,8 +261,8 @@ class Loop:
 
     def _summarize(self, message: str) -> Summary:
         """Write and return the summary, from the metrics on the disk."""
-        trainer, position, record = self.trainer, self.position, read_run(self.out)
-        losses = [line["loss"] for line in record.steps]
+        trainer, position, run = self.trainer, self.position, record.read_run(self.out)
+        losses = [line["loss"] for line in run.steps]
         epoch, f_star = losses[-trainer.loader.steps_per_epoch :], self.config.f_star
         below = [loss for loss in losses if loss < f_star]
         status = "diverged" if message else "finished"
@@ -277,7 +272,7 @@ class Loop:
                 f"where the step size is 0; give a smaller f_star, at most {min(below):.4g}"
             )
         summary = replace(
-            summarized(record.steps, record.evaluations),
+            record.summarized(run.steps, run.evaluations),
             status=status,
             seconds=round(position.seconds, 6),
             images_per_second=position.images / max(position.seconds, 1e-9),
@@ -288,7 +283,7 @@ class Loop:
             classes=trainer.classes,
             message=message,
         )
-        write_summary(self.out, summary)
+        record.write_summary(self.out, summary)
         return summary
 
 
@@ -316,3 +311,35 @@ class Rhythm:
         number, ahead = self.team.largest(number, ahead if self.team.first else 0)
         self.last, self.next, self.looked = step, step + ahead, perf_counter()
         return number, True
+
+
+def fetch(lines: list[dict[str, Any]], team: Team) -> None:
+    """Replace the tensors in lines by numbers, the loss by its mean over ranks."""
+    for name in {key for line in lines for key, value in line.items() if isinstance(value, Tensor)}:
+        column = torch.stack([line[name] for line in lines])
+        if name == "loss":
+            column = team.total(column.double()) / team.world
+        for line, number in zip(lines, column.tolist(), strict=True):
+            line[name] = number
+
+
+@dataclass
+class Watch:
+    """Find the step at which a run turned non-finite, or skipped `PATIENCE` steps in a row."""
+
+    skips: bool
+    skipped: int = 0
+    in_row: int = 0
+
+    def diverged(self, lines: list[dict[str, Any]]) -> int | None:
+        """Return the index of the line at which the run diverged; None if it did not."""
+        for index, line in enumerate(lines):
+            if self.skips:
+                self.in_row = self.in_row + 1 if line["skipped"] > self.skipped else 0
+                self.skipped = line["skipped"]
+                bad = self.in_row >= PATIENCE
+            else:
+                bad = not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]))
+            if bad:
+                return index
+        return None
