@@ -48,7 +48,6 @@ is_functorch_wrapped = _private._C._functorch.is_functorch_wrapped_tensor
 # Weights that are moved and put back bit for bit must not look changed to autograd.
 preserve_version = _unsafe_preserve_version_counter
 
-# The common base class of all batch normalization layers.
 BatchNorm = _BatchNorm
 
 # It sees every elementary operation of a loss. A TorchFunctionMode sees only composite ones.

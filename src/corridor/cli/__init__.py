@@ -1,15 +1,10 @@
 """Run the command line: parse, call one function, print."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import click
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +63,7 @@ def _run(words: list[str]) -> int:
     return 0
 
 
-def _group() -> click.Group:
+def _group() -> Any:
     import click
 
     from corridor import __version__

@@ -9,7 +9,7 @@ import click
 
 from corridor.train.config import Config
 
-Given: TypeAlias = dict[str, Any]  # the options that were given, by name
+Given: TypeAlias = dict[str, Any]
 PATH = click.Path(path_type=Path)
 CONFIG = tuple(entry.name for entry in fields(Config))
 

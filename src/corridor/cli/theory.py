@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corridor.surfaces import Surface
 
 METHODS = ("gradient_flow", "gradient_descent", "clr", "heavy_ball")
-ROWS = 12  # of the printed table
+ROWS = 12
 Words: TypeAlias = tuple[str, ...]
 
 
@@ -123,7 +123,6 @@ def _as_text(name: str, loss: Surface, path: Trajectory, drift: Drift | None) ->
 
 
 def _as_json(name: str, loss: Surface, path: Trajectory, drift: Drift | None) -> str:
-    """Return the whole path as JSON."""
     values: dict[str, Any] = {
         "surface": name,
         "verdict": loss.verdict.value,

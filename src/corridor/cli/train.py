@@ -47,7 +47,6 @@ def train(out: Path | None, resume: str | None, progress: bool, options: Given) 
 
 
 def _print_run(out: Path, summary: Summary) -> None:
-    """Print two or three lines on how a run ended."""
     speed = f"{summary.images_per_second:,.0f} images/s"
     reason = f" ({summary.message})" if summary.message else ""
     print(f"{summary.status}{reason}: {summary.steps} steps, {summary.seconds:.1f} s, {speed}")

@@ -112,7 +112,6 @@ class Loader:
         return self._batches(self._test, batches, None, 0)
 
     def _part(self, count: int) -> slice:
-        """Return this rank's part of `count` images."""
         return slice(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
 
     def _batches(

@@ -170,7 +170,6 @@ def _stays(solver: Solver, kink: Tensor) -> bool:
 
 
 def _finish(solver: Solver, met: float, kink: Tensor, kind: str, stopped: str) -> Met:
-    """End the flow on the kink."""
     solver.restart(min(met, solver.end), kink)
     solver.last_step = met - solver.begun
     return Event(met, kind), stopped

@@ -180,7 +180,6 @@ class _Switches(_torch.DispatchMode):
         if name in AT_ZERO:
             found = [args[0]]
         elif name in BETWEEN:
-            # A limit of None limits nothing.
             found = [args[0] - a for a in (*args[1:3], *kwargs.values()) if a is not None]
         elif name in LARGEST and isinstance(args[0], Tensor) and args[0].numel() > 1:
             two = (LARGEST[name] * args[0]).flatten().topk(2).values

@@ -268,7 +268,6 @@ class _Flow(Path):
                 flat_loss, lambda x: sign * velocity(x), end, tolerance, budget, jacobian
             )
             while not stopped:
-                # Points between the next steps may be read.
                 solver.reads = self.dense or bool(self.left)
                 event, stopped = _kinks.advance(solver)
                 self._add_step(solver, event)
@@ -286,7 +285,6 @@ class _Flow(Path):
         return self._finished(solver, stopped)
 
     def _add_step(self, solver: Solver, event: Event | None) -> None:
-        """Store one step and the kink at its end."""
         self.steps.append(self.sign * solver.last_step)
         piece = solver.interpolant() if solver.reads else None
         if self.dense:

@@ -8,18 +8,5 @@ from corridor.geometry.point import measure
 from corridor.geometry.probe import Probe
 from corridor.geometry.sharpness import Sharpness, sharpness
 
-__all__ = [
-    "DatasetMeasures",
-    "Engine",
-    "Jet",
-    "Measures",
-    "Probe",
-    "SecantMeasures",
-    "Sharpness",
-    "jet",
-    "measure",
-    "measure_dataset",
-    "rho_parallel_from_logs",
-    "secant",
-    "sharpness",
-]
+__all__ = ["DatasetMeasures", "Engine", "Jet", "Measures", "Probe", "SecantMeasures", "Sharpness"]
+__all__ += ["jet", "measure", "measure_dataset", "rho_parallel_from_logs", "secant", "sharpness"]

@@ -31,11 +31,7 @@ def secant(gradient: Tensors, next_gradient: Tensors, step: float | Tensor) -> l
 
 
 def rho_parallel_from_logs(
-    losses: Sequence[float],
-    grad_norms: Sequence[float],
-    *,
-    f_star: float = 0.0,
-    window: int = 5,
+    losses: Sequence[float], grad_norms: Sequence[float], *, f_star: float = 0.0, window: int = 5
 ) -> list[float]:
     """Estimate ``rho_parallel = (1/4) d ln ||g||^2 / d ln E`` along a run from its logs.
 

@@ -35,11 +35,6 @@ class Graph:
 
     All products with H in this package come from here. Each costs about two gradients. The
     gradient is zero for unused parameters. All parameters require a gradient.
-
-    Example:
-        >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-        >>> Graph((x**3).sum(), [x]).product([torch.ones(2)])  # H is diagonal: 6 x
-        [tensor([ 6., 12.])]
     """
 
     def __init__(
@@ -100,8 +95,7 @@ class Graph:
         size = (_tree.squared_norm(gradient) * _tree.squared_norm(along)).sqrt()
         found = torch.zeros_like(size) if slope is None else slope.to(size)
         linear = _tree.dot(gradient, along)
-        # A collective in the graph (batch norm over ranks) brings in the roots of other ranks.
-        # The slope by one root then says nothing, and a question to all ranks could block.
+        # A collective in the graph brings in other ranks' roots, and asking them could block.
         alone = _reduce.world_size() == 1
         if alone and bool((found - linear).abs() > self._eps**0.5 * size):
             if last:
@@ -136,12 +130,6 @@ def from_graph(
 
     The vector v is ``along(p, g)`` for each parameter in use (default: g). There is no forward
     pass, so neither the model nor any `.grad` changes.
-
-    Example:
-        >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-        >>> found = from_graph((x**3).sum(), [x])
-        >>> found.gradient, found.product  # 3 x^2 and 6 x * 3 x^2
-        ([tensor([ 3., 12.])], [tensor([ 18., 144.])])
     """
     loss_with_graph(loss)
     live = [p for p in params if p.requires_grad]

@@ -301,6 +301,6 @@ def _compare(
     warnings.warn(
         f"cannot compare Hg: finite differences give {coarse:.4g} and {fine:.4g}, {engine} "
         f"{found:.4g}; the loss has kinks such as ReLU's, or rounding is too large",
-        stacklevel=4,  # the line that calls jet
+        stacklevel=4,
     )
     return Comparison(fine, found, spread, "inconclusive")

@@ -208,13 +208,7 @@ class SecantMeasures(Measures):
 
 
 def reduced(loss: Tensor, gradient: Tensors, product: Tensors) -> dict[str, Any]:
-    """Return the numbers that `Measures` needs of a loss, its gradient g and Hg.
-
-    Example:
-        >>> g = torch.tensor([3.0, 4.0])
-        >>> float(Measures(**reduced(torch.tensor(12.5), [g], [g])).rho)  # of ||x||^2 / 2
-        0.25
-    """
+    """Return the numbers that `Measures` needs of a loss, its gradient g and Hg."""
     norm_sq, ghg = _tree.whole_squared_norm(gradient), _tree.whole_dot(product, gradient)
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
     return {

@@ -54,7 +54,7 @@ def probe_callback(
         """Keep the last inputs of the model, and call the probe before the optimizer's step."""
 
         probe: Any = None
-        inputs: Any = None  # the last keyword arguments of the model
+        inputs: Any = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.model = kwargs["model"]

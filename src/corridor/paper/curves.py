@@ -20,13 +20,13 @@ class Curve:
     status: str  # finished, diverged or failed
     steps: list[int]  # number of steps made, per point
     loss: list[float]  # training loss per point, averaged over the last epoch's worth of batches
-    effective_lr: list[float]  # step size per point
+    effective_lr: list[float]
     test_steps: list[int]  # number of steps made before each evaluation
-    test_accuracy: list[float]  # test accuracy per evaluation, between 0 and 1
+    test_accuracy: list[float]
     steps_to_target: int | None  # until `loss` first fell below the target; None if it never did
     mean_lr: float  # mean step size until the target, or over all steps if it was not reached
-    median_lr: float  # median step size over all steps
-    max_lr: float  # largest step size
+    median_lr: float
+    max_lr: float
     # Median of loss over squared gradient norm, before any cap, while `loss` is between 0.5 and 0.9
     # of its first value. All runs pass through that stretch.
     matched_clr: float

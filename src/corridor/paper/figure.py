@@ -37,14 +37,14 @@ class Manifest:
 
     number: int
     title: str
-    caption: str  # data, network, scale, seeds, hardware and commit
+    caption: str
     images: dict[str, str]  # file names by kind, png and svg
     claims: list[Claim]
     columns: list[str]
-    rows: list[list[str]]  # the first cell of a row names it
+    rows: list[list[str]]
     notes: list[str]
-    again: str  # command that makes the figure again
-    environment: dict[str, Any] = field(default_factory=dict)  # machine and versions of the runs
+    again: str
+    environment: dict[str, Any] = field(default_factory=dict)
     interactive: str | None = None  # file name of data for a turning surface
     curves: str | None = None  # file name of curves to zoom into
 

@@ -197,7 +197,6 @@ def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, 
         (run, first), folder = ended[0], plan.out / "runs" / recipe.folder
         end = end_of(first)
         target = _target(folder / run.name, end["classes"])
-        # A figure has one target line, the smallest of its groups.
         values["target"] = min(values["target"], target)
         values["environment"] = first.environment
         values["groups"][name] = {

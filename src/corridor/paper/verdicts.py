@@ -20,7 +20,6 @@ RISES = "some runs end no lower than they began"
 # A run converges if it keeps less than SHARE of its first loss, and trains if less than HARDLY.
 SHARE, HARDLY = 0.1, 0.9
 SEGMENTS = 20
-# At a lower loss, theory expects the step size to rise.
 LATE = 0.05
 SHAPE_NOTE = (
     "Shape of the step size: medians over twentieths of a run, while the training loss is "

@@ -19,8 +19,8 @@ from torch import Tensor
 
 Tree: TypeAlias = list[Any]
 
-LONGEST = 2000  # characters
-DEEPEST = 60  # levels of nesting
+LONGEST = 2000
+DEEPEST = 60
 LARGEST_EXPONENT = 100
 LARGEST_NUMBER = 1e30
 SMALLEST_POWER = 1000  # of ten

@@ -123,7 +123,6 @@ def _edges(tree: list[Any], symbols: dict[str, Any]) -> Iterator[tuple[int, Any,
 
 
 def _edge(head: str, u: Any, *rest: Any) -> list[str]:
-    """Return the edges of one part as text."""
     if head in ("Pow", "sqrt") and (rest or [sp.Rational(1, 2)])[0].is_integer:
         return [_zeros(u, "=")] if rest[0].is_negative else []
     if head in ("Max", "Min"):

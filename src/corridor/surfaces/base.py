@@ -90,7 +90,7 @@ class Surface:
             got = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{name} be a tensor of floating dtype, got {got}")
         if x.dim() == 0 and self.dimension in (None, 1) and self.point_dims == 1:
-            x = x.reshape(1)  # one number is a point of dimension one
+            x = x.reshape(1)
         form = "[..., n]" if self.point_dims == 1 else "[..., m, k]"
         fits = x.dim() >= self.point_dims
         if fits and self.rows is not None:

@@ -102,7 +102,6 @@ class Curve(Shape):
     def focal(self, x: Tensor) -> Tensor:
         """Estimate the distance to the cut locus, to first order in that distance."""
         with torch.no_grad():
-            # The nearest sample, and the nearest of the other local minima.
             distances, count = self._distances(x), len(self.times)
             near, where = distances.min(-1)
             ahead = (torch.arange(count, device=x.device) - where[..., None]) % count

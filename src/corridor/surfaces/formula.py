@@ -185,7 +185,7 @@ def _scaled(slopes: Tensor, factor: Tensor) -> Tensor:
 
 def _product(a: _Part, b: _Part) -> _Part:
     corners = torch.stack([a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high])
-    corners = torch.where(torch.isnan(corners), 0.0, corners)  # 0 times inf is 0
+    corners = torch.where(torch.isnan(corners), 0.0, corners)
     slopes = _scaled(a.slopes, b.size[..., None]) + _scaled(b.slopes, a.size[..., None])
     return _Part(corners.amin(0), corners.amax(0), slopes)
 

@@ -39,7 +39,7 @@ class Linear(Surface):
 class _Bent(Linear):
     """Compute a linear function with a kink where it is zero."""
 
-    form: str  # of the expression, around the linear one
+    form: str
 
     def __init__(self, slope: object = (1.0,), offset: float = 0.0) -> None:
         super().__init__(slope, offset)

@@ -134,10 +134,7 @@ def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
 
 
 def check_network(
-    network: nn.Module,
-    outputs: Callable[[Tensor, nn.Module], Tensor],
-    images: Tensor,
-    classes: int,
+    network: nn.Module, outputs: Callable[[Tensor, nn.Module], Tensor], images: Tensor, classes: int
 ) -> None:
     """Raise ValueError unless a network maps images to one number per class."""
 

@@ -305,7 +305,6 @@ def _facts(data: datasets.Data) -> dict[str, Any]:
 
 
 def _checksum(parts: Iterable[Any]) -> int:
-    """Return the CRC-32 of arrays and bytes in a row."""
     return reduce(lambda check, part: zlib.crc32(part, check), parts, 0)
 
 

@@ -211,7 +211,6 @@ def _traces(index: int, line: Line) -> list[dict[str, Any]]:
         "mode": "lines+markers" if "marker" in line.look else "lines",
         "line": {"color": color, "width": line.look["linewidth"], "dash": dash},
     }
-    # One seed has no range.
     if values["low"] == values["high"]:
         return [middle]
     fill = {"fill": "tonexty", "fillcolor": color + "26"}

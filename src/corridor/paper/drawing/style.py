@@ -17,7 +17,6 @@ SHORT_DECADES = 1.8
 DOTTED = {"color": "black", "linewidth": 0.8, "linestyle": ":"}
 DASHES = [(1, 0), (6, 2), (2, 1.2), (6, 2, 1.2, 2), (1, 2.2)]
 
-# Settings of matplotlib for all figures.
 RC = Path(__file__).parent / "figures.mplstyle"
 
 

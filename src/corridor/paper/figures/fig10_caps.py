@@ -80,11 +80,7 @@ def _remedy(setting: Setting, free: Setting, name: str) -> Claim:
 FIGURE = training_figure(
     10,
     "Where CLR without a cap fails, what helps, and where it trains (not in the paper)",
-    {
-        "many images": "caps",
-        "few images": "narrow",
-        "few images, wide network": "wide",
-    },
+    {"many images": "caps", "few images": "narrow", "few images, wide network": "wide"},
     claims=_claims,
     panels_of=_panels,
     columns=2,

@@ -9,7 +9,6 @@ from corridor import _extras
 from corridor.paper.figure import MANIFEST, REDRAW, Manifest, read_manifest
 from corridor.train.folder.files import atomic
 
-# Words for one claim with a verdict, and for several.
 ENDS = {
     "holds": ("holds", "hold"),
     "holds under": ("holds under a condition", "hold under a condition"),

@@ -13,10 +13,7 @@ from corridor.train.folder.environment import environment
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
-TRAINING = frozenset(
-    {"epoch", "loss", "effective_lr", "grad_norm", "skipped", "seconds", "drift_limit"}
-)
-# What readers of every line rely on.
+TRAINING = {"epoch", "loss", "effective_lr", "grad_norm", "skipped", "seconds", "drift_limit"}
 STEP = ("step", "epoch", "loss", "skipped", "seconds")
 EVALUATION = ("step", "test_loss")
 

@@ -207,7 +207,6 @@ def joined(device: str, timeout: float) -> Iterator[Team]:
 
 
 def _meet(device: str, timeout: float) -> None:
-    """Make the process group of a launcher."""
     gpu = device != "cpu" and torch.cuda.is_available()
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     missing = not dist.is_available() or not dist.is_gloo_available()

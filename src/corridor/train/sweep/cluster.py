@@ -16,9 +16,7 @@ from corridor.train.processes import forget_launcher
 from corridor.train.processes.signals import Interrupted
 from corridor.train.sweep.pool import Ended, Ends, Job, Report, run_job
 
-# Seconds in which a cluster must answer.
 ANSWER_SECONDS = 15.0
-# Seconds in which interrupted runs can save themselves.
 SAVE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 
@@ -147,7 +145,6 @@ class _Board:
 
 
 def _task(job: Job, index: int, board: Any, versions: dict[str, str]) -> None:
-    """Train one run in a worker of the cluster."""
     if versions != _versions():
         raise RuntimeError(
             f"{os.uname().nodename} has {_versions()}, and the sweep was started with {versions}; "

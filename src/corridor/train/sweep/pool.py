@@ -18,12 +18,10 @@ from corridor.train.folder.files import wait_until_free
 from corridor.train.folder.progress import Reporter
 from corridor.train.processes import forget_launcher
 
-# A job whose worker was killed is tried again this many times.
 RETRIES = 1
 # Seconds that a run waits for a dying worker of an earlier sweep to leave its folder.
 LEAVE_SECONDS = 30.0
 
-# The file in a run's folder that says where the run raised.
 TRACEBACK = "traceback.txt"
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -95,11 +93,7 @@ def in_this_process(jobs: Sequence[Job], *, report: Report) -> Ends:
 
 
 def run_jobs(
-    work: Work,
-    jobs: Sequence[Any],
-    *,
-    processes: int,
-    report: Report = lambda index, part: None,
+    work: Work, jobs: Sequence[Any], *, processes: int, report: Report = lambda index, part: None
 ) -> Ends:
     """Run jobs in worker processes with OMP_NUM_THREADS=1; yield each job as it ends.
 
@@ -166,7 +160,6 @@ class _Worker:
             return None, None
 
     def fate(self) -> str:
-        """Return what ended the process."""
         code = self.process.exitcode
         if code < 0:
             return f"its process was killed by {signal.Signals(-code).name}"
@@ -219,7 +212,6 @@ def _attempt(work: Work, job: Any, report: Callable[[float], None]) -> str:
 
 
 def _end_with_parent() -> None:
-    """Send SIGTERM to this process when its parent has ended."""
     parent = parent_process()
     assert parent is not None
     parent.join()

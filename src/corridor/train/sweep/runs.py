@@ -19,7 +19,6 @@ from corridor.train.processes.signals import Interrupted, terminable
 from corridor.train.sweep.pool import TRACEBACK, Job, Runner, in_this_process, run_job, run_jobs
 
 POOLS = ("serial", "local", "ray")
-# A run whose worker or host was lost is tried again this many times, for ``ray``.
 RETRIES = 3
 
 
