@@ -19,8 +19,7 @@ foreach_mul_ = _private._foreach_mul_
 foreach_copy_ = _private._foreach_copy_
 foreach_norm = _private._foreach_norm
 
-# The update in one pass over memory. The kernels take the step size as a tensor and skip the
-# update by `found_inf`, so that a step reads no value back to the host.
+# One pass over memory. Step size and `found_inf` are tensors, so nothing is read to the host.
 fused_sgd_ = _private._fused_sgd_
 fused_adam_ = _private._fused_adam_
 
@@ -60,18 +59,12 @@ def forward_mode_is_on() -> bool:
 
 
 def saved_tensors_have_hooks() -> bool:
-    """Return True inside a checkpoint, whose layers run again in the backward pass.
-
-    No TorchFunctionMode is on there, so geometry's formulas would not run the second time.
-    """
+    """Return True inside a checkpoint, which runs its layers again without a TorchFunctionMode."""
     return _private._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def default_store() -> Any:
-    """Return the store of the default process group. Ranks meet there without a collective.
-
-    A rank that hangs would hold a collective for ever. A store has a time limit.
-    """
+    """Return the default group's store, where a rank that hangs holds others for a limited time."""
     from torch.distributed import distributed_c10d
 
     return distributed_c10d._get_default_store()
@@ -82,8 +75,7 @@ def output_metadata(node: Any) -> Any:
     return node._input_metadata
 
 
-# A DDP module averages gradients in the backward pass after a forward pass with these settings.
-# A static graph arranges this once, in its first pass, which must not be a measurement.
+# With these, a forward pass of DDP arranges averaging. A measurement must not do so.
 DDP_STATE = (
     "require_backward_grad_sync",
     "require_forward_param_sync",

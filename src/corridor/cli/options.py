@@ -48,10 +48,7 @@ class Command(click.Command):
 def config_options(
     names: Container[str] = CONFIG, *, heading: str | None = None
 ) -> list[click.Parameter]:
-    """Return one option per field of the config. The given ones enter the dict `options`.
-
-    The heading replaces the fields' own headings.
-    """
+    """Return one option per config field, which enters the dict `options` if it is given."""
     options: list[click.Parameter] = []
     for entry in (entry for entry in fields(Config) if entry.name in names):
         kind: Any = next(t for t in (*get_args(entry.type), entry.type) if t is not type(None))

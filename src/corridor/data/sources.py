@@ -41,19 +41,13 @@ def find(name: str, data_dir: Path | None) -> Source:
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded images and of Arrow copies of parquet files.
-
-    It is CORRIDOR_CACHE, else `corridor` in XDG_CACHE_HOME, else `corridor` in `~/.cache`.
-    """
+    """Return the folder of decoded images and Arrow copies: CORRIDOR_CACHE, or the user's cache."""
     user = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache")
     return Path(os.environ.get("CORRIDOR_CACHE") or Path(user) / "corridor").expanduser()
 
 
 def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
-    """Return the positions of `count` images, ascending, taken from the classes in turn.
-
-    With `proportional`, each class gives a share of its size.
-    """
+    """Return positions of `count` images, ascending, from the classes in turn or `proportional`."""
     order, sizes = torch.argsort(labels, stable=True), torch.bincount(labels)
     rank = torch.cat([torch.arange(size, dtype=torch.float64) for size in sizes.tolist()])
     if proportional:

@@ -14,7 +14,7 @@ from corridor.data.rng import derive, generator
 from corridor.data.types import StreamSplit
 
 PIECE = 64  # images that one worker decodes at a time; all workers share each batch
-AHEAD = 2  # batches that workers decode ahead
+AHEAD = 2
 KEPT = 7 / 8  # share of the shorter side that a test image keeps: 224 of 256 pixels
 
 

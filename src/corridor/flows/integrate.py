@@ -273,7 +273,6 @@ class _Flow(Path):
                 self._add_step(solver, event)
                 if progress:
                     progress(sign * solver.time, flat_loss.gradients, self.steps[-1])
-                # At rest nothing moves any more, so more steps would only cost gradients.
                 rest = "minimum" if solver.at_rest else ""
                 stopped = stopped or rest or ("time" if solver.time >= end else "")
         except SolverError as failure:

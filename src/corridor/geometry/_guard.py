@@ -100,10 +100,7 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     @contextmanager
     def layers(self) -> Iterator[None]:
-        """Compute layers by formulas with a second derivative, and run compiled modules eagerly.
-
-        This is for backward passes, too: in them a checkpoint computes its layers again.
-        """
+        """Run layers as formulas and modules uncompiled, also where a checkpoint repeats layers."""
         with ExitStack() as stack:
             if "torch._dynamo" in sys.modules:  # a compiled module has imported it
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -117,10 +114,7 @@ class Untouched(AbstractContextManager["Untouched"]):
     def moving(
         self, direction: Tensors, *, step: bool = False
     ) -> Iterator[Callable[[float | Tensor], None]]:
-        """Yield a function that moves the parameters by a length times v from where they are.
-
-        They are restored bit for bit at the end. What autograd saved before stays usable.
-        """
+        """Yield a function that moves parameters by a length times v, and restores them at the end."""
         starts = {p: p.data.clone() for p in self.modules.weights}
         along = dict(zip(self.params, direction, strict=True))
         length = 0.0

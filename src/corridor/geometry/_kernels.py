@@ -105,10 +105,7 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: 
 
 
 def _differing(x: Tensor, ahead: Tensor, behind: Tensor, eps: float, found: Tensor) -> float:
-    """Return the share of entries whose slope is not the one found, or NaN if all are constant.
-
-    Entries at a kink, where the slopes on both sides differ, do not count.
-    """
+    """Return the share of smooth entries whose slope is not the one found, NaN without any."""
     x, difference, length = x.detach(), ahead - behind, eps ** (1 / 3)
     noise = ULPS * eps * (ahead.abs() + behind.abs())
     smooth = (ahead + behind - 2.0 * x).abs() <= 0.25 * difference.abs() + noise

@@ -153,9 +153,7 @@ def from_graph(
     except RuntimeError as error:
         text = one_line(error)
         remedy = next((r for sign, r in REMEDIES.items() if sign in text), USE_PLAIN_ATTENTION)
-        raise ValueError(
-            f"the loss cannot be differentiated twice here ({text}); {remedy}"
-        ) from error
+        raise ValueError(f"the loss cannot be differentiated twice ({text}); {remedy}") from error
     finally:
         for module, value in zip(static, enqueued, strict=True):
             vars(module)[_torch.DDP_STATE[2]] = value

@@ -100,9 +100,7 @@ def sharpness(
     """
     given = _inputs.parameters(params)
     if not 0.0 < tolerance < 1.0:
-        raise ValueError(
-            f"tolerance must be between 0 and 1, got {tolerance}; give the relative residual"
-        )
+        raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}; give a small share")
     if start is not None:
         start = [v for v, p in zip(start, given, strict=True) if p.requires_grad]
     with Untouched(given, across_ranks=across_ranks, check=check) as guard:

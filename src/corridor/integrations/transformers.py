@@ -94,7 +94,5 @@ def probe_callback(
 def _loss_of(output: Any) -> Any:
     found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if found is None:
-        raise ValueError(
-            "the model's output must hold a loss, got none; give probe_callback(loss=...)"
-        )
+        raise ValueError("output must hold a loss, got none; give probe_callback(loss=...)")
     return found

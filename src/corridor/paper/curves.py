@@ -27,8 +27,7 @@ class Curve:
     mean_lr: float  # mean step size until the target, or over all steps if it was not reached
     median_lr: float
     max_lr: float
-    # Median of loss over squared gradient norm, before any cap, while `loss` is between 0.5 and 0.9
-    # of its first value. All runs pass through that stretch.
+    # Median of loss over squared gradient norm while `loss` is 0.5 to 0.9 of its first value.
     matched_clr: float
     final_loss: float  # last value of `loss`; inf if the run diverged
     best_accuracy: float  # largest test accuracy; -inf without evaluations
@@ -41,10 +40,7 @@ class Curve:
 
 @contextmanager
 def reading(file: Path, advice: str) -> Iterator[None]:
-    """Turn a fault that the block finds in a file into a ValueError of one line.
-
-    The line names the file, the missing key or the wrong value, and ends with the advice.
-    """
+    """Turn a fault that the block finds in a file into a ValueError of one line with the advice."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -54,10 +50,7 @@ def reading(file: Path, advice: str) -> Iterator[None]:
 
 
 def read_curve(folder: Path, window: int, target: float) -> Curve:
-    """Read a run that has ended, its training loss averaged over `window` steps.
-
-    A run that has not ended is a FileNotFoundError. Damaged metrics are a ValueError.
-    """
+    """Read a run that has ended, its training loss averaged over `window` steps."""
     run = read_run(folder)
     if run.summary is None:
         raise FileNotFoundError(f"the run in {folder} has not ended; run its sweep again")
@@ -140,10 +133,7 @@ def spread(values: Sequence[float | None]) -> tuple[float, float, float]:
 
 
 def band(curves: Sequence[Curve], name: str, at: str = "steps") -> dict[str, list[Any]]:
-    """Return median and range over runs of a field of `Curve`, at the places that all runs share.
-
-    The field `at` holds the places.
-    """
+    """Return median and range over runs of a field of `Curve`, at the shared values of `at`."""
     columns: dict[int, list[float]] = {}
     for curve in curves:
         for x, y in zip(getattr(curve, at), getattr(curve, name), strict=True):

@@ -24,9 +24,7 @@ class Claim:
 
     claim: str
     measured: str  # numbers, with their spread over seeds
-    # "holds", "holds under ..." (a condition), "only in ..." (some seeds), "tie", "does not hold",
-    # or "undecided".
-    verdict: str
+    verdict: str  # "holds", "holds under ...", "only in ...", "tie", "does not hold", "undecided"
     reason: str = ""  # reason of any verdict but "holds"
     setting: str = ""  # network, data and seeds; empty: as for the figure
 

@@ -72,10 +72,7 @@ def why_it_fails(settings: Sequence[Setting]) -> str:
 
 
 def converges(results: Results, subject: str) -> list[Claim]:
-    """Return one claim per form of CLR: less than a tenth of the first loss is left in every run.
-
-    The subject is network and data, or batch sizes, in words.
-    """
+    """Return a claim on a subject per form of CLR: less than a tenth of the first loss is left."""
     return [
         Claim(
             f"{name}: converges, {subject}: less than a tenth of the first loss is left",

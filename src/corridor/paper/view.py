@@ -14,10 +14,7 @@ from corridor.train.revisit import measure_checkpoints
 
 @dataclass(frozen=True)
 class View:
-    """Hold the PNG of a run, next to an SVG, and the measurements of its steps.
-
-    The source is "metrics" or "checkpoints".
-    """
+    """Hold the PNG of a run, and the measurements from its "metrics" or "checkpoints"."""
 
     image: Path
     lines: list[dict[str, Any]]

@@ -183,10 +183,7 @@ def absent(figure: int, group: str, config: Config) -> list[str]:
 
 
 def replaced(figure: int, sources: Mapping[str, Group | Probed]) -> str:
-    """Return a sentence on what replaces the paper's data sets and networks, or nothing.
-
-    The sources are given by the paper's data set.
-    """
+    """Return a sentence on what replaces the paper's data sets (keys) and networks, or nothing."""
     parts = []
     for data, source in sources.items():
         names = absent(figure, data, source.config)

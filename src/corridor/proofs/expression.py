@@ -23,7 +23,7 @@ LONGEST = 2000
 DEEPEST = 60
 LARGEST_EXPONENT = 100
 LARGEST_NUMBER = 1e30
-SMALLEST_POWER = 1000  # of ten
+SMALLEST_POWER = 1000
 MINUS_ONE: Tree = ["Rational", -1, 1]
 
 SAME_NAME = "sqrt exp log sin cos tan asin acos atan sinh cosh tanh sign atan2"  # as in torch

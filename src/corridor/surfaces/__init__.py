@@ -6,11 +6,18 @@ from corridor.proofs import Proof, Verdict, prove
 from corridor.surfaces.base import Domain, Surface
 from corridor.surfaces.cones import BlockCone, Cone, NuclearNorm, PNorm, PowerNorm, SpectralNorm
 from corridor.surfaces.curves import Curve, LevelSet, flower
-from corridor.surfaces.distance import DistanceTo
+from corridor.surfaces.distance import (
+    Box,
+    CircleInSpace,
+    DistanceTo,
+    Points,
+    Segment,
+    Shape,
+    Sphere,
+)
 from corridor.surfaces.formula import Expression
 from corridor.surfaces.glued import Glued, landscape
 from corridor.surfaces.linear import AbsoluteValue, Hinge, Linear, Quadratic
-from corridor.surfaces.shapes import Box, CircleInSpace, Points, Segment, Shape, Sphere
 from corridor.surfaces.smooth import (
     DevelopableHelicoid,
     ExponentialTail,

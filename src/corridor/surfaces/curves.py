@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from corridor.surfaces.base import one_each
-from corridor.surfaces.shapes import Shape
+from corridor.surfaces.distance import Shape
 
 Bounds: TypeAlias = Sequence[tuple[float, float]]
 

@@ -74,11 +74,11 @@ class _Part(NamedTuple):
     slopes: Tensor  # upper bounds of the partial derivatives' absolute values, [radii, ..., n]
 
     @property
-    def size(self) -> Tensor:  # largest absolute value
+    def size(self) -> Tensor:
         return torch.maximum(self.low.abs(), self.high.abs())
 
     @property
-    def least(self) -> Tensor:  # smallest absolute value
+    def least(self) -> Tensor:
         return torch.maximum(self.low, -self.high).clamp(min=0.0)
 
 

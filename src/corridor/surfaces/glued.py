@@ -8,9 +8,8 @@ from torch import Tensor
 from corridor.proofs import Verdict
 from corridor.surfaces.base import Domain, Surface
 from corridor.surfaces.curves import flower
-from corridor.surfaces.distance import DistanceTo
+from corridor.surfaces.distance import DistanceTo, Points, Segment
 from corridor.surfaces.linear import Linear
-from corridor.surfaces.shapes import Points, Segment
 
 
 class Glued(Surface):

@@ -148,7 +148,6 @@ def appendix_a_3(
     m = len(losses)
     modified, plain = [], []
     for h in step_sizes:
-        # An epoch of m batches takes the time m h.
         end = flows.mean_epoch(losses, start, h)
         flow = flows.modified_flow(losses, start, m * h, 1e-12, kind="sgd", step_size=h)
         modified.append(float((end - flow.flat()[-1]).norm()))

@@ -16,7 +16,6 @@ from corridor.data.rng import derive
 from corridor.train.config import Config
 from corridor.train.processes import generators
 
-# Data and model of the config of a run with a task.
 NAME = "task"
 _PREPARED = ("data_dir", "image_size", "train_limit", "augment", "width", "channels_last")
 

@@ -24,7 +24,6 @@ from corridor.train.task import Task, TaskLoader, check_network
 
 # Images of a streaming split whose pixels are in the checksum of the data.
 SAMPLED = 64
-# Fields of the config that the loader takes by the same name.
 LOADER = ("batch_size", "seed", "augment", "drop_last", "channels_last", "workers")
 # What an optimizer that takes the loss leaves in its group.
 NUMBERS = ("effective_lr", "grad_norm", "skipped", "drift_limit")

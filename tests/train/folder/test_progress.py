@@ -12,8 +12,8 @@ def screen(width=90):
     return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
 
 
-def paper():
-    return Console(file=io.StringIO(), force_terminal=False, width=30)
+def paper(clock=None):
+    return Console(file=io.StringIO(), force_terminal=False, width=30, get_time=clock)
 
 
 @pytest.mark.parametrize("width", [80, 60])
@@ -56,7 +56,8 @@ def test_off_a_terminal_a_run_writes_a_line_per_ten_seconds_and_its_last_epoch(m
 
 
 def test_off_a_terminal_a_sweep_writes_each_end_and_a_line_per_ten_seconds():
-    now, console = [0.0], paper()
+    now = [0.0]
+    console = paper(lambda: now[0])
 
     def said():
         text = console.file.getvalue()
@@ -64,7 +65,7 @@ def test_off_a_terminal_a_sweep_writes_each_end_and_a_line_per_ten_seconds():
         console.file.truncate()
         return text
 
-    with Overview(["a", "b", "c"], 1, console, clock=lambda: now[0]) as show:
+    with Overview(["a", "b", "c"], 1, console) as show:
         show.update(0, 0.5)  # made before, from a checkpoint
         now[0] = 9.0
         show.update(0, 0.5)

@@ -40,7 +40,7 @@ def test_a_worker_lives_on_from_job_to_job(tmp_path):
 
 
 def test_no_jobs_start_no_workers():
-    assert list(run_jobs(work, [], processes=4)) == []
+    assert list(run_jobs(work, [], processes=4, report=print)) == []
 
 
 def alive(pid):
@@ -66,7 +66,7 @@ def test_no_worker_outlives_its_parent(tmp_path, number):
         "from tests.train.jobs import work\n"
         "from corridor.train.sweep.pool import run_jobs\n"
         "if __name__ == '__main__':\n"
-        f"    list(run_jobs(work, [('forever', {str(tmp_path)!r})], processes=1))\n"
+        f"    list(run_jobs(work, [('forever', {str(tmp_path)!r})], processes=1, report=print))\n"
     )
     (tmp_path / "main.py").write_text(program)
     parent = subprocess.Popen(

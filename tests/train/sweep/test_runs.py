@@ -13,7 +13,6 @@ from corridor.train.config import Config
 from corridor.train.folder.files import locked
 from corridor.train.folder.record import read_run, read_summary, write_failure
 from corridor.train.loop import train
-from corridor.train.sweep.pool import Ended
 from corridor.train.sweep.runs import Run, Workers, sweep
 
 SERIAL = Workers(pool="serial")
@@ -87,7 +86,7 @@ def elsewhere(disk):
     def runner(jobs, *, report):
         for index, job in enumerate(jobs):
             train(job.config, disk / job.folder.name, resume=True, progress=False)
-            yield Ended(index, "")
+            yield index, ""
 
     return runner
 
@@ -245,7 +244,7 @@ def test_a_run_that_another_process_trains_is_not_stamped_as_failed(tmp_path, sm
     monkeypatch.setattr("corridor.train.sweep.runs.HELD_SECONDS", 0.0)
 
     def runner(jobs, *, report):
-        yield Ended(0, "another process is writing")
+        yield 0, "another process is writing"
 
     monkeypatch.setattr(Workers, "start", lambda self: runner)
     (tmp_path / "a").mkdir()

@@ -17,10 +17,7 @@ from corridor.geometry.formulas.by_hand import batch_norm, gelu, layer_norm
 
 
 class Formulas(TorchFunctionMode):
-    """Replace the layers above that are called from Python inside the block.
-
-    Without `renormalize`, ``Embedding(max_norm=)`` leaves its rows as they are.
-    """
+    """Replace the layers above in the block; without `renormalize`, embeddings keep their rows."""
 
     def __init__(self, renormalize: bool) -> None:
         super().__init__()

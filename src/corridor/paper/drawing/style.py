@@ -36,10 +36,7 @@ HALF = _look("#E69F00", 2.0, 4, 6, 2, 1, 2)
 
 
 def of(configs: Sequence[Config]) -> list[Style]:
-    """Return one style per setting; a method has one style in all figures.
-
-    Fixed rates are greys. The larger rate is darker.
-    """
+    """Return one style per setting, equal in all figures; larger fixed rates are darker greys."""
     rates = sorted({c.lr for c in configs if c.optimizer == "sgd" and c.lr is not None})
     return [_style_of(config, rates) for config in configs]
 
@@ -105,10 +102,7 @@ def save(figure: Any, folder: Path, name: str) -> dict[str, str]:
 
 
 def save_data(value: Any, folder: Path, name: str) -> str:
-    """Write JSON values that the report shows, compactly, and return the name of the file.
-
-    A number that is not finite becomes null.
-    """
+    """Write JSON values for the report, null if not finite, and return the name of the file."""
     finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
     with atomic(folder / name) as file:
         file.write(json.dumps(finite, separators=(",", ":")).encode())

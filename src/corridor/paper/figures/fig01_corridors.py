@@ -1,7 +1,4 @@
-"""Make figure 1: corridors one by one, and glued together, with lines of steepest descent.
-
-matplotlib draws both panels. The report shows a turning surface as well.
-"""
+"""Make figure 1: corridors one by one, and glued together, with lines of steepest descent."""
 
 from pathlib import Path
 from typing import Any

@@ -69,10 +69,7 @@ def _describe(figure: Figure[Results], results: Results, note: str) -> Manifest:
 def describe_trained(
     figure: Figure[Any], data: Runs, sources: Sources, caption: str, table: Table, notes: list[str]
 ) -> Manifest:
-    """Return the manifest of a figure of trained runs.
-
-    The sources are given by the paper's data set. The first row of the table is its head.
-    """
+    """Return the manifest of a figure of trained runs, from sources by the paper's data set."""
     replaced, place = words.replaced(figure.number, sources), words.places(data, sources.values())
     return Manifest(
         number=figure.number,

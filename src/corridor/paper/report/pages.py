@@ -31,10 +31,7 @@ def verdicts(results: Path) -> str:
 
 
 def write_readme(results: Path, readme: Path) -> None:
-    """Write figure 2 between the markers of a README, and its picture to ``docs/pictures``.
-
-    A README without markers is a ValueError.
-    """
+    """Write figure 2 between the markers of a README, and its picture to ``docs/pictures``."""
     text = readme.read_text(encoding="utf-8")
     filled = _insert(text, block(results)).encode()
     # Draw before writing, so that a fault leaves the README as it was.

@@ -57,11 +57,9 @@ def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
     file, answer = file.resolve(), ""
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     for arguments in (("ls-files", "--error-unmatch", file.name), describe):
-        command = ["git", "-C", str(file.parent), *arguments]
+        git = ["git", "-C", str(file.parent), *arguments]
         try:
-            answer = subprocess.check_output(
-                command, stderr=subprocess.DEVNULL, text=True, timeout=5
-            )
+            answer = subprocess.check_output(git, stderr=subprocess.DEVNULL, text=True, timeout=5)
         except (OSError, subprocess.SubprocessError):
             return None
     return answer.strip()

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 
 from corridor._atomic import atomic
 
-# Readers of a run folder skip files whose names begin with a dot.
 LOCK = ".lock"
 # Seconds that a process which was just killed may need to end and to release its lock.
 HELD_SECONDS = 5.0

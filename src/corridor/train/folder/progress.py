@@ -1,7 +1,7 @@
 """Show progress on stderr: bars on a terminal, lines of text elsewhere."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from time import perf_counter
 from typing import Self
@@ -112,15 +112,8 @@ def reporter(progress: bool | Reporter) -> Reporter:
 class Overview:
     """Show the runs of a sweep: a bar for all, a bar for each in progress, a line for each end."""
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        done: int,
-        console: Console,
-        *,
-        clock: Callable[[], float] = perf_counter,
-    ) -> None:
-        self._done, self._console, self._clock = done, console, clock
+    def __init__(self, names: Sequence[str], done: int, console: Console) -> None:
+        self._done, self._console = done, console
         self.bars = rich.Progress(
             rich.TextColumn("{task.description}", markup=False),
             rich.BarColumn(bar_width=None),
@@ -128,7 +121,6 @@ class Overview:
             rich.TimeRemainingColumn(),
             console=console,
             expand=True,
-            get_time=clock,
             speed_estimate_period=RECENT_SECONDS,
             disable=not console.is_terminal,
         )
@@ -136,7 +128,7 @@ class Overview:
         self.bars.advance(self._all, 0.0)  # the estimate of the speed begins here
         for name in names:  # not started before the first news
             self.bars.add_task(name, total=1.0, start=False, visible=False, note="", over=False)
-        self._last = clock()
+        self._last = console.get_time()
 
     def __enter__(self) -> Self:
         """Draw the bars on a terminal."""
@@ -151,7 +143,7 @@ class Overview:
         """Show that a fraction of a run is done."""
         total, *runs = self.bars.tasks
         run = runs[index]
-        if run.fields["over"]:  # late news
+        if run.fields["over"]:
             return
         if run.started:
             self.bars.advance(self._all, fraction - run.completed)
@@ -160,7 +152,7 @@ class Overview:
             self.bars.start_task(run.id)
         shown = run.visible or sum(other.visible for other in runs) < BARS
         self.bars.update(run.id, completed=fraction, note=f"{fraction:.0%}", visible=shown)
-        if not self._console.is_terminal and self._clock() - self._last > LINE_SECONDS:
+        if not self._console.is_terminal and self._console.get_time() - self._last > LINE_SECONDS:
             running = sum(run.started and not run.fields["over"] for run in runs)
             line = f"{self._count()} ended, {running} running, {total.percentage:.0f}% done"
             self._write(line, ", ", "")
@@ -181,4 +173,4 @@ class Overview:
         seconds = self.bars.tasks[0].time_remaining
         left = f"{opening}{timedelta(seconds=seconds)} left{closing}" if seconds else ""
         self._console.print(f"{line}{left}", markup=False, highlight=False, soft_wrap=True)
-        self._last = self._clock()
+        self._last = self._console.get_time()

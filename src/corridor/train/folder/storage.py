@@ -20,8 +20,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from corridor.train.folder.files import read_json, save_tensors, write_json, writing
 
-# DCP unpickles its index, and entries without a tensor, which can run code. Here an unpickler reads
-# the index that accepts DCP's own records only, and values without a tensor are in a plain file.
+# DCP would unpickle, which can run code. `_Records` reads the index, and PLAIN holds other values.
 MANIFEST, PLAIN, INDEX = "manifest.json", "plain.pt", ".metadata"
 _DCP = "torch.distributed.checkpoint"
 _RECORDS = {
@@ -144,7 +143,7 @@ def read(
         index = reader.read_metadata().state_dict_metadata
         plain = torch.load(folder / PLAIN, map_location="cpu", weights_only=True)
         tensors = {name: _empty(name, entry, like) for name, entry in index.items()}
-        with warnings.catch_warnings():  # DCP warns when there is no process group
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             load(cast("dict[str, Any]", tensors), storage_reader=reader, no_dist=not together)
     except (Exception, CheckpointException) as error:

@@ -2,7 +2,6 @@
 
 import os
 
-# A launcher such as torchrun writes these to the environment of a process.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from corridor._extras import reason, required
 from corridor.train.processes import forget_launcher
 from corridor.train.processes.signals import Interrupted
-from corridor.train.sweep.pool import Ended, Ends, Job, Report, run_job
+from corridor.train.sweep.pool import Ends, Job, Report, run_job
 
 ANSWER_SECONDS = 15.0
 SAVE_SECONDS = 60.0
@@ -62,7 +62,7 @@ def run_on_cluster(
                 for news in ray.get(board.take.remote(), timeout=POLL_SECONDS).items():
                     report(*news)
             for ref in ready:
-                yield Ended(running.pop(ref), _error(ray, ref, retries))
+                yield running.pop(ref), _error(ray, ref, retries)
     finally:
         if running and ray.is_initialized():  # let the remaining tasks save and end
             for ref in running:
@@ -92,10 +92,7 @@ def _join(ray: Any, address: str | None) -> None:
 
 
 def _check_answer(address: str | None) -> None:
-    """Raise ConnectionError unless the cluster's head answers in time.
-
-    A separate process asks: `ray.init` waits for minutes and then ends its process.
-    """
+    """Raise ConnectionError unless the head answers; `ray.init` would wait and end this process."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
     command += ["--address", address] if address else []
     with suppress(subprocess.TimeoutExpired):

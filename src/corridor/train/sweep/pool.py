@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from corridor._extras import reason
 from corridor.train.config import Config
@@ -38,15 +38,9 @@ class Job:
     folder: Path
 
 
-class Ended(NamedTuple):
-    """Hold the end of a job: its index, and in one line why it failed; empty if it succeeded."""
-
-    job: int
-    error: str
-
-
 Report = Callable[[int, float], None]
-Ends = Generator[Ended, None, None]
+# The index of each job that ends, and in one line why it failed; empty if it succeeded.
+Ends = Generator[tuple[int, str], None, None]
 # Called as ``runner(jobs, report=report)``; ends its workers when the iterator is closed.
 Runner = Callable[..., Ends]
 
@@ -87,7 +81,7 @@ def in_this_process(jobs: Sequence[Job], *, report: Report) -> Ends:
     threads = torch.get_num_threads()
     try:
         for index, job in enumerate(jobs):
-            yield Ended(index, _attempt(run_job, job, lambda part, i=index: report(i, part)))
+            yield index, _attempt(run_job, job, lambda part, i=index: report(i, part))
     finally:
         torch.set_num_threads(threads)
 
@@ -122,7 +116,7 @@ def run_jobs(
                         waiting.appendleft(index)
                         continue
                     error = f"{worker.fate()} {deaths[index]} times"
-                yield Ended(index, error)
+                yield index, error
     finally:
         started = [worker for worker in workers if worker.process]
         for worker in started:
