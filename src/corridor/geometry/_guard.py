@@ -114,7 +114,7 @@ class Untouched(AbstractContextManager["Untouched"]):
     def moving(
         self, direction: Tensors, *, step: bool = False
     ) -> Iterator[Callable[[float | Tensor], None]]:
-        """Yield a function that moves parameters by a length times v, and restores them at the end."""
+        """Yield a function that moves parameters by a length times v; restore them at the end."""
         starts = {p: p.data.clone() for p in self.modules.weights}
         along = dict(zip(self.params, direction, strict=True))
         length = 0.0
