@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy
+import torch
 import torch.distributed as dist
 from torch import nn
 
@@ -168,3 +169,18 @@ class _RaisesLater(nn.Linear):
 
 def raises_later(num_classes: int) -> nn.Module:
     return _RaisesLater(64, num_classes)
+
+
+class _Fourier(nn.Linear):
+    """Random features outside the state dict."""
+
+    def __init__(self, num_classes):
+        super().__init__(16, num_classes)
+        self.register_buffer("waves", torch.randn(64, 16), persistent=False)
+
+    def forward(self, input):
+        return super().forward((input.flatten(1) @ self.waves).sin())
+
+
+def fourier(num_classes: int) -> nn.Module:
+    return _Fourier(num_classes)

@@ -297,3 +297,18 @@ def test_a_killed_decoder_is_one_line(tmp_path, small, monkeypatch):
     monkeypatch.setattr(Loop, "run", killed)
     with pytest.raises(OSError, match="fewer --workers, and go on with --resume"):
         train(small(), tmp_path, progress=False)
+
+
+def test_the_folder_is_looked_at_again_once_it_is_held(tmp_path, small, monkeypatch):
+    def late(folder, **options):
+        monkeypatch.setattr("corridor.train.loop.locked", locked)
+        train(small(steps=2), folder, progress=False)  # another process was faster
+        return locked(folder, **options)
+
+    for resume, said in ((False, "holds a run"), (True, "seed 0 -> 1")):
+        monkeypatch.setattr("corridor.train.loop.locked", late)
+        with pytest.raises(ValueError, match=said):
+            train(small(steps=2, seed=1), tmp_path / said, resume=resume, progress=False)
+        assert read_run(tmp_path / said).config.seed == 0
+    monkeypatch.setattr("corridor.train.loop.locked", late)
+    assert train(small(steps=2), tmp_path / "c", resume=True, progress=False).steps == 2

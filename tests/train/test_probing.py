@@ -138,6 +138,23 @@ def test_checkpoints_are_measured_over_many_batches(tmp_path):
     assert read_lines(measure_checkpoints(tmp_path / "run", batches=4)) == found
 
 
+def test_a_network_is_measured_with_the_buffers_that_it_was_trained_with(tmp_path, small):
+    config = small(model="tests.train.small_networks:fourier", seed=3, steps=2)
+    train(config, tmp_path, progress=False)
+    train(small(**{**config.to_dict(), "steps": 3}), tmp_path, resume=True, progress=False)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first, _ = read_lines(measure_checkpoints(tmp_path, batches=3))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(3)
+    trainer = Trainer(config, torch.device("cpu"))
+    trainer.load_state_dict(checkpoint.read(checkpoint.paths(tmp_path)[0]).states)
+    parts = list(itertools.islice(trainer.loader.train(0), 3))
+    mean = sum(cross_entropy(trainer.model(x), y).item() for x, y in parts) / 3
+    # Sums over 64 inputs, 16 features and 256 images in float32, in any order.
+    assert first["loss"] == pytest.approx(mean, rel=(64 + 16 + 256) * torch.finfo().eps)
+
+
 def test_checkpoints_that_cannot_be_measured_are_one_line(tmp_path, small):
     with pytest.raises(FileNotFoundError, match="no run in"):
         measure_checkpoints(tmp_path / "nothing")

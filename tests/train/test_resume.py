@@ -56,6 +56,42 @@ def test_resume_refuses_options_that_change_numbers(refused, command, tmp_path, 
     assert said in refused("train", "--resume", "{tmp}/a", *words)
 
 
+def test_epochs_cannot_lengthen_a_run_that_ends_by_steps(refused, tmp_path, small):
+    train(small(steps=2), tmp_path, progress=False)
+    said = refused("train", "--resume", "{tmp}", "--epochs", "3")
+    assert "epochs must be 2 because the run ends after steps 2, got 3; give steps" in said
+
+
+def test_a_digit_that_changed_in_the_config_is_noticed(refused, tmp_path, small):
+    train(small(steps=2), tmp_path, progress=False)
+    file = tmp_path / "config.json"
+    right = file.read_text()
+    for old, new in (('"seed": 0', '"seed": 1'), ('"batch_size": 256', '"batch_size": 257')):
+        file.write_text(right.replace(old, new))
+        name = new.split('"')[1]
+        said = refused("train", "--resume", "{tmp}", "--steps", "4")
+        assert f"config.json must be the config of the checkpoints, got {name} " in said
+        with pytest.raises(ValueError, match=f"of the checkpoints, got {name}"):
+            measure_checkpoints(tmp_path, batches=1)
+    file.write_text(right.replace('"keep": 2', '"keep": 3'))
+    assert train(small(steps=4, keep=3), tmp_path, resume=True, progress=False).steps == 4
+
+
+@pytest.mark.parametrize("left", [0, 3])
+@pytest.mark.parametrize("steps", [6, 8])
+def test_a_run_that_has_lost_metrics_goes_on_and_says_so(command, tmp_path, small, left, steps):
+    train(small(steps=6, eval_every=0), tmp_path, progress=False)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text("".join(lines[3 : 3 + left]))
+    (tmp_path / "summary.json").unlink()
+    status, out, err = command("train", "--resume", tmp_path, "--steps", steps, "--no-progress")
+    kept = left + steps - 6
+    assert (status, err) == (0, "")
+    assert out.startswith(f"finished (metrics.jsonl has {kept} lines of {steps} steps): {steps} st")
+    summary = read_run(tmp_path).summary
+    assert (summary["steps"], summary["final_loss"]) == (steps, None)
+
+
 def test_resume_of_no_run_is_refused(refused, tmp_path):
     assert "no run in" in refused("train", "--resume", "{tmp}/typo")
     assert not (tmp_path / "typo").exists()
@@ -197,7 +233,7 @@ def test_files_of_another_kind_are_one_line_with_their_name(
     with pytest.raises(ValueError, match=file) as caught:
         read_run(tmp_path)
     assert said in str(caught.value)
-    assert file in refused("train", "--resume", "{tmp}", "--epochs", "3")
+    assert file in refused("train", "--resume", "{tmp}", "--steps", "3")
     assert file in refused("probe", "{tmp}")
 
 

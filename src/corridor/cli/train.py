@@ -54,10 +54,11 @@ def _print_run(out: Path, summary: Summary) -> None:
     if summary.final_test_accuracy is not None:
         test = f"test accuracy {summary.final_test_accuracy:.2%} "
         test += f"(best {summary.best_test_accuracy:.2%}), "
-    sizes = [line.get("effective_lr", nan) for line in read_run(out).steps]
+    sizes = [line.get("effective_lr", nan) for line in read_run(out).steps] or [nan]
     spread = f"{min(sizes):.3g} to {max(sizes):.3g}, median {median(sizes):.3g}"
     skipped = f", {summary.skipped} steps skipped" if summary.skipped else ""
-    print(f"final loss {summary.final_loss:.4g}, {test}step size {spread}{skipped}")
+    loss = nan if summary.final_loss is None else summary.final_loss
+    print(f"final loss {loss:.4g}, {test}step size {spread}{skipped}")
     print(f"run folder {out}")
 
 

@@ -162,10 +162,15 @@ class Config:
         return cls(**{**values, **numbers})
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """Return the names of the fields by which two configs compute different numbers."""
+def differences(old: Config, new: Config, *, other_length: bool = False) -> list[str]:
+    """Return the names of the fields by which two configs compute different numbers.
+
+    With `other_length`, the length of a run with a constant schedule may differ (default: False).
+    """
     before, after = asdict(old), asdict(new)
-    free = OPTIONS["free_on_resume"]
+    free = {*OPTIONS["free_on_resume"]}
+    if other_length and new.schedule == "constant":
+        free |= LENGTH
     return [name for name in before if name not in free and before[name] != after[name]]
 
 

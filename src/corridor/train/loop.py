@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -85,12 +86,14 @@ def train(
         team.require_equal({f"--{k.replace('_', '-')}": v for k, v in options if k not in BY_HOST})
         # A process that has just joined was not restarted.
         resume = team.largest(resume or restarted()) > [0]
-        ended = team.of_first(lambda: record.open_folder(out, config, resume=resume))
-        if ended is not None:
+        look = partial(team.of_first, lambda: record.open_folder(out, config, resume=resume))
+        if (ended := look()) is not None:
             return ended
         held = locked(out, wait=HELD_SECONDS) if team.first else nullcontext()
         stack.enter_context(generators.kept(team.device))
         team.together(lambda: stack.enter_context(held))
+        if (ended := look()) is not None:  # another process may have had the lock since
+            return ended
         generators.seed(config.seed)
         trainer = Trainer(config, team.device, team, task)
         flag = stack.enter_context(listening())
@@ -264,9 +267,13 @@ class Loop:
         trainer, position, run = self.trainer, self.position, record.read_run(self.out)
         losses = [line["loss"] for line in run.steps]
         epoch, f_star = losses[-trainer.loader.steps_per_epoch :], self.config.f_star
+        whole = [line["step"] for line in run.steps] == list(range(1, position.step + 1))
         below = [loss for loss in losses if loss < f_star]
         status = "diverged" if message else "finished"
-        if below and not message:
+        if not whole:
+            lost = f"metrics.jsonl has {len(losses)} lines of {position.step} steps"
+            message = "; ".join(filter(None, (message, lost)))
+        elif below and not message:
             message = (
                 f"f_star {f_star:g} is above the loss of {len(below)} of {len(losses)} steps, "
                 f"where the step size is 0; give a smaller f_star, at most {min(below):.4g}"
@@ -276,7 +283,8 @@ class Loop:
             status=status,
             seconds=round(position.seconds, 6),
             images_per_second=position.images / max(position.seconds, 1e-9),
-            final_loss=sum(epoch) / len(epoch),
+            steps=position.step,
+            final_loss=sum(epoch) / len(epoch) if whole else None,
             parameters=sum(p.numel() for p in trainer.parameters),
             data=trainer.title,
             images=trainer.images,

@@ -31,10 +31,11 @@ def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cp
     found = checkpoint.paths(run)
     if not found:
         raise checkpoint.none_in(run)
-    trainer = Trainer(config, torch.device(device))
-    parts = list(itertools.islice(trainer.loader.train(0), batches))
     lines: list[dict[str, Any]] = []
     with generators.kept():
+        generators.seed(config.seed)  # buffers outside the state dict are drawn as in the run
+        trainer = Trainer(config, torch.device(device))
+        parts = list(itertools.islice(trainer.loader.train(0), batches))
         while not lines and found:
             lines = [line for path in found if (line := _measured(trainer, path, parts))]
             found = checkpoint.paths(run)  # a run that trains has replaced those of before

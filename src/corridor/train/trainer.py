@@ -16,7 +16,7 @@ from corridor._tree import squared_norm
 from corridor.data.rng import derive
 from corridor.geometry import Probe
 from corridor.train import optimizers
-from corridor.train.config import Config
+from corridor.train.config import Config, differences
 from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
 from corridor.train.task import NAME as TASK
@@ -257,11 +257,11 @@ class Trainer:
         parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer}
         parts |= {"scheduler": self.scheduler, "probe": self.probe}
         states = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        return {"data": self.facts, **states}
+        return {"data": self.facts, "config": self.config.to_dict(), **states}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
         """Load what `state_dict` returned in any number of processes; ValueError for other data."""
-        self.team.together(lambda: self._require_data(states.get("data", {})))
+        self.team.together(lambda: self._require_same(states))
         try:
             self.model.load_state_dict(states["model"])
         except RuntimeError as error:
@@ -275,9 +275,17 @@ class Trainer:
         if self.probe is not None and "probe" in states:
             self.probe.load_state_dict(states["probe"])
 
-    def _require_data(self, saved: dict[str, Any]) -> None:
-        for name, value in saved.items():  # absent in checkpoints of older versions
-            if self.facts.get(name) != value:
+    def _require_same(self, states: dict[str, Any]) -> None:
+        """Raise ValueError for data or a config that the checkpoint was not written with."""
+        # Checkpoints of older versions have no config and other facts.
+        was, now = Config.from_dict(states.get("config", self.config.to_dict())), self.config
+        for name in differences(was, now, other_length=True):
+            raise ValueError(
+                f"config.json must be the config of the checkpoints, got {name} "
+                f"{getattr(now, name)} in place of {getattr(was, name)}; put it back"
+            )
+        for name, value in states.get("data", {}).items():
+            if self.facts.get(name, value) != value:
                 raise ValueError(
                     f"data must be those that the run began with, got {name} {self.facts.get(name)}"
                     f" in place of {value}; put the data back, or give a new folder"

@@ -28,7 +28,7 @@ class Summary:
         seconds: Training time without evaluations and checkpoints (default: 0).
         images_per_second: Training images per second of training time (default: 0).
         final_loss: Mean of the batch losses over the last steps, as many as an epoch has (default:
-            None, no step was made).
+            None, no step was made, or metrics.jsonl has lost lines).
         best_test_accuracy: Maximum over all evaluations, between 0 and 1 (default: None, no
             evaluation).
         final_test_accuracy: Accuracy of the last evaluation, between 0 and 1 (default: None, no
@@ -196,15 +196,17 @@ def ended(
         return None
     if not resume:
         raise ValueError(f"{out} holds a run; continue it with --resume, or give a new folder")
-    names = differences(found, config)
-    longer = LENGTH.intersection(names)
-    if other_length and config.schedule == "constant":
-        names = [name for name in names if name not in LENGTH]
-    if names:
+    longer = LENGTH.intersection(differences(found, config))
+    if names := differences(found, config, other_length=other_length):
         changes = ", ".join(f"{n} {getattr(found, n)} -> {getattr(config, n)}" for n in names)
         raise ValueError(
             f"{out} holds a run with another config ({changes}); give the options of its "
             "config.json, or give a new folder"
+        )
+    if longer == {"epochs"} and config.steps is not None:
+        raise ValueError(
+            f"epochs must be {found.epochs} because the run ends after steps {config.steps}, "
+            f"got {config.epochs}; give steps"
         )
     summary = read_summary(out)
     if summary is None or summary.status == "failed" or (longer and summary.status == "finished"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 from pathlib import Path
 
 from rich.console import Console
@@ -196,4 +197,5 @@ def _result(summary: Summary | None) -> str:
         return f"failed: {summary.message}"
     accuracy = summary.final_test_accuracy
     test = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
-    return f"{summary.status} after {summary.steps} steps, loss {summary.final_loss:.3g}{test}"
+    loss = nan if summary.final_loss is None else summary.final_loss
+    return f"{summary.status} after {summary.steps} steps, loss {loss:.3g}{test}"
