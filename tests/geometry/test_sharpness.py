@@ -76,6 +76,13 @@ def test_converged_means_the_largest(name: str, max_products: int, room, monkeyp
     assert found.converged or max_products < 200
 
 
+def test_a_small_residual_alone_is_not_convergence():
+    x, closure = quadratic(torch.linspace(0.1, 1.0, 400).double())
+    found = sharpness(closure, [x], tolerance=1e-2, max_products=28)
+    assert found.residual < 1e-2 < found.bound - found.value
+    assert not found.converged
+
+
 def test_a_start_at_the_second_eigenvector_and_a_gradient_in_one_block_hide_nothing():
     x, closure = quadratic(torch.cat([torch.linspace(0.0, 1.0, 40), torch.tensor([1.24])]).double())
     with torch.no_grad():
