@@ -60,7 +60,7 @@ def _read_digits() -> Contents:
     with required("scikit-learn", extra="lab"):
         from sklearn.datasets import load_digits
 
-    levels, target = load_digits(return_X_y=True)  # levels are 0 .. 16
+    levels, target = load_digits(return_X_y=True)
     pixels = np.rint(np.asarray(levels) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     labels = torch.from_numpy(np.asarray(target)).long()
     order = list(range(len(labels)))

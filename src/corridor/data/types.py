@@ -60,7 +60,7 @@ class Source:
     files: Sequence[str | Path]  # whose decoded images are cached; empty: never cached
     read: Callable[[], Contents]
     image_size: int | None = None  # in pixels, if the user gives none; None: the images' own
-    flip: bool = True  # a mirrored image keeps its class
+    flip: bool = True
     # Published mean and standard deviation of pixels / 255 per channel. None: they are computed.
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 

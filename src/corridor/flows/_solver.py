@@ -129,8 +129,7 @@ class Solver:
 
     def _reads_well(self, taken: float) -> bool:
         """Return True if the last step can be read between its ends, and adapt the next step."""
-        # The last coefficient of DOP853's interpolant bounds the error of its first six. Radau
-        # controls the error of its interpolant itself.
+        # The last coefficient of DOP853's interpolant bounds its error. Radau controls its own.
         last = getattr(self.interpolant(), "F", None)
         if last is None:
             return True

@@ -33,8 +33,6 @@ class Untouched(AbstractContextManager["Untouched"]):
 
     Attributes:
         params: the parameters that require a gradient. All internal lists have this order.
-        closure_failed: True if the closure raised in its last evaluation.
-        move: moves the parameters again, inside `moving`.
         renormalize: False if ``Embedding(max_norm=)`` must leave the moved rows as they are.
         eps: relative rounding error in the graph of the loss, 0 before the first evaluation.
         notes: what an engine says about the accuracy of its result.

@@ -155,7 +155,6 @@ class _Sums:
         self._reduce()
 
     def add(self, closure: LossClosure, size: float) -> Tensor:
-        """Add a batch and return its loss."""
         if self.products:
             graph = record(self.guard, closure)
             loss, gradient = graph.loss, graph.gradient

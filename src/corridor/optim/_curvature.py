@@ -89,8 +89,7 @@ class Drift(Curvature):
     MEMORY: ClassVar = {**Curvature.MEMORY, LIMIT: math.inf}
 
     def bound(self, loss: Tensor, sums: Sums, now: Now) -> Tensor:
-        # One step leaves gradient flow by ``(h^2 / 2) |Hg|``, to leading order. This is tau times
-        # its length at the limit. A ratio of inf, not measured yet, gives 0.
+        # At the limit a step leaves the flow by ``(h^2 / 2) |Hg|``, tau times its length.
         now.memory[LIMIT] = 2.0 * now.options["drift"] / now.memory[RATIO]
         return now.memory[LIMIT]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corridor import _tree
 
-EARLY, WINDOW = 100, 1000  # steps
+EARLY, WINDOW = 100, 1000
 AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
 ROUNDING = 16.0  # units
 

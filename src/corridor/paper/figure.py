@@ -93,12 +93,7 @@ class Figure(Generic[Data]):
             plan.check(recipe)
 
     def compute(self, plan: Plan) -> Path:
-        """Train the missing runs of a plan, write the numbers and return the figure's folder.
-
-        Raises:
-            ValueError: the plan is not valid, or all runs failed.
-            OSError: data are missing. No run was started.
-        """
+        """Train the missing runs of a plan, write the numbers and return the figure's folder."""
         self.check(plan)
         values = self.gather(plan)
         folder = plan.out / "figures" / self.name
@@ -108,11 +103,7 @@ class Figure(Generic[Data]):
         return folder
 
     def load(self, place: Path) -> Data:
-        """Return the numbers that `compute` wrote, from the figure's folder or from a kept file.
-
-        No file is a FileNotFoundError. A damaged file or one of another version is a ValueError.
-        The message contains the command that makes the file.
-        """
+        """Return the numbers that `compute` wrote, from the figure's folder or from a kept file."""
         file = place / DATA if place.is_dir() else place
         if not file.exists():
             raise FileNotFoundError(f"no {file}; make it with: corridor figure {self.number}")

@@ -181,11 +181,7 @@ class Plan:
 
 
 def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
-    """Train the missing runs of a figure, and return `Results` as JSON values.
-
-    The recipes are given by the name of their group. If all runs of a group failed, the first
-    reason is raised as ValueError.
-    """
+    """Train the missing runs of a figure, per group, and return `Results` as JSON values."""
     values = {**plan.header(), "figure": number, "target": math.inf, "failed": [], "groups": {}}
     for name, recipe in recipes.items():
         trained = plan.train(recipe)
@@ -240,10 +236,7 @@ def _target(folder: Path, classes: int) -> float:
 
 
 def checked(cls: type[T], values: Any) -> T:
-    """Return an instance of a dataclass from JSON values; nested fields have the annotated types.
-
-    Raises:
-        ValueError: a field is missing, unknown or of a wrong type; the message names the first.
+    """Return a dataclass from JSON values; a ValueError names the first field that does not fit.
 
     >>> checked(Setting, {"config": {}, "curves": 3})
     Traceback (most recent call last):

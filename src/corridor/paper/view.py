@@ -38,16 +38,8 @@ def view(run: str | Path, *, level: float = 0.5, batches: int = 10) -> View:
     """Draw the panels of figure 7 for a run.
 
     A run that was trained with ``probe`` is drawn from its metrics. Otherwise its checkpoints are
-    measured on several batches, and written to ``geometry.jsonl``.
-
-    Args:
-        run: run folder, which also gets the image.
-        level: stretches with 2 rho below it are shaded (default: 0.5).
-        batches: number of training batches per checkpoint (default: 10).
-
-    Raises:
-        FileNotFoundError: there is no run, or it has neither probed steps nor checkpoints.
-        ValueError: the level is not positive, or there are fewer than two measurements.
+    measured on several batches, and written to ``geometry.jsonl``. Stretches with 2 rho below the
+    level are shaded.
     """
     if not level > 0.0:
         raise ValueError(f"level must be above 0, got {level}")

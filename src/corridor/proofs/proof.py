@@ -94,8 +94,7 @@ class Proof:
         return "{reason}; largest ||Hg|| {largest:.2g} at {points} points".format_map(found)
 
 
-# corridor itself would import torch, which delays the start by seconds. -P and the explicit paths
-# keep files of the working directory from hiding a library.
+# corridor itself would import torch, for seconds. Files of the working directory hide no library.
 PROGRAM = """
 import sys, types
 for name in ("corridor", "corridor.proofs"):

@@ -159,7 +159,6 @@ def _either(parts: Sequence[_Part], lower: Any, upper: Any) -> _Part:
 
 
 def _bounds(head: str, args: list[_Part], trees: Sequence[Tree]) -> _Part:
-    """Return the bounds of a function of parts."""
     u, *rest = args
     if head == "Add":
         return _Part(*(reduce(torch.add, column) for column in zip(*args, strict=True)))
@@ -207,7 +206,6 @@ def _power(u: _Part, power: float) -> _Part:
 
 
 def _function(head: str, u: _Part) -> _Part:
-    """Return the bounds of a function of one part."""
     function, low, high, size = FUNCTIONS[head], u.low, u.high, u.size
     middle, reach, steep = (low + high) / 2.0, (high - low) / 2.0, torch.ones_like(low)
     if head in ("sin", "cos"):

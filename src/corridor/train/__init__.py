@@ -21,9 +21,7 @@ __all__ = ["Config", "RunRecord", "Summary", "Task", "read_run", "sweep", "train
 def __getattr__(name: str) -> object:
     """Import what needs torch at its first use."""
     if name == "train_batched":
-        raise ImportError(
-            "corridor.train.train_batched was removed in 0.2.0; use corridor.train.sweep.sweep"
-        )
+        raise ImportError("train_batched was removed in 0.2.0; use corridor.train.sweep.sweep")
     homes = {"train": "loop", "Task": "task", "sweep": "sweep"}
     if name in homes:
         module = import_module(f"corridor.train.{homes[name]}")

@@ -8,7 +8,6 @@ from typing import Any
 from corridor.paper.drawing import style
 
 Lines = Sequence[dict[str, Any]]
-# Share of an axis that is added for the legend.
 ROOM = 0.35
 STYLES: list[dict[str, Any]] = [
     {"color": "#0072B2", "linewidth": 1.8, "dashes": (1, 0)},

@@ -39,12 +39,7 @@ def _copied(file: Path, target: Path) -> Path:
 
 
 def kept(results: Path) -> dict[int, Path]:
-    """Return the files in a folder of kept numbers, by the figures' numbers.
-
-    Raises:
-        FileNotFoundError: there are none; the message contains the command that makes them.
-        ValueError: the name of a file is not the name of a figure.
-    """
+    """Return the files in a folder of kept numbers, by the figures' numbers."""
     files = {}
     for file in sorted(results.glob("fig*.json")):
         number = file.stem.removeprefix("fig")

@@ -20,11 +20,7 @@ ENDS = {
 
 
 def build(out: Path) -> Path:
-    """Write ``out/report.html`` from the manifests under ``out/figures``, and return its path.
-
-    Raises:
-        FileNotFoundError: there are no figures; the message contains the command that makes them.
-    """
+    """Write ``out/report.html`` from the manifests under ``out/figures``, and return its path."""
     folders = sorted(file.parent for file in out.glob(f"figures/*/{MANIFEST}"))
     if not folders and (out / "config.json").exists():
         raise FileNotFoundError(
