@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["CLR", "CLRAdam", "Measures", "Probe", "measure", "measure_dataset", "prove"]
-__all__ += ["flows", "geometry", "integrations", "optim", "surfaces", "theory", "train"]
+__all__ = ["CLR", "CLRAdam", "Measures", "Probe", "flows", "geometry", "integrations", "measure"]
+__all__ += ["measure_dataset", "optim", "prove", "surfaces", "theory", "train"]
 
 _HOMES = {
     **dict.fromkeys(("Measures", "Probe", "measure", "measure_dataset"), "corridor.geometry"),

@@ -10,8 +10,7 @@ from tests.geometry import oracle
 from torch import Tensor
 from torch.nn import functional
 
-from corridor.geometry.formulas import attention, gelu
-from corridor.geometry.formulas.by_hand import batch_norm, layer_norm
+from corridor.geometry.formulas import attention, batch_norm, gelu, layer_norm
 
 
 def twice(function: Callable[..., Tensor], leaves: list[Tensor]) -> list[Tensor]:

@@ -11,7 +11,7 @@ from corridor import _tree
 
 EARLY, WINDOW = 100, 1000
 AT_CAP = 0.9  # of the cap, which NGN approaches and never reaches
-ROUNDING = 16.0  # units
+ROUNDING = 16.0
 
 # By kind: the smallest share of `WINDOW` steps that is worth a warning, and the warning.
 KINDS = {

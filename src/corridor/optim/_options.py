@@ -65,11 +65,11 @@ SCHEDULERS = frozenset({"min_lr", "max_momentum", "base_momentum", "swa_lr"})
 
 
 class Owner(NamedTuple):
-    """Describe the optimizer that a group belongs to."""
+    """Describe the optimizer that a group belongs to, with the names of its options and its cap."""
 
     name: str
-    names: list[str]  # its options
-    cap: str  # one of them
+    names: list[str]
+    cap: str
     shared: Mapping[str, Rule]
     left: set[str]  # keys that its steps leave in a group
 

@@ -18,10 +18,10 @@ class Curve:
     """Hold the curves and the summary numbers of one run; a point is a step, thinned."""
 
     status: str  # finished, diverged or failed
-    steps: list[int]  # number of steps made, per point
+    steps: list[int]
     loss: list[float]  # training loss per point, averaged over the last epoch's worth of batches
     effective_lr: list[float]
-    test_steps: list[int]  # number of steps made before each evaluation
+    test_steps: list[int]
     test_accuracy: list[float]
     steps_to_target: int | None  # until `loss` first fell below the target; None if it never did
     mean_lr: float  # mean step size until the target, or over all steps if it was not reached

@@ -36,7 +36,7 @@ class Manifest:
     number: int
     title: str
     caption: str
-    images: dict[str, str]  # file names by kind, png and svg
+    images: dict[str, str]
     claims: list[Claim]
     columns: list[str]
     rows: list[list[str]]

@@ -42,17 +42,7 @@ class Recipe:
         *,
         overrides: Mapping[str, Any] | None = None,
     ) -> list[Run]:
-        """Return one run per setting and seed.
-
-        Args:
-            scale: demo, laptop or paper.
-            seeds: seeds of every setting (default: 0, 1, 2).
-            overrides: `Config` fields that replace fields of all runs, such as
-                ``{"model": "resnet8"}`` (default: none).
-
-        Raises:
-            ValueError: the scale is unknown, an override is not a valid config, or the override
-                would make two compared settings equal.
+        """Return one run per setting and seed; overrides replace `Config` fields of all runs.
 
         Example:
             >>> runs = RECIPES["figure2"]("demo", seeds=(0,))

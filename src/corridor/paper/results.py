@@ -71,7 +71,7 @@ class Setting:
 class Group:
     """Hold settings of one network on one data set, by name, in the order of the recipe."""
 
-    data: str  # title of the data set
+    data: str
     images: int  # number of training images; 0 if it is not known
     parameters: int
     settings: dict[str, Setting]

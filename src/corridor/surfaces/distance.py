@@ -269,6 +269,5 @@ class DistanceTo(Surface):
         return verdict, speeds.pop() if one else None
 
     def _margin(self, x: Tensor) -> Tensor:
-        # The absolute value adds a kink on the set itself.
         focal = self._focal(x)
         return focal.minimum(self.shape(x).detach().abs()) if self.absolute else focal

@@ -122,7 +122,7 @@ class Loop:
         self.trainer, self.out, self.show, self.flag = trainer, out, show, flag
         self.config, self.team = trainer.config, trainer.team
         self.position = checkpoint.Position()
-        self.pending: list[dict[str, Any]] = []  # lines that are not written yet
+        self.pending: list[dict[str, Any]] = []
         saved = checkpoint.load(out, self.team, trainer.like()) if resume else None
         if saved is not None:
             trainer.load_state_dict(saved.states)

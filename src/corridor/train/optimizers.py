@@ -66,7 +66,7 @@ def build(
         # Polyak has no default for f_star.
         **{k: config[k] for k in row.uses if config[k] != OWN[k] or k == "f_star"},
     }
-    if not row.takes_loss:  # torch's fastest kernels that are correct for the parameters
+    if not row.takes_loss:
         # Fused kernels do not support shards, and round 16-bit parameters badly on CPUs.
         fused = all(
             p.is_floating_point()

@@ -15,7 +15,6 @@ from corridor.paper.results import Setting
 
 Band = dict[str, list[Any]]
 Change = Callable[[list[float]], list[float]]
-# A target further below the curves is not drawn.
 NEAR = 10.0
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 2, "linestyle": ""}
 

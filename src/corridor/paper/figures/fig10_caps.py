@@ -58,7 +58,6 @@ def stable(results: Results) -> Claim:
 
 def _remedies(group: Group, name: str) -> list[Claim]:
     free, *others = group.members
-    # Where CLR without a cap trains, there is nothing to remedy.
     if free.fails:
         return [_remedy(setting, free, name) for setting in others]
     best = min(others, key=lambda s: s.median("final_loss"))
