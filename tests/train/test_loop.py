@@ -312,3 +312,8 @@ def test_the_folder_is_looked_at_again_once_it_is_held(tmp_path, small, monkeypa
         assert read_run(tmp_path / said).config.seed == 0
     monkeypatch.setattr("corridor.train.loop.locked", late)
     assert train(small(steps=2), tmp_path / "c", resume=True, progress=False).steps == 2
+
+
+def test_a_layer_frozen_by_its_network_stays_frozen(tmp_path, small):
+    train(small(model="tests.train.small_networks:frozen"), tmp_path, progress=False)
+    assert parameters(tmp_path)["1.running_mean"].eq(0).all()

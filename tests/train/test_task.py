@@ -1,11 +1,22 @@
 """A network, data and a loss of one's own, trained from Python."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+)
 
 from corridor.train import Config, Task, read_run, train
+from corridor.train.task import TaskLoader
 
 
 def line_data(count=48):
@@ -21,6 +32,16 @@ class Noisy(Dataset):
 
     def __getitem__(self, index):
         return torch.randn(2) + 3 * (index % 2), index % 2
+
+
+class Drawing(Noisy):
+    """The same, from a generator of its own."""
+
+    def __init__(self):
+        self.generator = torch.Generator()
+
+    def __getitem__(self, index):
+        return torch.randn(2, generator=self.generator) + 3 * (index % 2), index % 2
 
 
 def regression(train_data=None, test=None):
@@ -71,6 +92,11 @@ def loaders():
         "dataset": Noisy(),
         "loader": DataLoader(Noisy(), batch_size=8, shuffle=True),
         "loader with a generator": DataLoader(Noisy(), batch_size=8, shuffle=True, generator=own),
+        "batch sampler": DataLoader(
+            Noisy(), batch_sampler=BatchSampler(RandomSampler(range(40), generator=own), 8, False)
+        ),
+        "data set with a generator": Drawing(),
+        "workers": DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=1),
     }
 
 
@@ -81,7 +107,7 @@ def test_a_run_repeats_and_resumes_within_an_epoch_to_the_same_bits(tmp_path, na
         task = classification(loaders()[name])
         train(Config(epochs=2, **config), tmp_path / folder, progress=False, task=task)
         torch.rand(3)
-    for steps in (3, 10):
+    for steps in (7, 10):
         task = classification(loaders()[name])
         train(
             Config(epochs=2, steps=steps, **config),
@@ -94,6 +120,20 @@ def test_a_run_repeats_and_resumes_within_an_epoch_to_the_same_bits(tmp_path, na
     assert losses(tmp_path / "a") == losses(tmp_path / "b") == losses(tmp_path / "c")
     assert len(set(losses(tmp_path / "a"))) == 10
     assert 0 <= read_run(tmp_path / "a").summary["final_test_accuracy"] <= 1
+
+
+def test_a_sampler_is_given_the_epoch(tmp_path):
+    def loader():
+        sampler = DistributedSampler(range(40), num_replicas=1, rank=0)
+        return DataLoader(
+            TensorDataset(torch.arange(40.0)[:, None], torch.arange(40)), 8, sampler=sampler
+        )
+
+    orders = []
+    for epoch in (0, 1, 0):
+        batches = TaskLoader(classification(loader()), Config(), torch.device("cpu")).train(epoch)
+        orders.append([int(i) for _, indices in batches for i in indices])
+    assert orders[0] == orders[2] != orders[1]
 
 
 class Endless(IterableDataset):
@@ -111,6 +151,11 @@ class Mapped(Noisy):
     [
         ({}, Endless(), "data of a task must have a length, got Endless"),
         ({}, Mapped(), "must be pairs .inputs, targets. of tensors, got dict"),
+        (
+            {},
+            DataLoader(Noisy(), num_workers=1, persistent_workers=True),
+            "persistent_workers must be False in a task, got True; leave it out",
+        ),
         ({}, TensorDataset(torch.ones(0, 2), torch.ones(0)), "must have a batch, got none"),
         ({"train_limit": 3}, Noisy(), "train_limit must be left out with a task"),
     ],
@@ -135,5 +180,44 @@ def test_other_data_are_noticed_and_the_task_must_be_given_again(refused, tmp_pa
             train(
                 Config(steps=2), tmp_path / "a", resume=True, progress=False, task=regression(data)
             )
+    train(Config(steps=1), tmp_path / "b", progress=False, task=regression(test=line_data(7)))
+    zeros = TensorDataset(torch.zeros(7, 1), torch.zeros(7, 1))
+    with pytest.raises(ValueError, match="got checksums of first batches"):
+        train(
+            Config(steps=2),
+            tmp_path / "b",
+            resume=True,
+            progress=False,
+            task=regression(test=zeros),
+        )
     words = ("--steps", "2")
     assert "task must be given for this run" in refused("train", "--resume", "{tmp}/a", *words)
+
+
+def test_targets_that_are_missing_do_not_stop_a_resume(tmp_path):
+    x, y = line_data().tensors
+    y = torch.where(torch.arange(48)[:, None] % 3 == 0, torch.nan, y)
+
+    def loss(outputs, targets):
+        known = ~targets.isnan()
+        return nn.functional.mse_loss(outputs[known], targets[known])
+
+    for steps in (2, 4):
+        task = replace(regression(TensorDataset(x, y)), loss=loss)
+        summary = train(
+            Config(batch_size=16, steps=steps), tmp_path, resume=True, progress=False, task=task
+        )
+        assert (summary.status, summary.steps) == ("finished", steps)
+
+
+def test_a_frozen_batch_norm_stays_frozen(tmp_path):
+    norm = nn.BatchNorm1d(1)
+    model = nn.Sequential(norm.requires_grad_(False).eval(), nn.Dropout(), nn.Linear(1, 1))
+    data = TensorDataset(*(10 * part for part in line_data().tensors))
+    task = Task(model, data, data, loss=nn.functional.mse_loss)
+    train(Config(batch_size=16, epochs=2), tmp_path / "a", progress=False, task=task)
+    assert norm.running_mean.item() == 0
+    assert [part.training for part in model] == [False, True, True]
+    model.eval()
+    train(Config(batch_size=16, epochs=2), tmp_path / "b", progress=False, task=task)
+    assert all(part.training for part in model)

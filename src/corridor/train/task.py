@@ -1,8 +1,9 @@
 """Train a network of your own on data of your own, with a loss of your own."""
 
 import copy
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,21 +77,25 @@ class TaskLoader:
 
     def facts(self) -> dict[str, Any]:
         """Return facts that are equal when the data are."""
-        first = next(self.train(0), ())
+        first = [next(self.train(0), ()), next(self.test(), ())]
         return {
             "training batches": self.steps_per_epoch,
             "training images": self.images,
             "test batches": 0 if self._test is None else len(self._test),
-            "a first batch of": [list(part.shape) for part in first],
-            "a sum of the first batch": [round(float(part.double().sum()), 6) for part in first],
+            "first batches of": [[list(part.shape) for part in batch] for batch in first],
+            "checksums of first batches": [[_checksum(part) for part in batch] for batch in first],
         }
 
     def _drawn(
         self, loader: DataLoader, numbers: tuple[int, ...], start: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for own in {loader.generator, getattr(loader.sampler, "generator", None)} - {None}:
-            own.manual_seed(derive(*numbers))  # pyright: ignore[reportOptionalMemberAccess]
-        batches = None
+        batches, grouped = None, loader.batch_sampler
+        samplers = loader.sampler, grouped, getattr(grouped, "sampler", None)
+        for part in (loader, loader.dataset, *samplers):
+            if isinstance(own := getattr(part, "generator", None), torch.Generator):
+                own.manual_seed(derive(*numbers))
+            if set_epoch := getattr(part, "set_epoch", None):
+                set_epoch([*numbers, 0][1])
         for index in range(len(loader)):
             with generators.kept(self.device):  # random transforms repeat
                 generators.seed(derive(*numbers, index))
@@ -107,6 +112,12 @@ class TaskLoader:
             if index >= start:
                 inputs, targets = batch
                 yield inputs.to(self.device), targets.to(self.device)
+
+
+def _checksum(part: Tensor) -> int:
+    """Return the CRC-32 of a tensor's bytes, which NaN does not change."""
+    plain = part.detach().cpu().to_dense().resolve_conj()
+    return zlib.crc32(plain.flatten().view(torch.uint8).numpy().tobytes())
 
 
 def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
@@ -129,7 +140,20 @@ def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
         ) from error
     if not count:
         raise ValueError("data of a task must have a batch, got none; give more data")
+    if loader.persistent_workers:  # their random state goes on from epoch to epoch
+        raise ValueError("persistent_workers must be False in a task, got True; leave it out")
     return loader
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode during the block; modules that were frozen stay frozen."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    yield
+    network.train(modes[network])  # networks can override it
+    for module, mode in modes.items():
+        module.training = mode
 
 
 def check_network(
@@ -154,10 +178,11 @@ def check_network(
             f"got {got}; correct the network"
         )
 
-    with generators.kept(images.device):
-        with torch.no_grad():  # first: parameters of lazy modules are made here
-            tried(network.eval())
+    if not network.training:
         network.train()
+    with generators.kept(images.device):
+        with torch.no_grad(), evaluating(network):  # first: lazy modules make parameters here
+            tried(network)
         try:  # on a copy, so that averages and counters do not change
             trial = copy.deepcopy(network)
         except Exception:  # networks can hold anything

@@ -20,7 +20,7 @@ from corridor.train.config import Config, differences
 from corridor.train.processes import generators, parallel
 from corridor.train.processes.team import Team
 from corridor.train.task import NAME as TASK
-from corridor.train.task import Task, TaskLoader, check_network
+from corridor.train.task import Task, TaskLoader, check_network, evaluating
 
 # Images of a streaming split whose pixels are in the checksum of the data.
 SAMPLED = 64
@@ -102,7 +102,8 @@ class Trainer:
         self.loader = TaskLoader(task, self.config, self.device)
         self.title, self.images, self.classes = "own data", self.loader.images, 0
         self.facts = self.loader.facts()
-        return task.model.to(self.device).train()
+        model = task.model.to(self.device)
+        return model if model.training else model.train()
 
     def _validate_shares(self) -> None:
         """Raise a ValueError if the processes cannot share the batches or the parameters."""
@@ -228,9 +229,8 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Return the mean test loss, and the accuracy if there are classes; empty without data."""
         parallel.settle_buffers(self.model)
-        self.model.eval()
         sums: list[Tensor] = []
-        with generators.kept(self.device):
+        with generators.kept(self.device), evaluating(self.model):
             for images, labels in self.loader.test():
                 outputs = self._outputs(images, self.forward)
                 # Float32 would lose digits in sums over all test images.
@@ -239,7 +239,6 @@ class Trainer:
                 if not labels.is_floating_point() and outputs.dim() == labels.dim() + 1:
                     right, of = (outputs.argmax(1) == labels).sum().double(), labels.numel()
                 sums.append(torch.stack([loss, right, *loss.new_tensor([len(labels), of])]))
-        self.model.train()
         if not sums:
             return {}
         loss, right, count, of = self.team.total(torch.stack(sums).sum(0)).tolist()
