@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
+import pickle
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from tests.optim.conftest import step_sizes
 from tests.optim.reference import ReferenceCLR
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 
 from corridor import CLR, CLRAdam
 from corridor.optim import MoMo, MoMoAdam
@@ -112,25 +121,101 @@ def test_a_corridor_is_solved_in_one_step_whoever_takes_it(make, pattern):
     assert abs(float(2.0 * p.detach() + 3.0 * q.detach())) < 1e-9 * before
 
 
-@pytest.mark.parametrize("make", [CLR, MoMoAdam, CLRAdam], ids=lambda kind: kind.__name__)
-def test_a_parameter_that_rests_is_saved_as_such(make):
-    """Interrupted while a parameter rests, the run goes on bit for bit."""
-    ends = []
-    for interrupted in (False, True):
-        p, q = (nn.Parameter(torch.tensor([v, 1.0], dtype=torch.float64)) for v in (2.0, -1.0))
-        opt = make([p, q], momentum=0.9)
-        for k, present in enumerate(PATTERNS["alternates slowly"]):
-            if k == 5 and interrupted:
-                saved = opt.state_dict()
-                opt = make([p, q], momentum=0.9)
-                opt.load_state_dict(saved)
+class Two(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.linspace(-2.0, 1.0, 64, dtype=dtype))
+        self.q = nn.Parameter(torch.linspace(1.0, 3.0, 64, dtype=dtype))
+
+    def train_on(self, opt, pattern) -> None:
+        for present in pattern:
             opt.zero_grad()
-            p.requires_grad_(present[0])
-            q.requires_grad_(present[1])
-            opt.watch(loss_of([p, q])).backward()
+            opt.watch((2.0 * self.p.square() + self.p * self.q + self.q.square()).sum()).backward()
+            for x, here in zip((self.p, self.q), present, strict=True):
+                x.grad = x.grad if here else None
             opt.step()
-        ends.append([p.detach(), q.detach()])
+
+
+def loaded(model, opt, new, folder):
+    again, other = new()
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(opt.state_dict())
+    return again, other
+
+
+def through_dcp(model, opt, new, folder, flat: bool):
+    """Save and load as torch.distributed.checkpoint does in a loop of one's own."""
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    saved = get_state_dict(model, opt, options=options)
+    dcp.save(dict(zip("mo", saved, strict=True)), checkpoint_id=folder, no_dist=True)
+    model, opt = new()
+    state = dict(zip("mo", get_state_dict(model, opt, options=options), strict=True))
+    dcp.load(state, checkpoint_id=folder, no_dist=True)
+    kept = {"model_state_dict": state["m"], "optim_state_dict": state["o"]}
+    set_state_dict(model, opt, **kept, options=options)
+    return model, opt
+
+
+WAYS = {
+    "state_dict": loaded,
+    "DCP": functools.partial(through_dcp, flat=False),
+    "DCP, flattened": functools.partial(through_dcp, flat=True),
+    "deepcopy": lambda model, opt, new, folder: copy.deepcopy((model, opt)),
+    "pickle": lambda model, opt, new, folder: pickle.loads(pickle.dumps((model, opt))),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, in its checkpoints
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", [CLR, MoMoAdam, CLRAdam], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_parameter_that_rests_is_saved_as_such(way, make, dtype, tmp_path):
+    """Interrupted while a parameter rests, the run goes on bit for bit, also to the next stop."""
+
+    def new():
+        model = Two(dtype)
+        return model, make(model.parameters(), 1e-2, momentum=0.9)
+
+    model, opt = new()
+    model.train_on(opt, [BOTH] * 3 + [FIRST] * 2)
+    again, other = way(model, opt, new, tmp_path / "first")
+    for k, pattern in enumerate(([FIRST], [BOTH], [SECOND, BOTH, FIRST])):
+        model.train_on(opt, pattern)
+        again.train_on(other, pattern)
+        for x, y in zip(model.parameters(), again.parameters(), strict=True):
+            assert torch.equal(x, y)
+            assert all(
+                torch.equal(kept, other.state[y][name]) for name, kept in opt.state[x].items()
+            )
+        again, other = way(again, other, new, tmp_path / str(k))
+
+
+def test_a_step_without_a_loss_ends_no_rest():
+    """At the cap 0 no loss is required, and no average changes."""
+    ends = []
+    for paused in (False, True):
+        model = Two(torch.float64)
+        opt = CLR(model.parameters(), 1e-2, momentum=0.9)
+        model.train_on(opt, [BOTH] * 3 + [FIRST] * 2)
+        if paused:
+            model.p.grad, model.q.grad = torch.ones(64).double(), torch.ones(64).double()
+            opt.param_groups[0]["lr"] = 0.0
+            opt.step()
+            opt.param_groups[0]["lr"] = 1e-2
+        model.train_on(opt, [BOTH] * 2)
+        ends.append(list(model.parameters()))
     assert all(map(torch.equal, *ends))
+
+
+def test_a_snapshot_shares_no_tensor_between_its_entries():
+    """DCP loads into the tensors of a snapshot, one after the other."""
+    model = Two(torch.float64)
+    opt = CLR([{"params": [p]} for p in model.parameters()], torch.tensor(1e-2), momentum=0.9)
+    model.train_on(opt, [BOTH] * 2)
+    saved = opt.state_dict()
+    entries = [*saved["state"].values(), *saved["param_groups"]]
+    tensors = [v for kept in entries for v in kept.values() if torch.is_tensor(v)]
+    assert len({v.untyped_storage().data_ptr() for v in tensors}) == len(tensors)
 
 
 def test_a_bad_first_gradient_does_not_stay(parameter):

@@ -59,7 +59,7 @@ def test_the_rule_stays_its_own_and_goes_on(source: str, target: str):
         assert all(kept[key] == options[key] for key in opt._owner.shared)
         assert all(torch.equal(kept[key], options[key]) for key in opt.MEMORY if key in options)
     assert kept["lr"] == first.param_groups[0]["lr"]
-    assert set(opt.state[p]) <= {*opt.MOTION.buffers}
+    assert set(opt.state[p]) <= {*opt.MOTION.buffers, *opt.MOTION.memory}
     sizes = train(p, opt, 3)
     assert bool(p.isfinite().all())
     assert max(sizes) > 0.0

@@ -22,7 +22,7 @@ FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
 PORTION = 1 << 18  # entries
 
 NORM = "norm_sq"  # ||g||^2, always the first sum
-REST = "average_weight"  # in the state of a parameter that misses steps: the weight of its average
+WEIGHT = "average_weight"  # the weight of the average: in the first group, and of each parameter
 
 
 class Sums(NamedTuple):
@@ -66,7 +66,7 @@ class Bucket:
     grads: list[Tensor] = field(default_factory=list)
     buffers: dict[str, list[Tensor]] = field(default_factory=dict)
     fresh: dict[str, list[int]] = field(default_factory=dict)  # of buffers made in this step
-    rested: dict[int, Tensor] = field(default_factory=dict)  # `REST` of those that missed steps
+    weights: dict[int, Tensor] = field(default_factory=dict)  # `WEIGHT` of their averages
 
     def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> None:
         """Add a parameter with its gradient and buffers."""
@@ -158,7 +158,7 @@ def buckets(
                     f"{tuple(p.shape)}; build the layer with sparse=False"
                 )
             fresh = [name for name in names if name not in state[p]]
-            rest = state[p].pop(REST, None) if names else None
+            weight = state[p].get(WEIGHT) if names else None
             kept = {name: _buffer(state[p], name, p) for name in names}
             if type(p) not in PLAIN and _reduce.is_sharded(p):
                 share = _reduce.share(p)
@@ -171,8 +171,8 @@ def buckets(
                 bucket = found.setdefault(key, Bucket(index, fused, share))
                 for name in fresh:
                     bucket.fresh.setdefault(name, []).append(len(bucket.params))
-                if rest is not None:
-                    bucket.rested[len(bucket.params)] = rest
+                if weight is not None:
+                    bucket.weights[len(bucket.params)] = weight
                 bucket.add(p, grad, kept)
     if grad_scale is not None:
         _unscale(list(found.values()), grad_scale)

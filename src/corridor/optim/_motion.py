@@ -33,12 +33,11 @@ from torch import Tensor
 
 from corridor import _torch, _tree
 from corridor.optim import step_size
-from corridor.optim._bucket import NORM, REST, Bucket, Stride, Sums, fused_sgd, wide_dtype
+from corridor.optim._bucket import NORM, WEIGHT, Bucket, Stride, Sums, fused_sgd, wide_dtype
 from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric
 from corridor.optim._options import Memory, Now, Options, Sized
 
 VELOCITY = "velocity"
-WEIGHT = "average_weight"
 Rule = Callable[[Tensor, Tensor, Memory], Sized]
 
 
@@ -59,8 +58,8 @@ class Descent:
         """Return the scalars that change before anything is measured."""
         return {}
 
-    def rest(self, states: list[dict[str, Tensor]], options: Options) -> None:
-        """Prepare the states of parameters without a gradient for the steps that they miss."""
+    def mark(self, kept: dict[str, Tensor], moves: bool, options: Options) -> None:
+        """Store in a parameter's state if the parameter takes part in the coming step."""
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the sums, `NORM` first, with those ``wanted`` by limits."""
@@ -127,20 +126,23 @@ class Average(Descent):
     def advance(self, options: Options, memory: Memory) -> Memory:
         return self.metric.advance(options, memory)
 
-    def rest(self, states: list[dict[str, Tensor]], options: Options) -> None:
-        for kept in states:
-            if AVERAGE in kept and REST not in kept:
-                kept[REST] = options[WEIGHT].clone()
+    def mark(self, kept: dict[str, Tensor], moves: bool, options: Options) -> None:
+        # While a parameter moves it shares the group's tensor. While it rests it has a copy.
+        weight = options[WEIGHT]
+        if AVERAGE in kept and (moves or kept.get(WEIGHT, weight) is weight):
+            kept[WEIGHT] = weight if moves else weight.clone()
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
         named = (NORM, LENGTH, SLOPE) if decayed else (NORM, LENGTH)
         return (*named, *(name for name in wanted if name not in named))
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
-        for index in {*bucket.fresh.get(AVERAGE, []), *bucket.rested}:
+        shared = now.options[WEIGHT]
+        rested = [i for i, weight in bucket.weights.items() if weight is not shared]
+        for index in {*bucket.fresh.get(AVERAGE, []), *rested}:
             g, d = bucket.grads[index], bucket.buffers[AVERAGE][index]
             weight = now.memory[WEIGHT].to(g.device)
-            past = bucket.rested.get(index, torch.zeros(())).to(weight)
+            past = bucket.weights.get(index, torch.zeros(())).to(weight)
             first = (weight * g).nan_to_num(0.0, 0.0, 0.0)
             _tree.assign([d], [torch.where(past > 0.0, weight / past * d, first).to(d.dtype)])
         self.metric.begin(bucket, now.options)

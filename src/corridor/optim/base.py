@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from corridor import _reduce, _tree
 from corridor._types import Params
 from corridor.optim import _bucket, _options, step_size
-from corridor.optim._bucket import NORM, Sums
+from corridor.optim._bucket import NORM, WEIGHT, Sums
 from corridor.optim._health import MISSING, Health
 from corridor.optim._limit import Limit
 from corridor.optim._loss import AttachedWatch, LossChannel
@@ -160,8 +160,9 @@ class PolyakOptimizer(Optimizer):
             raise
         device, dtype = self._settle_scalars()
         if motion.memory:
-            resting = (p for p in self._params() if p.grad is None and p in self.state)
-            motion.rest([self.state[p] for p in resting], self.param_groups[0])
+            for p in filter(self.state.__contains__, self._params()):
+                moves = value is not None and p.grad is not None
+                motion.mark(self.state[p], moves, self.param_groups[0])
         if value is not None:
             self._check_whole()
             if not found and all(p.grad is None for p in self._params()):
@@ -297,7 +298,11 @@ class PolyakOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of state and groups, which later steps do not change."""
-        return copy.deepcopy(super().state_dict())
+        saved = super().state_dict()
+        # One by one: DCP loads into these tensors in place, so that none may stand in two entries.
+        state = {key: copy.deepcopy(kept) for key, kept in saved["state"].items()}
+        groups = [copy.deepcopy(group) for group in saved["param_groups"]]
+        return {**saved, "state": state, "param_groups": groups}
 
     @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -312,10 +317,14 @@ class PolyakOptimizer(Optimizer):
         theirs = state_dict["param_groups"]
         ours = any(group.get(RULE) == type(self).__name__ for group in theirs)
         if not ours and len(theirs) == len(self.param_groups):
-            kept = self.MOTION.memory, (*self.MOTION.buffers, _bucket.REST)
-            state_dict = _options.understood(state_dict, self.param_groups, *kept)
+            scalars = self.MOTION.memory
+            kept = [*self.MOTION.buffers, *({WEIGHT} & scalars.keys())]
+            state_dict = _options.understood(state_dict, self.param_groups, scalars, kept)
         # torch does not copy tensors that need no other dtype or device.
         state = copy.deepcopy(state_dict["state"])
+        for kept in (kept for kept in state.values() if isinstance(kept, dict)):
+            if not getattr(kept.get(WEIGHT), "is_meta", True):
+                kept[WEIGHT] = float(kept[WEIGHT])  # torch casts tensors to the parameter's dtype
         super().load_state_dict({**state_dict, "state": state})
         self._restore()
 
@@ -335,7 +344,11 @@ class PolyakOptimizer(Optimizer):
                 group.setdefault(key, self.defaults[key])
         if self.param_groups:
             _options.check(self.param_groups, shared)
-            self._settle_scalars()
+            scalar, weight = self._settle_scalars(), self.param_groups[0].get(WEIGHT)
+            for kept in (self.state[p] for p in self._params() if WEIGHT in self.state.get(p, ())):
+                _options.settle(kept, WEIGHT, *scalar)
+                if weight is not None and not weight.is_meta and kept[WEIGHT].equal(weight):
+                    kept[WEIGHT] = weight  # a compiled step goes on as before
 
 
 PolyakOptimizer._owner = PolyakOptimizer._described()
