@@ -66,7 +66,7 @@ class Bucket:
     grads: list[Tensor] = field(default_factory=list)
     buffers: dict[str, list[Tensor]] = field(default_factory=dict)
     fresh: dict[str, list[int]] = field(default_factory=dict)  # of buffers made in this step
-    weights: dict[int, Tensor] = field(default_factory=dict)  # `WEIGHT` of their averages
+    weights: dict[int, Tensor] = field(default_factory=dict)
 
     def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> None:
         """Add a parameter with its gradient and buffers."""

@@ -127,7 +127,7 @@ class Average(Descent):
         return self.metric.advance(options, memory)
 
     def mark(self, kept: dict[str, Tensor], moves: bool, options: Options) -> None:
-        # While a parameter moves it shares the group's tensor. While it rests it has a copy.
+        """Store the weight of the average: shared with the group, or a copy while p rests."""
         weight = options[WEIGHT]
         if AVERAGE in kept and (moves or kept.get(WEIGHT, weight) is weight):
             kept[WEIGHT] = weight if moves else weight.clone()

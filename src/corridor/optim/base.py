@@ -297,9 +297,11 @@ class PolyakOptimizer(Optimizer):
         return device, dtype
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of state and groups, which later steps do not change."""
+        """Return copies of state and groups, which later steps do not change.
+
+        No tensor stands in two entries, because DCP loads into these tensors in place.
+        """
         saved = super().state_dict()
-        # One by one: DCP loads into these tensors in place, so that none may stand in two entries.
         state = {key: copy.deepcopy(kept) for key, kept in saved["state"].items()}
         groups = [copy.deepcopy(group) for group in saved["param_groups"]]
         return {**saved, "state": state, "param_groups": groups}
@@ -320,11 +322,11 @@ class PolyakOptimizer(Optimizer):
             scalars = self.MOTION.memory
             kept = [*self.MOTION.buffers, *({WEIGHT} & scalars.keys())]
             state_dict = _options.understood(state_dict, self.param_groups, scalars, kept)
-        # torch does not copy tensors that need no other dtype or device.
+        # torch casts tensors to the parameter's dtype, and does not copy those that have it.
         state = copy.deepcopy(state_dict["state"])
         for kept in (kept for kept in state.values() if isinstance(kept, dict)):
             if not getattr(kept.get(WEIGHT), "is_meta", True):
-                kept[WEIGHT] = float(kept[WEIGHT])  # torch casts tensors to the parameter's dtype
+                kept[WEIGHT] = float(kept[WEIGHT])
         super().load_state_dict({**state_dict, "state": state})
         self._restore()
 
@@ -348,7 +350,7 @@ class PolyakOptimizer(Optimizer):
             for kept in (self.state[p] for p in self._params() if WEIGHT in self.state.get(p, ())):
                 _options.settle(kept, WEIGHT, *scalar)
                 if weight is not None and not weight.is_meta and kept[WEIGHT].equal(weight):
-                    kept[WEIGHT] = weight  # a compiled step goes on as before
+                    kept[WEIGHT] = weight
 
 
 PolyakOptimizer._owner = PolyakOptimizer._described()
