@@ -341,3 +341,13 @@ def test_groups_may_be_reordered_or_deleted(kind, change: str):
         assert float(opt.param_groups[0]["average_weight"]) == pytest.approx(1.0 - 0.9**6)
         ends.append(p.detach())
     assert torch.equal(*ends)
+
+
+def test_a_loaded_state_is_shared_as_before():
+    """A step that is compiled once needs no second graph after loading."""
+    model = network()
+    opt, again = (CLR(model.parameters(), momentum=0.9) for _ in range(2))
+    train(model, opt, 2)
+    again.load_state_dict(opt.state_dict())
+    weight = again.param_groups[0]["average_weight"]
+    assert all(kept["average_weight"] is weight for kept in again.state.values())
