@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
-    """Return positions of `count` images, ascending, from the classes in turn or `proportional`."""
+    """Return the positions of `count` images, ascending, from classes in turn or in proportion."""
     order, sizes = torch.argsort(labels, stable=True), torch.bincount(labels)
     rank = torch.cat([torch.arange(size, dtype=torch.float64) for size in sizes.tolist()])
     if proportional:
