@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -221,3 +222,32 @@ def test_a_frozen_batch_norm_stays_frozen(tmp_path):
     model.eval()
     train(Config(batch_size=16, epochs=2), tmp_path / "b", progress=False, task=task)
     assert all(part.training for part in model)
+
+
+class Scaled(nn.Linear):
+    """A layer that adds to its state dict by torch's own way."""
+
+    def __init__(self, scale):
+        super().__init__(1, 1)
+        self.own = scale
+
+    def get_extra_state(self):
+        return {"scale": self.own}
+
+    def set_extra_state(self, state):
+        self.own = state["scale"]
+
+
+def test_extra_state_is_resumed_or_refused_before_the_first_step(tmp_path):
+    def run(scale, steps, out):
+        task = Task(Scaled(scale), line_data(), loss=nn.functional.mse_loss)
+        config = Config(batch_size=16, steps=steps)
+        train(config, tmp_path / out, progress=False, resume=True, task=task)
+        return task.model.own
+
+    for number, right in enumerate((2.0, torch.tensor([2.0]), [1, {"a": None}])):
+        run(right, 2, str(number))
+        assert run(None if number else 0.0, 4, str(number)) == right
+    with pytest.raises(ValueError, match="states/model/_extra_state/scale must be a tensor or"):
+        run(numpy.float64(2.0), 2, "refused")
+    assert not (tmp_path / "refused" / "config.json").exists()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from corridor.data.rng import derive
 from corridor.train.config import Config
-from corridor.train.folder import checkpoint, record
+from corridor.train.folder import checkpoint, record, storage
 from corridor.train.folder.files import HELD_SECONDS, locked
 from corridor.train.folder.progress import Reporter, reporter
 from corridor.train.folder.record import Summary
@@ -123,7 +123,9 @@ class Loop:
         self.config, self.team = trainer.config, trainer.team
         self.position = checkpoint.Position()
         self.pending: list[dict[str, Any]] = []
-        saved = checkpoint.load(out, self.team, trainer.like()) if resume else None
+        like = trainer.like()
+        self.team.together(lambda: storage.replaced(like, storage.loadable))
+        saved = checkpoint.load(out, self.team, like) if resume else None
         if saved is not None:
             trainer.load_state_dict(saved.states)
             self.position = saved.position

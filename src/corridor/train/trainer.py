@@ -290,8 +290,8 @@ class Trainer:
                     f" in place of {value}; put the data back, or give a new folder"
                 )
 
-    def like(self) -> dict[str, Tensor]:
-        """Return the tensors that give the tensors of a checkpoint their device and shards."""
+    def like(self) -> dict[str, Any]:
+        """Return the values that give the tensors of a checkpoint their device and shards."""
         model = {f"states/model/{k}": v for k, v in self.model.state_dict().items()}
         optimizer = {f"states/optimizer/state/{i}": p for i, p in enumerate(self.parameters)}
         return {**model, **optimizer}

@@ -1,7 +1,10 @@
 import json
 import pickle
 import shutil
+from collections import OrderedDict, deque
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -157,9 +160,36 @@ def test_loading_runs_no_code_even_if_the_sums_are_right(tmp_path, name):
     sums[name] = storage._checksum(path / name)
     (path / "manifest.json").write_text(json.dumps(sums))
     storage.verify(path)
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=r"is damaged|and plain values, got .*open; give a new"):
         checkpoint.load(tmp_path)
     assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (numpy.float64(2.0), "numpy.float64"),
+        (deque([1]), "collections.deque"),
+        (Path("a"), "pathlib.PosixPath"),
+        ({numpy.int64(1): 2}, "builtins.dict"),
+        (Evil("a"), "tests.train.folder.test_checkpoint.Evil"),
+        (Position(), "corridor.train.folder.checkpoint.Position"),
+    ],
+)
+def test_values_that_cannot_be_loaded_are_not_written(tmp_path, value, kind):
+    states = {"model": {"own": {"a": [1, value]}}}
+    said = f"states/model/own/a/1 must be a tensor or a plain Python value, got {kind}; "
+    with pytest.raises(ValueError, match=said) as caught:
+        save(tmp_path, 1, states)
+    assert "\n" not in str(caught.value)
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_all_values_that_are_written_are_loaded(tmp_path):
+    values = [None, True, 1, 1.5, 1j, "a", b"a", (1, 2), {1: {"b": 2}}, {3, 4}, torch.float32]
+    values += [torch.Size([2]), torch.device("cpu"), OrderedDict(a=1), {}, [], ()]
+    save(tmp_path, 1, {"model": {"own": values}})
+    assert checkpoint.load(tmp_path).states["model"]["own"] == values
 
 
 @pytest.mark.parametrize("entry", [Evil, "os.system", torch.nn.Linear])

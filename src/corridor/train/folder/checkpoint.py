@@ -69,9 +69,10 @@ class Saver:
         def extract(name: str, value: Any) -> Any:
             if isinstance(value, Tensor):
                 tensors[name], value = value, None
-            return value
+            return storage.loadable(name, value)
 
-        plain = storage.replaced({"position": asdict(position), "states": states}, extract)
+        content = {"position": asdict(position), "states": states}
+        plain = self.team.together(lambda: storage.replaced(content, extract))
         writer = storage.Writer(path, plain)
         if self.group is not None:
             future: Any = async_save(tensors, storage_writer=writer, process_group=self.group)
@@ -124,7 +125,7 @@ def paths(out: Path) -> list[Path]:
 
 
 def load(
-    out: Path, team: Team | None = None, like: Mapping[str, Tensor] | None = None
+    out: Path, team: Team | None = None, like: Mapping[str, Any] | None = None
 ) -> Checkpoint | None:
     """Return the newest checkpoint that is not damaged; None if the run has no checkpoint.
 
@@ -159,7 +160,7 @@ def read(path: Path) -> Checkpoint:
     return _content(path, {}, together=False)
 
 
-def _content(path: Path, like: Mapping[str, Tensor], *, together: bool) -> Checkpoint:
+def _content(path: Path, like: Mapping[str, Any], *, together: bool) -> Checkpoint:
     content, tensors = storage.read(path, like, together=together)
     random = {name: value for name, value in tensors.items() if name.startswith("random/")}
     try:

@@ -4,11 +4,13 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any, cast
 
 import torch
@@ -40,11 +42,28 @@ def temporary(path: Path) -> Path:
 
 def replaced(value: Any, replace: Callable[[str, Any], Any], name: str = "") -> Any:
     """Return a tree of dicts and lists with ``replace("a/0", leaf)`` in place of each leaf."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and {*map(type, value)} <= {str, int}:
         return {k: replaced(v, replace, f"{name}/{k}".lstrip("/")) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)(replaced(v, replace, f"{name}/{i}") for i, v in enumerate(value))
     return replace(name, value)
+
+
+def loadable(name: str, value: Any) -> Any:
+    """Return a value that `read` can load; raise ValueError for others, such as NumPy's scalars."""
+    file = io.BytesIO()
+    try:
+        if not (isinstance(value, Tensor) or type(value) in (NoneType, bool, int, float, str)):
+            torch.save(value, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        return value
+    except Exception as error:  # objects can raise anything
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise ValueError(
+            f"{name} must be a tensor or a plain Python value, got {kind}; convert it in the "
+            "network's get_extra_state"
+        ) from error
 
 
 class Writer(filesystem.FileSystemWriter):
@@ -135,13 +154,13 @@ def verify(folder: Path) -> None:
 
 
 def read(
-    folder: Path, like: Mapping[str, Tensor], *, together: bool
+    folder: Path, like: Mapping[str, Any], *, together: bool
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return all values, and the tensors by name, of a checkpoint that passed `verify`."""
+    plain = _plain(folder)
     try:
         reader = _Reader(folder)
         index = reader.read_metadata().state_dict_metadata
-        plain = torch.load(folder / PLAIN, map_location="cpu", weights_only=True)
         tensors = {name: _empty(name, entry, like) for name, entry in index.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -151,17 +170,32 @@ def read(
     return replaced(plain, tensors.get), tensors
 
 
-def _empty(name: str, entry: Any, like: Mapping[str, Tensor]) -> Tensor:
+def _plain(folder: Path) -> Any:
+    """Return the plain values of a checkpoint."""
+    try:
+        return torch.load(folder / PLAIN, map_location="cpu", weights_only=True)
+    except Exception as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise damaged(folder, error) from error
+        raise ValueError(
+            f"{folder} must hold tensors and plain values, got {found[1]}; give a new folder"
+        ) from error
+
+
+def _empty(name: str, entry: Any, like: Mapping[str, Any]) -> Tensor:
     """Return a tensor for an entry of the index to be read into."""
     model = like.get(name, like.get(name.rpartition("/")[0]))
-    if model is None or model.shape != entry.size:
+    if not isinstance(model, Tensor) or model.shape != entry.size:
         return torch.empty(entry.size, dtype=entry.properties.dtype)
     return torch.zeros_like(model, dtype=entry.properties.dtype, requires_grad=False)
 
 
 def damaged(folder: Path, error: BaseException) -> ValueError:
     """Return the error for a checkpoint that cannot be read."""
-    return ValueError(f"{folder} is damaged ({' '.join(str(error).split())[:160]})")
+    # The beginning of torch's message has terminal codes.
+    reason = str(error).rpartition("WeightsUnpickler error: ")[2]
+    return ValueError(f"{folder} is damaged ({' '.join(reason.split())[:160]})")
 
 
 def _checksum(path: Path) -> str:
