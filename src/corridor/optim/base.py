@@ -328,7 +328,6 @@ class PolyakOptimizer(Optimizer):
             if not getattr(kept.get(WEIGHT), "is_meta", True):
                 kept[WEIGHT] = float(kept[WEIGHT])
         super().load_state_dict({**state_dict, "state": state})
-        self._restore()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_channel" not in self.__dict__:  # unpickled or copied
