@@ -72,6 +72,14 @@ def test_an_unknown_group_key_is_refused(parameter, kind, keys, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("group", [None, "w", [torch.nn.Parameter(torch.ones(1))]])
+def test_a_group_that_is_not_a_dict_is_refused_as_torch_does(parameter, group):
+    with pytest.raises(TypeError, match="param_group must be a dict"):
+        CLR([parameter([1.0])]).add_param_group(group)
+    with pytest.raises(TypeError, match="param_group must be a dict"):
+        CLR([{"params": [parameter([1.0])]}, group])
+
+
 @pytest.mark.parametrize("key", ["f_star", "scale", "momentum", "average_loss", "every"])
 def test_a_shared_option_of_one_group_alone_is_refused(parameter, key):
     value = {"average_loss": False, "every": 3}.get(key, 0.5)

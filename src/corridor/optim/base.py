@@ -223,13 +223,14 @@ class PolyakOptimizer(Optimizer):
             param_group: ``params``, and optionally a cap (``max_lr`` or ``lr``) and weight_decay.
 
         Raises:
-            TypeError: a key is not an option of this optimizer.
+            TypeError: the group is not a dict, or a key is not an option of this optimizer.
             ValueError: an option is out of range, or differs from one that all groups share. A
                 parameter is a lazy conjugate or negative, which cannot be changed in place.
         """
-        owner = self._owner
-        admitted = _options.admitted(param_group, self.param_groups, self.defaults, owner)
-        super().add_param_group(admitted)
+        if isinstance(param_group, dict):  # else torch raises its TypeError
+            given = param_group
+            param_group = _options.admitted(given, self.param_groups, self.defaults, self._owner)
+        super().add_param_group(param_group)
         _options.check_own_numbers(self.param_groups[-1]["params"])
         self._settle_scalars()
 
