@@ -1,8 +1,4 @@
-"""Labeled images by name: found, checked, decoded once and returned in batches.
-
-`load` opens a data set and `Loader` makes its batches. A new data set is one row of the table in
-`corridor.data.sources`.
-"""
+"""Labeled images by name: found, checked, decoded once and returned in batches."""
 
 from corridor.data.assemble import load
 from corridor.data.loader import Loader

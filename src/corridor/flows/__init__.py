@@ -15,7 +15,6 @@ from corridor.flows.methods import TABLES, Table
 from corridor.flows.space import network_loss
 from corridor.flows.trajectory import Event, Trajectory
 
-__all__ = ["Drift", "Event", "Trajectory", "drift", "network_loss"]
-__all__ += ["fixed_step_flow", "gradient_flow", "modified_flow"]
+__all__ = ["Drift", "Event", "Trajectory", "drift", "fixed_step_flow", "gradient_flow"]
 __all__ += ["TABLES", "Table", "clr_descent", "gradient_descent", "heavy_ball", "runge_kutta"]
-__all__ += ["mean_epoch", "mean_loss", "stochastic_descent"]
+__all__ += ["mean_epoch", "mean_loss", "modified_flow", "network_loss", "stochastic_descent"]

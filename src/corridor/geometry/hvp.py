@@ -19,6 +19,7 @@ from corridor.geometry.graph import record
 
 TOLERANCE = 0.02  # relative, for Hg against finite differences
 PASSED = WeakTensorKeyDictionary()  # code of a closure whose graph was complete, by parameter
+Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 
 
 class Engine(NamedTuple):
@@ -128,9 +129,6 @@ def guarded_jet(
         _inputs.check_finite(loss)
     checked = _compare(guard, closure, gradient, product, used.name) if guard.check else None
     return Jet(loss, gradient, product, used, checked)
-
-
-Parts = tuple[Tensor, list[Tensor], list[Tensor]]
 
 
 def double_backward(guard: Untouched, closure: LossClosure) -> Parts:

@@ -1,8 +1,4 @@
-"""Make the runs of each experiment from recipes.toml.
-
-The name of a run contains optimizer, cap or rate, batch size and seed, so that figures share runs
-of equal names.
-"""
+"""Make the runs of each experiment from recipes.toml; figures share runs of equal names."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence

@@ -177,10 +177,7 @@ def shape(curve: Curve) -> Shape:
 
 
 def warms_up(setting: Setting, where: str, every: Sequence[Setting]) -> Claim:
-    """Return the claim that the step size of every run of one form of CLR warms up, then decays.
-
-    `where` is network and data in words. A reason names which settings of `every` train.
-    """
+    """Return the claim that the step size of every run of a form of CLR warms up, then decays."""
     shapes = [shape(c) for c in setting.curves]
     claim = f"{words.label(setting.config)}, {where}: the step size warms up, then decays"
     measured = (

@@ -83,10 +83,7 @@ class _Part(NamedTuple):
 
 
 class _Rooms:
-    """Collect the distances from points to the kinks and edges of a formula's parts.
-
-    In a ball where ``||grad u|| <= L`` the part u is not 0 nearer than ``|u| / L``.
-    """
+    """Collect distances to kinks and edges: u is not 0 nearer than ``|u| / max ||grad u||``."""
 
     def __init__(self, variables: Sequence[str], x: Tensor) -> None:
         self.like = x[..., 0]

@@ -1,8 +1,4 @@
-"""Train one config or many; a run leaves a folder.
-
-`train` trains one config, `sweep` many, and `Task` is a network with data of your own. `Config` and
-the readers of a run folder import without torch.
-"""
+"""Train one config with `train`, or many with `sweep`; a `Task` has data of your own."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -63,10 +63,7 @@ def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
 
 
 def draw(lines: Lines, folder: Path, name: str, *, level: float) -> dict[str, str]:
-    """Draw six panels over the probed steps of a run into PNG and SVG; return their names by kind.
-
-    Stretches with 2 rho below the level are shaded. At least two lines are needed.
-    """
+    """Draw six panels over two or more probed steps, shaded where 2 rho is below the level."""
     if len(lines) < 2:
         raise ValueError(f"lines must hold at least two probed steps, got {len(lines)}")
     stretches = near_corridor(lines, level)

@@ -79,7 +79,8 @@ class Curves:
 
     def accuracy(self) -> Panel:
         """Return the panel of test accuracies in percent, with a mark at each evaluation."""
-        lines = self._lines("test_accuracy", _percent, "test_steps", marker=".", markersize=7)
+        look = {"marker": ".", "markersize": 7}
+        lines = self._lines("test_accuracy", lambda ys: [100 * y for y in ys], "test_steps", **look)
         top = max((y for m in lines for y in m.values["high"] if math.isfinite(y)), default=100)
         limits = (0.0, min(100.5, 1.05 * top))
         return Panel("Test accuracy", "correct (%)", lines, self._x, limits=limits)
@@ -107,10 +108,6 @@ class Curves:
             shown["x"] = [step / unit for step in values["x"]]
             made.append(Line(label, {**own, **look}, shown, setting.fails_always))
         return made
-
-
-def _percent(shares: list[float]) -> list[float]:
-    return [100 * share for share in shares]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

@@ -264,7 +264,5 @@ class Recorder:
 
 
 def _split(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    return (
-        [line for line in lines if "loss" in line],
-        [line for line in lines if "test_loss" in line],
-    )
+    steps = [line for line in lines if "loss" in line]
+    return steps, [line for line in lines if "test_loss" in line]

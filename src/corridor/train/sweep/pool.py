@@ -21,9 +21,7 @@ from corridor.train.processes import forget_launcher
 RETRIES = 1
 # Seconds that a run waits for a dying worker of an earlier sweep to leave its folder.
 LEAVE_SECONDS = 30.0
-
 TRACEBACK = "traceback.txt"
-
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SPAWN = get_context("spawn")
 
