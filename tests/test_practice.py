@@ -157,7 +157,14 @@ def key(problem="a", entrant="adamw_cosine", rate=None, seed=0):
 
 def record_of(one: Key, loss: float = 1.0, failure: str = ""):
     end = [] if failure else [2 * loss, loss, loss]
-    return {**one._asdict(), "failure": failure, "losses": end, "seconds": 2.0, "peak_mb": 100.0}
+    return {
+        **one._asdict(),
+        "start": 0.0,
+        "failure": failure,
+        "losses": end,
+        "seconds": 2.0,
+        "peak_mb": 100.0,
+    }
 
 
 def test_tuned_adamw_comes_first_and_untuned_entrants_run_all_seeds():
@@ -259,6 +266,13 @@ def made_up():
         failure = "the loss is not finite" if (name, seed) == ("c", 1) else ""
         found.append(record_of(key(name, "prodigy", seed=seed), 1.0, failure))
     return found
+
+
+def test_a_share_of_the_first_loss_is_added_to_both():
+    own, yard = record_of(key("a"), 1e-3), record_of(key("a"), 1e-4)
+    one = report.ratio({0: own | {"start": 2.0}}, {0: yard | {"start": 2.0}})
+    assert one is not None
+    assert one["ratio"] == pytest.approx((1e-3 + 0.02) / (1e-4 + 0.02))
 
 
 def test_ratios_are_taken_seed_by_seed():

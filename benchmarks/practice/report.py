@@ -23,6 +23,7 @@ from corridor.train.folder.files import write_json
 YARDSTICK = "adamw_cosine"
 COLUMNS = "problem,entrant,rate,seed,start,quarter,half,end,accuracy,seconds,peak_mb,failure"
 CLOSE = 1.05  # a ratio up to this is as good as the yardstick
+FLOOR = 0.01  # share of the first loss, added to both losses: below it a difference is worth little
 Record = Mapping[str, Any]
 Runs = Mapping[tuple[str, str], Sequence[Record]]  # by entrant and problem
 Picked = Mapping[str, Mapping[int, Record]]  # by problem and seed, at one rate
@@ -51,8 +52,13 @@ def at_rate(runs: Sequence[Record], rate: float | None) -> dict[int, Record]:
     return {record["seed"]: record for record in runs if record["rate"] == rate}
 
 
+def floored(record: Record) -> float:
+    """Return the final loss plus a small share of the loss before the first step."""
+    return plan.final(record) + FLOOR * record["start"]
+
+
 def ratio(own: Mapping[int, Record], yardstick: Mapping[int, Record]) -> dict[str, Any] | None:
-    """Return the final loss over the yardstick's, seed by seed.
+    """Return the final loss over the yardstick's, both with the floor, seed by seed.
 
     Returns:
         ``ratio``, the geometric mean over the seeds (None if a run failed), ``low`` and ``high``,
@@ -62,7 +68,7 @@ def ratio(own: Mapping[int, Record], yardstick: Mapping[int, Record]) -> dict[st
     common = sorted(own.keys() & yardstick.keys())
     if not common:
         return None
-    each = [plan.final(own[seed]) / plan.final(yardstick[seed]) for seed in common]
+    each = [floored(own[seed]) / floored(yardstick[seed]) for seed in common]
     good = [value for value in each if math.isfinite(value)]
     failures = len(each) - len(good)
     mean = None if failures else math.exp(statistics.fmean(map(math.log, each)))
