@@ -193,6 +193,35 @@ def test_these_never_grow_and_never_freeze(parameter, kind):
     assert float(opt.param_groups[0]["effective_lr"]) > 0.0
 
 
+@pytest.mark.parametrize(
+    ("make", "idle"),
+    [
+        *((kind, idle) for kind in (AdaSPS, DecSPS, SPSMax) for idle in ((0, 10), (1, 0), (1, -1))),
+        # A loss under the bound is a reason to lower it.
+        (lambda p, **o: HalfPolyak(p, refine_every=3, **o), (0, 10)),
+    ],
+)
+def test_steps_with_no_gap_or_no_gradient_do_not_count(parameter, make, idle):
+    """Wherever they come, all other steps are as without them."""
+    runs = []
+    for pause in (0, 5):
+        p = parameter([3.0, 4.0])
+        opt = make([p], max_lr=math.inf)
+        seen = []
+        for _ in range(5):
+            for _ in range(pause):
+                p.grad = torch.full_like(p, idle[0])
+                opt.step(loss=float(idle[1]))
+                assert step_sizes(opt) == [0.0]
+            opt.zero_grad()
+            loss = p.square().sum() + 1.0
+            loss.backward()
+            opt.step(loss=loss)
+            seen += step_sizes(opt)
+        runs.append((seen, p.tolist()))
+    assert runs[0] == runs[1]
+
+
 def test_dec_sps_outlives_a_warm_up(parameter):
     """A scheduled cap limits the step, and not y for good."""
     p = parameter([1.0], [1.0])

@@ -283,3 +283,22 @@ def test_a_gradient_of_another_dtype_moves_its_parameter():
     p.grad = torch.full((4,), 0.5)
     CLR([p]).step(loss=0.25)
     torch.testing.assert_close(p.detach(), torch.full((4,), 0.875, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_fused_steps_follow_a_beta2_that_changes(dtype):
+    """They agree with the steps of a strided parameter, which follow the formula."""
+    plain = torch.nn.Parameter(torch.tensor([3.0, -4.0], dtype=dtype))
+    wide = torch.tensor([[3.0, 0.0], [-4.0, 0.0]], dtype=dtype)
+    strided = torch.nn.Parameter(wide[:, 0])
+    opts = [MoMoAdam([p], max_lr=0.1) for p in (plain, strided)]
+    for beta2 in (0.999, 0.999, 0.9, 0.9, 0.0, 0.0, 0.99, 0.99):
+        for p, opt in zip((plain, strided), opts, strict=True):
+            opt.param_groups[0]["beta2"] = beta2
+            opt.zero_grad()
+            loss = p.square().sum()
+            loss.backward()
+            opt.step(loss=loss)
+        # About 30 roundings of numbers of order 1 in each of 8 steps.
+        tolerance = 8 * 30 * torch.finfo(dtype).eps
+        torch.testing.assert_close(plain.detach(), strided.detach(), rtol=0.0, atol=tolerance)

@@ -22,6 +22,8 @@ optional.
     [0.0, 0.0]
 """
 
+import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -154,13 +156,12 @@ class Adam(Metric):
 
     tracks = False  # its steps are as long as the cap allows, and rounding loses little of them
     buffers = (SQUARES,)
-    memory = ("square_weight", "averaged_steps")
+    memory = ("square_weight",)
     OPTIONS: ClassVar = {"beta2": _options.FRACTION, "eps": _options.POSITIVE}
 
     def advance(self, options: Options, memory: Memory) -> Memory:
         old = memory["square_weight"]
-        weight = step_size.average(old, torch.ones_like(old), options["beta2"])
-        return {"square_weight": weight, "averaged_steps": memory["averaged_steps"] + 1.0}
+        return {"square_weight": step_size.average(old, torch.ones_like(old), options["beta2"])}
 
     def begin(self, bucket: Bucket, options: Options) -> None:
         """Start the squares of new parameters as if each earlier gradient had equaled this one."""
@@ -216,10 +217,14 @@ class Adam(Metric):
             return super().move(bucket, stride, now)
         bucket.decay(stride.keep)
         beta, beta2, eps = (now.options[key] for key in ("momentum", "beta2", "eps"))
-        count = now.memory["averaged_steps"].float().to(bucket.device)
+        weight = now.memory["square_weight"].to(bucket.device, torch.float64).clamp(max=1.0)
+        # The kernel corrects v by ``1 - beta2^count``, which equals rho also after a change of
+        # beta2. The rate undoes its correction of d, and the rounding of the count.
+        log = math.log(beta2 or sys.float_info.min)
+        count = (torch.log1p(-weight) / log).float()
         ds = bucket.buffers[AVERAGE]
-        # The kernel divides by its own bias correction of d.
-        rate = stride.size * (1.0 - beta ** count.to(stride.size.dtype))
+        rounding = (weight / -torch.expm1(log * count.double())).sqrt()
+        rate = stride.size * rounding * (1.0 - beta ** count.double())
         counts = [count.clone() for _ in ds]  # one each: a skipped step counts them back
         options = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
         options |= {"beta1": beta, "beta2": beta2, "eps": eps}

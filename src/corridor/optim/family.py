@@ -50,8 +50,8 @@ class HalfPolyak(PolyakOptimizer):
 
     ``bound`` starts at `f_star`. After every `refine_every` steps it moves half of the way to the
     minimum loss of those steps. Use that with full batches only, because the minimum over
-    mini-batches is biased. A loss below the bound resets the bound to `f_star`. So does a new value
-    of `f_star` in the groups.
+    mini-batches is biased. Steps with no gap or no gradient do not count. A loss below the bound
+    resets the bound to `f_star`. So does a new value of `f_star` in the groups.
 
     Args:
         params: parameters, groups, or named parameters.
@@ -86,10 +86,12 @@ class HalfPolyak(PolyakOptimizer):
         """Return half the step to the current bound, which each round of steps refines."""
         first, every = self.param_groups[0], self.param_groups[0]["refine_every"]
         f_star = torch.full_like(loss, first["f_star"])
-        bound, best = memory["lower_bound"], torch.minimum(memory["best_loss"], loss)
+        bound, best = memory["lower_bound"], memory["best_loss"]
         bound = torch.where((loss < bound) | (f_star != memory["last_f_star"]), f_star, bound)
         step = step_size.clr(loss, norm_sq, scale=0.5, f_star=bound)
-        age = memory["round_steps"] + 1.0
+        moves = step > 0.0
+        best = torch.where(moves, torch.minimum(best, loss), best)
+        age = memory["round_steps"] + moves
         if every is not None:
             over = age >= every
             bound = torch.where(over, 0.5 * (best + torch.minimum(bound, best)), bound)

@@ -166,7 +166,7 @@ class AdaSPS(PolyakOptimizer):
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
         """Return the step over the root of the sum of all gaps so far."""
         first, last, unit = self.param_groups[0], memory["last_step"], memory["first_gap"]
-        gap = (loss - first["f_star"]).clamp(min=0.0)
+        gap = torch.where(norm_sq > 0.0, (loss - first["f_star"]).clamp(min=0.0), 0.0)
         unit, total = torch.where(unit > 0.0, unit, gap), memory["gap_sum"] + gap
         share = unit / total.clamp(min=torch.finfo(gap.dtype).tiny)
         step = step_size.ratio(gap * share.sqrt() / first["c"], norm_sq)
