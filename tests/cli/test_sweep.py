@@ -7,7 +7,6 @@ import pytest
 
 from corridor.train.config import Config
 from corridor.train.folder.record import read_run
-from corridor.train.sweep.pool import Ended
 from corridor.train.sweep.runs import Run, Workers
 
 LINEAR = "tests.train.small_networks:linear"
@@ -60,7 +59,7 @@ def test_sweep_runs_a_grid(command, tmp_path):
 
 def test_a_sweep_whose_results_are_not_here_is_no_success(command, tmp_path, monkeypatch):
     def runner(jobs, *, report):  # workers that write to disks of their own
-        yield from (Ended(index, "") for index in range(len(jobs)))
+        yield from ((index, "") for index in range(len(jobs)))
 
     monkeypatch.setattr(Workers, "start", lambda self: runner)
     status, said, _ = command("sweep", "--out", tmp_path, "--seeds", 2, "--no-progress")

@@ -90,6 +90,8 @@ def test_a_run_that_has_lost_metrics_goes_on_and_says_so(command, tmp_path, smal
     assert out.startswith(f"finished (metrics.jsonl has {kept} lines of {steps} steps): {steps} st")
     summary = read_run(tmp_path).summary
     assert (summary["steps"], summary["final_loss"]) == (steps, None)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert command("train", "--resume", tmp_path)[::2] == (0, "")
 
 
 def test_resume_of_no_run_is_refused(refused, tmp_path):

@@ -53,8 +53,8 @@ def train(
         config: What to train and how.
         out: The run folder. It must be empty or absent unless ``resume`` is True.
         resume: True to continue the run in ``out`` from its newest checkpoint, or to start a run if
-            there is none (default: False). A run that has ended is not trained again. ``epochs``
-            and ``steps`` may be larger than before if the schedule is constant. The number of
+            there is none (default: False). A run that has ended is not trained again. ``steps``, or
+            ``epochs`` without ``steps``, may be larger if the schedule is constant. The number of
             processes and options that change no number (``data_dir``, ``workers``,
             ``checkpoint_every``, ``keep``, ``tensorboard``, ``probe``, ``parallel``, ``timeout``)
             may differ; all others must be equal. A process restarted by torchrun always resumes.
