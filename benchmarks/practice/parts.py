@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from corridor._atomic import atomic
+from corridor.data.cache import cache_folder
 from corridor.data.rng import derive, generator
-from corridor.data.sources import cache_folder
 
 VALIDATION = -1  # the seed of all validation examples: no run has it
 

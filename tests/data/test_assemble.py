@@ -5,7 +5,7 @@ import stat
 import pytest
 import torch
 
-from corridor.data import NAMES, assemble, check_name, load, sources
+from corridor.data import NAMES, assemble, cache, check_name, load
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def name(parquet_folder):
 
 def files():
     """List the files of decoded images. Arrow copies of parquet files lie in subfolders."""
-    return sorted(sources.cache_folder().glob("*.pt"))
+    return sorted(cache.cache_folder().glob("*.pt"))
 
 
 def same(a, b):
@@ -49,7 +49,7 @@ def test_the_second_time_nothing_is_decoded(name, opened):
 
 def test_digits_need_no_cache():
     load("digits")
-    assert not sources.cache_folder().exists()
+    assert not cache.cache_folder().exists()
 
 
 def test_one_file_for_each_size_and_no_remains(name):
@@ -58,7 +58,7 @@ def test_one_file_for_each_size_and_no_remains(name):
     assert len(files()) == 1
     load(name, image_size=4)
     assert len(files()) == 2
-    assert not list(sources.cache_folder().glob(".*.tmp"))
+    assert not list(cache.cache_folder().glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("kind", ["empty", "cut", "text", "other", "pickle"])
@@ -125,7 +125,7 @@ def test_a_full_disk_is_not_called_damaged_data(name):
             load(name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, free)
-    assert caught.value.filename == str(sources.cache_folder())
+    assert caught.value.filename == str(cache.cache_folder())
     assert len(load(name).train) == 12
 
 
@@ -138,13 +138,13 @@ def test_the_file_has_the_mode_of_any_new_file(name, tmp_path):
 
 
 def test_the_folder_follows_the_environment(tmp_path, monkeypatch):
-    assert sources.cache_folder().name == "corridor"
+    assert cache.cache_folder().name == "corridor"
     monkeypatch.delenv("CORRIDOR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert sources.cache_folder() == tmp_path / "corridor"
+    assert cache.cache_folder() == tmp_path / "corridor"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sources.cache_folder() == tmp_path / ".cache" / "corridor"
+    assert cache.cache_folder() == tmp_path / ".cache" / "corridor"
 
 
 @pytest.mark.parametrize(

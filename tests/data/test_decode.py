@@ -1,6 +1,8 @@
 # pyright: reportAttributeAccessIssue=false
 import io
 import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -186,3 +188,36 @@ def test_rows_of_bytes_paths_and_pixels(tmp_path, pictures, encoded):
     for i in range(5):
         assert np.array_equal(np.asarray(rows.open(i)), image)
     assert [rows.where(1), rows.where(2)] == [str(path), "made, row 2"]
+
+
+def png(pixels, color):
+    """Encode uint16 pixels as a PNG file of 16 bits per channel, which Pillow cannot write."""
+
+    def chunk(kind, content):
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    height, width = pixels.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    parts = (b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(("color", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_per_channel_are_refused(color, channels):
+    content = png(np.full((8, 8, channels), 4000), color)
+    rows = Rows([content], torch.zeros(1, dtype=torch.int64), "deep")
+    with pytest.raises(OSError, match="row 0 must have 8 bits per channel, got 16 bits"):
+        open_image(rows, 0)
+
+
+@pytest.mark.parametrize(("levels", "refused"), [(255, False), (100, False), (65535, True)])
+def test_portable_pixmaps_of_more_levels_are_refused(levels, refused):
+    content = f"P6 2 1 {levels}\n".encode() + bytes(12 if levels > 255 else 6)
+    rows = Rows([content], torch.zeros(1, dtype=torch.int64), "deep")
+    if refused:
+        with pytest.raises(OSError, match="must have 8 bits per channel, got 16 bits"):
+            open_image(rows, 0)
+    else:
+        assert open_image(rows, 0).mode == "RGB"

@@ -5,7 +5,7 @@ import datasets
 import pytest
 import torch
 
-from corridor.data import load, sources
+from corridor.data import cache, load
 
 
 def table(images, labels, image="img", label="label", names=("x", "y")):
@@ -77,7 +77,7 @@ def test_another_version_on_the_hub_is_not_read_from_the_old_cache(on_the_hub, p
         on_the_hub["some/where"] = {"train": stored, "test": stored}
         data = load("hf:some/where")
         assert int(data.train.images[0, 0, 0, 0]) == pictures(4, seed=seed)[0, 0, 0, 0]
-    assert len(list(sources.cache_folder().glob("*.pt"))) == 2
+    assert len(list(cache.cache_folder().glob("*.pt"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_unreachable_hub_says_where_to_put_files(on_the_hub, name, place, fai
 def test_a_set_without_a_test_split(on_the_hub, pictures, failure):
     on_the_hub["some/where"] = {"train": table(pictures(2), [0, 1])}
     message = failure(ValueError, load, "hf:some/where")
-    assert "must have a split train and one of test" in message
+    assert "must have a split train and one of val" in message
     assert "got train" in message
 
 

@@ -1,10 +1,14 @@
 # pyright: reportAttributeAccessIssue=false
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from corridor.data import StreamSplit, load
+from corridor.data.stream import Batches
 
 
 def test_images_in_the_order_of_class_and_file_name(image_folder, pictures):
@@ -22,11 +26,36 @@ def test_the_second_folder_may_be_called_test(image_folder):
     assert len(load(f"imagefolder:{image_folder}").test) == 4
 
 
-def test_files_that_are_no_images_and_hidden_ones_are_passed_over(image_folder):
-    (image_folder / "train" / "cat" / "notes.txt").write_text("x")
+@pytest.mark.filterwarnings("error")
+def test_hidden_files_are_passed_over(image_folder):
     (image_folder / "train" / "cat" / ".DS_Store.png").write_text("x")
     (image_folder / "train" / ".hidden").mkdir()
     assert len(load(f"imagefolder:{image_folder}").train) == 6
+
+
+def test_a_single_warning_counts_all_files_that_are_not_read(image_folder):
+    cat = image_folder / "train" / "cat"
+    image = (cat / "0.png").read_bytes()
+    (cat / "deeper").mkdir()
+    others = cat / "deeper" / "0.png", cat / "plain", image_folder / "val" / "dog" / "notes.txt"
+    for path in (*others, image_folder / "train" / "stray.png"):
+        path.write_bytes(image)
+    with pytest.warns(UserWarning, match=r"^4 files or subfolders of .*pets are skipped") as said:
+        assert len(load(f"imagefolder:{image_folder}").train) == 6
+    assert len(said) == 1
+    assert said[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("error")
+def test_jfif_is_jpeg(image_folder, pictures):
+    Image.fromarray(pictures(1)[0]).save(image_folder / "train" / "cat" / "9.jfif", "JPEG")
+    assert len(load(f"imagefolder:{image_folder}").train) == 7
+
+
+def test_val_comes_before_test(image_folder):
+    shutil.copytree(image_folder / "val", image_folder / "test")
+    (image_folder / "test" / "cat" / "0.png").unlink()
+    assert len(load(f"imagefolder:{image_folder}").test) == 4
 
 
 def test_no_folder_to_test_on(image_folder, failure):
@@ -105,3 +134,44 @@ def test_imagenet_is_an_image_folder_of_224_pixels(image_folder, monkeypatch):
     assert isinstance(streamed.train, StreamSplit)
     assert streamed.train.labels.tolist() == [0, 0, 1, 1]
     assert len(streamed.test) == 4
+
+
+@pytest.mark.parametrize("head", ["imagefolder", "parquet"])
+def test_a_file_in_place_of_the_folder(image_folder, head, failure):
+    path = image_folder / "train" / "cat" / "0.png"
+    message = failure(NotADirectoryError, load, f"{head}:{path}")
+    assert f"{path} must be a folder with train" in message
+    assert message.endswith("got a file; give its folder")
+
+
+def test_exchanged_class_folders_are_read_again(image_folder):
+    train = image_folder / "train"
+    for path in train.rglob("*.png"):
+        Image.new("RGB", (8, 8), (10 if path.parent.name == "cat" else 200,) * 3).save(path)
+    for path in train.rglob("*.png"):
+        os.utime(path, ns=(1, 1))
+    assert load(f"imagefolder:{image_folder}").train.images[:, 0, 0, 0].tolist() == 3 * [10] + 3 * [
+        200
+    ]
+    for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (train / old).rename(train / new)
+    data = load(f"imagefolder:{image_folder}")
+    assert data.train.images[:, 0, 0, 0].tolist() == 3 * [200] + 3 * [10]
+    (train / "emu").mkdir()
+    with pytest.warns(UserWarning, match="no training images"):
+        assert load(f"imagefolder:{image_folder}").classes == ("cat", "dog", "emu")
+
+
+def test_imagenet_tests_on_the_central_seven_eighths(image_folder, monkeypatch):
+    for path in image_folder.rglob("*.png"):
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        pixels[4:60, 4:60] = 100  # the centered square of 7/8 of the side
+        Image.fromarray(pixels).save(path)
+    image_folder.rename(image_folder.parent / "imagenet")
+    whole = load("imagenet", data_dir=image_folder.parent, image_size=8)
+    assert (whole.test.images == 100).all()
+    assert (whole.train.images < 100).any()
+    monkeypatch.setattr("corridor.data.assemble.MEMORY_LIMIT", 0)
+    data = load("imagenet", data_dir=image_folder.parent, image_size=8)
+    images, _ = Batches(data.test, None, flip=False).read(range(4))
+    assert torch.equal(images, whole.test.images)

@@ -138,7 +138,7 @@ def test_a_file_damaged_in_the_middle(parquet_folder, failure):
 def test_no_files_for_a_split(parquet_folder, split, failure):
     (parquet_folder / f"{split}-0.parquet").unlink()
     message = failure(FileNotFoundError, load, f"parquet:{parquet_folder}")
-    assert f"must have {split}*.parquet" in message
+    assert f"{split}*.parquet, found none" in message
 
 
 @pytest.mark.parametrize(
@@ -265,3 +265,56 @@ def test_sixteen_bit_images_are_refused(tmp_path, write_parquet, failure):
     for split in ("train", "test"):
         write_parquet(tmp_path / f"{split}.parquet", [deep] * 2, [0, 1])
     assert "must have 8 bits per channel" in failure(OSError, load, f"parquet:{tmp_path}")
+
+
+def named(path, names, levels, labels):
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    images = [np.full((8, 8, 3), level, np.uint8) for level in levels]
+    table = datasets.Dataset.from_dict({"image": images, "label": labels}, features=features)
+    table.to_parquet(str(path))
+
+
+@pytest.mark.parametrize(
+    ("other", "got"),
+    [(["cat", "dog"], "bird"), (["cat", "bird", "dog"], "another order")],
+)
+@pytest.mark.parametrize("file", ["train-1.parquet", "test.parquet"])
+def test_all_tables_must_have_the_same_class_names(tmp_path, other, got, file, failure):
+    names = ["bird", "cat", "dog"]
+    for name in ("train-0.parquet", "train-1.parquet", "test.parquet"):
+        named(tmp_path / name, other if name == file else names, [10, 20], [0, 1])
+    message = failure(ValueError, load, f"parquet:{tmp_path}")
+    assert f"{file} must have the class names of {tmp_path / 'train-0.parquet'}, got" in message
+    assert got in message
+
+
+def test_validation_comes_before_test(tmp_path, pictures, write_parquet):
+    for name, count in (("train", 4), ("test", 3), ("validation", 2)):
+        write_parquet(tmp_path / f"{name}.parquet", pictures(count), [0, 1, 0, 1][:count])
+    assert len(load(f"parquet:{tmp_path}").test) == 2
+
+
+def test_exchanged_files_of_one_time_are_read_again(tmp_path, pictures, write_parquet):
+    for name, seed in (("train", 0), ("test", 1)):
+        write_parquet(tmp_path / f"{name}.parquet", pictures(4, seed=seed), [0, 1, 0, 1])
+        os.utime(tmp_path / f"{name}.parquet", ns=(1, 1))
+    load(f"parquet:{tmp_path}")
+    for old, new in (("train", "x"), ("test", "train"), ("x", "test")):
+        (tmp_path / f"{old}.parquet").rename(tmp_path / f"{new}.parquet")
+    data = load(f"parquet:{tmp_path}")
+    assert torch.equal(data.train.images, by_channel(pictures(4, seed=1)))
+
+
+def test_labels_above_the_largest_int64(parquet_folder, pictures, encoded, failure):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = pa.array([0, 2**63 + 5, 1], pa.uint64())
+    table = pa.table({"img": [encoded(image) for image in pictures(3)], "label": labels})
+    pq.write_table(table, parquet_folder / "train-0.parquet")
+    message = failure(ValueError, load, f"parquet:{parquet_folder}")
+    assert "must have labels from 0 to 2" in message

@@ -121,7 +121,7 @@ def test_without_augmentation_the_center_is_scaled_and_normalized(pictures):
     images = np.zeros((1, 64, 64, 3), np.uint8)
     images[:, 4:60, 4:60] = 100  # the center square of 7/8 of the side
     rows = Rows(images, torch.zeros(1, dtype=torch.int64), "frame")
-    split = StreamSplit(rows, torch.arange(1), 3, SIZE)
+    split = StreamSplit(rows, torch.arange(1), 3, SIZE, keep=7 / 8)
     data = Data("f", "f", split, split, ("a",), 3, SIZE, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
     loader = Loader(data, batch_size=1, device="cpu", channels_last=True)
     for found, _ in (*loader.train(0), *loader.test()):
@@ -192,3 +192,16 @@ def test_gray_among_color_is_read_as_color(streamed, image_folder):
     data = load(streamed, image_size=8)
     ((images, _),) = Loader(data, batch_size=6, device="cpu").train(0)
     assert images.shape == (6, 3, 8, 8)
+
+
+@pytest.mark.parametrize("side", [8, 4, 12])
+def test_without_augmentation_the_pixels_are_those_in_memory(image_folder, monkeypatch, side):
+    whole = load(f"imagefolder:{image_folder}", image_size=side)
+    monkeypatch.setattr("corridor.data.assemble.MEMORY_LIMIT", 0)
+    streamed = load(f"imagefolder:{image_folder}", image_size=side)
+    for split, here in ((streamed.train, whole.train), (streamed.test, whole.test)):
+        images, labels = stream.Batches(split, None, flip=False).read(range(len(split)))
+        assert torch.equal(images, here.images)
+        assert torch.equal(labels, here.labels)
+    assert streamed.mean == pytest.approx(whole.mean, rel=1e-12)
+    assert streamed.std == pytest.approx(whole.std, rel=1e-12)

@@ -33,6 +33,13 @@ def test_missing_values_count_as_infinite():
     assert verdicts.order([5, 6], [None]) == -1
 
 
+def test_the_medians_decide_if_one_of_them_is_missing():
+    assert verdicts.order([None, None, 5], [6, 7, 8]) == 1
+    assert verdicts.order([10, 11, 12], [None, None, 9]) == -1
+    assert verdicts.order([None, None, 5], [9, None, None]) == 0
+    assert verdicts.order([1, 2, None], [3, 4, 5]) == 0  # neither is missing in the median
+
+
 def setting(*losses: float) -> Setting:
     curves = [curve(None, 0.5, 1.0, final=loss) for loss in losses]
     return Setting(Config(optimizer="sgd", lr=1.0), curves)

@@ -1,7 +1,5 @@
 """Load a data set: decoded into memory if it fits, decoded on the fly if it does not."""
 
-import hashlib
-import json
 import os
 import warnings
 from dataclasses import replace
@@ -13,14 +11,15 @@ import torch
 from torch import Tensor
 
 from corridor._atomic import atomic
+from corridor.data.cache import cache_folder, digest
 from corridor.data.decode import decode, first_line, is_gray, mean_and_std, open_image
-from corridor.data.sources import cache_folder, choose, find
+from corridor.data.sources import choose, find
 from corridor.data.stream import Batches
 from corridor.data.types import Data, Rows, Source, Split, StreamSplit, TensorSplit
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pixels, training and test images together
 SAMPLED = 512  # images that mean and std of a streaming data set are estimated from
-VERSION = 3  # version of the cached content; files of other versions are never read
+VERSION = 4  # version of the cached content; files of other versions are never read
 
 
 def load(
@@ -33,7 +32,8 @@ def load(
     """Load a data set by name.
 
     Up to 2 GiB of pixels are decoded into memory. The decoded images are cached in the folder
-    CORRIDOR_CACHE, else in the user's cache folder. More pixels are decoded on the fly.
+    CORRIDOR_CACHE, else in the user's cache folder. More pixels are decoded on the fly: without
+    augmentation the images are equal, but `mean` and `std` come from a sample.
 
     Args:
         name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
@@ -101,12 +101,13 @@ def _opened(name: str, source: Source, size: int | None, streams: bool) -> Data:
             f"when decoded, got None; give it (the first image is {side} pixels wide)"
         )
 
-    def split(rows: Rows) -> Split:
+    def split(rows: Rows, keep: float) -> Split:
         if streams:
-            return StreamSplit(rows, torch.arange(len(rows)), channels, side)
-        return TensorSplit(decode(rows, channels, side, resize=size is not None), rows.labels)
+            return StreamSplit(rows, torch.arange(len(rows)), channels, side, keep)
+        pixels = decode(rows, channels, side, resize=size is not None, keep=keep)
+        return TensorSplit(pixels, rows.labels)
 
-    train, test = split(contents.train), split(contents.test)
+    train, test = split(contents.train, 1.0), split(contents.test, source.keep)
     known = tuple(contents.classes), channels, side, *(source.statistics or _measured(train))
     return Data(name, contents.title, train, test, *known, flip=source.flip)
 
@@ -142,12 +143,10 @@ def _selected(split: Split, kept: Tensor) -> Split:
 
 def _cache_file(name: str, source: Source, size: int | None) -> Path:
     """Return the path of the decoded images, named by a hash of all that they depend on."""
-    states = [(os.path.abspath(path), os.stat(path)) for path in source.files]
-    files = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
-    made_from = json.dumps([VERSION, PIL.__version__, name, files, size])
-    digest = hashlib.blake2b(made_from.encode(), digest_size=12).hexdigest()
+    made_from = VERSION, PIL.__version__, name, size, source.keep, *source.classes
+    hashed = digest(source.files, *made_from)
     readable = "".join(c if c.isalnum() else "-" for c in name)[:40].strip("-")
-    return cache_folder() / f"{readable}-{digest}.pt"
+    return cache_folder() / f"{readable}-{hashed}.pt"
 
 
 def _cached(path: Path) -> Data | None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -28,17 +29,26 @@ def open_image(rows: Rows, i: int) -> Image.Image:
     """Decode image `i` and turn it upright (EXIF), or raise OSError for its fault."""
     try:
         image = rows.open(i)
+        deep = _is_deep(image)
         image.load()
         with contextlib.suppress(Exception):  # damaged EXIF data leave the pixels readable
             ImageOps.exif_transpose(image, in_place=True)
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     except Exception as error:  # decoders raise errors of many classes for damaged input
         raise _wrong(rows, i, f"be an image, got: {first_line(error)}; replace it") from error
-    if image.mode not in MODES:
-        raise _wrong(rows, i, f"have 8 bits per channel, got mode {image.mode}; convert it")
+    if deep or image.mode not in MODES:
+        got = f"16 bits ({image.mode})" if deep else f"mode {image.mode}"
+        raise _wrong(rows, i, f"have 8 bits per channel, got {got}; convert it")
     if alpha is not None and alpha.tobytes().strip(b"\xff"):
         raise _wrong(rows, i, "be opaque, got transparent pixels; paste it on a background")
     return image
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return True if the file has 16 bits per channel. Pillow drops half of them at `load`."""
+    parts = str([tile[3] for tile in getattr(image, "tile", ())])  # decoders' arguments
+    levels = re.search(r"\('RGB', (\d+)\)", parts) if image.format == "PPM" else None
+    return bool(re.search(r";16[BLNS]", parts) or (levels and int(levels[1]) > 255))
 
 
 def _wrong(rows: Rows, i: int, what: str) -> OSError:
@@ -96,13 +106,13 @@ def random_crop(image: Image.Image, size: int, draw: random.Random) -> Image.Ima
     return fit(image, size)
 
 
-def decode(rows: Rows, channels: int, size: int, *, resize: bool) -> Tensor:
+def decode(rows: Rows, channels: int, size: int, *, resize: bool, keep: float = 1.0) -> Tensor:
     """Decode every image and return the pixels, uint8 [n, channels, size, size]."""
     pixels = np.empty((len(rows), channels, size, size), np.uint8)
     for i in range(len(rows)):
         image = read_image(rows, i, channels)
         if resize:
-            image = fit(image, size)
+            image = fit(image, size, keep)
         elif image.size != (size, size):
             raise ValueError(
                 f"{rows.where(i)} must have {size} x {size} pixels like the first training image, "

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import os
 import random
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,15 +19,29 @@ import torch
 from torch import Tensor
 
 from corridor._extras import required
+from corridor.data.cache import cache_folder, digest
 from corridor.data.decode import first_line, jpeg_quality, open_image
 from corridor.data.types import Contents, Rows, Source
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
-TEST_SPLITS = ("test", "validation", "valid", "val")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+TEST_SPLITS = ("val", "valid", "validation", "test")  # the first that exists is the test set
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".pgm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
 FASHION = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+Heads = tuple[Sequence[str], Sequence[Any]]  # names of tables, and their features
 IDX_FILES = [f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1")]
 
 
@@ -38,12 +53,6 @@ def check_name(name: str) -> None:
 def find(name: str, data_dir: Path | None) -> Source:
     """Find a data set by its name, first in the folder with local copies. It is opened later."""
     return _row(name)(name.partition(":")[2], data_dir)
-
-
-def cache_folder() -> Path:
-    """Return the folder of decoded images and Arrow copies: CORRIDOR_CACHE, or the user's cache."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache")
-    return Path(os.environ.get("CORRIDOR_CACHE") or Path(user) / "corridor").expanduser()
 
 
 def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
@@ -137,13 +146,16 @@ def _imagenet(argument: str, data_dir: Path | None) -> Source:
         raise _missing(folder, "train/CLASS/* and val/CLASS/*", advice)
     source, statistics = _image_folder(str(folder)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     contents = source.read()._replace(title="ImageNet")
-    return replace(source, read=lambda: contents, image_size=224, statistics=statistics)
+    # Published accuracies are of the central 224 of 256 pixels.
+    source = replace(source, read=lambda: contents, image_size=224, keep=224 / 256)
+    return replace(source, statistics=statistics)
 
 
 def _image_folder(argument: str, data_dir: Path | None = None) -> Source:
     # The datasets library needs 26 s to list 20,000 files (a directory scan: 0.01 s).
     folder = Path(argument).expanduser()
-    test_name = next((name for name in TEST_SPLITS[::-1] if (folder / name).is_dir()), "val")
+    _check_folder(folder, "train/CLASS/* and val/CLASS/*")
+    test_name = next((name for name in TEST_SPLITS if (folder / name).is_dir()), "val")
     train, test = folder / "train", folder / test_name
     if not (train.is_dir() and test.is_dir()):
         raise _missing(folder, "train/CLASS/* and val/CLASS/* (or test)", "put the images there")
@@ -153,10 +165,17 @@ def _image_folder(argument: str, data_dir: Path | None = None) -> Source:
             f"{test} must have the classes of {train}, got also {', '.join(unknown[:3])}; "
             "remove or rename the folder"
         )
-    splits = [_file_rows(path, classes) for path in (train, test)]
+    skipped: list[str] = []
+    splits = [_file_rows(path, classes, skipped) for path in (train, test)]
     files = [path for rows in splits for path in rows.cells]
+    if skipped:
+        warnings.warn(
+            f"{len(skipped)} files or subfolders of {folder} are skipped, such as {skipped[0]}; "
+            f"images must lie directly in train/CLASS and end with {' '.join(SUFFIXES)}",
+            stacklevel=4,
+        )
     contents = Contents(folder.resolve().name, classes, *splits)
-    return Source(len(files), files, lambda: contents)
+    return Source(len(files), files, lambda: contents, classes=classes)
 
 
 def _visible(folder: Path) -> list[str]:
@@ -164,12 +183,16 @@ def _visible(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def _file_rows(folder: Path, classes: Sequence[str]) -> Rows:
+def _file_rows(folder: Path, classes: Sequence[str], skipped: list[str]) -> Rows:
+    """List the images of a split by class. All other files that are not hidden join `skipped`."""
     paths, labels = [], []
+    skipped += [os.path.join(folder, name) for name in _visible(folder) if name not in classes]
     for label, name in enumerate(classes):
-        files = [file for file in _visible(folder / name) if file.lower().endswith(SUFFIXES)]
-        paths += [os.path.join(folder, name, file) for file in files]
-        labels += [label] * len(files)
+        files = [os.path.join(folder, name, file) for file in _visible(folder / name)]
+        images = [file for file in files if file.lower().endswith(SUFFIXES)]
+        skipped += [file for file in files if not file.lower().endswith(SUFFIXES)]
+        paths += images
+        labels += [label] * len(images)
     if not paths:
         raise _missing(folder, f"images ({' '.join(SUFFIXES)}) in folders", "put them there")
     return Rows(paths, torch.tensor(labels), str(folder))
@@ -177,23 +200,36 @@ def _file_rows(folder: Path, classes: Sequence[str]) -> Rows:
 
 def _parquet(argument: str, data_dir: Path | None = None) -> Source:
     folder = Path(argument).expanduser()
+    _check_folder(folder, "train*.parquet and val*.parquet (or test)")
     pair = _parquet_files(folder, "train"), _parquet_files(folder, *TEST_SPLITS)
     files = [path for paths in pair for path in paths]
+    # The Arrow copy of a large data set takes long: check before it is made.
+    ends = [_end(path) for path in files]
 
     def read() -> Contents:
         with _quiet_datasets() as datasets:
             try:
-                options = {"cache_dir": str(cache_folder())}
-                opened = [datasets.Dataset.from_parquet(paths, **options) for paths in pair]
+                # The library's own name of a copy depends on the paths and mtimes alone.
+                copies = str(cache_folder() / f"arrow-{digest(files)}")
+                opened = [datasets.Dataset.from_parquet(p, cache_dir=copies) for p in pair]
+                # A table has the features of its first file.
+                features = [datasets.Features.from_arrow_schema(schema) for _, schema in ends]
             except datasets.exceptions.DatasetGenerationError as error:
                 cause = error.__cause__ or error
                 if isinstance(cause, OSError) and cause.errno:  # of a write: of a read it is None
                     cause.filename = str(cache_folder())
                     raise cause from None
                 raise _damaged(folder, "parquet", cause) from error
-        return _contents(opened, folder.resolve().name, str(folder))
+        return _contents(opened, folder.resolve().name, str(folder), (files, features))
 
-    return Source(sum(map(_count, files)), files, read)
+    return Source(sum(count for count, _ in ends), files, read)
+
+
+def _check_folder(path: Path, wanted: str) -> None:
+    if path.is_file():
+        raise NotADirectoryError(
+            f"{path} must be a folder with {wanted}, got a file; give its folder"
+        )
 
 
 def _parquet_files(folder: Path, *splits: str) -> list[str]:
@@ -204,8 +240,8 @@ def _parquet_files(folder: Path, *splits: str) -> list[str]:
     raise _missing(folder, wanted, "check the path or put the files there")
 
 
-def _count(path: str) -> int:
-    """Check the columns of a parquet file and return its number of rows."""
+def _end(path: str) -> tuple[int, Any]:
+    """Check the columns of a parquet file and return its number of rows and its schema."""
     with required("pyarrow", extra="lab"):
         import pyarrow
         import pyarrow.parquet
@@ -213,12 +249,12 @@ def _count(path: str) -> int:
         end = pyarrow.parquet.read_metadata(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, "parquet", error) from error
-    # The Arrow copy of a large data set takes long: check before it is made.
     if end.num_rows == 0:
         raise _missing(path, "rows", "remove the file")
+    schema = end.schema.to_arrow_schema()
     for wanted in (IMAGE_COLUMNS, LABEL_COLUMNS):
-        _column(end.schema.to_arrow_schema().names, wanted, path)
-    return end.num_rows
+        _column(schema.names, wanted, path)
+    return end.num_rows, schema
 
 
 def _local_or_hub(
@@ -243,19 +279,36 @@ def _local_or_hub(
         )
     pair = tables["train"], tables[test]
     stored = [entry["filename"] for table in pair for entry in table.cache_files]
-    return Source(sum(map(len, pair)), stored, lambda: _contents(pair, repository, name))
+    heads = ("train", test), [table.features for table in pair]
+    return Source(sum(map(len, pair)), stored, lambda: _contents(pair, repository, name, heads))
 
 
-def _contents(tables: Sequence[Any], title: str, name: str) -> Contents:
+def _contents(tables: Sequence[Any], title: str, name: str, heads: Heads) -> Contents:
     """Read the tables of both splits. Classes without names get the names 0, 1, ..."""
     train, test = (
         _table_rows(table, f"{name} ({split})")
         for table, split in zip(tables, ("train", "test"), strict=True)
     )
-    feature = tables[0].features[_column(tables[0].column_names, LABEL_COLUMNS, name)]
     # Labels that are not 0 .. n - 1, such as ids, are refused by this number of classes.
-    classes = getattr(feature, "names", None) or range(len(train.labels.unique()))
+    classes = _class_names(heads) or range(len(train.labels.unique()))
     return Contents(title, [str(label) for label in classes], train, test)
+
+
+def _class_names(heads: Heads) -> Sequence[str]:
+    """Return the names of the classes, which all tables that have names must share."""
+    named: dict[tuple[str, ...], str] = {}
+    for name, columns in zip(*heads, strict=True):
+        column = columns[_column(columns, LABEL_COLUMNS, name)]
+        named.setdefault(tuple(getattr(column, "names", None) or ()), name)
+    named.pop((), None)
+    if len(named) > 1:
+        (first, here), (second, there) = list(named.items())[:2]
+        other = ", ".join(sorted({*first} ^ {*second})[:3])
+        raise ValueError(
+            f"{there} must have the class names of {here}, got "
+            f"{f'a difference in {other}' if other else 'another order'}; number all tables alike"
+        )
+    return next(iter(named), ())
 
 
 def _table_rows(table: Any, name: str) -> Rows:
@@ -269,7 +322,9 @@ def _table_rows(table: Any, name: str) -> Rows:
             f"{name} must have whole numbers in column {label}, got {column.type} with "
             f"{column.null_count} empty cells; number the classes from 0"
         )
-    return Rows(_Cells(table, image), torch.tensor(column.cast("int64").to_numpy().copy()), name)
+    # Numbers from 2^63 wrap around to negative ones, which are refused as labels.
+    labels = column.cast("int64", safe=False).to_numpy().copy()
+    return Rows(_Cells(table, image), torch.tensor(labels), name)
 
 
 class _Cells:
@@ -283,7 +338,7 @@ class _Cells:
         return self.table.data.column(self.column)[i].as_py()
 
 
-def _column(present: list[str], wanted: Iterable[str], name: str) -> str:
+def _column(present: Iterable[str], wanted: Iterable[str], name: str) -> str:
     if found := [column for column in wanted if column in present]:
         return found[0]
     names = " or ".join(wanted), ", ".join(present)

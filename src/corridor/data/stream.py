@@ -15,13 +15,12 @@ from corridor.data.types import StreamSplit
 
 PIECE = 64  # images that one worker decodes at a time; all workers share each batch
 AHEAD = 2
-KEPT = 7 / 8  # share of the shorter side that a test image keeps: 224 of 256 pixels
 
 
 class Batches(Dataset):
     """Decode batches of a streaming split.
 
-    `augment` is (seed, epoch) for random crops, and None for the center of each image. With `flip`,
+    `augment` is (seed, epoch) for random crops, and None for the centered square. With `flip`,
     augmented images are mirrored with probability 1/2.
     """
 
@@ -43,7 +42,7 @@ class Batches(Dataset):
         for row, i in enumerate(chosen.tolist()):
             image, mirrored = read_image(self.split.rows, i, self.split.channels), False
             if self.augment is None:
-                cut = fit(image, size, keep=KEPT)
+                cut = fit(image, size, self.split.keep)
             else:
                 draw = random.Random(derive(*self.augment, i))
                 cut, mirrored = random_crop(image, size, draw), self.flip and draw.random() < 0.5

@@ -61,6 +61,8 @@ class Source:
     read: Callable[[], Contents]
     image_size: int | None = None  # in pixels, if the user gives none; None: the images' own
     flip: bool = True
+    keep: float = 1.0  # share of the shorter side of test images, in memory and streaming
+    classes: Sequence[str] = ()  # if known without reading; part of the name of the cached file
     # Published mean and standard deviation of pixels / 255 per channel. None: they are computed.
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
@@ -90,12 +92,14 @@ class StreamSplit:
         indices: Positions in `rows` of the images of this split, int64 [n].
         channels: 1 (gray) or 3 (RGB).
         image_size: Side after resizing, in pixels.
+        keep: Share of the shorter side that the centered square has, in (0, 1] (default: 1).
     """
 
     rows: Rows
     indices: Tensor
     channels: int
     image_size: int
+    keep: float = 1.0
 
     @property
     def labels(self) -> Tensor:
@@ -121,9 +125,10 @@ class Data:
         classes: Class names in label order.
         channels: 1 (gray) or 3 (RGB).
         image_size: Side in pixels.
-        mean: Mean of pixels / 255 per channel, over all training images. `limit` does not change
-            it.
-        std: Standard deviation of pixels / 255 per channel; 1 for a constant channel.
+        mean: Mean of pixels / 255 per channel, over all training images; over 512 to 1023 of them,
+            evenly spread, if they stream. `limit` does not change it. For imagenet: as published.
+        std: Standard deviation of pixels / 255 per channel, over the images of `mean`; 1 for a
+            constant channel.
         flip: True if augmentation may mirror images (default: True).
     """
 

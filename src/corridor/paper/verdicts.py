@@ -33,11 +33,11 @@ def order(mine: Sequence[float | None], theirs: Sequence[float | None]) -> int:
 
     A missing value counts as infinity. If one side is missing in the median, the medians decide.
 
-    >>> order([1.0, 2.0], [3.0]), order([1.0, 4.0], [3.0]), order([None], [3.0, 4.0])
+    >>> order([1.0, 2.0], [3.0]), order([1.0, 4.0], [3.0]), order([None, None, 1.0], [3.0, 4.0])
     (-1, 0, 1)
     """
     a, b = spread(mine), spread(theirs)
-    if math.isinf(a[0]) or math.isinf(b[0]):
+    if math.isinf(a[1]) or math.isinf(b[1]):
         return int(a[1] > b[1]) - int(a[1] < b[1])
     return int(a[0] > b[2]) - int(a[2] < b[0])
 

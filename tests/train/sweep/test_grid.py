@@ -3,7 +3,8 @@ import math
 import pytest
 
 from corridor.train.config import Config
-from corridor.train.sweep.grid import grid, parse_axes, read_grid
+from corridor.train.folder.record import Summary
+from corridor.train.sweep.grid import comparison, grid, parse_axes, read_grid
 
 
 def names(runs):
@@ -105,3 +106,15 @@ def test_an_axis_that_is_given_twice_is_refused():
 def test_words_of_another_form_are_refused(word):
     with pytest.raises(ValueError, match="name=value"):
         parse_axes([word])
+
+
+def test_a_setting_is_ranked_by_all_of_its_seeds():
+    won = Summary("finished", final_loss=0.01, final_test_accuracy=0.99)
+    lost = Summary("diverged", final_test_accuracy=0.1)
+    runs: dict[str, Summary | None] = {"lr-9_seed-0": won, "lr-9_seed-1": lost, "lr-9_seed-2": None}
+    runs |= {f"lr-5_seed-{i}": lost for i in range(3)}
+    runs |= {f"lr-1_seed-{i}": Summary("finished", final_loss=0.02) for i in range(3)}
+    runs |= {"lr-2_seed-0": won, "lr-2_seed-1": won, "lr-2_seed-2": lost}
+    _, *rows = comparison(list(runs), list(runs.values()))
+    assert [row.split()[0] for row in rows] == ["lr-2", "lr-1", "lr-9", "lr-5"]
+    assert rows[2].split()[1:5] == ["1", "of", "3", "0.01"]

@@ -117,7 +117,9 @@ def _plain(value: Any) -> str:
 
 
 def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> list[str]:
-    """Return a table of medians and ranges over seeds, the lowest loss first; none of one run.
+    """Return a table of medians and ranges over the seeds that finished; none of one run.
+
+    The lowest median loss comes first. For this order, a run that did not finish has loss infinity.
 
     >>> runs = {"lr-1_seed-0": Summary("finished", final_loss=0.5, final_test_accuracy=0.8),
     ...         "lr-1_seed-1": Summary("finished", final_loss=0.3, final_test_accuracy=0.9),
@@ -141,8 +143,9 @@ def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> lis
         tests = [100 * s.final_test_accuracy for s in well if s.final_test_accuracy is not None]
         count = f"{len(well)} of {len(found)}"
         cells = name, count, _over_seeds(losses, ""), _over_seeds(tests, " %")
-        rows.append((statistics.median(losses or [math.inf]), cells))
-    cells = [_HEAD, *(cells for _, cells in sorted(rows, key=itemgetter(0)))]
+        lost = [math.inf] * (len(found) - len(losses))
+        rows.append((statistics.median([*losses, *lost]), len(lost), cells))
+    cells = [_HEAD, *(cells for *_, cells in sorted(rows, key=itemgetter(0, 1)))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
 
