@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from corridor import CLR
+from corridor import CLR, CLRAdam
 from corridor.optim import DAL, NGN, MoMo
 from corridor.optim._health import EARLY, WINDOW
 
@@ -188,3 +188,44 @@ def test_an_optimizer_that_was_loaded_counts_anew(parameter):
     again = CLR([parameter([1.0], [1.0])])
     again.load_state_dict(opt.state_dict())
     assert (opt._health.steps, again._health.steps) == (10, 0)
+
+
+SCHEDULERS = torch.optim.lr_scheduler
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: CLRAdam([p]),
+        lambda p: CLR([p], drift=1.0),
+        lambda p: CLR([p], max_lr=math.inf),
+        lambda p: CLR([p], max_lr=torch.tensor(math.inf)),
+    ],
+)
+def test_a_scheduler_of_an_infinite_cap_is_told_once(parameter, make):
+    x = parameter([1.0])
+    opt = make(x)
+    schedule = SCHEDULERS.StepLR(opt, 5, 0.1)
+
+    def step(k: int) -> None:
+        opt.zero_grad()
+        opt.watch(x.square().sum()).backward()
+        opt.step()
+        schedule.step()
+
+    assert "scales the cap, which is infinite here, so it changes no step" in told_of(step, 6)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("cap", [0.5, math.inf])
+def test_no_scheduler_or_a_cap_that_it_sets_is_left_in_peace(parameter, cap, scheduled):
+    opt = CLR([parameter([1.0], [1.0])], max_lr=cap)
+    options = {"max_lr": 0.5, "total_steps": 10, "cycle_momentum": False}
+    schedule = SCHEDULERS.OneCycleLR(opt, **options) if scheduled else None
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            opt.step(loss=1.0)
+            if schedule:
+                schedule.step()
+    assert not seen

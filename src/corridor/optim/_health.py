@@ -42,6 +42,10 @@ MISSING = (
     "no parameter had a gradient at step(), so nothing moved; call backward() after zero_grad() "
     "and before step(), in a closure too, and give the optimizer the parameters of this loss"
 )
+SCHEDULED = (
+    "a learning-rate scheduler scales the cap, which is infinite here, so it changes no step; give "
+    "a finite max_lr, or ignore this warning if the schedule is constant"
+)
 
 
 class Health:

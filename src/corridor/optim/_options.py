@@ -221,6 +221,15 @@ def check_no_nan(groups: Groups) -> None:
             )
 
 
+def scheduled_in_vain(groups: Groups) -> bool:
+    """Return True if a scheduler scales an infinite cap, where that can be read without waiting."""
+    if torch.compiler.is_compiling():
+        return False
+    caps = [group["lr"] for group in groups if "initial_lr" in group]
+    on_host = [cap for cap in caps if not isinstance(cap, Tensor) or cap.device.type == "cpu"]
+    return any(float(cap) == math.inf for cap in on_host)
+
+
 def settle(
     group: dict[str, Any], key: str, device: torch.device, dtype: torch.dtype, start: Any = 0.0
 ) -> None:

@@ -17,7 +17,7 @@ from corridor import _reduce, _tree
 from corridor._types import Params
 from corridor.optim import _bucket, _options, step_size
 from corridor.optim._bucket import NORM, WEIGHT, Sums
-from corridor.optim._health import MISSING, Health
+from corridor.optim._health import MISSING, SCHEDULED, Health
 from corridor.optim._limit import Limit
 from corridor.optim._loss import AttachedWatch, LossChannel
 from corridor.optim._motion import Descent, HeavyBall
@@ -147,6 +147,8 @@ class PolyakOptimizer(Optimizer):
             given, value, watched = self._channel.take(closure, loss)
             _options.check(self.param_groups, self._owner.shared)
             _options.check_no_nan(self.param_groups)
+            if _options.scheduled_in_vain(self.param_groups):
+                self._health.warn("scheduled", SCHEDULED)
             motion, limits = self._motion(), self._limits()
             measured: Memory = {}
             for limit in limits if value is not None else []:
