@@ -38,9 +38,9 @@ def files_entered(make, steps: int = 2) -> set[str]:
 
 
 MACHINE = {
-    "optim/base.py", "optim/_step.py", "optim/_loss.py", "optim/_limit.py", "optim/_motion.py",
-    "optim/_bucket.py", "optim/_health.py", "optim/_options.py", "optim/step_size.py",
-    "corridor/_tree.py", "corridor/_reduce.py",
+    "optim/base.py", "optim/_step.py", "optim/_loss.py", "optim/_trace.py", "optim/_limit.py",
+    "optim/_motion.py", "optim/_bucket.py", "optim/_health.py", "optim/_options.py",
+    "optim/step_size.py", "corridor/_tree.py", "corridor/_reduce.py",
 }  # fmt: skip
 CURVATURE = {
     "optim/_curvature.py", "optim/_metric.py", "geometry/graph.py", "geometry/_kernels.py",

@@ -262,3 +262,114 @@ def test_a_hook_that_clears_a_gradient_is_told():
     opt.watch(loss_of(model, *data())).backward()
     with pytest.raises(ValueError, match=r"changed none.*let no hook clear a .grad"):
         opt.step()
+
+
+def by_loss(params: list[nn.Parameter], loss: float) -> list[torch.Tensor]:
+    """Return copies of the parameters after the step of a given loss along their gradients."""
+    copies = [nn.Parameter(p.detach().clone()) for p in params]
+    for p, q in zip(params, copies, strict=True):
+        q.grad = None if p.grad is None else p.grad.clone()
+    CLR(copies, max_lr=float("inf")).step(loss=loss)
+    return copies
+
+
+@pytest.mark.parametrize("clear", IN_PLACE.values(), ids=IN_PLACE)
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)], ids=str)
+def test_each_of_several_losses_is_forgotten_with_its_own_gradient(clear, order):
+    """Three heads are watched in turn, and one of them is cleared at the end."""
+    torch.manual_seed(0)
+    heads = nn.ModuleList(nn.Linear(4, 1) for _ in range(3))
+    params = list(heads.parameters())
+    opt, x = CLR(params, max_lr=float("inf")), torch.randn(5, 4)
+    losses = {}
+    for k in order:
+        losses[k] = opt.watch((heads[k](x) - 3.0**k).square().mean())
+        losses[k].backward()
+    clear(heads[1])
+    expected = by_loss(params, float((losses[0] + losses[2]).detach()))
+    opt.step()
+    check_equal(heads, expected)
+
+
+@pytest.mark.parametrize("shape", [(500, 64), (50_000, 8)], ids=str)
+@pytest.mark.parametrize("clear", IN_PLACE.values(), ids=IN_PLACE)
+def test_a_loss_of_a_few_rows_is_forgotten_with_them(clear, shape):
+    table = nn.Embedding(*shape)
+    params, rows = list(table.parameters()), torch.tensor([shape[0] - 77])
+    opt = CLR(params, max_lr=float("inf"))
+    opt.watch((table(rows) - 3.0).square().mean()).backward()
+    clear(table)
+    loss = opt.watch((table(rows) - 1.0).square().mean())
+    loss.backward()
+    expected = by_loss(params, float(loss.detach()))
+    opt.step()
+    check_equal(table, expected)
+
+
+def zero(params) -> None:
+    for p in params:
+        p.grad.zero_()
+
+
+MASKS = {
+    "all but the last rows": lambda m: [p.grad[:-1].zero_() for p in m.parameters()],
+    "all but the head": lambda m: zero(m[:7].parameters()),
+    "all but the middle": lambda m: zero([*m[:3].parameters(), *m[4:].parameters()]),
+    "all but the biases": lambda m: zero(layer.weight for layer in m),
+    "the backbone to None": lambda m: [setattr(p, "grad", None) for p in m[:7].parameters()],
+    "all but the middle, None": lambda m: [
+        setattr(p, "grad", None) for layer in (*m[:3], *m[4:]) for p in layer.parameters()
+    ],
+}
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_a_gradient_that_is_cleared_in_part_holds_its_loss(mask, passes: int):
+    """In each of the micro-batches, or in the only one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.Linear(4, 4).double() for _ in range(8)])
+    params = list(model.parameters())
+    opt, total = CLR(params, max_lr=float("inf")), 0.0
+    for _ in range(passes):
+        loss = opt.watch((model(torch.randn(8, 4).double()) - 1.0).square().mean())
+        (loss / passes).backward()
+        mask(model)
+        total += float(loss.detach()) / passes
+    expected = by_loss(params, total)
+    opt.step()
+    check_equal(model, expected)
+
+
+CLEARED_TASKS = {
+    "opt": lambda opt, x: opt.zero_grad(),
+    "opt in place": lambda opt, x: opt.zero_grad(set_to_none=False),
+    "None": lambda opt, x: setattr(x, "grad", None),
+    "zero_": lambda opt, x: None if x.grad is None else x.grad.zero_(),
+}
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["watched", "loss="])
+@pytest.mark.parametrize("clear", CLEARED_TASKS.values(), ids=CLEARED_TASKS)
+def test_a_gradient_made_of_several_passes_has_no_watched_loss(clear, given: bool):
+    """As in PCGrad. The loss of the last pass alone must not count for it."""
+    x = nn.Parameter(torch.tensor([1.0, 2.0]))
+    opt, gradients = CLR([x], max_lr=float("inf")), []
+    tasks = [10.0 * (x[0] - 3.0).square() + 1.0, 0.1 * (x[1] + x[0]).square()]
+    for task in tasks:
+        clear(opt, x)
+        opt.watch(task).backward()
+        gradients.append(x.grad.clone())
+    x.grad = sum(gradients)
+    if given:
+        expected = by_loss([x], float(sum(tasks).detach()))
+        opt.step(loss=sum(tasks))
+        assert torch.equal(x, expected[0])
+    else:
+        with pytest.raises(ValueError, match="no loss reached"):
+            opt.step()
+        assert x.tolist() == [1.0, 2.0]
+    opt.zero_grad()
+    opt.watch(x.square().sum()).backward()  # nothing is left of it in the next step
+    x.grad = x.grad.clone()
+    opt.step()

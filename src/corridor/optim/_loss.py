@@ -21,6 +21,7 @@ from torch.utils.hooks import unserializable_hook
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from corridor import _reduce, _torch, _tree
+from corridor.optim._trace import Trace, stamp, with_grad
 
 if TYPE_CHECKING:
     from corridor.optim.base import PolyakOptimizer
@@ -30,7 +31,6 @@ SHARED = (
     "f_star; make their parameters groups of one optimizer, or lower their scale or caps"
 )
 ONCE = "loss must come once, got it by {} and by {}; drop one"
-SAMPLES, ENTRIES = 4, 1 << 12  # gradients that are followed, and entries of each
 _WATCHING: Any = WeakTensorKeyDictionary()  # the channels that watch a loss
 
 
@@ -70,55 +70,6 @@ class Watched(NamedTuple):
         return self._replace(loss=loss, weight=weight)
 
 
-class Trace:
-    """Follow samples of the gradients that hold watched losses, to notice when they are cleared.
-
-    A gradient that is only changed, by clipping or ``p.grad = p.grad / 2``, holds its loss.
-    """
-
-    def __init__(self, reached: list[Tensor]) -> None:
-        self.params = reached[:: -(-len(reached) // SAMPLES)]
-        self._shown = [_shows(p) for p in self.params]
-        stamps = map(_stamp, self.params)
-        self._stamps = [(TensorWeakRef(g), version) for g, version in stamps if g is not None]
-        self._cleared: dict[int, Tensor | bool] = {}  # by index, before a later pass added to it
-
-    def look(self, p: Tensor | None) -> None:
-        """Note the state of a parameter's gradient, which a pass is about to change."""
-        for index, one in enumerate(self.params):
-            if one is p:
-                self._cleared[index] = self._is_cleared(index)
-
-    def _is_cleared(self, index: int) -> Tensor | bool:
-        known = self._cleared.get(index, False)
-        if self._same(index):  # a gradient that was put aside and back, or ``.grad.data``
-            known = False
-        if known is True or self.params[index].grad is None:
-            return True
-        empty = torch.logical_not(_shows(self.params[index]))
-        return empty if known is False else empty | known
-
-    def untouched(self) -> bool:
-        """Return True if no pass and no change in place has reached the gradients."""
-        return not self._cleared and all(map(self._same, range(len(self.params))))
-
-    def _same(self, index: int) -> bool:
-        (old, version), (new, now) = self._stamps[index], _stamp(self.params[index])
-        return new is old() and now == version
-
-    def lost(self) -> Tensor | bool:
-        """Return True if the gradients were cleared. A gradient that was 0 by itself says nothing.
-
-        The value is a 0-dim tensor if only the device has it.
-        """
-        cleared = [self._is_cleared(index) for index in range(len(self.params))]
-        if all(one is True for one in cleared):
-            return True
-        shown = torch.stack([one.to(self._shown[0].device) for one in self._shown])
-        gone = torch.stack([torch.as_tensor(one, device=shown.device) for one in cleared])
-        return shown.any() & (gone | ~shown).all()
-
-
 def find_loss(output: Any) -> Tensor | None:
     """Return the differentiable scalar in a model's output, or None."""
     named = isinstance(output, Mapping) or hasattr(output, "loss")
@@ -130,22 +81,6 @@ def find_loss(output: Any) -> Tensor | None:
         return None
     # A tensor [1] or [1, 1] without a name can be a prediction.
     return loss if loss.dim() == 0 or (named and loss.numel() == 1) else None
-
-
-def _stamp(p: Tensor) -> tuple[Tensor | None, int]:
-    """Return ``.grad`` and a number that grows when it is changed in place."""
-    g = p.grad
-    if g is None or type(g) is Tensor:
-        return g, 0 if g is None else g._version
-    return g, g._version + _reduce.local(g)._version  # FSDP changes the local part alone
-
-
-def _shows(p: Tensor) -> Tensor:
-    """Return True if the first entries of ``.grad`` are not all 0, as a 0-dim tensor."""
-    g = _reduce.local(p.grad) if p.grad is not None else p.new_zeros(())
-    if g.layout is not torch.strided:  # refused by the step
-        return torch.ones((), dtype=torch.bool, device=g.device)
-    return _tree.flatten(g.detach())[:ENTRIES].any()
 
 
 def _reaches_shards(node: Any, params: list[Tensor]) -> bool:
@@ -197,7 +132,8 @@ class LossChannel:
         self.optimizer = weakref.ref(optimizer)
         self.pending: list[Watched] = []  # losses whose gradients are in ``.grad``
         self._missed = False  # a watched loss was differentiated and changed no ``.grad``
-        self._trace: Trace | None = None  # of the gradients that hold the pending losses
+        self._dropped = False  # losses of this step were forgotten
+        self._traces: list[Trace] = []  # of the gradients that hold the pending losses
         self._followed = WeakTensorKeyDictionary()  # parameters that have a hook of this channel
 
     def watch(
@@ -244,19 +180,23 @@ class LossChannel:
             self.pending.append(record.reaching([]))
             return
         self._forget()
-        before, node = [_stamp(p) for p in params], _torch.current_node()
+        before, node = [stamp(p) for p in params], _torch.current_node()
 
         @torch.no_grad()
         def end() -> None:
-            rows = zip(params, before, map(_stamp, params), strict=True)
+            rows = zip(params, before, map(stamp, params), strict=True)
             reached = [
                 p for p, (g, v), (new, w) in rows if new is not None and (new is not g or v != w)
             ]
             if reached:
+                same = (
+                    one for one in self._reached() if list(map(id, one)) == list(map(id, reached))
+                )
+                reached = next(same, reached)
                 # FSDP has now brought the gradients that it held.
                 old = (one._replace(reached=one.reached or reached) for one in self.pending)
                 self.pending = [*old, record.reaching(reached)]
-                self._follow(params)
+                self._follow()
             elif _reaches_shards(node, params):
                 self.pending.append(record.reaching([]))
             else:
@@ -265,10 +205,14 @@ class LossChannel:
         # DDP and FSDP complete the gradients in callbacks that they queue after this one.
         _torch.after_backward(lambda: _torch.after_backward(end))
 
-    def _follow(self, params: list[Tensor]) -> None:
+    def _reached(self) -> list[list[Tensor]]:
+        """Return the lists of parameters that pending losses have reached, each list once."""
+        return list({id(one.reached): one.reached for one in self.pending if one.reached}.values())
+
+    def _follow(self) -> None:
         """Follow the gradients that hold the pending losses, through passes that nobody watches."""
-        holding = {id(p) for one in self.pending for p in one.reached}
-        self._trace = Trace([p for p in params if id(p) in holding and p.grad is not None])
+        holding = filter(with_grad, self._reached())
+        self._traces = list(map(Trace, holding))
         channel = weakref.ref(self)
 
         def hook(ref: TensorWeakRef) -> Callable[[Tensor], None]:
@@ -276,12 +220,12 @@ class LossChannel:
             @torch.no_grad()
             def look(grad: Tensor) -> None:
                 counting = channel()
-                if counting is not None and counting._trace is not None:
-                    counting._trace.look(ref())
+                for trace in [] if counting is None else counting._traces:
+                    trace.look(ref())
 
             return look
 
-        for p in self._trace.params:
+        for p in (p for trace in self._traces for p in trace.params):
             if p not in self._followed:
                 self._followed[p] = True
                 weakref.finalize(self, p.register_hook(hook(TensorWeakRef(p))).remove)
@@ -293,21 +237,27 @@ class LossChannel:
         waits for the device. Else loss and weight become 0 by it. ``stepping`` trusts gradients
         that seem untouched, because a step without a gradient moves nothing.
         """
-        self.pending[:] = [
-            one
-            for one in self.pending
-            if not one.reached or any(p.grad is not None for p in one.reached)
-        ]
-        if not self.pending or self._trace is None or torch.compiler.is_compiling():
+        held = [one for one in self.pending if not one.reached or with_grad(one.reached)]
+        self._dropped |= len(held) < len(self.pending)
+        self.pending[:] = held
+        if torch.compiler.is_compiling():
             return
-        if stepping and self._trace.untouched():
+        if stepping and self._dropped and self._traces and all(t.replaced() for t in self._traces):
+            self.pending.clear()  # set by hand, from several passes of which one is left
+        if stepping and len(self._traces) == 1 and self._traces[0].untouched():
             return
-        lost = self._trace.lost()
-        if isinstance(lost, bool) or lost.is_cpu or read or any(o.measured for o in self.pending):
-            if lost:
-                self.clear()
-        else:
-            self.pending[:] = [one.unless(lost) for one in self.pending]
+        for trace in self._traces:
+            rest = [one for one in self.pending if one.reached is not trace.reached]
+            if len(rest) == len(self.pending):
+                continue
+            lost = trace.lost()
+            if not (lost.is_cpu or read or any(one.measured for one in self.pending)):
+                self.pending[:] = [
+                    one.unless(lost) if one.reached is trace.reached else one
+                    for one in self.pending
+                ]
+            elif lost:
+                self._dropped, self.pending[:] = True, rest
 
     def take(
         self, closure: Callable[[], Any] | None, loss: Any
@@ -331,10 +281,11 @@ class LossChannel:
         finally:
             self.clear()
 
-    def clear(self) -> None:
-        """Forget all watched losses."""
+    def clear(self, within: bool = False) -> None:
+        """Forget all watched losses, at the end of a step or ``within`` one."""
+        self._dropped = within and (self._dropped or bool(self.pending))
         self.pending.clear()
-        self._trace, self._missed = None, False
+        self._traces, self._missed = [], False
 
     def _resolve(self, given: Any, explicit: bool) -> tuple[Tensor | None, list[Watched]]:
         optimizer = self.optimizer()

@@ -122,7 +122,7 @@ class PolyakOptimizer(Optimizer):
         Args:
             set_to_none: set the gradients to None instead of 0 (default: True).
         """
-        self._channel.clear()
+        self._channel.clear(within=True)
         super().zero_grad(set_to_none)
 
     # The scalars and buffers that a step makes must be ordinary tensors, also in inference mode.
