@@ -9,6 +9,7 @@ forgotten with that gradient.
 
 from __future__ import annotations
 
+import functools
 import numbers
 import warnings
 import weakref
@@ -189,10 +190,8 @@ class LossChannel:
                 p for p, (g, v), (new, w) in rows if new is not None and (new is not g or v != w)
             ]
             if reached:
-                same = (
-                    one for one in self._reached() if list(map(id, one)) == list(map(id, reached))
-                )
-                reached = next(same, reached)
+                known = (trace.reached for trace in self._traces)
+                reached = next((t for t in known if [*map(id, t)] == [*map(id, reached)]), reached)
                 # FSDP has now brought the gradients that it held.
                 old = (one._replace(reached=one.reached or reached) for one in self.pending)
                 self.pending = [*old, record.reaching(reached)]
@@ -205,30 +204,21 @@ class LossChannel:
         # DDP and FSDP complete the gradients in callbacks that they queue after this one.
         _torch.after_backward(lambda: _torch.after_backward(end))
 
-    def _reached(self) -> list[list[Tensor]]:
-        """Return the lists of parameters that pending losses have reached, each list once."""
-        return list({id(one.reached): one.reached for one in self.pending if one.reached}.values())
-
     def _follow(self) -> None:
         """Follow the gradients that hold the pending losses, through passes that nobody watches."""
-        holding = filter(with_grad, self._reached())
-        self._traces = list(map(Trace, holding))
+        lists = {id(one.reached): one.reached for one in self.pending}.values()
+        self._traces = [Trace(reached) for reached in lists if with_grad(reached)]
         channel = weakref.ref(self)
 
-        def hook(ref: TensorWeakRef) -> Callable[[Tensor], None]:
-            @unserializable_hook
-            @torch.no_grad()
-            def look(grad: Tensor) -> None:
-                counting = channel()
+        def look(p: TensorWeakRef, grad: Tensor) -> None:
+            counting = channel()
+            with torch.no_grad():
                 for trace in [] if counting is None else counting._traces:
-                    trace.look(ref())
+                    trace.look(p())
 
-            return look
-
-        for p in (p for trace in self._traces for p in trace.params):
-            if p not in self._followed:
-                self._followed[p] = True
-                weakref.finalize(self, p.register_hook(hook(TensorWeakRef(p))).remove)
+        for p in (p for trace in self._traces for p in trace.params if p not in self._followed):
+            hook = unserializable_hook(functools.partial(look, TensorWeakRef(p)))
+            self._followed[p] = weakref.finalize(self, p.register_hook(hook).remove)
 
     def _forget(self, read: bool = False, stepping: bool = False) -> None:
         """Drop the records whose gradient was cleared, also if a later pass has written another.
@@ -246,18 +236,14 @@ class LossChannel:
             self.pending.clear()  # set by hand, from several passes of which one is left
         if stepping and len(self._traces) == 1 and self._traces[0].untouched():
             return
+        self._traces = [trace for trace in self._traces if with_grad(trace.reached)]
         for trace in self._traces:
-            rest = [one for one in self.pending if one.reached is not trace.reached]
-            if len(rest) == len(self.pending):
-                continue
             lost = trace.lost()
+            rows = [(one, one.reached is trace.reached) for one in self.pending]
             if not (lost.is_cpu or read or any(one.measured for one in self.pending)):
-                self.pending[:] = [
-                    one.unless(lost) if one.reached is trace.reached else one
-                    for one in self.pending
-                ]
+                self.pending[:] = [one.unless(lost) if mine else one for one, mine in rows]
             elif lost:
-                self._dropped, self.pending[:] = True, rest
+                self._dropped, self.pending[:] = True, [one for one, mine in rows if not mine]
 
     def take(
         self, closure: Callable[[], Any] | None, loss: Any

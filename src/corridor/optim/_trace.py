@@ -1,5 +1,8 @@
 """Notice, by samples of the gradients, that the gradient of a watched loss was cleared."""
 
+import itertools
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.weak import TensorWeakRef
@@ -17,24 +20,20 @@ class Trace:
     """
 
     def __init__(self, reached: list[Tensor]) -> None:
-        self.reached = reached
-        held = with_grad(reached)
-        self.params = [held[(len(held) - 1) * k // (SAMPLES - 1)] for k in range(SAMPLES)]
-        self.params = list({id(p): p for p in self.params}.values())
-        self._where = [_spread(p) for p in self.params]
-        self._shown = list(map(_shows, self.params, self._where))
+        self.reached, held = reached, with_grad(reached)
+        chosen = dict.fromkeys(held[(len(held) - 1) * k // (SAMPLES - 1)] for k in range(SAMPLES))
+        strides = [1 + p.numel() // (ENTRIES if p.is_cpu else WIDE_ENTRIES) for p in chosen]
+        self._rows = [(p, slice(None, None, k)) for p, k in zip(chosen, strides, strict=True)]
+        self._shown = [_shows(*row) for row in self._rows]
         if all(one.is_cpu for one in self._shown) and not any(self._shown):
-            self._choose([p for p in held if _any([p])][:SAMPLES])
+            # As in an embedding of which few rows are used: follow the largest entries.
+            largest = ((p, int(_entries(p).abs().argmax())) for p in held if _any([p]))
+            self._rows = list(itertools.islice(largest, SAMPLES)) or self._rows
+            self._shown = [_shows(*row) for row in self._rows]
+        self.params = [p for p, _ in self._rows]
         stamps = map(stamp, self.params)
         self._stamps = [(TensorWeakRef(g), version) for g, version in stamps if g is not None]
         self._cleared: dict[int, Tensor | bool] = {}  # by index, before a later pass added to it
-
-    def _choose(self, showing: list[Tensor]) -> None:
-        """Follow the largest entries where all samples are 0, as in an embedding's unused rows."""
-        if showing:
-            largest = [int(_tree.flatten(_real_grad(p)).abs().argmax()) for p in showing]
-            self.params, self._where = showing, [slice(i, i + 1) for i in largest]
-            self._shown = list(map(_shows, showing, self._where))
 
     def look(self, p: Tensor | None) -> None:
         """Note the state of a parameter's gradient, which a pass is about to change."""
@@ -50,7 +49,7 @@ class Trace:
             known = False
         if known is True or self.params[index].grad is None:
             return True
-        empty = torch.logical_not(_shows(self.params[index], self._where[index]))
+        empty = torch.logical_not(_shows(*self._rows[index]))
         return empty if known is False else empty | known
 
     def untouched(self) -> bool:
@@ -86,23 +85,17 @@ def stamp(p: Tensor) -> tuple[Tensor | None, int]:
     return g, g._version + _reduce.local(g)._version  # FSDP changes the local part alone
 
 
-def _real_grad(p: Tensor) -> Tensor:
-    """Return this rank's part of ``.grad``, detached, with ones for a sparse one."""
+def _entries(p: Tensor) -> Tensor:
+    """Return this rank's part of ``.grad`` as a vector, and a 1 for a sparse one."""
     g = _reduce.local(p.grad) if p.grad is not None else p.new_zeros(())
     if g.layout is not torch.strided:  # refused by the step
-        return torch.ones((), device=g.device)
-    return _tree.as_real(g.detach())
+        return torch.ones(1, device=g.device)
+    return _tree.flatten(_tree.as_real(g.detach()))
 
 
-def _spread(p: Tensor) -> slice:
-    """Return which entries of a gradient are looked at."""
-    count = _real_grad(p).numel()
-    return slice(None, None, max(1, -(-count // (ENTRIES if p.is_cpu else WIDE_ENTRIES))))
-
-
-def _shows(p: Tensor, where: slice) -> Tensor:
+def _shows(p: Tensor, where: Any) -> Tensor:
     """Return True if these entries of ``.grad`` are not all 0, as a 0-dim tensor."""
-    return _tree.flatten(_real_grad(p))[where].any()
+    return _entries(p)[where].any()
 
 
 def with_grad(params: list[Tensor]) -> list[Tensor]:
@@ -112,5 +105,5 @@ def with_grad(params: list[Tensor]) -> list[Tensor]:
 
 def _any(params: list[Tensor]) -> Tensor:
     """Return True if any entry of any ``.grad`` is not 0, as a 0-dim tensor, in one pass."""
-    norms = _torch.foreach_norm([_real_grad(p) for p in params], 1)
+    norms = _torch.foreach_norm([_entries(p) for p in params], 1)
     return torch.stack([one.to(norms[0].device, torch.float64) for one in norms]).any()
