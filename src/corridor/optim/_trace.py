@@ -9,8 +9,7 @@ from torch.utils.weak import TensorWeakRef
 
 from corridor import _reduce, _torch, _tree
 
-SAMPLES = 4  # gradients that are followed
-ENTRIES, WIDE_ENTRIES = 1 << 12, 1 << 16  # of each, on a CPU and on a GPU
+SAMPLES, ENTRIES, WIDE_ENTRIES = 4, 1 << 12, 1 << 16  # gradients; entries on a CPU and on a GPU
 
 
 class Trace:
@@ -25,8 +24,7 @@ class Trace:
         strides = [1 + p.numel() // (ENTRIES if p.is_cpu else WIDE_ENTRIES) for p in chosen]
         self._rows = [(p, slice(None, None, k)) for p, k in zip(chosen, strides, strict=True)]
         self._shown = [_shows(*row) for row in self._rows]
-        if all(one.is_cpu for one in self._shown) and not any(self._shown):
-            # As in an embedding of which few rows are used: follow the largest entries.
+        if all(one.is_cpu for one in self._shown) and not any(self._shown):  # few rows of many
             largest = ((p, int(_entries(p).abs().argmax())) for p in held if _any([p]))
             self._rows = list(itertools.islice(largest, SAMPLES)) or self._rows
             self._shown = [_shows(*row) for row in self._rows]
@@ -71,9 +69,8 @@ class Trace:
         shown = torch.stack([one.to(self._shown[0].device) for one in self._shown])
         gone = torch.stack([torch.as_tensor(one, device=shown.device) for one in cleared])
         gone = shown.any() & (gone | ~shown).all() | all(one is True for one in cleared)
-        # The samples alone decide where a later pass has filled the gradients.
         if self._cleared or (not gone if gone.is_cpu else self.untouched()):
-            return gone
+            return gone  # the samples alone decide where a later pass has filled the gradients
         return gone & ~_any(with_grad(self.reached)).to(gone.device)
 
 
