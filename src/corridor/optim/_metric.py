@@ -218,7 +218,7 @@ class Adam(Metric):
         bucket.decay(stride.keep)
         beta, beta2, eps = (now.options[key] for key in ("momentum", "beta2", "eps"))
         weight = now.memory["square_weight"].to(bucket.device, torch.float64).clamp(max=1.0)
-        # The kernel divides v by ``1 - beta2^count``, which must be rho, and d by ``1 - beta^count``.
+        # The kernel divides v by ``1 - beta2^count``, here rho, and d by ``1 - beta^count``.
         log = math.log(beta2 or sys.float_info.min)
         count = (torch.log1p(-weight) / log).float()
         ds = bucket.buffers[AVERAGE]
