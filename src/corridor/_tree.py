@@ -133,13 +133,11 @@ def dot(xs: Tensors, ys: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     for x, y in zip(map(as_real, xs), map(as_real, ys), strict=True):
         alike = x.stride() == y.stride()
         x, y = (flatten(x), flatten(y)) if alike else (x.reshape(-1), y.reshape(-1))
-        if not x.dtype == dtype == y.dtype:
-            parts.append((x.to(dtype) * y.to(dtype)).sum())
-        elif not x.is_cpu:
-            parts.append(torch.dot(x, y))
+        if not x.is_cpu:
+            parts.append(torch.dot(x.to(dtype), y.to(dtype)))
         else:
             blocks = zip(x.split(DOT_BLOCK), y.split(DOT_BLOCK), strict=True)
-            parts.extend(torch.dot(a, b) for a, b in blocks)
+            parts.extend(torch.dot(a.to(dtype), b.to(dtype)) for a, b in blocks)
     return torch.stack(parts).sum()
 
 
@@ -164,19 +162,27 @@ def gram(
 def whole_dot(xs: Tensors, ys: Tensors) -> Tensor:
     """Compute ``sum_i Re <x_i, y_i>`` of whole tensors, of which each rank may hold a part.
 
+    The sum is in float64 if the device has it, so that squares of float32 stay in its range.
     With a sharded tensor among them, all ranks must call. The result is equal on all ranks.
     """
     if not any(map(_reduce.is_sharded, xs)):
-        return dot(xs, ys)
+        return dot(xs, ys, widest(xs[0]))
     products = [(x.double() * y.double()).sum() for x, y in zip(xs, ys, strict=True)]
     parts = [_reduce.whole(product) for product in products]
-    return sum(parts[1:], parts[0]).to(accumulation_dtype(xs))
+    return sum(parts[1:], parts[0])
 
 
 def whole_squared_norm(tensors: Tensors) -> Tensor:
     """Compute ``sum_i ||t_i||^2`` as `whole_dot` computes its sum."""
     sharded = any(map(_reduce.is_sharded, tensors))
-    return whole_dot(tensors, tensors) if sharded else squared_norm(tensors)
+    if sharded:
+        return whole_dot(tensors, tensors)
+    return squared_norm(tensors, widest(tensors[0]))
+
+
+def widest(like: Tensor) -> torch.dtype:
+    """Return float64 if the device of a tensor has it."""
+    return torch.float32 if like.device.type == "mps" else torch.float64
 
 
 def seeded(seed: int) -> torch.Generator:

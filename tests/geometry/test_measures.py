@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tests.geometry import oracle
 from torch import Tensor, nn
 
 import corridor
-from corridor.geometry import Measures, measure
+from corridor.geometry import Measures, measure, measure_dataset
 
 Loss = Callable[[Tensor], Tensor]
 SAME = oracle.rounding(1e4)
@@ -255,3 +256,47 @@ def test_options_out_of_range_are_one_clear_line():
 
 def test_measure_is_at_the_top():
     assert corridor.measure is measure
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(exponent=st.floats(-12.0, 12.0))
+@settings(deadline=None, max_examples=25)
+def test_invariant_numbers_do_not_change_with_the_unit_of_the_loss(
+    dtype: torch.dtype, exponent: float
+):
+    x = torch.nn.Parameter(torch.tensor([1.5, -0.7, 0.4], dtype=dtype))
+    factor = 10.0**exponent
+
+    def loss(scale: float) -> torch.Tensor:
+        return scale * (x.cosh().sum() + 0.3 * (x[0] * x[1]).square())
+
+    expected, found = (measure(lambda s=s: loss(s), [x], step=0.1 / s) for s in (1.0, factor))
+    assert found.engine.name == "double_backward"
+    tolerance = oracle.rounding(1e3, dtype)
+    for name in ("rho", "rho_parallel", "cosine", "degree", "curvature"):
+        a, b = (float(getattr(m, name)) for m in (found, expected))
+        assert a == pytest.approx(b, rel=tolerance), name
+    assert found.secant is not None
+    assert expected.secant is not None
+    assert float(found.secant.rho) == pytest.approx(float(expected.secant.rho), rel=tolerance)
+    assert float(found.dal) * factor == pytest.approx(float(expected.dal), rel=tolerance)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-12, 1e10, 1e15])
+def test_every_engine_and_data_sets_take_small_and_large_float32_losses(scale: float):
+    model = torch.nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[3.0, 4.0]]))
+    rows = [torch.eye(2), torch.eye(2)]
+
+    def loss(model: Any, x: torch.Tensor) -> torch.Tensor:
+        return scale * 0.5 * model(x).square().sum()
+
+    for engine in ("double_backward", "forward_over_reverse", "central_differences"):
+        found = measure(lambda: loss(model, rows[0]), model, engine=engine, check=True)
+        assert float(found.rho) == pytest.approx(0.25, rel=oracle.differencing(torch.float32))
+        assert float(found.cosine) == pytest.approx(1.0, rel=oracle.differencing(torch.float32))
+    whole = measure_dataset(model, None, rows, batch_loss=loss)
+    assert float(whole.rho) == pytest.approx(0.25, rel=oracle.rounding(100, torch.float32))
+    sharp = float(whole.batch_sharpness)
+    assert sharp == pytest.approx(scale, rel=oracle.rounding(100, torch.float32))

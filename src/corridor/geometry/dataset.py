@@ -124,7 +124,7 @@ def measure_dataset(
         (2018), "An Empirical Model of Large-Batch Training", for the noise scale.
     """
     _inputs.check_f_star(f_star)
-    with Untouched(_inputs.parameters(model), check=check) as guard:
+    with Untouched(model, check=check) as guard:
         source = Batches(guard, model, loss_fn, batches, batch_loss, batch_size)
         first = _Sums(source, products=batch_products)
         product = _second_pass(source, first)
@@ -159,19 +159,19 @@ class _Sums:
             graph = record(self.guard, closure)
             loss, gradient = graph.loss, graph.gradient
             product = graph.product(gradient, last=True)
-            self.bend += size * _tree.dot(product, gradient)
+            self.bend += size * _tree.whole_dot(product, gradient)
             _add(self.own, product, size)
         else:
             loss, gradient = _gradient.evaluate(self.guard, closure)
         _inputs.check_finite(loss)
         self.count += 1
         self.loss += size * wide(loss)  # a product in 16 bits may overflow
-        self.square += size * _tree.squared_norm(gradient)
+        self.square += size * _tree.whole_squared_norm(gradient)
         self.weight += size
         # Welford's update avoids the difference of two large sums.
         shift = _gradient.minus(gradient, self.gradient)
         share = size / self.weight
-        self.spread += size * (1.0 - share) * _tree.squared_norm(shift)
+        self.spread += size * (1.0 - share) * _tree.whole_squared_norm(shift)
         for mean, s in zip(self.gradient, shift, strict=True):
             mean.add_(share * s)
         return loss
@@ -185,7 +185,7 @@ class _Sums:
         for total in (self.loss, *self.gradient):
             total.div_(self.weight)
         between_ranks = _gradient.minus(mean, self.gradient)
-        self.spread += weight * _tree.squared_norm(between_ranks)
+        self.spread += weight * _tree.whole_squared_norm(between_ranks)
 
 
 def _second_pass(source: Batches, first: _Sums) -> list[Tensor]:
@@ -224,8 +224,8 @@ def _gathered(
     own = apart = sharpness = undefined = torch.full_like(numbers["loss"], math.nan)
     if first.products:
         sharpness = wide(first.bend / first.square)
-        own = wide(_tree.squared_norm(first.own)).sqrt()
-        apart = wide(_tree.squared_norm(_gradient.minus(first.own, product))).sqrt()
+        own = _tree.whole_squared_norm(first.own).sqrt()
+        apart = _tree.whole_squared_norm(_gradient.minus(first.own, product)).sqrt()
     count = int(first.count)
     return DatasetMeasures(
         **numbers,

@@ -213,10 +213,10 @@ def reduced(loss: Tensor, gradient: Tensors, product: Tensors) -> dict[str, Any]
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
     return {
         "loss": wide(loss),
-        "grad_norm": wide(norm_sq).sqrt(),
-        "hg_norm": wide(_tree.whole_squared_norm(product)).sqrt(),
-        "ghg": wide(ghg),
-        "hg_perp_norm": wide(_turning(gradient, product, along)).sqrt(),
+        "grad_norm": norm_sq.sqrt(),
+        "hg_norm": _tree.whole_squared_norm(product).sqrt(),
+        "ghg": ghg,
+        "hg_perp_norm": _turning(gradient, product, along).sqrt(),
     }
 
 
@@ -252,7 +252,7 @@ def with_secant(
         engine="secant of two gradients",
         step=size,
         next_loss=wide(next_loss),
-        next_grad_norm=wide(_tree.whole_squared_norm(next_gradient)).sqrt(),
+        next_grad_norm=_tree.whole_squared_norm(next_gradient).sqrt(),
         smoothness=measures.hg_norm / numbers["hg_norm"],
     )
     return replace(measures, secant=over_step)
@@ -260,4 +260,4 @@ def with_secant(
 
 def wide(value: Tensor) -> Tensor:
     """Return a number in float64 if possible, in which ``||g||^3`` does not overflow or vanish."""
-    return value if value.device.type == "mps" else value.to(torch.float64)
+    return value.to(_tree.widest(value))
