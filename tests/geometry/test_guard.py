@@ -206,3 +206,87 @@ def test_no_memory_is_held_afterwards():
         assert alive[0]() is None  # no reference cycle keeps the graph
     finally:
         gc.enable()
+
+
+class Centered(nn.Module):
+    """Move a buffer in a method that is not forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 2).double()
+        self.register_buffer("center", torch.zeros(2, dtype=torch.float64))
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        self.center.mul_(0.9).add_(y.detach().mean(0), alpha=0.1)
+        return (y - self.center).square().mean()
+
+    forward = loss
+
+
+def test_a_module_is_restored_if_the_closure_calls_another_method():
+    x = torch.linspace(-1.0, 1.0, 12, dtype=torch.float64).view(4, 3)
+    model = Centered()
+    expected = measure(lambda: model(x), model, step=0.1).as_dict()
+    assert measure(lambda: model.loss(x), model, step=0.1).as_dict() == expected
+    probe = corridor.Probe(model, step=0.1)
+    probe(lambda: model.loss(x))
+    assert probe.measures is not None
+    assert probe.measures.as_dict() == expected
+    sharpness(lambda: model.loss(x), model)
+    measure_dataset(model, None, [x, x[:2]], batch_loss=lambda model, x: model.loss(x), step=0.1)
+    assert not model.center.any()
+
+
+def test_a_closure_that_sets_the_mode_leaves_it():
+    model = nn.Sequential(nn.Linear(3, 1), nn.Dropout())
+
+    def closure() -> torch.Tensor:
+        model.eval()
+        return model(torch.ones(2, 3)).square().mean()
+
+    jet(closure, model)
+    assert all(part.training for part in model.modules())
+
+
+@pytest.mark.parametrize("given", ["module", "list"])
+@pytest.mark.parametrize("training", [True, False])
+def test_buffers_of_a_functional_call_stay_apart_from_those_of_the_module(
+    given: str, training: bool
+):
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)).train(training)
+    own = dict(model.named_buffers())
+    others = {name: b + 3 for name, b in own.items()}
+    before = {name: b.clone() for name, b in (*own.items(),)}
+    x = torch.ones(2, 4).cumsum(0)
+
+    def closure() -> torch.Tensor:
+        tensors = {**dict(model.named_parameters()), **others}
+        return torch.func.functional_call(model, tensors, (x,)).square().mean()
+
+    params = model if given == "module" else list(model.parameters())
+    measure(closure, params, step=0.1)
+    for name, buffer in model.named_buffers():
+        assert buffer is own[name]
+        assert torch.equal(buffer, before[name])
+        assert torch.equal(others[name], before[name] + 3)
+
+
+def test_a_functional_call_of_a_module_that_replaces_its_buffer_leaves_the_module():
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self) -> torch.Tensor:
+            self.calls = self.calls + 1
+            return (self.weight**3).sum()
+
+    model = Counting()
+    calls, other = model.calls, torch.ones(())
+    measure(lambda: torch.func.functional_call(model, {"calls": other}, ()), [model.weight])
+    assert model.calls is calls
+    measure(lambda: model(), [model.weight])  # a list does not name the module
+    assert model.calls is calls

@@ -19,13 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from corridor import _torch, _tree
-from corridor._types import LossClosure, Tensors
-from corridor.geometry._inputs import check_function, loss_with_graph
+from corridor._types import LossClosure, Params, Tensors
+from corridor.geometry._inputs import check_function, loss_with_graph, parameters
 from corridor.geometry._nodes import nodes, rounding
-from corridor.geometry.formulas import Formulas
+from corridor.geometry.formulas import Formulas, ThirdDerivativeError
 
 
 class Untouched(AbstractContextManager["Untouched"]):
@@ -34,20 +38,26 @@ class Untouched(AbstractContextManager["Untouched"]):
     Attributes:
         params: the parameters that require a gradient. All internal lists have this order.
         renormalize: False if ``Embedding(max_norm=)`` must leave the moved rows as they are.
+        by_hand: True until a closure computes derivatives itself. Formulas by hand have only two.
         eps: relative rounding error in the graph of the loss, 0 before the first evaluation.
         notes: what an engine says about the accuracy of its result.
     """
 
     def __init__(
-        self, params: Tensors, *, across_ranks: bool = False, check: bool | None = None
+        self,
+        params: Params | nn.Module,
+        *,
+        across_ranks: bool = False,
+        check: bool | None = None,
     ) -> None:
-        self.given, self.across_ranks, self.check = params, across_ranks, check
-        self.params = [p for p in params if p.requires_grad]
+        self.given, self.across_ranks, self.check = parameters(params), across_ranks, check
+        self.params = [p for p in self.given if p.requires_grad]
+        self.model = params if isinstance(params, nn.Module) else None
         self.modules = _SeenModules()
         self.closure_failed = False
         self.eps = 0.0
         self.move: Callable[[], None] | None = None
-        self.renormalize = True
+        self.renormalize = self.by_hand = True
         self.notes: list[str] = []
 
     def __enter__(self) -> Untouched:
@@ -56,14 +66,20 @@ class Untouched(AbstractContextManager["Untouched"]):
         self.random = _generators(self.params[0].device)
         for p in self.params:
             self.modules.keep(p)
+        if self.model is not None:
+            self.modules.see(self.model)
         _set_grads(self.leaves, [None] * len(self.leaves))
-        self.hook = register_module_forward_pre_hook(self.modules.see)
+        self.hooks = [
+            register_module_forward_pre_hook(self.modules.runs),
+            register_module_buffer_registration_hook(self.modules.replaces),
+        ]
         self.measuring = _tree.MEASURING.set(True)
         return self
 
     def __exit__(self, *_: object) -> None:
         _tree.MEASURING.reset(self.measuring)
-        self.hook.remove()
+        for hook in self.hooks:
+            hook.remove()
         self.rewind()
         _set_grads(self.leaves, self.grads)
 
@@ -83,18 +99,38 @@ class Untouched(AbstractContextManager["Untouched"]):
         check_function("closure", closure, "lambda: loss_fn(model(x), y)")
         if self.eps:
             self.rewind()
+        loss = self._evaluated(closure)
+        if loss is None:
+            self.by_hand = False
+            self.rewind()
+            loss = self._evaluated(closure)
+        assert loss is not None
+        self.eps = self.eps or rounding(nodes(loss))
+        return loss
+
+    def _evaluated(self, closure: LossClosure) -> Tensor | None:
+        """Return the loss, or None if the closure computes derivatives of formulas by hand."""
         torch.clear_autocast_cache()  # it may hold copies of parameters that have moved since
         self.closure_failed = True
         with torch.enable_grad(), self.layers():
-            value = closure()
+            try:
+                value = closure()
+            except ThirdDerivativeError:
+                return None
             self.closure_failed = False
             if any(p.grad is not None for p in self.leaves):
                 raise ValueError(
                     "closure must not call backward, got filled gradients; compute the loss only"
                 )
             loss = loss_with_graph(value)
-        self.eps = self.eps or rounding(nodes(loss))
-        return loss
+        names = {node.name() for node in nodes(loss)}
+        if "torch::autograd::Error" in names:  # autograd.grad would pass it in silence
+            raise ValueError(
+                "closure must be differentiable, got a derivative of a function that is marked "
+                "once_differentiable; write its backward pass without this mark"
+            )
+        own = self.by_hand and any("BackwardBackward" in name for name in names)
+        return None if own else loss
 
     @contextmanager
     def layers(self) -> Iterator[None]:
@@ -105,7 +141,7 @@ class Untouched(AbstractContextManager["Untouched"]):
                 stack.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are gl")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # nn.Transformer calls it from C++
-            stack.enter_context(Formulas(self.renormalize))
+            stack.enter_context(Formulas(self.renormalize, self.by_hand))
             yield
 
     @contextmanager
@@ -166,28 +202,39 @@ class _SeenModules:
         self.weights: dict[Tensor, Tensor] = {}
         self.modes: dict[nn.Module, bool] = {}
         self.reducing: list[tuple[nn.Module, dict[str, Any]]] = []
-        self.buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        self.buffers = WeakTensorKeyDictionary()  # a closure may make a new one each time
+        self.replaced: list[tuple[nn.Module, str, Tensor | None, Any]] = []
 
-    def see(self, module: nn.Module, args: Any) -> None:
+    def runs(self, module: nn.Module, args: Any) -> None:
         """Keep the state of a module. This is a forward pre-hook of all modules."""
+        if threading.get_ident() != self.thread:
+            return
         if _torch.DDP_STATE[0] in vars(module):  # the evaluation must not count as a step
             kept = {name: vars(module)[name] for name in _torch.DDP_STATE if name in vars(module)}
             self.reducing.append((module, kept))
             vars(module)[_torch.DDP_STATE[0]] = False
             if _torch.DDP_STATE[2] in kept:
                 vars(module)[_torch.DDP_STATE[2]] = True
-        if module in self.modes or threading.get_ident() != self.thread:
-            return
-        for part in module.modules():
+        self.see(module)
+
+    def replaces(self, module: nn.Module, name: str, buffer: Any) -> None:
+        """Keep a buffer that a module replaces. This is a hook of all modules."""
+        if threading.get_ident() == self.thread and name in module._buffers:
+            self.replaced.append((module, name, module._buffers[name], buffer))
+
+    def see(self, module: nn.Module) -> None:
+        """Keep the state of a module and its parts. torch.func may replace tensors later."""
+        for part in (module,) if module in self.modes else module.modules():
+            for buffer in part._buffers.values():
+                if buffer is None or buffer.is_inference() or buffer in self.buffers:
+                    continue  # the buffers of inference mode cannot change
+                self.buffers[buffer] = buffer.detach().clone()
             if part in self.modes:
                 continue
             self.modes[part] = part.training
             for p in part._parameters.values():
-                if p is not None:
+                if p is not None and p.is_leaf:
                     self.keep(p, rewritten=getattr(part, "max_norm", None) is not None)
-            for name, buffer in part._buffers.items():
-                if buffer is not None and not buffer.is_inference():  # those cannot change
-                    self.buffers.append((part, name, buffer, buffer.detach().clone()))
 
     def keep(self, p: Tensor, *, rewritten: bool = False) -> None:
         """Keep the numbers of a parameter; of frozen ones only of those that a layer rewrites."""
@@ -201,8 +248,11 @@ class _SeenModules:
         while self.reducing:
             module, kept = self.reducing.pop()  # the first state of a module comes last
             vars(module).update(kept)
-        for module, name, buffer, value in self.buffers:
-            module._buffers[name] = buffer  # the module may hold a new tensor by now
+        while self.replaced:
+            module, name, old, new = self.replaced.pop()
+            if module._buffers.get(name) is new:
+                module._buffers[name] = old
+        for buffer, value in self.buffers.items():
             with torch.no_grad(), _torch.preserve_version(buffer):
                 buffer.copy_(value)
 

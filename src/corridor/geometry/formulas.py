@@ -23,24 +23,34 @@ with sums along each channel or row. They contain ``d(1/s)/dx = -xhat / (N s^2)`
 
 import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import Parameter, functional
 from torch.overrides import TorchFunctionMode
 
 from corridor import _torch
 
+# True where a layer must be composed of operations that have derivatives of any order.
+COMPOSE: ContextVar[bool] = ContextVar("compose", default=False)
+
+
+class ThirdDerivativeError(RuntimeError):
+    """Say that a closure needs a third derivative, which formulas by hand do not have."""
+
 
 class Formulas(TorchFunctionMode):
-    """Replace the layers above in the block; without `renormalize`, embeddings keep their rows."""
+    """Replace the layers above in the block; without `renormalize`, embeddings keep their rows.
 
-    def __init__(self, renormalize: bool) -> None:
+    Without `by_hand`, layers are composed of operations that have derivatives of any order.
+    """
+
+    def __init__(self, renormalize: bool, by_hand: bool) -> None:
         super().__init__()
-        self.renormalize = renormalize
+        self.renormalize, self.by_hand = renormalize, by_hand
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -48,17 +58,21 @@ class Formulas(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in EMBEDDINGS and not self.renormalize:
             kwargs = {**kwargs, "max_norm": None}
-        formula = _formula(func)
+        formula = _formula(func, self.by_hand)
         if formula and all(map(_is_plain, (*args, *kwargs.values()))):
+            before = COMPOSE.set(not self.by_hand)
             found = formula(*args, **kwargs)
+            COMPOSE.reset(before)
             if found is not NotImplemented:
                 return found
         return func(*args, **kwargs)
 
 
-def _formula(func: Any) -> Any:
+def _formula(func: Any, by_hand: bool) -> Any:
     """Return the formula of a layer; in forward mode only one that torch composes."""
-    formula = COMPOSED.get(func) or (None if _torch.forward_mode_is_on() else BY_HAND.get(func))
+    formula = COMPOSED.get(func)
+    if not (by_hand and _torch.forward_mode_is_on()):
+        formula = formula or BY_HAND.get(func)
     # A checkpoint runs its layers again, outside of the block. They are torch's both times.
     return None if formula and _torch.saved_tensors_have_hooks() else formula
 
@@ -97,11 +111,14 @@ def attention(
     return scores.softmax(-1) @ value
 
 
-def formula(forward: Callable, backward: Callable, second: Callable) -> Callable[..., Any]:
+def formula(
+    forward: Callable, backward: Callable, second: Callable, composed: Callable
+) -> Callable[..., Any]:
     """Return a function for two backward passes and no forward mode.
 
     The first two functions return a result, and tensors that the next function gets as well:
     ``forward(*arguments)``, ``backward(dy, *saved)``, ``second(*cotangents, dy, *saved, *more)``.
+    With `COMPOSE` it calls ``composed(*arguments)``.
     """
 
     class Backward(Function):
@@ -112,8 +129,9 @@ def formula(forward: Callable, backward: Callable, second: Callable) -> Callable
             return gradients
 
         @staticmethod
-        @once_differentiable
         def backward(ctx: Any, *cotangents: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            if torch.is_grad_enabled():
+                raise ThirdDerivativeError("formulas by hand have two derivatives")
             return second(*cotangents, *ctx.saved_tensors)
 
     class Forward(Function):
@@ -129,7 +147,7 @@ def formula(forward: Callable, backward: Callable, second: Callable) -> Callable
             gradients = Backward.apply(*dy, *ctx.saved_tensors)
             return (*gradients, *[None] * (ctx.arguments - len(gradients)))
 
-    return Forward.apply
+    return lambda *args: (composed if COMPOSE.get() else Forward.apply)(*args)
 
 
 def gelu(input: Tensor, *, approximate: str = "none") -> Any:
@@ -150,6 +168,7 @@ _gelu = formula(
     forward=lambda x: (torch.ops.aten.gelu(x), (x,)),
     backward=lambda dy, x: ((torch.ops.aten.gelu_backward(dy, x),), ()),
     second=_gelu_second,
+    composed=torch.ops.aten.gelu,
 )
 
 
@@ -178,6 +197,11 @@ def batch_norm(
     gamma = input.new_ones(input.shape[1]) if weight is None else weight
     beta = input.new_zeros(input.shape[1]) if bias is None else bias
     return _batch_norm(input, gamma, beta, running_mean, running_var, momentum, eps)
+
+
+def _normalized(x: Tensor, dims: list[int], eps: float) -> Tensor:
+    apart = x - x.mean(dims, keepdim=True)
+    return apart * (apart.square().mean(dims, keepdim=True) + eps).rsqrt()
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
@@ -223,7 +247,14 @@ def _batch_second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved
     return of_dy, of_x, dgamma, None, None
 
 
-_batch_norm = formula(_batch_forward, _batch_backward, _batch_second)
+def _batch_composed(x: Tensor, gamma: Tensor, beta: Tensor, *options: Any) -> Tensor:
+    with torch.no_grad():
+        _batch_forward(x, gamma, beta, *options)  # for the running statistics
+    y = _normalized(x, [i for i in range(x.dim()) if i != 1], options[-1])
+    return torch.addcmul(_per_channel(beta, x), y, _per_channel(gamma, x))
+
+
+_batch_norm = formula(_batch_forward, _batch_backward, _batch_second, _batch_composed)
 
 
 def layer_norm(
@@ -234,9 +265,11 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Any:
     """Compute ``functional.layer_norm``, or return NotImplemented for rare forms of it."""
-    if weight is None or bias is None or weight.dtype != input.dtype or not input.numel():
-        return NotImplemented
     shape = torch.Size(normalized_shape)
+    weight = input.new_ones(shape) if weight is None else weight
+    bias = input.new_zeros(shape) if bias is None else bias
+    if weight.dtype != input.dtype or not input.numel():
+        return NotImplemented
     fits = input.shape[-len(shape) :] == shape == weight.shape == bias.shape
     if input.dtype not in (torch.float32, torch.float64) or not fits:  # torch reports a shape
         return NotImplemented
@@ -279,7 +312,11 @@ def _layer_second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved
     return of_dy, of_x, dgamma, None, None
 
 
-_layer_norm = formula(_layer_forward, _layer_backward, _layer_second)
+def _layer_composed(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    return torch.addcmul(beta, _normalized(x, [-1], eps), gamma)
+
+
+_layer_norm = formula(_layer_forward, _layer_backward, _layer_second, _layer_composed)
 
 
 EMBEDDINGS = (functional.embedding, functional.embedding_bag)

@@ -113,8 +113,7 @@ def jet(
     Reference:
         Pearlmutter (1994), "Fast Exact Multiplication by the Hessian".
     """
-    found = _inputs.parameters(params)
-    with Untouched(found, across_ranks=across_ranks, check=check) as guard:
+    with Untouched(params, across_ranks=across_ranks, check=check) as guard:
         jet = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
         whole = {name: guard.whole(getattr(jet, name)) for name in ("gradient", "hessian_gradient")}
     return replace(jet, **whole)

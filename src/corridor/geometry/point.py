@@ -57,8 +57,7 @@ def measure(
         Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization".
     """
     _inputs.check_f_star(f_star)
-    found = _inputs.parameters(params)
-    with Untouched(found, across_ranks=across_ranks, check=check) as guard:
+    with Untouched(params, across_ranks=across_ranks, check=check) as guard:
         jet = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)
         numbers = reduced(jet.loss, jet.gradient, jet.hessian_gradient)
         measures = Measures(**numbers, f_star=f_star, engine=jet.engine)

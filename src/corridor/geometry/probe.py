@@ -83,6 +83,7 @@ class Probe:
                 "give the steps from one measurement to the next"
             )
         self.params = _inputs.parameters(params)
+        self._given = params if isinstance(params, nn.Module) else self.params
         self.every, self.curvature = every, curvature
         self._options: dict[str, Any] = {"f_star": f_star, "step": step, "engine": engine}
         # A diverging run must not end in the probe.
@@ -106,7 +107,7 @@ class Probe:
 
     def now(self, closure: LossClosure, number: int) -> Measures:
         """Measure at a step with any number, and send the numbers to the sinks."""
-        found = measure(closure, self.params, **self._options, **self._always)
+        found = measure(closure, self._given, **self._options, **self._always)
         values: dict[str, float] = {"step": number, **found.as_dict()}
         if self.curvature:
             values |= self._curvature(closure, values)
@@ -117,7 +118,7 @@ class Probe:
 
     def _curvature(self, closure: LossClosure, values: dict[str, float]) -> dict[str, float]:
         limits = {"tolerance": 0.1, "max_products": 40}
-        top = sharpness(closure, self.params, start=self._top, **limits, **self._always)
+        top = sharpness(closure, self._given, start=self._top, **limits, **self._always)
         self._top = top.vector if top.products else None  # a NaN loss gives no vector
         found = {"sharpness": top.value, "sharpness_residual": top.residual}
         found |= {"sharpness_bound": top.bound}

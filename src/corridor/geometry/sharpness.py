@@ -98,12 +98,11 @@ def sharpness(
         Cohen et al. (2021), "Gradient Descent on Neural Networks Typically Occurs at the Edge of
         Stability".
     """
-    given = _inputs.parameters(params)
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}; give a small share")
-    if start is not None:
-        start = [v for v, p in zip(start, given, strict=True) if p.requires_grad]
-    with Untouched(given, across_ranks=across_ranks, check=check) as guard:
+    with Untouched(params, across_ranks=across_ranks, check=check) as guard:
+        if start is not None:
+            start = [v for v, p in zip(start, guard.given, strict=True) if p.requires_grad]
         try:
             graph = record(guard, closure)
             if not allow_nonfinite:
