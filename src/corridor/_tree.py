@@ -175,9 +175,7 @@ def whole_dot(xs: Tensors, ys: Tensors) -> Tensor:
 def whole_squared_norm(tensors: Tensors) -> Tensor:
     """Compute ``sum_i ||t_i||^2`` as `whole_dot` computes its sum."""
     sharded = any(map(_reduce.is_sharded, tensors))
-    if sharded:
-        return whole_dot(tensors, tensors)
-    return squared_norm(tensors, widest(tensors[0]))
+    return whole_dot(tensors, tensors) if sharded else squared_norm(tensors, widest(tensors[0]))
 
 
 def widest(like: Tensor) -> torch.dtype:

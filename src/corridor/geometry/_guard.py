@@ -12,17 +12,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.module import (
-    register_module_buffer_registration_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules import module as torch_module
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from corridor import _torch, _tree
@@ -44,11 +41,7 @@ class Untouched(AbstractContextManager["Untouched"]):
     """
 
     def __init__(
-        self,
-        params: Params | nn.Module,
-        *,
-        across_ranks: bool = False,
-        check: bool | None = None,
+        self, params: Params | nn.Module, *, across_ranks: bool = False, check: bool | None = None
     ) -> None:
         self.given, self.across_ranks, self.check = parameters(params), across_ranks, check
         self.params = [p for p in self.given if p.requires_grad]
@@ -67,11 +60,11 @@ class Untouched(AbstractContextManager["Untouched"]):
         for p in self.params:
             self.modules.keep(p)
         if self.model is not None:
-            self.modules.see(self.model)
+            self.modules.see(self.model, ())
         _set_grads(self.leaves, [None] * len(self.leaves))
         self.hooks = [
-            register_module_forward_pre_hook(self.modules.runs),
-            register_module_buffer_registration_hook(self.modules.replaces),
+            torch_module.register_module_forward_pre_hook(self.modules.see),
+            torch_module.register_module_buffer_registration_hook(self.modules.replaces),
         ]
         self.measuring = _tree.MEASURING.set(True)
         return self
@@ -99,38 +92,28 @@ class Untouched(AbstractContextManager["Untouched"]):
         check_function("closure", closure, "lambda: loss_fn(model(x), y)")
         if self.eps:
             self.rewind()
-        loss = self._evaluated(closure)
-        if loss is None:
-            self.by_hand = False
-            self.rewind()
-            loss = self._evaluated(closure)
-        assert loss is not None
-        self.eps = self.eps or rounding(nodes(loss))
-        return loss
-
-    def _evaluated(self, closure: LossClosure) -> Tensor | None:
-        """Return the loss, or None if the closure computes derivatives of formulas by hand."""
         torch.clear_autocast_cache()  # it may hold copies of parameters that have moved since
-        self.closure_failed = True
-        with torch.enable_grad(), self.layers():
-            try:
-                value = closure()
-            except ThirdDerivativeError:
-                return None
+        self.closure_failed, loss = True, None
+        with torch.enable_grad(), self.layers(), suppress(ThirdDerivativeError):
+            value = closure()
             self.closure_failed = False
             if any(p.grad is not None for p in self.leaves):
                 raise ValueError(
                     "closure must not call backward, got filled gradients; compute the loss only"
                 )
             loss = loss_with_graph(value)
-        names = {node.name() for node in nodes(loss)}
+        names = set() if loss is None else {node.name() for node in nodes(loss)}
         if "torch::autograd::Error" in names:  # autograd.grad would pass it in silence
             raise ValueError(
                 "closure must be differentiable, got a derivative of a function that is marked "
                 "once_differentiable; write its backward pass without this mark"
             )
-        own = self.by_hand and any("BackwardBackward" in name for name in names)
-        return None if own else loss
+        if loss is None or (self.by_hand and any("BackwardBackward" in name for name in names)):
+            self.by_hand, loss, value = False, None, None
+            self.rewind()
+            return self.evaluate(closure)
+        self.eps = self.eps or rounding(nodes(loss))
+        return loss
 
     @contextmanager
     def layers(self) -> Iterator[None]:
@@ -205,36 +188,33 @@ class _SeenModules:
         self.buffers = WeakTensorKeyDictionary()  # a closure may make a new one each time
         self.replaced: list[tuple[nn.Module, str, Tensor | None, Any]] = []
 
-    def runs(self, module: nn.Module, args: Any) -> None:
-        """Keep the state of a module. This is a forward pre-hook of all modules."""
-        if threading.get_ident() != self.thread:
-            return
+    def see(self, module: nn.Module, args: Any) -> None:
+        """Keep the state of a module and its parts. This is a forward pre-hook of all modules."""
         if _torch.DDP_STATE[0] in vars(module):  # the evaluation must not count as a step
             kept = {name: vars(module)[name] for name in _torch.DDP_STATE if name in vars(module)}
             self.reducing.append((module, kept))
             vars(module)[_torch.DDP_STATE[0]] = False
             if _torch.DDP_STATE[2] in kept:
                 vars(module)[_torch.DDP_STATE[2]] = True
-        self.see(module)
-
-    def replaces(self, module: nn.Module, name: str, buffer: Any) -> None:
-        """Keep a buffer that a module replaces. This is a hook of all modules."""
-        if threading.get_ident() == self.thread and name in module._buffers:
-            self.replaced.append((module, name, module._buffers[name], buffer))
-
-    def see(self, module: nn.Module) -> None:
-        """Keep the state of a module and its parts. torch.func may replace tensors later."""
+        if threading.get_ident() != self.thread:
+            return
+        # torch.func may give a known module other buffers.
         for part in (module,) if module in self.modes else module.modules():
             for buffer in part._buffers.values():
-                if buffer is None or buffer.is_inference() or buffer in self.buffers:
-                    continue  # the buffers of inference mode cannot change
-                self.buffers[buffer] = buffer.detach().clone()
+                # The buffers of inference mode cannot change.
+                if not (buffer is None or buffer.is_inference() or buffer in self.buffers):
+                    self.buffers[buffer] = buffer.detach().clone()
             if part in self.modes:
                 continue
             self.modes[part] = part.training
             for p in part._parameters.values():
                 if p is not None and p.is_leaf:
                     self.keep(p, rewritten=getattr(part, "max_norm", None) is not None)
+
+    def replaces(self, module: nn.Module, name: str, buffer: Any) -> None:
+        """Keep a buffer that a module replaces. This is a hook of all modules."""
+        if threading.get_ident() == self.thread and name in module._buffers:
+            self.replaced.append((module, name, module._buffers[name], buffer))
 
     def keep(self, p: Tensor, *, rewritten: bool = False) -> None:
         """Keep the numbers of a parameter; of frozen ones only of those that a layer rewrites."""

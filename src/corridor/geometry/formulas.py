@@ -4,21 +4,7 @@ Torch's kernel for weight normalization has a wrong second derivative, and its f
 none. The second derivatives of batch normalization, layer normalization and GELU read the
 activations several times more often than needed. Inside `Formulas`, equal formulas replace them.
 
-In normalization, each channel of a batch, or each row of a layer, has N numbers, and
-``xhat = (x - mean) / s``. P is the projection ``P u = u - mean(u) - xhat mean(u xhat)``. The
-gradient of ``y = gamma xhat + beta`` is ``dx = P (gamma dy) / s``, with ``dgamma = sum(dy xhat)``
-and ``dbeta = sum(dy)`` over all that a gamma multiplies. Let v, a, b be the cotangents of these
-three, ``d = P dy / s`` and ``w = P v / s``. Torch's fused backward with gamma = 1 computes d and w.
-The second backward pass is
-
-    of dy:                  gamma w + a xhat + b
-    of gamma:               sum(dy w)
-    of x, by channels:      (a - gamma sum(v xhat) / (N s)) d - (gamma sum(dy xhat) / (N s)) w
-                            - (gamma sum(dy w) / (N s)) xhat
-    of x, by rows:          P (a dy) / s
-                            - (sum(v xhat) dx + sum(gamma dy xhat) w + sum(gamma dy w) xhat) / (N s)
-
-with sums along each channel or row. They contain ``d(1/s)/dx = -xhat / (N s^2)``.
+The page docs/mathematics.md derives the second backward pass of normalization.
 """
 
 import math
@@ -70,9 +56,8 @@ class Formulas(TorchFunctionMode):
 
 def _formula(func: Any, by_hand: bool) -> Any:
     """Return the formula of a layer; in forward mode only one that torch composes."""
-    formula = COMPOSED.get(func)
-    if not (by_hand and _torch.forward_mode_is_on()):
-        formula = formula or BY_HAND.get(func)
+    others = {} if by_hand and _torch.forward_mode_is_on() else BY_HAND
+    formula = COMPOSED.get(func) or others.get(func)
     # A checkpoint runs its layers again, outside of the block. They are torch's both times.
     return None if formula and _torch.saved_tensors_have_hooks() else formula
 
@@ -268,10 +253,9 @@ def layer_norm(
     shape = torch.Size(normalized_shape)
     weight = input.new_ones(shape) if weight is None else weight
     bias = input.new_zeros(shape) if bias is None else bias
-    if weight.dtype != input.dtype or not input.numel():
-        return NotImplemented
-    fits = input.shape[-len(shape) :] == shape == weight.shape == bias.shape
-    if input.dtype not in (torch.float32, torch.float64) or not fits:  # torch reports a shape
+    fits = input.shape[-len(shape) :] == shape == weight.shape == bias.shape and input.numel()
+    known = weight.dtype == input.dtype in (torch.float32, torch.float64)
+    if not fits or not known:  # torch reports a wrong shape
         return NotImplemented
     rows = input.reshape(-1, weight.numel())
     return _layer_norm(rows, weight.reshape(-1), bias.reshape(-1), eps).view(input.shape)
