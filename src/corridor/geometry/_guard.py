@@ -185,11 +185,14 @@ class _SeenModules:
         self.weights: dict[Tensor, Tensor] = {}
         self.modes: dict[nn.Module, bool] = {}
         self.reducing: list[tuple[nn.Module, dict[str, Any]]] = []
-        self.buffers = WeakTensorKeyDictionary()  # a closure may make a new one each time
+        self.buffers = WeakTensorKeyDictionary()
         self.replaced: list[tuple[nn.Module, str, Tensor | None, Any]] = []
 
     def see(self, module: nn.Module, args: Any) -> None:
-        """Keep the state of a module and its parts. This is a forward pre-hook of all modules."""
+        """Keep the state of a module and its parts. This is a forward pre-hook of all modules.
+
+        A known module may have other buffers, by torch.func. Those of inference mode stay.
+        """
         if _torch.DDP_STATE[0] in vars(module):  # the evaluation must not count as a step
             kept = {name: vars(module)[name] for name in _torch.DDP_STATE if name in vars(module)}
             self.reducing.append((module, kept))
@@ -198,10 +201,8 @@ class _SeenModules:
                 vars(module)[_torch.DDP_STATE[2]] = True
         if threading.get_ident() != self.thread:
             return
-        # torch.func may give a known module other buffers.
         for part in (module,) if module in self.modes else module.modules():
             for buffer in part._buffers.values():
-                # The buffers of inference mode cannot change.
                 if not (buffer is None or buffer.is_inference() or buffer in self.buffers):
                     self.buffers[buffer] = buffer.detach().clone()
             if part in self.modes:

@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 
 from corridor import _torch
 
-# True where a layer must be composed of operations that have derivatives of any order.
 COMPOSE: ContextVar[bool] = ContextVar("compose", default=False)
 
 
@@ -31,7 +30,7 @@ class ThirdDerivativeError(RuntimeError):
 class Formulas(TorchFunctionMode):
     """Replace the layers above in the block; without `renormalize`, embeddings keep their rows.
 
-    Without `by_hand`, layers are composed of operations that have derivatives of any order.
+    Without `by_hand` it sets `COMPOSE`: layers get derivatives of any order.
     """
 
     def __init__(self, renormalize: bool, by_hand: bool) -> None:
@@ -233,8 +232,9 @@ def _batch_second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved
 
 
 def _batch_composed(x: Tensor, gamma: Tensor, beta: Tensor, *options: Any) -> Tensor:
+    """Normalize without a kernel, which only moves the running statistics."""
     with torch.no_grad():
-        _batch_forward(x, gamma, beta, *options)  # for the running statistics
+        _batch_forward(x, gamma, beta, *options)
     y = _normalized(x, [i for i in range(x.dim()) if i != 1], options[-1])
     return torch.addcmul(_per_channel(beta, x), y, _per_channel(gamma, x))
 
