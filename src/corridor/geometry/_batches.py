@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corridor import _torch
+from corridor import _torch, _tree
 from corridor._types import LossClosure
 from corridor.geometry._guard import Untouched
 from corridor.geometry._inputs import check_function, one_line
@@ -18,9 +18,7 @@ SAME = 1e-5  # relative; on a GPU the order of a sum, and so its rounding, may d
 
 def wide_zeros(like: Tensor) -> Tensor:
     """Return zeros of the shape of a tensor, in double precision if the device has it."""
-    if like.device.type == "mps":
-        return torch.zeros_like(like, requires_grad=False)
-    dtype = torch.complex128 if like.is_complex() else torch.float64
+    dtype = torch.promote_types(like.dtype, _tree.widest(like))
     return torch.zeros_like(like, dtype=dtype, requires_grad=False)
 
 

@@ -15,7 +15,7 @@ from corridor.geometry._batches import Batches, wide_zeros
 from corridor.geometry._guard import Untouched
 from corridor.geometry.graph import record
 from corridor.geometry.hvp import Engine
-from corridor.geometry.measures import Measures, reduced, wide, with_secant
+from corridor.geometry.measures import Measures, reduced, with_secant
 from corridor.geometry.point import Step
 
 
@@ -165,7 +165,7 @@ class _Sums:
             loss, gradient = _gradient.evaluate(self.guard, closure)
         _inputs.check_finite(loss)
         self.count += 1
-        self.loss += size * wide(loss)  # a product in 16 bits may overflow
+        self.loss += size * loss.to(self.loss)  # a product in 16 bits may overflow
         self.square += size * _tree.whole_squared_norm(gradient)
         self.weight += size
         # Welford's update avoids the difference of two large sums.
@@ -223,7 +223,7 @@ def _gathered(
     numbers = reduced(first.loss, first.gradient, product)
     own = apart = sharpness = undefined = torch.full_like(numbers["loss"], math.nan)
     if first.products:
-        sharpness = wide(first.bend / first.square)
+        sharpness = first.bend / first.square
         own = _tree.whole_squared_norm(first.own).sqrt()
         apart = _tree.whole_squared_norm(_gradient.minus(first.own, product)).sqrt()
     count = int(first.count)
@@ -236,8 +236,8 @@ def _gathered(
         batches=count,
         examples=float(first.weight),
         batch_norm=source.batch_norm(),
-        gradient_variance=wide(first.spread / first.weight),
-        trace=wide(first.spread / (count - 1)) if count > 1 else undefined,
+        gradient_variance=first.spread / first.weight,
+        trace=first.spread / (count - 1) if count > 1 else undefined,
         batch_sharpness=sharpness,
         batch_hg_norm=own,
         variance_hg_norm=apart,

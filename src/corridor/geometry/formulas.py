@@ -10,6 +10,7 @@ The page docs/mathematics.md derives the second backward pass of normalization.
 import math
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -219,10 +220,7 @@ def _batch_second(v: Tensor, a: Tensor, b: Tensor, dy: Tensor, x: Tensor, *saved
     channels = [i for i in range(x.dim()) if i != 1]
     dgamma = (dy * w).sum(channels)
     share = gamma * rstd / (x.numel() // x.shape[1])
-
-    def per(values: Tensor) -> Tensor:
-        return _per_channel(values, x)
-
+    per = partial(_per_channel, like=x)
     of_dy = torch.addcmul(per(b - a * rstd * mean), x, per(a * rstd))
     of_dy.addcmul_(w, per(gamma))
     bend = share * dgamma * rstd

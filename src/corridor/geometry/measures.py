@@ -212,7 +212,7 @@ def reduced(loss: Tensor, gradient: Tensors, product: Tensors) -> dict[str, Any]
     norm_sq, ghg = _tree.whole_squared_norm(gradient), _tree.whole_dot(product, gradient)
     along = torch.where(norm_sq > 0.0, ghg / norm_sq, torch.zeros_like(ghg))
     return {
-        "loss": wide(loss),
+        "loss": loss.to(_tree.widest(loss)),
         "grad_norm": norm_sq.sqrt(),
         "hg_norm": _tree.whole_squared_norm(product).sqrt(),
         "ghg": ghg,
@@ -251,13 +251,8 @@ def with_secant(
         f_star=measures.f_star,
         engine="secant of two gradients",
         step=size,
-        next_loss=wide(next_loss),
+        next_loss=next_loss.to(numbers["loss"]),
         next_grad_norm=_tree.whole_squared_norm(next_gradient).sqrt(),
         smoothness=measures.hg_norm / numbers["hg_norm"],
     )
     return replace(measures, secant=over_step)
-
-
-def wide(value: Tensor) -> Tensor:
-    """Return a number in float64 if possible, in which ``||g||^3`` does not overflow or vanish."""
-    return value.to(_tree.widest(value))
