@@ -105,8 +105,8 @@ class Untouched(AbstractContextManager["Untouched"]):
         names = set() if loss is None else {node.name() for node in nodes(loss)}
         if "torch::autograd::Error" in names:  # autograd.grad would pass it in silence
             raise ValueError(
-                "closure must be differentiable, got a derivative of a function that is marked "
-                "once_differentiable; write its backward pass without this mark"
+                "closure must be differentiable, got the derivative of a function that is "
+                "once_differentiable; remove this mark"
             )
         if loss is None or (self.by_hand and any("BackwardBackward" in name for name in names)):
             self.by_hand, loss, value = False, None, None
@@ -189,10 +189,7 @@ class _SeenModules:
         self.replaced: list[tuple[nn.Module, str, Tensor | None, Any]] = []
 
     def see(self, module: nn.Module, args: Any) -> None:
-        """Keep the state of a module and its parts. This is a forward pre-hook of all modules.
-
-        A known module may have other buffers, by torch.func. Those of inference mode stay.
-        """
+        """Keep the state of a module and its parts. This is a forward pre-hook of all modules."""
         if _torch.DDP_STATE[0] in vars(module):  # the evaluation must not count as a step
             kept = {name: vars(module)[name] for name in _torch.DDP_STATE if name in vars(module)}
             self.reducing.append((module, kept))

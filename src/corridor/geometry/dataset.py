@@ -118,10 +118,6 @@ def measure_dataset(
         >>> one = corridor.measure(lambda: torch.nn.functional.mse_loss(model(x), y), model)
         >>> bool(torch.isclose(whole.hg_norm, one.hg_norm, rtol=1e-4))
         True
-
-    Reference:
-        Smith et al. (2021), "On the Origin of Implicit Regularization in SGD"; McCandlish et al.
-        (2018), "An Empirical Model of Large-Batch Training", for the noise scale.
     """
     _inputs.check_f_star(f_star)
     with Untouched(model, check=check) as guard:

@@ -29,18 +29,13 @@ class ThirdDerivativeError(RuntimeError):
 
 
 class Formulas(TorchFunctionMode):
-    """Replace the layers above in the block; without `renormalize`, embeddings keep their rows.
-
-    Without `by_hand` it sets `COMPOSE`: layers get derivatives of any order.
-    """
+    """Replace the layers above in the block; without `renormalize`, embeddings keep their rows."""
 
     def __init__(self, renormalize: bool, by_hand: bool) -> None:
         super().__init__()
         self.renormalize, self.by_hand = renormalize, by_hand
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in EMBEDDINGS and not self.renormalize:
             kwargs = {**kwargs, "max_norm": None}
@@ -96,14 +91,12 @@ def attention(
     return scores.softmax(-1) @ value
 
 
-def formula(
-    forward: Callable, backward: Callable, second: Callable, composed: Callable
-) -> Callable[..., Any]:
+def formula(forward: Callable, backward: Callable, second: Callable, composed: Callable) -> Any:
     """Return a function for two backward passes and no forward mode.
 
     The first two functions return a result, and tensors that the next function gets as well:
     ``forward(*arguments)``, ``backward(dy, *saved)``, ``second(*cotangents, dy, *saved, *more)``.
-    With `COMPOSE` it calls ``composed(*arguments)``.
+    With `COMPOSE`, ``composed(*arguments)`` has derivatives of any order.
     """
 
     class Backward(Function):
@@ -241,11 +234,7 @@ _batch_norm = formula(_batch_forward, _batch_backward, _batch_second, _batch_com
 
 
 def layer_norm(
-    input: Tensor,
-    normalized_shape: Any,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
+    input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
     """Compute ``functional.layer_norm``, or return NotImplemented for rare forms of it."""
     shape = torch.Size(normalized_shape)

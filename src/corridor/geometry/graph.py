@@ -89,7 +89,7 @@ class Graph:
         """Raise WrongDerivativeError if, by its graph, the gradient does not grow with the root.
 
         A hook that clips a gradient is not linear. Its derivative by the root is compared with
-        gradients at two other roots. It may leave the range of the loss, and then counts as right.
+        gradients at two other roots. Out of the loss's range it counts as right.
         """
         gradient = [g.detach() for g in self._recorded.values()]
         size = (_tree.whole_squared_norm(gradient) * _tree.whole_squared_norm(along)).sqrt()

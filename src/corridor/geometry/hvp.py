@@ -81,16 +81,13 @@ def jet(
     The model does not change: parameters, ``.grad``, buffers, random state, modes and hooks stay.
     Random layers draw the same numbers in every evaluation. Compiled modules run eagerly.
 
-    Some operations have no second derivative (CTC loss, EmbeddingBag) or a wrong one, and sharded
-    parameters allow none. Then "auto" takes the next engine, and ``engine.why`` names the reason.
-
     Args:
         closure: computes the scalar loss, forward only.
         params: a list, parameter groups, named pairs or a module. Frozen and unused parameters
             count as constants and get zeros.
-        engine: "auto" (default), "double_backward" (3 times the cost of a gradient),
-            "forward_over_reverse" (4 times) or "central_differences" (4 times, in the memory of
-            one gradient; accurate to about 1e-4 in float32, and not reliable across kinks).
+        engine: "auto" (default: the first that succeeds), "double_backward" (costs 3 gradients),
+            "forward_over_reverse" (4) or "central_differences" (4, in the memory of one gradient;
+            accurate to about 1e-4 in float32, and not reliable across kinks).
         check: None compares the backward pass of each autograd function that is not torch's with
             finite differences, once, at the cost of one gradient (default). True also compares Hg
             along a random direction, at the cost of four gradients. False compares nothing.
@@ -109,9 +106,6 @@ def jet(
         >>> found = jet(lambda: (x**3).sum(), [x])
         >>> found.gradient, found.hessian_gradient  # 3 x^2 and 6 x * 3 x^2
         ([tensor([ 3., 12.])], [tensor([ 18., 144.])])
-
-    Reference:
-        Pearlmutter (1994), "Fast Exact Multiplication by the Hessian".
     """
     with Untouched(params, across_ranks=across_ranks, check=check) as guard:
         jet = guarded_jet(guard, closure, engine, allow_nonfinite=allow_nonfinite)

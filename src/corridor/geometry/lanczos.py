@@ -17,9 +17,6 @@ def lanczos(product: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tenso
         >>> V, T = lanczos(lambda v: H @ v, torch.ones(3, dtype=torch.float64), 3)
         >>> round(float(torch.linalg.eigvalsh(T)[-1]), 12)
         5.0
-
-    Reference:
-        Golub and Van Loan (2013), "Matrix Computations", chapter 10.
     """
     V, T, _ = list(spaces(product, start, steps))[-1]
     return V, T
@@ -62,10 +59,6 @@ def upper_bound(T: Tensor, lengths: Tensor, part: float) -> float:
     With the part c of v_1 along the eigenvector of ``lambda``, ``|c p_m(lambda)| <= 1``. Beyond
     the eigenvalues of T the polynomial rises, so lambda lies below ``p_m(t) = 1 / |c|``. A lower
     bound of ``|c|`` is `part`.
-
-    Reference:
-        Van Dorsselaer, Hochstenbach and van der Vorst (2000), "Computing Probabilistic Bounds for
-        Extreme Eigenvalues of Symmetric Matrices with the Lanczos Method".
     """
     values = torch.linalg.eigvalsh(T.double())
     target = float(lengths.double().log().sum()) - math.log(part)

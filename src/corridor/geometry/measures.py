@@ -104,10 +104,7 @@ class Measures:
 
     @property
     def dal(self) -> Tensor:
-        """Return ``2 ||g|| / ||Hg||``, [length^2 / loss], the step of drift 1 (Rosca et al., 2023).
-
-        It is inf in a corridor, and ``clr / dal = rho``.
-        """
+        """Return ``2 ||g|| / ||Hg|| = clr / rho``, the step of drift 1 (Rosca et al., 2023)."""
         return 2.0 * self.grad_norm / self.hg_norm
 
     @property

@@ -52,9 +52,6 @@ def measure(
         >>> bowl = measure(lambda: 0.5 * x.square().sum(), [x], step=0.5)
         >>> float(bowl.rho), float(bowl.secant.rho), float(bowl.secant.decrease)
         (0.25, 0.25, 0.75)
-
-    Reference:
-        Dherin and Rosca (2024), "Corridor Geometry in Gradient-Based Optimization".
     """
     _inputs.check_f_star(f_star)
     with Untouched(params, across_ranks=across_ranks, check=check) as guard:

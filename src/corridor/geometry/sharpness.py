@@ -93,10 +93,6 @@ def sharpness(
         >>> found = sharpness(lambda: (torch.tensor([1.0, 2.0, 7.0]) * x**2).sum() / 2, [x])
         >>> round(found.value, 4), round(found.stability_gap(0.1), 4)
         (7.0, -1.3)
-
-    Reference:
-        Cohen et al. (2021), "Gradient Descent on Neural Networks Typically Occurs at the Edge of
-        Stability".
     """
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}; give a small share")
