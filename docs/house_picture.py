@@ -14,10 +14,11 @@ PICTURE = Path(__file__).parent / "pictures" / "architecture.png"
 
 # From the ground up: the rooms of a floor, each with its ring and what it holds.
 FLOORS = [
-    [("_types  _torch  _extras", "core", "aliases, torch's private names, extras"),
+    [("_types  _torch  _extras  _atomic", "core", "the smallest helpers, one file each"),
      ("_reduce  _tree", "core", "means over ranks, lists of tensors")],
+    [("proofs", "theory", "formulas as trees, and their proofs")],
     [("geometry", "core", "Hg, corridor measures, Lanczos, probe"),
-     ("surfaces  proofs", "theory", "known losses, formulas, proofs")],
+     ("surfaces", "theory", "losses with known answers")],
     [("optim", "core", "step sizes, CLR and its relatives")],
     [("flows", "theory", "gradient flow, discrete methods, drift")],
     [("theory", "theory", "the paper's statements as checks")],
@@ -39,7 +40,7 @@ WIDTH, HEIGHT = 10.0, 1.0
 
 def draw() -> None:
     """Draw one box per room; a room may import what stands below it."""
-    figure, axes = plt.subplots(figsize=(9, 8.2))
+    figure, axes = plt.subplots(figsize=(9, 9.1))
     for floor, rooms in enumerate(FLOORS):
         width = WIDTH / len(rooms)
         for place, (name, ring, content) in enumerate(rooms):

@@ -1,4 +1,4 @@
-"""CLR over several processes: the loop is that of one, the step size is the same on all.
+"""CLR over several processes: the loop of one process, and one step size for all.
 
     torchrun --nproc-per-node 2 examples/several_processes.py            data parallel
     torchrun --nproc-per-node 2 examples/several_processes.py sharded    FSDP2

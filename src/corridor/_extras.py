@@ -1,4 +1,4 @@
-"""Say what failed in one line: a missing library and its extra, an error that was caught."""
+"""Describe a failure in one line: a missing library with its extra, or a caught error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def required(library: str, *, extra: str) -> Iterator[None]:
-    """Turn a failed import inside the block into one line that says what to install."""
+    """Turn a failed import inside the block into one line that names what to install."""
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Sums and means over ranks. In the core, only this file names torch.distributed.
+"""Compute sums and means over ranks. In the core, only this file names torch.distributed.
 
 A step size needs the mean of the loss over all ranks, and complete sums over sharded tensors.
 One all-reduce of a few numbers carries both. Several ranks may hold equal copies of a shard.
@@ -87,7 +87,7 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> int:
 
 
 def check_whole(params: Sequence[Tensor]) -> None:
-    """Raise ValueError unless all ranks hold the same parameters, apart from sharded ones.
+    """Raise ValueError unless all parameters that are not sharded are equal on all ranks.
 
     FSDP1 and ZeroRedundancyOptimizer give each rank an ordinary tensor or a part of the list. Then
     no rank knows the norm of the whole gradient, and each takes another step size. All ranks
@@ -105,7 +105,7 @@ def check_whole(params: Sequence[Tensor]) -> None:
     largest, least = ends[:3], -ends[3:]
     if bool(((largest - least) > 1e-6 * largest.abs()).any()):
         raise ValueError(
-            "params must be whole and equal on all ranks, got different ones; use "
+            "params must be whole and equal on all ranks, got differences; use "
             "DistributedDataParallel or fully_shard (FSDP2), not FSDP1 or ZeroRedundancyOptimizer, "
             "or average_loss=False for ranks that train alone"
         )

@@ -1,4 +1,4 @@
-"""Every private name of torch that corridor uses, each with the reason.
+"""List the private names of torch that corridor uses, each with its reason.
 
 The names have no public counterpart. tests/test_torch.py fails when torch changes one of them.
 """
@@ -49,7 +49,7 @@ preserve_version = _unsafe_preserve_version_counter
 
 BatchNorm = _BatchNorm
 
-# It sees every elementary operation of a loss. A TorchFunctionMode sees only composite ones.
+# It gets all elementary operations. A TorchFunctionMode gets only composite operations.
 DispatchMode = _python_dispatch.TorchDispatchMode
 
 
@@ -64,7 +64,7 @@ def saved_tensors_have_hooks() -> bool:
 
 
 def default_store() -> Any:
-    """Return the default group's store, where a rank that hangs holds others for a limited time."""
+    """Return the default group's store, whose waits for a rank end at a time limit."""
     from torch.distributed import distributed_c10d
 
     return distributed_c10d._get_default_store()

@@ -1,4 +1,4 @@
-"""Algebra on lists of tensors: norms and inner products that are right at any size.
+"""Compute norms and inner products of lists of tensors, which are right at any size.
 
 A running sum in float32 over tens of millions of terms loses digits: one reduction of 4e7 entries
 on the CPU had a relative error of 5e-3. Long tensors are therefore reduced block by block.
@@ -24,7 +24,7 @@ DOT_BLOCK = 1 << 17
 
 
 def scalar_loss(value: Any) -> Tensor:
-    """Return a loss as a 0-dim tensor with its graph, or raise ValueError; all rooms check here."""
+    """Return a loss as a 0-dim tensor with its graph, or raise ValueError."""
     if not isinstance(value, Tensor):
         raise ValueError(
             f"loss must be a scalar tensor, got {type(value).__name__}; "
@@ -48,7 +48,7 @@ def as_real(tensor: Tensor) -> Tensor:
     """Return a real view [..., 2] of a complex tensor, and any other tensor unchanged.
 
     A lazy conjugate has no real view and is copied: autograd returns it as the gradient of
-    ``w.conj()``. As a parameter it is a ValueError, since writing to its copy would not change it.
+    ``w.conj()``. As a parameter it raises ValueError: writing to a copy does not change it.
     """
     if not tensor.is_complex():
         return tensor
@@ -80,7 +80,7 @@ def squared_norm(tensors: Tensors, dtype: torch.dtype | None = None) -> Tensor:
     """Compute ``sum_i ||t_i||^2`` of tensors on one device, real or complex.
 
     The sum is accumulated and returned in `dtype` (default: `accumulation_dtype`). In float32 its
-    relative error is at most 1e-6. All sums below take `dtype` in the same way.
+    relative error is at most 1e-6. All sums below have this argument.
     """
     dtype = dtype or accumulation_dtype(tensors)
     if tensors[0].device.type != "cpu":  # a GPU reduces by trees of blocks already

@@ -1,4 +1,4 @@
-"""Type aliases that all folders use."""
+"""Define type aliases that all folders use."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias

@@ -104,7 +104,7 @@ WRONG = {
     "one tensor": (lambda: cubic(X), X, r"write \[tensor\]"),
     "no tensor": (lambda: cubic(X), [X, 3.0], "got float at 1"),
     "nothing": (lambda: cubic(X), None, "got NoneType"),
-    "twice": (lambda: cubic(X), [X, X], "appears twice"),
+    "twice": (lambda: cubic(X), [X, X], "got a tensor twice"),
     "two devices": (lambda: cubic(X), [X, X.to("meta")], "one device, got cpu, meta"),
     "all frozen": (lambda: cubic(X), [torch.ones(2)], "requires a gradient"),
     "made in inference mode": (lambda: cubic(X), _inference_parameter(), "inference mode"),

@@ -85,7 +85,7 @@ def test_a_shared_option_of_one_group_alone_is_refused(parameter, key):
     value = {"average_loss": False, "every": 3}.get(key, 0.5)
     for order in (1, -1):
         groups = [{"params": [parameter([1.0])], key: value}, {"params": [parameter([1.0])]}]
-        message = f"{key} must be given by all parameter groups or by none.*to CLR as {key}="
+        message = f"{key} must be given by all parameter groups or by no group.*to CLR as {key}="
         with pytest.raises(ValueError, match=message):
             CLR(groups[::order])
 

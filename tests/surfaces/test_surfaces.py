@@ -149,7 +149,7 @@ def test_corridors_stay_corridors_when_moved_and_scaled(a, b, slope, level, angl
         (lambda: Cone(0.0), "slope must not be 0"),
         (lambda: surface("kone"), "unknown surface 'kone'; use one of linear"),
         (lambda: Quadratic([[1.0, 2.0], [0.0, 1.0]]), "square and symmetric"),
-        (lambda: Glued([Linear([1.0]), Linear([1.0, 2.0])]), r"one dimension, got \[1, 2\]"),
+        (lambda: Glued([Linear([1.0]), Linear([1.0, 2.0])]), r"equal dimensions, got \[1, 2\]"),
         (lambda: Linear([1.0, 2.0])(torch.zeros(3)), "must have dimension 2, got 3"),
         (lambda: Cone()(torch.tensor([3, 4])), "floating dtype, got dtype torch.int64"),
         (lambda: Cone()([3.0, 4.0]), "got list"),  # pyright: ignore

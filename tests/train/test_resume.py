@@ -167,7 +167,7 @@ def test_resume_notices_that_the_data_changed(tmp_path, monkeypatch, change, str
         lambda: train(Config(steps=3, **options), tmp_path / "run", resume=True, progress=False),
         lambda: measure_checkpoints(tmp_path / "run"),
     ):
-        with pytest.raises(ValueError, match=r"data must be those that the run began with") as said:
+        with pytest.raises(ValueError, match=r"data must be unchanged") as said:
             act()
         assert "\n" not in str(said.value)
 

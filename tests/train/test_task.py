@@ -177,7 +177,7 @@ def test_a_loss_must_be_one_number(tmp_path):
 def test_other_data_are_noticed_and_the_task_must_be_given_again(refused, tmp_path):
     train(Config(steps=1), tmp_path / "a", progress=False, task=regression())
     for data in (line_data(49), TensorDataset(*(-part for part in line_data().tensors))):
-        with pytest.raises(ValueError, match="data must be those that the run began with"):
+        with pytest.raises(ValueError, match="data must be unchanged"):
             train(
                 Config(steps=2), tmp_path / "a", resume=True, progress=False, task=regression(data)
             )

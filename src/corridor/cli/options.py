@@ -1,4 +1,4 @@
-"""Options of the command line that are made from the fields of the config."""
+"""Make options of the command line from the fields of the config."""
 
 from collections.abc import Container, Sequence
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Commands on the paper's figures: make them, draw them again, report what was found."""
+"""Define the commands on the paper's figures: make, draw again, report verdicts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Define the sweep command, and the options that say where many runs are trained."""
+"""Define the sweep command, and the options that choose where many runs are trained."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from corridor.train.sweep.grid import grid as grid_of
 
 
 def worker_options() -> list[click.Parameter]:
-    """Return the options that say where runs are trained. They enter the dict `workers`."""
+    """Return the options that choose where runs are trained. They enter the dict `workers`."""
     cluster = (
         "HOST:PORT of the cluster's head (ray) [default: the cluster of this machine]; "
         "local starts a cluster here."

@@ -1,4 +1,4 @@
-"""Commands on surfaces and formulas: follow a path, prove a corridor."""
+"""Define commands on surfaces and formulas: follow a path, prove a corridor."""
 
 from __future__ import annotations
 

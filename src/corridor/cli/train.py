@@ -1,4 +1,4 @@
-"""Commands on one run: train it, draw its geometry, export its weights."""
+"""Define commands on one run: train it, draw its geometry, export its weights."""
 
 from math import nan
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Labeled images by name: found, checked, decoded once and returned in batches."""
+"""Find labeled images by name, check them, decode them once, and return batches."""
 
 from corridor.data.assemble import load
 from corridor.data.loader import Loader

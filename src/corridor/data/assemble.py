@@ -32,8 +32,8 @@ def load(
     """Load a data set by name.
 
     Up to 2 GiB of pixels are decoded into memory. The decoded images are cached in the folder
-    CORRIDOR_CACHE, else in the user's cache folder. More pixels are decoded on the fly: without
-    augmentation the images are equal, but `mean` and `std` come from a sample.
+    CORRIDOR_CACHE, else in the user's cache folder. Larger data sets are decoded on the
+    fly. Without augmentation their images are equal. Their `mean` and `std` come from a sample.
 
     Args:
         name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.
@@ -120,7 +120,7 @@ def _measured(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _check_classes(data: Data) -> None:
-    """Refuse a single class, and warn of classes that the training images do not show."""
+    """Raise ValueError for a single class, and warn of classes without training images."""
     names, counts = data.classes, data.train.labels.bincount(minlength=len(data.classes)).tolist()
     if len(names) < 2:
         raise ValueError(

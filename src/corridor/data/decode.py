@@ -1,4 +1,4 @@
-"""Decode images: open one, bring it to a mode and size, decode a whole split, read its quality."""
+"""Decode images: open, convert and resize an image, decode a split, read the JPEG quality."""
 
 import contextlib
 import io

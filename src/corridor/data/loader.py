@@ -1,4 +1,4 @@
-"""Batches ready for the model: shuffled, augmented, on the device, normalized."""
+"""Make batches ready for the model: shuffled, augmented, on the device, normalized."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -117,7 +117,7 @@ class Loader:
     def _batches(
         self, split: Split, positions: Iterable[Tensor], epoch: int | None, start: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read and normalize batches. Those of an epoch are augmented."""
+        """Read and normalize batches. Training batches are augmented."""
         if isinstance(split, StreamSplit):
             found = self._decoded(split, positions, epoch)
         else:

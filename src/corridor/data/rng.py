@@ -1,4 +1,4 @@
-"""Random numbers as functions of their purpose, and random crops of a whole batch."""
+"""Make random numbers as functions of their purpose, and random crops of a whole batch."""
 
 import hashlib
 

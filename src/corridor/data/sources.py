@@ -306,7 +306,7 @@ def _class_names(heads: Heads) -> Sequence[str]:
         other = ", ".join(sorted({*first} ^ {*second})[:3])
         raise ValueError(
             f"{there} must have the class names of {here}, got "
-            f"{f'a difference in {other}' if other else 'another order'}; number all tables alike"
+            f"{f'a difference in {other}' if other else 'another order'}; number all tables equally"
         )
     return next(iter(named), ())
 
@@ -328,7 +328,7 @@ def _table_rows(table: Any, name: str) -> Rows:
 
 
 class _Cells:
-    """One column of a table, read from its Arrow file a cell at a time."""
+    """Read one column of a table from its Arrow file, one cell at a time."""
 
     def __init__(self, table: Any, column: str):
         # The table pickles as the path of its file: new worker processes get no copy of it.

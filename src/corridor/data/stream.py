@@ -1,4 +1,4 @@
-"""Batches decoded on the fly, in this process or in the workers of a DataLoader."""
+"""Decode batches on the fly, in this process or in the workers of a DataLoader."""
 
 import random
 import signal
@@ -28,7 +28,7 @@ class Batches(Dataset):
         self.split, self.augment, self.flip = split, augment, flip
 
     def __getitem__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor] | Exception:
-        """Return the batch or an error. A worker that raises it would make it a traceback."""
+        """Return the batch or an error. An error that a worker raises becomes a traceback."""
         try:
             return self.read(positions)
         except (OSError, ValueError) as error:

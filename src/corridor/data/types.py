@@ -15,8 +15,8 @@ from torch import Tensor
 class Rows:
     """Hold the encoded images of one split, in a fixed order.
 
-    A cell per image is the path of a file (str), the bytes of a file, a mapping with the key
-    `bytes` or `path`, or pixels (uint8 [h, w] or [h, w, 3]).
+    Each image has one cell. It is the path of a file (str), the bytes of a file, a mapping with the
+    key `bytes` or `path`, or pixels (uint8 [h, w] or [h, w, 3]).
     """
 
     cells: Any
@@ -69,7 +69,7 @@ class Source:
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """Decoded images in memory.
+    """Hold decoded images in memory.
 
     Args:
         images: Pixels, uint8 [n, channels, image_size, image_size].
@@ -85,7 +85,7 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class StreamSplit:
-    """Images that are decoded each time they are needed.
+    """Decode images each time they are needed.
 
     Args:
         rows: The encoded images.
@@ -103,7 +103,7 @@ class StreamSplit:
 
     @property
     def labels(self) -> Tensor:
-        """Class numbers, int64 [n]."""
+        """Return the class numbers, int64 [n]."""
         return self.rows.labels[self.indices]
 
     def __len__(self) -> int:

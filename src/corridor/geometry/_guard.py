@@ -37,7 +37,7 @@ class Untouched(AbstractContextManager["Untouched"]):
         renormalize: False if ``Embedding(max_norm=)`` must leave the moved rows as they are.
         by_hand: True until a closure computes derivatives itself. Formulas by hand have only two.
         eps: relative rounding error in the graph of the loss, 0 before the first evaluation.
-        notes: what an engine says about the accuracy of its result.
+        notes: remarks of an engine on the accuracy of its result.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class _SeenModules:
             self.replaced.append((module, name, module._buffers[name], buffer))
 
     def keep(self, p: Tensor, *, rewritten: bool = False) -> None:
-        """Keep the numbers of a parameter; of frozen ones only of those that a layer rewrites."""
+        """Keep the numbers of a parameter; of a frozen parameter only if a layer rewrites it."""
         if (p.requires_grad or rewritten) and p not in self.weights:
             self.weights[p] = p.data.clone()
 

@@ -38,7 +38,7 @@ def parameters(params: Params | nn.Module) -> list[Tensor]:
             )
     if len({id(p) for p in found}) < len(found):  # its part of ||g||^2 would count twice
         raise ValueError(
-            "params must be different tensors, got one that appears twice; give each once"
+            "params must be different tensors, got a tensor twice; give each tensor once"
         )
     devices = sorted({str(p.device) for p in found})
     if len(devices) > 1:
@@ -48,8 +48,8 @@ def parameters(params: Params | nn.Module) -> list[Tensor]:
         )
     if not any(p.requires_grad for p in found):
         raise ValueError(
-            f"params must hold one that requires a gradient, got {len(found)} frozen; "
-            "unfreeze some with requires_grad_()"
+            f"params must hold a tensor that requires a gradient, got {len(found)} frozen; "
+            "unfreeze one with requires_grad_()"
         )
     return found
 

@@ -1,7 +1,7 @@
-"""Find autograd functions whose backward pass cannot be differentiated, or is not what it seems.
+"""Find autograd functions whose backward pass has no derivative, or a wrong derivative.
 
-The backward pass of a function from elsewhere may run a kernel that autograd does not see, or save
-a number without its graph. Then the second derivative is wrong in silence.
+The backward pass of such a function may run a kernel that autograd does not trace, or save
+a number without its graph. Then the second derivative is wrong without an error.
 """
 
 import math
@@ -26,7 +26,7 @@ compared: dict[tuple[Any, float], int] = {}  # by function and precision
 
 
 class WrongDerivativeError(RuntimeError):
-    """Say that autograd computes a wrong second derivative, and would not raise."""
+    """Report a wrong second derivative, which autograd computes without an error."""
 
 
 def evaluate(guard: Untouched, closure: LossClosure) -> Tensor:
@@ -105,7 +105,7 @@ def _compare(guard: Untouched, closure: LossClosure, here: dict[Any, Any], eps: 
 
 
 def _differing(x: Tensor, ahead: Tensor, behind: Tensor, eps: float, found: Tensor) -> float:
-    """Return the share of smooth entries whose slope is not the one found, NaN without any."""
+    """Return the share of smooth entries whose slope differs from ``found``, or NaN."""
     x, difference, length = x.detach(), ahead - behind, eps ** (1 / 3)
     noise = ULPS * eps * (ahead.abs() + behind.abs())
     smooth = (ahead + behind - 2.0 * x).abs() <= 0.25 * difference.abs() + noise

@@ -102,7 +102,7 @@ def measure_dataset(
         step: as for `corridor.measure` (default: None). It costs one more gradient of the data set.
         batch_products: True computes each ``H_b g_b`` too (default: True). Without them
             `batch_sharpness`, `batch_hg_norm` and `variance_hg_norm` are NaN.
-        check: False trusts the backward pass of functions that are not torch's (default: None).
+        check: False skips the check of functions that are not torch's (default: None).
         batch_loss: ``batch_loss(model, batch)`` in place of loss_fn, for batches of other forms.
         batch_size: function of a batch that returns its weight (default: length of first tensor).
 

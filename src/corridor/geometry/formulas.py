@@ -58,7 +58,7 @@ def _formula(func: Any, by_hand: bool) -> Any:
 
 
 def _is_plain(argument: Any) -> bool:
-    """Return False for nested tensors, subclasses and tensors in torch.func: torch has rules."""
+    """Return False for nested tensors, subclasses and tensors in torch.func, which have rules."""
     if not isinstance(argument, Tensor):
         return True
     ordinary = type(argument) in (Tensor, Parameter) and argument.device.type in ("cpu", "cuda")

@@ -136,7 +136,7 @@ def from_graph(
     live = [p for p in params if p.requires_grad]
     if any(map(_reduce.is_sharded, live)):
         raise ValueError(
-            "params must be whole tensors, got sharded ones, whose gradients cannot be "
+            "params must be whole tensors, got sharded tensors, whose gradients cannot be "
             "differentiated again; use DistributedDataParallel"
         )
     # A static graph of DDP would take this for its first backward pass, and not average later.

@@ -211,7 +211,7 @@ def _computed(guard: Untouched, closure: LossClosure, engine: str) -> tuple[Part
     if engine in ENGINES:
         plan = {engine: "as requested"}
     elif engine != "auto":
-        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got {engine!r}; name another")
+        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {engine!r}; name one")
     elif any(map(_reduce.is_sharded, guard.params)):
         plan = {"central_differences": "sharded parameters have no second derivative"}
     failures: dict[str, str] = {}

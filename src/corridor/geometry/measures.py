@@ -3,7 +3,7 @@
 E stands for ``(loss - f_star)_+``, so measures with E need the lower bound `f_star` of the loss.
 "Invariant" means unchanged for the loss ``a E`` with a > 0, and for moved parameters,
 ``theta -> s Q theta + b`` with Q orthogonal. At a critical point, g = 0, measures that divide by
-``||g||`` are NaN. There, Hg = 0 is no sign of a corridor. Units show how a measure scales.
+``||g||`` are NaN. There, Hg = 0 is not a sign of a corridor. Units show how a measure scales.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Measures:
 
     @property
     def cosine(self) -> Tensor:
-        """Return ``cos(Hg, g)``, NaN if Hg = 0. Invariant. At 1 flow lines are straight."""
+        """Return ``cos(Hg, g)``, NaN if Hg = 0. Invariant. It is 1 if flow lines are straight."""
         return self.ghg / self.hg_norm / self.grad_norm
 
     @property

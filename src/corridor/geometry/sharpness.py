@@ -79,7 +79,7 @@ def sharpness(
             (default: 0.01). The error of the eigenvalue is usually far smaller.
         max_products: maximum number of Hessian-vector products, at least 2 (default: 200). Networks
             need 20 to 50, and nearly equal eigenvalues more.
-        check: False trusts the backward pass of functions that are not torch's (default: None).
+        check: False skips the check of functions that are not torch's (default: None).
         across_ranks: True averages over all ranks, each with its own batch, on equal hardware
             (default: False).
         allow_nonfinite: True returns NaN for a loss that is not finite (default: False, raise).

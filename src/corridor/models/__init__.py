@@ -1,4 +1,4 @@
-"""Networks by name, for square images of any size and number of channels."""
+"""Build networks by name, for square images of any size and number of channels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -79,6 +79,6 @@ def build(
     except Exception as error:  # of the network's code, or of torch for lack of memory
         given = ", ".join(f"{k}={v}" for k, v in arguments.items() if v is not None)
         raise ValueError(
-            f"model {name} must be possible with {given}, got {reason(error)}; "
-            "change it or the numbers"
+            f"model {name} must accept {given}, got {reason(error)}; "
+            "change the model or the numbers"
         ) from error

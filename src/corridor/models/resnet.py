@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-18 and ResNet-50, and the smaller ResNet-14 and ResNet-8."""
+"""Define residual networks: ResNet-18 and ResNet-50, and the smaller ResNet-14 and ResNet-8."""
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ class Block(nn.Module):
     """Apply convolutions and a shortcut: relu(x + F(x)).
 
     F has two 3x3 convolutions, the first with `stride`. A bottleneck has a 1x1, a 3x3 and a 1x1
-    convolution, with `stride` at the 3x3 one as in "v1.5", and four times as many output planes.
+    convolution, with `stride` in the 3x3 layer as in "v1.5", and four times as many output planes.
     """
 
     def __init__(self, in_planes: int, planes: int, stride: int, *, bottleneck: bool):

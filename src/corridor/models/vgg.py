@@ -1,4 +1,4 @@
-"""VGG-16: torchvision's form for large images, a form with batch norm for small images."""
+"""Define VGG-16: torchvision's form for large images, a form with batch norm for small images."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Optimizers whose step size follows from the loss."""
+"""Define optimizers whose step size follows from the loss."""
 
 from corridor.optim.clr import CLR, CLRAdam
 from corridor.optim.family import DAL, NGN, HalfPolyak, MoMo, MoMoAdam, Polyak

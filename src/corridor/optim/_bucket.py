@@ -1,7 +1,7 @@
 """Sort parameters into buckets, and move the tensors of a bucket.
 
-The parameters of a bucket share group, device, dtype and kernels, so that a few calls on lists of
-tensors measure and move all of them. A sharded parameter is replaced by the part on this rank, and
+The parameters of a bucket share group, device, dtype and kernels. A few calls on lists of tensors
+measure and move all of them. A sharded parameter is replaced by the part on this rank, and
 a complex tensor by its real view. No function here reads a value back to the host.
 """
 
@@ -125,7 +125,7 @@ def fused_sgd(
 
 
 def wide_dtype(*dtypes: torch.dtype) -> torch.dtype:
-    """Return the dtype that holds all of the given ones, at least float32."""
+    """Return the dtype that holds all given dtypes, at least float32."""
     return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 

@@ -49,10 +49,10 @@ SCHEDULED = (
 
 
 class Health:
-    """Look at all steps by the kinds in `KINDS`, and warn once about each.
+    """Count the steps of the kinds in `KINDS`, and warn once about each kind.
 
-    Counts go to the host, which does not wait for them, after `EARLY` steps, where a kind other
-    than the cap must have all of them, and after `WINDOW` steps. Compiled steps do not count.
+    Counts are copied to the host, without waiting, after `EARLY` and after `WINDOW` steps. After
+    `EARLY` steps, a kind other than the cap needs all steps. Compiled steps do not count.
     """
 
     def __init__(self) -> None:

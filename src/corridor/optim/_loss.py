@@ -205,7 +205,7 @@ class LossChannel:
         _torch.after_backward(lambda: _torch.after_backward(end))
 
     def _follow(self) -> None:
-        """Follow the gradients that hold the pending losses, through passes that nobody watches."""
+        """Follow the gradients that hold the pending losses, also through unwatched passes."""
         lists = {id(one.reached): one.reached for one in self.pending}.values()
         self._traces = [Trace(reached) for reached in lists if with_grad(reached)]
         channel = weakref.ref(self)
@@ -224,8 +224,8 @@ class LossChannel:
         """Drop the records whose gradient was cleared, also if a later pass has written another.
 
         A verdict that only a device has is read with ``read`` or where limits have measured, which
-        waits for the device. Else loss and weight become 0 by it. ``stepping`` trusts gradients
-        that seem untouched, because a step without a gradient moves nothing.
+        waits for the device. Otherwise the device sets loss and weight to 0. ``stepping`` keeps
+        gradients that seem unchanged, because a step without a gradient moves nothing.
         """
         held = [one for one in self.pending if not one.reached or with_grad(one.reached)]
         self._dropped |= len(held) < len(self.pending)
@@ -296,7 +296,7 @@ class LossChannel:
         if self._missed:
             raise ValueError(
                 "watched losses must change a .grad of this optimizer, got a backward pass that "
-                "changed none; give the optimizer the parameters that the loss depends on, and let "
+                "changed no .grad; give the optimizer the parameters of the loss, and let "
                 "no hook clear a .grad"
             )
         raise ValueError(

@@ -28,7 +28,7 @@ class Now(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Say what an option must be, in words and as a predicate on a real number."""
+    """Describe the range of an option, in words and as a predicate on a real number."""
 
     wanted: str
     right: Callable[[Any], bool]
@@ -122,7 +122,7 @@ def check_given(groups: Groups, owner: Owner) -> None:
         given = [group[key] for group in groups if key in group]
         if 0 < len(given) < len(groups):
             raise ValueError(
-                f"{key} must be given by all parameter groups or by none (they share one step "
+                f"{key} must be given by all parameter groups or by no group (they share one step "
                 f"size), got it in {len(given)} of {len(groups)}; "
                 f"give it to {owner.name} as {key}={given[0]!r}"
             )

@@ -1,4 +1,4 @@
-"""Notice, by samples of the gradients, that the gradient of a watched loss was cleared."""
+"""Detect, by samples of the gradients, that the gradient of a watched loss was cleared."""
 
 import itertools
 from typing import Any
@@ -13,9 +13,9 @@ SAMPLES, ENTRIES, WIDE_ENTRIES = 4, 1 << 12, 1 << 16  # gradients; entries on a 
 
 
 class Trace:
-    """Follow samples of the gradients that hold a watched loss, to notice when they are cleared.
+    """Follow samples of the gradients of a watched loss, to detect when they are cleared.
 
-    A gradient that is only changed, by clipping, by a mask or by ``p.grad = p.grad / 2``, holds it.
+    A gradient that is only changed, by clipping, by a mask or by ``p.grad = p.grad / 2``, keeps it.
     """
 
     def __init__(self, reached: list[Tensor]) -> None:
@@ -64,7 +64,7 @@ class Trace:
         return all(p.grad is not None and p.grad is not old() for p, (old, _) in pairs)
 
     def lost(self) -> Tensor:
-        """Return True, 0-dim, if they were cleared. One that was 0 by itself says nothing."""
+        """Return True, 0-dim, if they were cleared. A gradient that was 0 before does not count."""
         cleared = [self._is_cleared(index) for index in range(len(self.params))]
         shown = torch.stack([one.to(self._shown[0].device) for one in self._shown])
         gone = torch.stack([torch.as_tensor(one, device=shown.device) for one in cleared])

@@ -184,7 +184,7 @@ class PolyakOptimizer(Optimizer):
     def step_size_at(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
         """Return the first group's step size for a loss and gradient norm, without momentum.
 
-        Nothing is stored. Limits that measure sums of their own are left out.
+        Nothing is stored. Limits that need further sums do not apply.
         """
         self._settle_scalars()  # an option may have been set since the last step
         first = self.param_groups[0]
@@ -250,7 +250,7 @@ class PolyakOptimizer(Optimizer):
         return _options.Owner(cls.__name__, names, cls.CAP, shared, left)
 
     def _motion(self) -> Descent:
-        """Return the motion of the next step. With momentum 0, one that has buffers goes on."""
+        """Return the motion of the next step. With momentum 0, a motion with buffers goes on."""
         motion = self.MOTION
         if motion.acts(self.param_groups[0]):
             return motion
@@ -264,7 +264,7 @@ class PolyakOptimizer(Optimizer):
         return [one for one in self.LIMITS if one.option is None or first[one.option] is not None]
 
     def _scalars(self, motion: Descent, limits: list[Limit]) -> dict[str, float | str]:
-        """Return the scalars of a step with their first values, or the options that hold these."""
+        """Return the scalars of a step with first values, or the options that hold the values."""
         kept = [motion.memory, self.MEMORY, *(limit.MEMORY for limit in limits)]
         return {key: start for scalars in kept for key, start in scalars.items()}
 

@@ -1,4 +1,4 @@
-"""CLR, the optimizer of the paper, with a default cap that is safe."""
+"""Define CLR, the optimizer of the paper, with a default cap that is safe."""
 
 import math
 from typing import ClassVar
@@ -37,7 +37,7 @@ class CLR(PolyakOptimizer):
 
         h = min(loss / ||g||^2, 2 tau ||g|| / ||Hg||)
 
-    which is the largest step whose drift from gradient flow is, to leading order, tau times the
+    It is the largest step whose drift from gradient flow is, to leading order, tau times the
     step. Hg comes from the graph of the watched loss in one of `every` steps, and costs about three
     gradients. The loss must then come by `watch` or `attach`, in a closure too.
 
@@ -121,12 +121,12 @@ class CLRAdam(PolyakOptimizer):
     as in `MoMoAdam`, and the step goes along the averaged gradient.
 
     c is the coherence of the gradients, from 1 down to 0.23 in pure noise, and r is the
-    mean over the whole path; docs/drift.md says why. ``H (P g)`` is measured as for `CLR` with
+    mean over the whole path; docs/drift.md explains why. ``H (P g)`` is measured as for `CLR` with
     drift, and the loss must come by `watch` or `attach`, in a closure too. The formulas are exact
     for the P of a single step.
 
     Args:
-        params: whole parameters, groups of them, or named ones. Sharded ones are refused.
+        params: whole parameters, groups of them, or named parameters, none of them sharded.
         max_lr: the cap, positive or inf (default: inf). It is stored in ``param_groups[i]["lr"]``,
             where a scheduler scales it. A group may have its own.
         f_star: lower bound of the loss (default: 0).
@@ -134,7 +134,7 @@ class CLRAdam(PolyakOptimizer):
         beta2: weight of the past in v, in [0, 1) (default: 0.999).
         eps: number added to the root of v, positive (default: 1e-8).
         drift: tau, the largest relative drift of a step while gradients agree, positive
-            (default: 3). Without momentum steps are stable up to 1.
+            (default: 3). Without momentum, steps are stable up to drift 1.
         every: number of steps from one measurement of the drift to the next (default: 20).
         weight_decay: decoupled, non-negative (default: 0). A group may have its own.
         average_loss: average the loss over all ranks (default: True).

@@ -51,12 +51,12 @@ class HalfPolyak(PolyakOptimizer):
     ``bound`` starts at `f_star`. After every `refine_every` steps it moves half of the way to the
     minimum loss of those steps. Use that with full batches only, because the minimum over
     mini-batches is biased. Steps with no gap or no gradient do not count. A loss below the bound
-    resets the bound to `f_star`. So does a new value of `f_star` in the groups.
+    resets the bound to `f_star`. A new value of `f_star` in the groups resets it, too.
 
     Args:
         params: parameters, groups, or named parameters.
         max_lr: the cap, positive or inf (default: 1). A group may have its own.
-        refine_every: number of steps between refinements; None for none (default: None).
+        refine_every: number of steps between refinements; None for no refinement (default: None).
         f_star: lower bound of the loss (default: 0).
         momentum: weight of the past, in [0, 1) (default: 0).
         weight_decay: decoupled, non-negative (default: 0). A group may have its own.
@@ -157,7 +157,7 @@ class MoMo(PolyakOptimizer):
     Args:
         params: parameters, groups, or named parameters.
         max_lr: the cap, positive or inf (default: 1). With ``estimate_f_star=True``, under inf and
-            with `f_star` far below the minimum, the last loss may be far above the best one: give
+            with `f_star` far below the minimum, the last loss may be far above the lowest: give
             a finite cap. A group may have its own.
         f_star: lower bound of the loss (default: 0). With ``estimate_f_star=True`` the estimate
             never falls below it. An estimate that has met the loss falls half of the way to it.
@@ -236,9 +236,9 @@ class DAL(PolyakOptimizer):
     is measured. Under data parallelism the ranks' ratios are averaged.
 
     Args:
-        params: whole parameters, groups of them, or named ones. Sharded ones have no Hg.
-        max_lr: the cap, positive or inf (default: 5). A group may have its own. Give a finite one:
-            in a corridor nothing else limits the step, and it is the largest number under inf.
+        params: whole parameters, groups of them, or named parameters, none of them sharded.
+        max_lr: the cap, positive or inf (default: 5). A group may have its own. Give a finite
+            cap: in a corridor nothing else limits the step. Under inf it is the largest number.
         power: exponent, non-negative (default: 1, the rule of constant drift). 0 is descent at the
             rate 2.
         every: number of steps from one measurement to the next (default: 1).

@@ -28,7 +28,7 @@ class SPSMax(PolyakOptimizer):
             networks.
         growth: factor by which a step may exceed the step before, at least 1; None for no limit
             (default: None). ``2 ** (1 / n)`` lets the step double in n steps.
-        first: value of the step before the first one, positive (default: 1).
+        first: value of the step before the first step, positive (default: 1).
         f_star: lower bound of the loss (default: 0).
         momentum: weight of the past, in [0, 1) (default: 0).
         weight_decay: decoupled, non-negative (default: 0). A group may have its own.

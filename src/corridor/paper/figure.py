@@ -84,7 +84,7 @@ class Figure(Generic[Data]):
 
     @property
     def name(self) -> str:
-        """Name of the figure's folder and files, such as ``fig02``."""
+        """Return the name of the figure's folder and files, such as ``fig02``."""
         return f"fig{self.number:02d}"
 
     def check(self, plan: Plan) -> None:

@@ -78,12 +78,12 @@ class Group:
 
     @property
     def members(self) -> list[Setting]:
-        """All settings, in the order of the recipe."""
+        """Return all settings, in the order of the recipe."""
         return [*self.settings.values()]
 
     @property
     def config(self) -> Config:
-        """Config of the first setting."""
+        """Return the config of the first setting."""
         return self.members[0].config
 
     def batch(self, setting: Setting) -> int:
@@ -118,7 +118,7 @@ class Results(Runs):
 
     @property
     def settings(self) -> list[Setting]:
-        """All settings of all groups."""
+        """Return all settings of all groups."""
         return [s for group in self.groups.values() for s in group.members]
 
     def of(self, optimizer: str) -> list[Setting]:

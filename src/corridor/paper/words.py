@@ -194,6 +194,6 @@ def replaced(figure: int, sources: Mapping[str, Group | Probed]) -> str:
 
 
 def in_place(results: Results, name: str) -> str:
-    """Return the name of a group, or what the group is in place of."""
+    """Return the name of a group, or what the group replaces."""
     names = absent(results.figure, name, results.groups[name].config)
     return f"in place of {' and '.join(names)}" if names else name

@@ -1,4 +1,4 @@
-"""Losses with known answers: corridors, and surfaces that are not corridors."""
+"""Define losses with known answers: corridors, and surfaces that are not corridors."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Cones (examples 2.3 and 2.4), sums of cones, and other norms of vectors and matrices."""
+"""Define cones (examples 2.3 and 2.4), sums of cones, and other norms of vectors and matrices."""
 
 from collections.abc import Sequence
 

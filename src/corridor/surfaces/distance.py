@@ -1,4 +1,4 @@
-"""Closed sets with known distances, and corridors made of distances (the eikonal equation)."""
+"""Define closed sets with known distances, and corridors of distances (eikonal equation)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress

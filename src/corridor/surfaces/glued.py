@@ -38,7 +38,7 @@ class Glued(Surface):
             raise ValueError(f"pieces must be at least two surfaces, got {len(pieces)}")
         dimensions = {p.dimension for p in pieces if p.dimension is not None}
         if len(dimensions) > 1:
-            raise ValueError(f"pieces must have one dimension, got {sorted(dimensions)}")
+            raise ValueError(f"pieces must have equal dimensions, got {sorted(dimensions)}")
         self.pieces, self.highest = list(pieces), highest
         self.dimension = dimensions.pop() if dimensions else None
         self.verdict = max((piece.verdict for piece in pieces), key=list(Verdict).index)

@@ -1,4 +1,4 @@
-"""Linear pieces (example 2.2), and quadratics (example 2.7, appendix C)."""
+"""Define linear pieces (example 2.2), and quadratics (example 2.7, appendix C)."""
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ class Quadratic(Surface):
             raise ValueError(f"matrix must be square and symmetric, got shape {tuple(M.shape)}")
         sizes = {len(part) for part in (M, b) if part is not None}
         if len(sizes) > 1:
-            raise ValueError(f"matrix and slope must have one size, got {sorted(sizes)}")
+            raise ValueError(f"matrix and slope must have equal sizes, got {sorted(sizes)}")
         self.dimension = sizes.pop() if sizes else None
         n = self.dimension or 2
         M = torch.eye(n).double() if M is None else M

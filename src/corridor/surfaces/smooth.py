@@ -1,4 +1,4 @@
-"""Ruled surfaces over the plane (example 2.5), and smooth losses with known geometry."""
+"""Define ruled surfaces over the plane (example 2.5), and smooth losses with known geometry."""
 
 import math
 

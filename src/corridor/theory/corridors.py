@@ -1,7 +1,7 @@
 """Check section 2 and theorem 3.1 of the paper on any loss from any start.
 
 In all checks `loss` is a function of a tensor that returns a scalar tensor. The `start` is a point
-in a corridor, unless the check says otherwise. A flow lasts a positive `time`, and has `samples`
+in a corridor, unless the check states otherwise. A flow lasts a positive `time`, and has `samples`
 points, both ends included. `step_size` is h, positive, and `steps` is the number of steps.
 """
 
@@ -38,7 +38,7 @@ def begin(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
 
 
 def farthest(rows: Tensor, others: Tensor) -> float:
-    """Return the largest distance between rows of the same place."""
+    """Return the largest distance between rows with equal indices."""
     return float((rows - others).norm(dim=1).max())
 
 
@@ -196,7 +196,7 @@ def theorem_3_1_converse(
 ) -> Check:
     """Check that one step leaves the flow by ``h^2/2 Hg`` outside corridors, to leading order.
 
-    The start needs ``Hg != 0``. The step sizes fall, because one alone proves nothing (S5).
+    The start needs ``Hg != 0``. The step sizes fall, because a single step proves nothing (S5).
 
     Returns:
         The check that the log-log slope is 2, with the last "coefficient over prediction".

@@ -77,7 +77,7 @@ def detect(
         flat_loss = FlatLoss(loss, point)
         x = flat_loss.start
         room = flat_loss.margin(x)
-        # Neighbors stay within the ball without kinks, because a kink says nothing about Hg.
+        # Neighbors stay within the ball without kinks, because a kink is not evidence on Hg.
         reach = 0.01 * size if room is None else min(0.01 * size, 0.5 * max(room, 0.0))
         draws = torch.randn(beside, x.numel(), generator=generator, dtype=torch.float64).to(x)
         flats = [x, *(x + reach * d / d.norm() for d in draws)]

@@ -1,4 +1,4 @@
-"""Say what to train and how: one flat, frozen, complete record of a run."""
+"""Define what to train and how: one flat, frozen, complete record of a run."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def _described(kind: T) -> T:
 @dataclass(frozen=True, kw_only=True)
 @_described
 class Config:
-    """All that decides what a training run computes.
+    """Hold all options of a training run.
 
     The fields are the options of ``corridor train``. Their meanings are in ``options.toml``, in the
     metadata of the fields and in ``corridor train --help``.

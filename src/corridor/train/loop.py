@@ -110,7 +110,7 @@ def train(
 
 
 class DivergedError(Exception):
-    """Report that the run has diverged; the message says why."""
+    """Report that the run has diverged; the message states why."""
 
 
 class Loop:
@@ -315,7 +315,7 @@ class Rhythm:
             return number, perf_counter() - self.fetched > FLUSH_SECONDS
         if step < self.next:
             return 0, False
-        # The first rank says how many steps take about `FLUSH_SECONDS`.
+        # The first rank decides how many steps take about `FLUSH_SECONDS`.
         pace = (perf_counter() - self.looked) / (step - self.last)
         ahead = min(max(int(FLUSH_SECONDS / max(pace, 1e-9)), 1), FLUSH_STEPS)
         number, ahead = self.team.largest(number, ahead if self.team.first else 0)

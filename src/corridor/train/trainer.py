@@ -286,7 +286,7 @@ class Trainer:
         for name, value in states.get("data", {}).items():
             if self.facts.get(name, value) != value:
                 raise ValueError(
-                    f"data must be those that the run began with, got {name} {self.facts.get(name)}"
+                    f"data must be unchanged, got {name} {self.facts.get(name)}"
                     f" in place of {value}; put the data back, or give a new folder"
                 )
 

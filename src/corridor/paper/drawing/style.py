@@ -79,7 +79,7 @@ def new_figure(width: float, height: float, layout: Any = "constrained") -> Iter
 
 
 def plain_ticks(axes: Any) -> None:
-    """Label logarithmic axes with plain numbers; axes of few decades get more of them."""
+    """Label logarithmic axes with plain numbers; axes of few decades get more labels."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):

@@ -62,5 +62,5 @@ def unpack(results: Path, out: Path) -> dict[int, Path]:
 
 
 def redraw(results: Path, out: Path) -> list[Manifest]:
-    """Draw all figures whose numbers are kept in a folder into another one, without training."""
+    """Draw all figures whose numbers are kept in a folder into another folder, without training."""
     return [figure(number).draw(folder) for number, folder in unpack(results, out).items()]

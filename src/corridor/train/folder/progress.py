@@ -140,7 +140,7 @@ class Overview:
         self.bars.stop()
 
     def update(self, index: int, fraction: float) -> None:
-        """Show that a fraction of a run is done."""
+        """Show the fraction of a run that is done."""
         total, *runs = self.bars.tasks
         run = runs[index]
         if run.fields["over"]:
@@ -158,7 +158,7 @@ class Overview:
             self._write(line, ", ", "")
 
     def ended(self, index: int, line: str) -> None:
-        """Show that a run has ended, with a line that says how."""
+        """Show that a run has ended, with a line that states how."""
         run = self.bars.tasks[1 + index]
         self.bars.advance(self._all, 1.0 - run.completed)
         self.bars.update(run.id, visible=False, over=True)

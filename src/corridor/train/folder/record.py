@@ -38,7 +38,7 @@ class Summary:
         data: Title of the data set (default: empty).
         images: Number of training images (default: 0).
         classes: Number of classes (default: 0, as in runs of older versions).
-        message: Reason why the run diverged or failed, or why its numbers deserve no trust
+        message: Reason why the run diverged or failed, or why its numbers are not reliable
             (default: empty).
     """
 
@@ -151,7 +151,7 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 
 def summarized(steps: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> Summary:
-    """Return what the lines of the metrics say of a run, with the status ``failed``."""
+    """Return a summary of the lines of the metrics, with the status ``failed``."""
     last = steps[-1] if steps else {"step": 0, "seconds": 0.0, "skipped": 0}
     accuracies = [line["test_accuracy"] for line in evaluations if "test_accuracy" in line]
     return Summary(

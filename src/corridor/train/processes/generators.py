@@ -1,6 +1,6 @@
 """Seed, keep, save and restore the random generators of torch, Python and NumPy together."""
 
-# Models draw from the global generators, so these are the ones to keep.
+# Models draw from the global generators, so these are kept.
 # ruff: noqa: NPY002
 
 import json

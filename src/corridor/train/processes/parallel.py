@@ -93,7 +93,7 @@ _over_ranks: Any = torch.compiler.disable(_Sum.apply)
 
 
 class BatchNormOverRanks(BatchNorm):
-    """Batch normalization over all ranks, on any device; unlike torch's, twice differentiable."""
+    """Normalize batches over all ranks, on any device; unlike torch's, twice differentiable."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Accept two and more dimensions, as the layers that this class replaces do."""

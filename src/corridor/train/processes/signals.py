@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """Report a run stopped on request, with a checkpoint; the message says how to continue."""
+    """Report a run stopped on request, with a checkpoint; the message explains how to continue."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class ElsewhereError(Exception):
-    """Another process of this run failed and prints why; this process prints nothing."""
+    """Report that another process of this run failed, which prints the error itself."""
 
 
 class StopFlag:

@@ -1,4 +1,4 @@
-"""Let the processes of one run meet, agree and end together; if one fails, one prints why."""
+"""Connect the processes of one run, which agree and end together; one of them prints errors."""
 
 import gc
 import math

@@ -30,7 +30,7 @@ Work = Callable[[Any, Callable[[float], None]], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its config and its folder, an absolute path."""
+    """Hold one run of a sweep: its config and its folder, an absolute path."""
 
     config: Config
     folder: Path
@@ -131,7 +131,7 @@ class _Worker:
     pipe: Any = None
 
     def submit(self, work: Work, job: Any) -> Any:
-        """Hand over a job; start a process if none is alive. Return the pipe that has the news."""
+        """Hand over a job; start a process if none is alive. Return the pipe for `receive`."""
         if self.process is None or not self.process.is_alive():
             with _starting():
                 self.pipe, theirs = _SPAWN.Pipe()

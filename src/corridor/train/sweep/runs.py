@@ -109,7 +109,7 @@ def sweep(
     A run that has ended (finished or diverged) with its config is skipped. An interrupted or
     failed run continues from its newest checkpoint. A run that raises, or whose worker dies too
     often, gets the status ``failed`` and a message in summary.json, and the other runs continue.
-    The file traceback.txt in its folder says where it raised. The folders and the numbers are equal
+    Its folder gets the file traceback.txt. The folders and the numbers are equal
     in all pools. The numbers equal the numbers of ``train`` with one torch thread.
 
     Args:
