@@ -1,7 +1,7 @@
 """CLR with gradient accumulation: watch every micro-batch's loss, then call a bare step().
 
-The step sees the mean of the losses whose gradient lies in ``.grad``; handing it the last
-micro-batch's loss would be silently wrong.
+The step uses the mean of the losses whose gradient lies in ``.grad``. The loss of the last
+micro-batch alone would be wrong without a message.
 """
 
 import torch

@@ -28,11 +28,11 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_before_backward(self, loss):
-        """The one line CLR asks for."""
+        """Watch the loss: the only line that CLR needs."""
         self.optimizers().watch(loss)
 
     def configure_optimizers(self):
-        """No learning rate to choose."""
+        """Return CLR, which has no learning rate to choose."""
         return corridor.CLR(self.parameters())
 
 
