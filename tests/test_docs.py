@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
@@ -17,6 +18,15 @@ def test_the_readmes_code_learns():
     names: dict = {}
     exec(code[1], names)
     assert names["loss"].item() < 0.5
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if ">>> " in p.read_text()], ids=lambda p: p.name
+)
+def test_sessions_on_a_page_print_what_it_shows(page: Path):
+    ran = doctest.testfile(str(page), module_relative=False)
+    assert ran.attempted > 0
+    assert ran.failed == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -5,22 +5,7 @@ and of all active limits, before the cap of each group. A limit has no state. It
 the first parameter group, and it may measure its own sums over parameters and buffers.
 
 A new limit is a subclass of `Limit` that overrides `bound`, named in ``LIMITS`` of an optimizer.
-
-    >>> from corridor import CLR
-    >>> class Length(Limit):  # no step is longer than a tenth of the usual gradient's direction
-    ...     MEMORY = {"mean_norm_sq": 0.0}
-    ...     def bound(self, loss, sums, now):
-    ...         old, new = now.memory["mean_norm_sq"], sums.total(NORM)
-    ...         now.memory["mean_norm_sq"] = 0.9 * old + 0.1 * new
-    ...         return 0.1 / now.memory["mean_norm_sq"].sqrt()
-    >>> class ShortCLR(CLR):
-    ...     LIMITS = (*CLR.LIMITS, Length())
-    >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    >>> opt = ShortCLR([x])
-    >>> opt.watch(x.norm()).backward()
-    >>> opt.step()
-    >>> round(float(opt.param_groups[0]["effective_lr"]), 4)  # 0.1 / sqrt(0.1)
-    0.3162
+docs/architecture.md shows a limit, a metric and an averaging.
 """
 
 from collections.abc import Mapping

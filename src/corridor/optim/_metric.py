@@ -5,21 +5,7 @@ d the average of the gradients, needs ``<d, P d>``, and a gradient that is not f
 d on any rank. So all lengths are measured first, and d and the parameters change in a second pass.
 
 A new metric is a subclass of `Metric` that overrides `direction`. A faster `measure` or `move` is
-optional.
-
-    >>> from corridor import CLR
-    >>> from corridor.optim._motion import Average
-    >>> class Maximum(Metric):  # steepest descent in the maximum norm
-    ...     def direction(self, d, g, kept, now):
-    ...         return d.abs().sum() * d.sign(), {}
-    >>> class MaximumCLR(CLR):
-    ...     MOTION = Average(Maximum())
-    >>> x = torch.nn.Parameter(torch.tensor([3.0, -3.0]))
-    >>> opt = MaximumCLR([x], max_lr=float("inf"))
-    >>> opt.watch(x.abs().sum()).backward()
-    >>> opt.step()
-    >>> x.tolist()
-    [0.0, 0.0]
+optional. docs/architecture.md shows an example.
 """
 
 import math

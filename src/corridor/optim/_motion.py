@@ -4,26 +4,7 @@ A motion has no state. Its buffers live in the optimizer's ``state``, and its sc
 in the first parameter group. Both are passed to every method.
 
 A new averaging is a subclass of `Descent` that names its buffers and its memory.
-
-    >>> from corridor import CLR
-    >>> class Trailing(Descent):  # keeps the mean of all points beside the parameters
-    ...     always, buffers, memory = True, ("mean_point",), {"points": 0.0}
-    ...     def advance(self, options, memory):
-    ...         return {"points": memory["points"] + 1.0}
-    ...     def move(self, bucket, sums, stride, now):
-    ...         super().move(bucket, sums, stride, now)
-    ...         for p, mean in zip(bucket.params, bucket.buffers["mean_point"], strict=True):
-    ...             mean.lerp_(p, 1.0 / now.memory["points"])
-    >>> class TrailingCLR(CLR):
-    ...     MOTION = Trailing()
-    >>> x = torch.nn.Parameter(torch.tensor([4.0]))
-    >>> opt = TrailingCLR([x])
-    >>> for _ in range(2):  # to 3, then to 2
-    ...     opt.zero_grad()
-    ...     opt.watch(x.sum()).backward()
-    ...     opt.step()
-    >>> opt.state[x]["mean_point"]
-    tensor([2.5000])
+docs/architecture.md shows an example.
 """
 
 from collections.abc import Callable, Mapping
