@@ -194,7 +194,7 @@ def _first_hung(bench: Bench) -> str:
 
 
 def _named(said: list[str], rank: int, status: int | None, seconds: float) -> str:
-    words = f"rank {rank} did not come to step"
+    words = f"rank {rank} did not reach step"
     if len(said) != 1 or words not in said[0] or status != 2:
         return f"exit status {status}: {said}"
     late = seconds > TIMEOUT + GRACE + 5.0

@@ -33,7 +33,7 @@ def test_sweep_runs_a_recipe(command, tmp_path, recipes):
     status, said, _ = command("sweep", "one", "--out", out, "--processes", 1, "--no-progress")
     assert status == 1
     assert "1 finished, 1 failed" in said
-    assert "bad: ValueError: model tests.train.small_networks:broken must be" in said
+    assert "bad: ValueError: model tests.train.small_networks:broken must accept" in said
     assert "got RuntimeError: this network cannot be built" in said
     assert read_run(out / "good").summary is not None
     status, said, _ = command("sweep", "one", "--scale", "laptop", "--out", out, "--no-progress")

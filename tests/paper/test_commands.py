@@ -138,7 +138,7 @@ def test_an_interrupted_figure_is_one_line_and_keeps_its_steps(tmp_path: Path):
     progress = re.compile(r"\[|\d/\d ended, ")
     lines = [line for line in said.strip().splitlines() if not progress.match(line)]
     assert len(lines) == 1
-    assert "stopped; the same sweep into" in lines[0]
+    assert "stopped; repeat the sweep into" in lines[0]
     assert list((first / "checkpoints").glob("step-*"))
 
 

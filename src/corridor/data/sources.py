@@ -65,7 +65,7 @@ def choose(labels: Tensor, count: int, *, proportional: bool = False) -> Tensor:
 
 
 def _read_digits() -> Contents:
-    """Read scikit-learn's 1797 digits. A fifth of each class, after one shuffle, is for tests."""
+    """Read scikit-learn's 1797 digits. A random fifth of each class is the test set."""
     with required("scikit-learn", extra="lab"):
         from sklearn.datasets import load_digits
 
@@ -306,7 +306,7 @@ def _class_names(heads: Heads) -> Sequence[str]:
         other = ", ".join(sorted({*first} ^ {*second})[:3])
         raise ValueError(
             f"{there} must have the class names of {here}, got "
-            f"{f'a difference in {other}' if other else 'another order'}; number all tables equally"
+            f"{f'a difference in {other}' if other else 'another order'}; number classes equally"
         )
     return next(iter(named), ())
 

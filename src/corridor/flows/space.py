@@ -182,7 +182,7 @@ def network_loss(
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     if not names:
         need = "model must have a parameter that requires a gradient"
-        raise ValueError(f"{need}, got none; unfreeze one")
+        raise ValueError(f"{need}, got none; unfreeze a parameter")
     buffers = {name: copy(b) for name, b in model.named_buffers()}
     # The caller may overwrite the batch later, and the flow must not change with it.
     inputs, targets = copy(inputs), copy(targets)

@@ -1,4 +1,4 @@
-"""Evaluate a closure any number of times and leave no trace of it.
+"""Evaluate a closure any number of times without a lasting effect.
 
 A closure changes running means, draws random numbers and may fill ``.grad``. It may also rewrite
 parameters: ``Embedding(max_norm=)`` shortens the rows that it uses. Each evaluation starts from the

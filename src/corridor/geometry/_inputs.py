@@ -79,7 +79,7 @@ def loss_with_graph(value: Any) -> Tensor:
     loss = _tree.scalar_loss(value)
     if not loss.requires_grad:
         raise ValueError(
-            "loss must have a graph to differentiate, got a tensor without one; compute it "
+            "loss must have a graph to differentiate, got a tensor without it; compute it "
             "without no_grad, detach or item, and from parameters that require gradients"
         )
     return loss

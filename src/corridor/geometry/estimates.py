@@ -57,7 +57,7 @@ def rho_parallel_from_logs(
     if len(losses) != len(grad_norms):
         raise ValueError(
             f"grad_norms must hold one entry per loss, got {len(grad_norms)} for {len(losses)} "
-            "losses; give both for the same steps"
+            "losses; give one loss and one norm per step"
         )
     if window < 2:
         raise ValueError(f"window must be at least 2, got {window}; give a larger number of steps")

@@ -86,16 +86,16 @@ class Graph:
         return found
 
     def _check_complete(self, along: Tensors, slope: Tensor | None, last: bool) -> None:
-        """Raise WrongDerivativeError if, by its graph, the gradient does not grow with the root.
+        """Raise WrongDerivativeError if the graph of the gradient is not linear in the root.
 
         A hook that clips a gradient is not linear. Its derivative by the root is compared with
-        gradients at two other roots. Out of the loss's range it counts as right.
+        gradients at two other roots. Overflow and underflow count as right.
         """
         gradient = [g.detach() for g in self._recorded.values()]
         size = (_tree.whole_squared_norm(gradient) * _tree.whole_squared_norm(along)).sqrt()
         found = torch.zeros_like(size) if slope is None else slope.to(size)
         linear = _tree.whole_dot(gradient, along)
-        # A collective in the graph brings in other ranks' roots, and asking them could block.
+        # A collective in the graph brings in other ranks' roots, and reading them could block.
         alone = _reduce.world_size() == 1
         noise = self._eps**0.5 * size + torch.finfo(self._value.dtype).tiny
         if alone and bool(found.isfinite() & ((found - linear).abs() > noise)):

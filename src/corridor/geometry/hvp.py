@@ -206,12 +206,12 @@ ENGINES: dict[str, tuple[Callable[[Untouched, LossClosure], Parts], str]] = {
 
 
 def _computed(guard: Untouched, closure: LossClosure, engine: str) -> tuple[Parts, Engine]:
-    """Return the result of the named engine. With "auto" it is the first that succeeds."""
+    """Return the result of an engine. "auto" means the first engine that succeeds."""
     plan = {name: why for name, (_, why) in ENGINES.items()}
     if engine in ENGINES:
         plan = {engine: "as requested"}
     elif engine != "auto":
-        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {engine!r}; name one")
+        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {engine!r}; name it")
     elif any(map(_reduce.is_sharded, guard.params)):
         plan = {"central_differences": "sharded parameters have no second derivative"}
     failures: dict[str, str] = {}

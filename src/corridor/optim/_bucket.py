@@ -26,7 +26,7 @@ WEIGHT = "average_weight"  # the weight of the average: in the first group, and 
 
 
 class Sums(NamedTuple):
-    """Hold sums, a row per group (none for a single bucket) and a named column per sum."""
+    """Hold sums in named columns, with one row per group, or as a vector for one bucket."""
 
     names: tuple[str, ...]
     values: Tensor

@@ -91,8 +91,8 @@ class HeavyBall(Descent):
 class Average(Descent):
     """Move along the averaged gradient, to where the averaged linear models meet f_star.
 
-    All parameters share the sum of the weights. In the steps that a parameter misses its gradient
-    counts as its average, and before its first step as its first gradient.
+    All parameters share the sum of the weights. In a missed step, the average of a
+    parameter counts as its gradient. Before its first step, its first gradient counts.
     """
 
     def __init__(self, metric: Metric) -> None:

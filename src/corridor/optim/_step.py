@@ -63,7 +63,7 @@ class Step:
     def _over_ranks(
         self, means: Tensor, parts: list[Tensor], columns: int
     ) -> tuple[Tensor, Tensor]:
-        """Return means over ranks, and the sums of all buckets on all ranks, a row per group."""
+        """Return means over ranks, and the sums of all buckets on all ranks, one row per group."""
         rows = [[means.new_zeros(columns)] * len(self.groups) for _ in range(2)]
         for bucket, part in zip(self.buckets, parts, strict=True):
             row = rows[bucket.share is not None]

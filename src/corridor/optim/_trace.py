@@ -75,7 +75,7 @@ class Trace:
 
 
 def stamp(p: Tensor) -> tuple[Tensor | None, int]:
-    """Return ``.grad`` and a number that grows when it is changed in place."""
+    """Return ``.grad`` and its version, which grows with each change in place."""
     g = p.grad
     if g is None or type(g) is Tensor:
         return g, 0 if g is None else g._version

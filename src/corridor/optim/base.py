@@ -176,7 +176,7 @@ class PolyakOptimizer(Optimizer):
         return given
 
     def step_size_rule(self, loss: Tensor, norm_sq: Tensor, memory: Memory) -> Sized:
-        """Return the step size before any limit, and the new ``memory``, as `MEMORY` names it."""
+        """Return the step size before any limit, and new values for the names in `MEMORY`."""
         first = self.param_groups[0]
         scale = first.get("scale", 1.0)
         return step_size.clr(loss, norm_sq, f_star=first["f_star"], scale=scale), memory
@@ -302,7 +302,7 @@ class PolyakOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return copies of state and groups, which later steps do not change.
 
-        No tensor stands in two entries, because DCP loads into these tensors in place.
+        No tensor is in two entries, because DCP loads into these tensors in place.
         """
         saved = super().state_dict()
         state = {key: copy.deepcopy(kept) for key, kept in saved["state"].items()}

@@ -165,7 +165,7 @@ def _value(node: ast.expr, room: int) -> Tree:
 
 
 def _chain(node: ast.expr, direct: type, inverse: type, room: int) -> list[Tree]:
-    """Return the terms of a sum, or the factors of a product, whose nesting is not depth."""
+    """Return the terms of a sum, or the factors of a product, as one level of nesting."""
     parts: list[Tree] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, direct | inverse):
         right = _value(node.right, room)

@@ -202,7 +202,7 @@ def theorem_3_1_converse(
         The check that the log-log slope is 2, with the last "coefficient over prediction".
     """
     if len(step_sizes) < 2:
-        raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add one")
+        raise ValueError(f"step_sizes must hold at least two numbers, got {step_sizes}; add some")
     start = precise(loss, start)
     flat_loss, g, Hg = _bent(loss, start)
     gaps = []

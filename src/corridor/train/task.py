@@ -45,7 +45,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
     def config(self, config: Config) -> Config:
-        """Return the config that the run folder gets; ValueError if the task replaces an option."""
+        """Return the config that the run folder gets, or raise ValueError."""
         for name in _PREPARED:
             got = getattr(config, name)
             if got not in (None, False):
@@ -136,7 +136,7 @@ def _batches(data: Any, config: Config, *, shuffle: bool) -> DataLoader:
     except TypeError as error:
         raise ValueError(
             f"data of a task must have a length, got {type(data).__name__}; give a Dataset with "
-            "__len__, or a DataLoader of one"
+            "__len__, or a DataLoader of it"
         ) from error
     if not count:
         raise ValueError("data of a task must have a batch, got none; give more data")

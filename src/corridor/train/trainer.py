@@ -98,7 +98,7 @@ class Trainer:
         """Take the batches of a task and return its network."""
         world = self.team.world
         if world > 1:
-            raise ValueError(f"a task must be trained by one process, got {world}; start one")
+            raise ValueError(f"a task must be trained by one process, got {world}; use 1 process")
         self.loader = TaskLoader(task, self.config, self.device)
         self.title, self.images, self.classes = "own data", self.loader.images, 0
         self.facts = self.loader.facts()
@@ -259,14 +259,14 @@ class Trainer:
         return {"data": self.facts, "config": self.config.to_dict(), **states}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Load what `state_dict` returned in any number of processes; ValueError for other data."""
+        """Load what `state_dict` returned in any number of processes, or raise ValueError."""
         self.team.together(lambda: self._require_same(states))
         try:
             self.model.load_state_dict(states["model"])
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(
-                f"model must be the checkpoint's model, got another ({reason}); put it back"
+                f"model must be the checkpoint's model, got another model ({reason}); put it back"
             ) from error
         self.optimizer.load_state_dict(states["optimizer"])
         if self.scheduler is not None:

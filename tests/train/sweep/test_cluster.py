@@ -152,7 +152,7 @@ def test_an_interrupted_driver_has_its_runs_saved(cluster, tmp_path, number):
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
-    assert said.splitlines()[-1].startswith("corridor: stopped; the same sweep into")
+    assert said.splitlines()[-1].startswith("corridor: stopped; repeat the sweep into")
     # A slow machine may end the run before the signal reaches it.
     newest = max(int(path.name[5:]) for path in saved(folder))
     assert newest == len(losses(folder)) <= 100

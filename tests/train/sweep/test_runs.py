@@ -179,7 +179,7 @@ def test_an_interrupted_sweep_saves_what_is_running_and_says_how_to_go_on(tmp_pa
     else:
         process.send_signal(number)
     said = process.communicate(timeout=60)[1]
-    assert "Interrupted: stopped; the same sweep into" in said
+    assert "Interrupted: stopped; repeat the sweep into" in said
     assert said.count("Traceback") == 1  # the parent's; workers end in silence
     run = read_run(tmp_path / "long")
     newest = max((tmp_path / "long" / "checkpoints").glob("step-*"))

@@ -57,7 +57,7 @@ class Saver:
             self.group = dist.new_group(backend="gloo", timeout=patience)
 
     def save(self, position: Position, states: dict[str, Any]) -> None:
-        """Write a checkpoint and remove old ones; OSError if this or the previous one fails."""
+        """Write a checkpoint and remove old ones; raise OSError if any write fails."""
         self.wait()
         self.team.doing = f"the checkpoint of step {position.step}"
         path = self.out / FOLDER / f"step-{position.step:09d}"

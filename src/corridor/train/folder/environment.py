@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
-    """Return the commit of the checkout that tracks a file, with ``-dirty``; None if none does."""
+    """Return the commit of a file's checkout, with ``-dirty``, or None for an untracked file."""
     file, answer = file.resolve(), ""
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     for arguments in (("ls-files", "--error-unmatch", file.name), describe):

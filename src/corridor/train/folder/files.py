@@ -21,7 +21,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 @contextmanager
 def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Keep other processes from writing a folder while the block runs; OSError if one does.
+    """Keep other processes from writing a folder while the block runs, or raise OSError.
 
     The system releases the lock when the process ends, also after SIGKILL. On NFS it holds between
     machines, too. A file system without locks gets a warning and no lock.

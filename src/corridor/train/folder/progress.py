@@ -67,7 +67,7 @@ class Bar(Reporter):
 
 
 class Lines(Reporter):
-    """Show one run as lines of text, at ends of epochs ten seconds apart and at the last one."""
+    """Show one run as lines of text, at ends of epochs ten seconds apart and at the last end."""
 
     def start(self, title: str, done: int, total: int) -> None:
         """Write the title."""

@@ -185,7 +185,7 @@ def open_folder(out: Path, config: Config, *, resume: bool) -> Summary | None:
 def ended(
     out: Path, config: Config, *, resume: bool = True, other_length: bool = False
 ) -> Summary | None:
-    """Return the summary of a run that has ended in a folder; ValueError for other content."""
+    """Return the summary of a run that has ended in a folder, or raise ValueError."""
     found = read_config(out)
     if found is None:
         if out.exists() and not out.is_dir():

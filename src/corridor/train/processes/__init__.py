@@ -21,7 +21,7 @@ def restarts_left() -> bool:
 
 
 def prints() -> bool:
-    """Return True for the process of a run that prints: rank 0."""
+    """Return True on rank 0, the process that prints."""
     return not launched() or os.environ["RANK"] == "0"
 
 

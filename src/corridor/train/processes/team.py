@@ -114,7 +114,7 @@ class Team:
         ranks = ("rank " if len(silent) == 1 else "ranks ") + ", ".join(map(str, silent))
         what = f"is gone at {self.doing}"
         if "timed out" in reason.lower():
-            what = f"did not come to {self.doing} within {self.timeout:g} s"
+            what = f"did not reach {self.doing} within {self.timeout:g} s"
         return ConnectionError(f"{ranks} {what}; rank {self.rank} gives up")
 
     def _silent(self) -> list[int] | None:
@@ -222,7 +222,7 @@ def _meet(device: str, timeout: float) -> None:
         dist.init_process_group(backend, timeout=patience, store=fresh, rank=rank, world_size=world)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ConnectionError(f"the processes did not meet ({reason})") from error
+        raise ConnectionError(f"the processes could not connect ({reason})") from error
 
 
 def _agree(store: Any, rank: int, world: int, timeout: float) -> str:
@@ -238,7 +238,7 @@ def _agree(store: Any, rank: int, world: int, timeout: float) -> str:
     absent = list(range(1, world))
     while absent:  # each rank asks under its own key, until it confirms an answer
         if time.monotonic() > end:
-            raise ConnectionError(f"rank {absent[0]} did not come within {timeout:g} s")
+            raise ConnectionError(f"rank {absent[0]} did not connect within {timeout:g} s")
         for other in absent:
             if store.check([f"ask/{other}"]):  # a restarted rank may ask again
                 store.set(f"answer/{store.get(f'ask/{other}').decode()}", own)

@@ -10,7 +10,7 @@ __all__ = ["Run", "Workers", "sweep"]
 
 
 class _Callable(ModuleType):
-    """Call the function `sweep`, because this package has its name in ``corridor.train``."""
+    """Call the function `sweep`: package and function have one name in ``corridor.train``."""
 
     __call__ = staticmethod(sweep)
     __signature__ = inspect.signature(sweep)

@@ -100,7 +100,7 @@ def _check_answer(address: str | None) -> None:
         if done.returncode == 0:
             return
     raise ConnectionError(
-        f"{_where(address)} does not answer; start one with: ray start --head (and on other "
+        f"{_where(address)} does not answer; start it with: ray start --head (and on other "
         "hosts: ray start --address HOST:PORT), or give --address, or --engine local"
     )
 

@@ -117,7 +117,7 @@ def _plain(value: Any) -> str:
 
 
 def comparison(names: Sequence[str], summaries: Sequence[Summary | None]) -> list[str]:
-    """Return a table of medians and ranges over the seeds that finished; none of one run.
+    """Return a table of medians and ranges over the seeds that finished; empty for a single run.
 
     The lowest median loss comes first. For this order, a run that did not finish has loss infinity.
 

@@ -151,7 +151,7 @@ def sweep(
                 _train(jobs, workers.start(), show)
         except KeyboardInterrupt as stop:
             number = flag.number or getattr(stop, "number", signal.SIGINT)
-            raise Interrupted(f"stopped; the same sweep into {out} continues", number) from None
+            raise Interrupted(f"stopped; repeat the sweep into {out} to continue", number) from None
     return folders
 
 
