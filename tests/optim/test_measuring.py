@@ -34,7 +34,7 @@ def test_a_closure_that_does_not_watch_its_loss_is_told_to(make):
         loss.backward()
         return loss
 
-    with pytest.raises(ValueError, match=r"which backward frees.*in a closure too") as error:
+    with pytest.raises(ValueError, match=r"which backward frees.*also in a closure") as error:
         opt.step(closure)
     assert "\n" not in str(error.value)
     assert torch.equal(p, start())

@@ -52,7 +52,7 @@ class Curvature(Limit):
         if not watched:
             raise ValueError(
                 f"{owner} needs the graph of the loss, which backward frees; call "
-                "opt.watch(loss).backward(), or opt.attach(model) before the forward pass"
+                "opt.watch(loss).backward(), also in a closure, or opt.attach(model) first"
             )
         found = [one.measured[RATIO] for one in watched if RATIO in one.measured]
         if not found:

@@ -10,7 +10,7 @@ from corridor.paper.results import Group, Results, Setting
 
 
 def names(results: Results) -> dict[str, str]:
-    """Return one name per group; groups of one network and number of images get their length too."""
+    """Return one name per group; groups with equal networks and images get their length."""
     plain = [f"{g.images:,} images, {words.network(g.config)}" for g in results.groups.values()]
     named = {}
     for name, (key, group) in zip(plain, results.groups.items(), strict=True):
