@@ -64,7 +64,7 @@ def saved_tensors_have_hooks() -> bool:
 
 
 def default_store() -> Any:
-    """Return the default group's store, whose waits for a rank end at a time limit."""
+    """Return the default group's store, in which waits have a time limit."""
     from torch.distributed import distributed_c10d
 
     return distributed_c10d._get_default_store()

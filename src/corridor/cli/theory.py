@@ -66,7 +66,7 @@ def flow(
         path = flows.runge_kutta(loss, x, step, steps, method=method)
     else:
         methods = ", ".join((*METHODS, *flows.TABLES))
-        raise ValueError(f"method must be one of {methods}, got {method!r}; name it")
+        raise ValueError(f"method must be one of {methods}, got {method!r}; change it")
     moved = method != "gradient_flow" and float(path.times[-1]) > 0.0
     drift = flows.drift(path, loss, tolerance=tolerance) if moved else None
     print((_as_json if whole else _as_text)(surface, loss, path, drift))

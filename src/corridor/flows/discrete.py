@@ -202,7 +202,7 @@ def runge_kutta(
     """
     table = method if isinstance(method, Table) else TABLES.get(method)
     if table is None:
-        raise ValueError(f"method must be one of {', '.join(TABLES)}, got {method!r}; name it")
+        raise ValueError(f"method must be one of {', '.join(TABLES)}, got {method!r}; change it")
     flat_loss = starting_at(loss, start)
     h = space.number("step_size", step_size, "positive")
 

@@ -81,7 +81,7 @@ def gradient_flow(
     """
     flat_loss = starting_at(loss, start)
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; name it")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}; change it")
     size = len(flat_loss.start)
     if method == "implicit" and size > LARGEST:
         need = f"start must have at most {LARGEST} numbers for an implicit flow"
@@ -143,7 +143,7 @@ def modified_flow(
         True
     """
     if kind not in MODIFIED:
-        raise ValueError(f"kind must be one of {', '.join(MODIFIED)}, got {kind!r}; name it")
+        raise ValueError(f"kind must be one of {', '.join(MODIFIED)}, got {kind!r}; change it")
     if callable(loss) == (kind == "sgd"):
         want = "a list of batch losses" if kind == "sgd" else "one function"
         got = type(loss).__name__

@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
         expected: ``<Hg, u>`` by finite differences.
         found: ``<Hg, u>`` by the engine.
         uncertainty: distance between the finite differences of two step lengths.
-        verdict: "right" or "inconclusive". A wrong Hg raises.
+        verdict: "right" or "inconclusive". A wrong Hg raises ValueError.
     """
 
     expected: float
@@ -211,7 +211,7 @@ def _computed(guard: Untouched, closure: LossClosure, engine: str) -> tuple[Part
     if engine in ENGINES:
         plan = {engine: "as requested"}
     elif engine != "auto":
-        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {engine!r}; name it")
+        raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {engine!r}; change it")
     elif any(map(_reduce.is_sharded, guard.params)):
         plan = {"central_differences": "sharded parameters have no second derivative"}
     failures: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Run every step-size rule as one torch optimizer: take the loss, choose the size, move.
 
 An optimizer has a loss channel (`_loss`), limits (`_limit`) and a motion (`_motion`) in a metric
-(`_metric`). Each of these modules shows how to add one. A rule is a method, `step_size_rule`.
+(`_metric`). docs/architecture.md shows how to add them. A rule is a method, `step_size_rule`.
 """
 
 import copy
@@ -250,7 +250,7 @@ class PolyakOptimizer(Optimizer):
         return _options.Owner(cls.__name__, names, cls.CAP, shared, left)
 
     def _motion(self) -> Descent:
-        """Return the motion of the next step. With momentum 0, a motion with buffers goes on."""
+        """Return the motion of the next step. With momentum 0, a motion with buffers continues."""
         motion = self.MOTION
         if motion.acts(self.param_groups[0]):
             return motion

@@ -1,4 +1,4 @@
-"""Set the look of all figures: colors that differ in greyscale too, axes, image files."""
+"""Set the look of all figures: colors that differ in grayscale too, axes, image files."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def _look(color: str, linewidth: float, zorder: int, *dashes: float) -> Style:
     return {**look, "dashes": dashes} if dashes else look
 
 
-# The palette of Okabe and Ito differs for color-blind readers; the dashes differ in grey.
+# The palette of Okabe and Ito differs for color-blind readers; the dashes differ in gray.
 CLR_UNCAPPED = _look("#D55E00", 2.4, 5)
 # The capped line often coincides with the uncapped line, and lies above it.
 CLR_CAPPED = _look("#0072B2", 2.0, 6, 5, 1.5)
@@ -36,7 +36,7 @@ HALF = _look("#E69F00", 2.0, 4, 6, 2, 1, 2)
 
 
 def of(configs: Sequence[Config]) -> list[Style]:
-    """Return one style per setting, equal in all figures; larger fixed rates are darker greys."""
+    """Return one style per setting, equal in all figures; larger fixed rates are darker grays."""
     rates = sorted({c.lr for c in configs if c.optimizer == "sgd" and c.lr is not None})
     return [_style_of(config, rates) for config in configs]
 

@@ -148,7 +148,7 @@ def _surface(axes: Any, scene: dict[str, Any]) -> float:
 
     x, y, z = np.moveaxis(np.array(scene["mesh"], dtype=float), -1, 0)
     low, high = np.nanmin(z), np.nanmax(z)
-    # One lightness ramp keeps the surface readable in grey.
+    # One lightness ramp keeps the surface readable in gray.
     colors = colormaps["cividis"](Normalize(low - 0.35 * (high - low), high)(z))
     light = LightSource(azdeg=300, altdeg=50)
     shade = light.hillshade(np.nan_to_num(z), vert_exag=0.6, fraction=0.7)
