@@ -218,6 +218,62 @@ def test_a_snapshot_shares_no_tensor_between_its_entries():
     assert len({v.untyped_storage().data_ptr() for v in tensors}) == len(tensors)
 
 
+@pytest.mark.parametrize("rest", [1, 30, 300])
+@pytest.mark.parametrize("make", [MoMoAdam, CLRAdam], ids=lambda kind: kind.__name__)
+def test_a_parameter_that_rested_moves_no_further_than_the_others(make, rest: int):
+    """On a slope of 1 in each entry Adam's step is the cap, in every entry."""
+    params = [nn.Parameter(torch.full((3,), 50.0, dtype=torch.float64)) for _ in range(2)]
+    opt = make(params, max_lr=0.01)
+    for k in range(3 + rest + 3):
+        params[1].requires_grad_(not 3 <= k < 3 + rest)
+        before = [p.detach().clone() for p in params]
+        opt.zero_grad()
+        opt.watch(params[0].sum() + params[1].sum()).backward()
+        opt.step()
+        for p, old in zip(params, before, strict=True):
+            expected = 0.01 if p.requires_grad else 0.0
+            torch.testing.assert_close(old - p.detach(), torch.full_like(old, expected))
+
+
+def test_a_rejoining_parameter_is_measured_in_the_metric_it_moves_in():
+    """The ratio is measured before the step, and the squares are scaled in both."""
+    x, y = (nn.Parameter(torch.tensor([v], dtype=torch.float64)) for v in (3.0, -2.0))
+    opt = CLRAdam([x, y], every=1, momentum=0.0, beta2=0.9)
+    for k in range(8):
+        y.requires_grad_(k < 2 or k == 7)
+        opt.zero_grad()
+        before = opt.param_groups[0].get("hessian_ratio", torch.tensor(0.0)).clone()
+        opt.watch((x.square() + 5.0 * y.square()).sum()).backward()
+        opt.step()
+    group = opt.param_groups[0]
+    H, g = torch.tensor([2.0, 10.0]).double(), torch.cat([x.grad, y.grad])
+    squares = torch.cat([opt.state[p]["square_average"] for p in (x, y)])
+    P = 1.0 / ((squares / group["square_weight"]).sqrt() + 1e-8)
+    ratio = (P.sqrt() * H * P * g).norm() / (P.sqrt() * g).norm()
+    assert float(group["hessian_ratio"]) == pytest.approx(float(before + (ratio - before) / 8))
+
+
+@pytest.mark.parametrize("skipped", [1, 3])
+@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
+@pytest.mark.parametrize("make", [CLR, MoMo, MoMoAdam], ids=lambda kind: kind.__name__)
+def test_a_skipped_step_lets_nothing_join(make, bad: float, skipped: int):
+    """Neither its average nor its squares come from a step that was not taken."""
+    ends = []
+    for times in (0, skipped):
+        a, b = (nn.Parameter(torch.tensor([v, 1.0], dtype=torch.float64)) for v in (3.0, 5.0))
+        opt = make([a, b], momentum=0.9)
+        for k in range(5 + times):
+            opt.zero_grad()
+            b.requires_grad_(k >= 3)
+            loss = (a - 1.0).square().sum() + (b - 2.0).square().sum()
+            loss.backward()
+            if 3 <= k < 3 + times:
+                b.grad = torch.tensor([bad, 100.0], dtype=torch.float64)
+            opt.step(loss=loss)
+        ends.append([a.detach(), b.detach(), *(opt.state[b][key] for key in sorted(opt.state[b]))])
+    assert all(map(torch.equal, *ends))
+
+
 def test_a_bad_first_gradient_does_not_stay(parameter):
     p, q = parameter([1.0], [1.0]), parameter([0.0, 0.0])
     opt = CLR([p, q], momentum=0.9)

@@ -22,7 +22,9 @@ FUSED_ON_CUDA = {torch.float32, torch.complex64, torch.float16, torch.bfloat16}
 PORTION = 1 << 18  # entries
 
 NORM = "norm_sq"  # ||g||^2, always the first sum
-WEIGHT = "average_weight"  # the weight of the average: in the first group, and of each parameter
+AVERAGE, SQUARES, WEIGHT = "gradient_average", "square_average", "average_weight"
+# By the weight of an average, in the first group and of each parameter: buffer and power of g.
+WEIGHTS: dict[str, tuple[str, int]] = {WEIGHT: (AVERAGE, 1), "square_weight": (SQUARES, 2)}
 
 
 class Sums(NamedTuple):
@@ -66,7 +68,7 @@ class Bucket:
     grads: list[Tensor] = field(default_factory=list)
     buffers: dict[str, list[Tensor]] = field(default_factory=dict)
     fresh: dict[str, list[int]] = field(default_factory=dict)  # of buffers made in this step
-    weights: dict[int, Tensor] = field(default_factory=dict)
+    weights: list[dict[str, Tensor]] = field(default_factory=list)
 
     def add(self, p: Tensor, grad: Tensor, buffers: dict[str, Tensor]) -> None:
         """Add a parameter with its gradient and buffers."""
@@ -158,7 +160,7 @@ def buckets(
                     f"{tuple(p.shape)}; build the layer with sparse=False"
                 )
             fresh = [name for name in names if name not in state[p]]
-            weight = state[p].get(WEIGHT) if names else None
+            weights = {key: state[p][key] for key in WEIGHTS if key in state[p]} if names else {}
             kept = {name: _buffer(state[p], name, p) for name in names}
             if type(p) not in PLAIN and _reduce.is_sharded(p):
                 share = _reduce.share(p)
@@ -171,8 +173,7 @@ def buckets(
                 bucket = found.setdefault(key, Bucket(index, fused, share))
                 for name in fresh:
                     bucket.fresh.setdefault(name, []).append(len(bucket.params))
-                if weight is not None:
-                    bucket.weights[len(bucket.params)] = weight
+                bucket.weights.append(weights)
                 bucket.add(p, grad, kept)
     if grad_scale is not None:
         _unscale(list(found.values()), grad_scale)

@@ -17,14 +17,12 @@ import torch
 from torch import Tensor
 
 from corridor import _torch, _tree
-from corridor.optim import _options, step_size
-from corridor.optim._bucket import NORM, Bucket, Stride, fused_sgd, wide_dtype
+from corridor.optim import _bucket, _options, step_size
+from corridor.optim._bucket import AVERAGE, NORM, SQUARES, Bucket, Stride, fused_sgd, wide_dtype
 from corridor.optim._options import Memory, Now, Options
 
 Kept = dict[str, Tensor]
 
-AVERAGE = "gradient_average"
-SQUARES = "square_average"
 LENGTH = "length_sq"  # <d, P d>
 SLOPE = "slope"  # <d, p>, needed with weight decay
 OWN_LENGTH = "gradient_length_sq"  # <g, P g>
@@ -49,9 +47,6 @@ class Metric:
     def advance(self, options: Options, memory: Memory) -> Memory:
         """Return the metric's scalars for the next step."""
         return {}
-
-    def begin(self, bucket: Bucket, options: Options) -> None:
-        """Prepare the buffers of parameters that take part for the first time."""
 
     def scaling(
         self, g: Tensor, v: Mapping[str, Tensor], options: Options, dtype: torch.dtype
@@ -149,16 +144,6 @@ class Adam(Metric):
         old = memory["square_weight"]
         return {"square_weight": step_size.average(old, torch.ones_like(old), options["beta2"])}
 
-    def begin(self, bucket: Bucket, options: Options) -> None:
-        """Start the squares of new parameters as if each earlier gradient had equaled this one."""
-        # All parameters share the sum of the weights. With squares of 0, a step could exceed the
-        # cap by the factor ``(1 - beta1) / sqrt(1 - beta2)``.
-        weight = options["square_weight"].to(bucket.device)
-        for index in bucket.fresh.get(SQUARES, []):
-            g, v = bucket.grads[index], bucket.buffers[SQUARES][index]
-            squares = g.to(wide_dtype(g.dtype)).square() * weight
-            _tree.assign([v], [squares.nan_to_num(nan=0.0, posinf=0.0).to(v.dtype)])
-
     def direction(self, d: Tensor, g: Tensor, kept: Kept, now: Now) -> tuple[Tensor, Kept]:
         squares = _squares(kept[SQUARES], g, now.options["beta2"], d.dtype)
         root = (squares / now.memory["square_weight"].to(g.device)).sqrt()
@@ -169,8 +154,8 @@ class Adam(Metric):
     ) -> Tensor | None:
         g, old = _tree.as_real(g), options["square_weight"].to(g.device)
         weight = step_size.average(old, torch.ones_like(old), options["beta2"])
-        # A parameter that takes part for the first time starts as in `begin`.
-        past = _tree.as_real(v[SQUARES]) if SQUARES in v else old * g.to(dtype).square()
+        past = _tree.as_real(v[SQUARES]) if SQUARES in v else None
+        past = caught_up("square_weight", past, v, g, options)
         squares = _squares(past, g, options["beta2"], dtype)
         return (squares / weight).sqrt_().add_(options["eps"]).reciprocal_()
 
@@ -217,6 +202,21 @@ class Adam(Metric):
         tensors = (bucket.params, bucket.grads, ds, bucket.buffers[SQUARES], [], counts)
         _torch.fused_adam_(*tensors, **options, found_inf=stride.skip.to(torch.float32))
         return None
+
+
+def caught_up(
+    key: str, old: Tensor | None, weights: Mapping[str, Tensor], g: Tensor, options: Options
+) -> Tensor:
+    """Return an average with the weight that all parameters share, begun by g if it is None."""
+    shared = options[key]
+    if old is not None and weights.get(key, shared) is shared:
+        return old
+    weight, power = shared.to(g.device), g.to(wide_dtype(g.dtype)) ** _bucket.WEIGHTS[key][1]
+    first = (weight * power).nan_to_num(0.0, 0.0, 0.0)
+    if old is None:
+        return first
+    past = weights[key].to(weight)
+    return torch.where(past > 0.0, weight / past * old, first)
 
 
 def _squares(v: Tensor, g: Tensor, beta2: float, dtype: torch.dtype) -> Tensor:

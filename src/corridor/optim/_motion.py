@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from corridor import _torch, _tree
-from corridor.optim import step_size
+from corridor.optim import _bucket, step_size
 from corridor.optim._bucket import NORM, WEIGHT, Bucket, Stride, Sums, fused_sgd, wide_dtype
-from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric
+from corridor.optim._metric import AVERAGE, LENGTH, SLOPE, Euclidean, Metric, caught_up
 from corridor.optim._options import Memory, Now, Options, Sized
 
 VELOCITY = "velocity"
@@ -108,25 +108,23 @@ class Average(Descent):
         return self.metric.advance(options, memory)
 
     def mark(self, kept: dict[str, Tensor], moves: bool, options: Options) -> None:
-        """Store the weight of the average: shared with the group, or a copy while p rests."""
-        weight = options[WEIGHT]
-        if AVERAGE in kept and (moves or kept.get(WEIGHT, weight) is weight):
-            kept[WEIGHT] = weight if moves else weight.clone()
+        """Store the weights of the averages: shared with the group, or copies while p rests."""
+        for key in [key for key in _bucket.WEIGHTS if key in self.memory and AVERAGE in kept]:
+            if moves or kept.get(key, options[key]) is options[key]:
+                kept[key] = options[key] if moves else options[key].clone()
 
     def sums(self, decayed: bool, wanted: tuple[str, ...]) -> tuple[str, ...]:
         named = (NORM, LENGTH, SLOPE) if decayed else (NORM, LENGTH)
         return (*named, *(name for name in wanted if name not in named))
 
     def measure(self, bucket: Bucket, names: tuple[str, ...], now: Now) -> list[Tensor]:
-        shared = now.options[WEIGHT]
-        rested = [i for i, weight in bucket.weights.items() if weight is not shared]
-        for index in {*bucket.fresh.get(AVERAGE, []), *rested}:
-            g, d = bucket.grads[index], bucket.buffers[AVERAGE][index]
-            weight = now.memory[WEIGHT].to(g.device)
-            past = bucket.weights.get(index, torch.zeros(())).to(weight)
-            first = (weight * g).nan_to_num(0.0, 0.0, 0.0)
-            _tree.assign([d], [torch.where(past > 0.0, weight / past * d, first).to(d.dtype)])
-        self.metric.begin(bucket, now.options)
+        for key, (name, _) in _bucket.WEIGHTS.items():
+            rows = zip(bucket.grads, bucket.weights, bucket.buffers.get(name, []), strict=False)
+            for i, (g, weights, old) in enumerate(rows):
+                known = None if i in bucket.fresh.get(name, []) else old
+                new = caught_up(key, known, weights, g, now.options)
+                if new is not old:
+                    _tree.assign([old], [new.to(old.dtype)])
         return self.metric.measure(bucket, names, now)
 
     def plan(self, loss: Tensor, sums: Sums, now: Now, rule: Rule) -> Sized:

@@ -22,8 +22,8 @@ class Step:
         self.optimizer, self.groups = optimizer, optimizer.param_groups
         self.buckets, self.motion, self.limits = buckets, motion, limits
 
-    def take(self, loss: Tensor, measured: Memory) -> None:
-        """Choose the step size and move, from this rank's loss and its limits' measurements."""
+    def take(self, loss: Tensor, measured: Memory) -> Tensor:
+        """Choose the size and move, from this rank's loss and measurements; return the skip."""
         first = self.groups[0]
         memory = {key: first[key] for key in self.optimizer._scalars(self.motion, self.limits)}
         memory.update(self.motion.advance(first, memory))
@@ -46,6 +46,7 @@ class Step:
         settled = self._move(parts, sums, sizes, skip, now)
         for key in memory:
             _tree.assign([first[key]], [torch.where(skip, first[key], settled[key])])
+        return skip
 
     def _measure(self, now: Now) -> tuple[tuple[str, ...], list[Tensor]]:
         """Return the names of all sums, and their values for each bucket."""

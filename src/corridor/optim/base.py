@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from corridor import _reduce, _tree
 from corridor._types import Params
 from corridor.optim import _bucket, _options, step_size
-from corridor.optim._bucket import NORM, WEIGHT, Sums
+from corridor.optim._bucket import NORM, WEIGHTS, Sums
 from corridor.optim._health import MISSING, SCHEDULED, Health
 from corridor.optim._limit import Limit
 from corridor.optim._loss import AttachedWatch, LossChannel
@@ -153,6 +153,7 @@ class PolyakOptimizer(Optimizer):
             measured: Memory = {}
             for limit in limits if value is not None else []:
                 measured |= limit.collect(watched, type(self).__name__)
+            known = 0 if torch.compiler.is_compiling() else len(self.state)
             names = [*motion.buffers, *(name for limit in limits for name in limit.buffers)]
             scale = getattr(self, "grad_scale", None)
             found = _bucket.buckets(self.param_groups, self.state, names, scale)
@@ -170,7 +171,10 @@ class PolyakOptimizer(Optimizer):
             if not found and all(p.grad is None for p in self._params()):
                 self._health.warn("flat", MISSING)
             value = _reduce.whole(value).to(device=device, dtype=dtype)
-            Step(self, found, motion, limits).take(value, measured)
+            skip = Step(self, found, motion, limits).take(value, measured)
+            if 0 < known < len(self.state) and skip:
+                for p in [*self.state][known:]:  # they have not joined yet
+                    del self.state[p]
             for limit in limits:
                 limit.count(self.param_groups[0], measured)
         return given
@@ -323,13 +327,13 @@ class PolyakOptimizer(Optimizer):
         ours = any(group.get(RULE) == type(self).__name__ for group in theirs)
         if not ours and len(theirs) == len(self.param_groups):
             scalars = self.MOTION.memory
-            kept = [*self.MOTION.buffers, *({WEIGHT} & scalars.keys())]
+            kept = [*self.MOTION.buffers, *(scalars.keys() & WEIGHTS)]
             state_dict = _options.understood(state_dict, self.param_groups, scalars, kept)
         # torch casts tensors to the parameter's dtype, and does not copy those that have it.
         state = copy.deepcopy(state_dict["state"])
         for kept in (kept for kept in state.values() if isinstance(kept, dict)):
-            if not getattr(kept.get(WEIGHT), "is_meta", True):
-                kept[WEIGHT] = float(kept[WEIGHT])
+            plain = [key for key in WEIGHTS if not getattr(kept.get(key), "is_meta", True)]
+            kept.update({key: float(kept[key]) for key in plain})
         super().load_state_dict({**state_dict, "state": state})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -348,11 +352,12 @@ class PolyakOptimizer(Optimizer):
                 group.setdefault(key, self.defaults[key])
         if self.param_groups:
             _options.check(self.param_groups, shared)
-            scalar, weight = self._settle_scalars(), self.param_groups[0].get(WEIGHT)
-            for kept in (self.state[p] for p in self._params() if WEIGHT in self.state.get(p, ())):
-                _options.settle(kept, WEIGHT, *scalar)
-                if weight is not None and not weight.is_meta and kept[WEIGHT].equal(weight):
-                    kept[WEIGHT] = weight
+            scalar, states = self._settle_scalars(), [self.state.get(p, {}) for p in self._params()]
+            for kept, key in ((kept, key) for kept in states for key in WEIGHTS if key in kept):
+                weight = self.param_groups[0].get(key)
+                _options.settle(kept, key, *scalar)
+                if weight is not None and not weight.is_meta and kept[key].equal(weight):
+                    kept[key] = weight
 
 
 PolyakOptimizer._owner = PolyakOptimizer._described()
