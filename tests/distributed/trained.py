@@ -17,7 +17,7 @@ from corridor.train.folder import checkpoint
 from corridor.train.folder.checkpoint import Position
 from corridor.train.folder.record import read_run
 from corridor.train.loop import train
-from corridor.train.processes.signals import ElsewhereError
+from corridor.train.processes import ElsewhereError
 from corridor.train.processes.team import Team
 from corridor.train.trainer import Trainer
 

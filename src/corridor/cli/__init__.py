@@ -46,7 +46,7 @@ def _run(words: list[str]) -> int:
     with required("click", extra="lab"):
         import click
 
-    from corridor.train.processes.signals import ElsewhereError
+    from corridor.train.processes import ElsewhereError
 
     warnings.formatwarning = lambda message, *_, **__: f"corridor: warning: {message}\n"
     group = _group()

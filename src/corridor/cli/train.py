@@ -68,7 +68,7 @@ def _print_run(out: Path, summary: Summary) -> None:
 @click.option("--batches", default=10, help="Training batches on which a checkpoint is measured.")
 def probe(run: Path, level: float, batches: int) -> None:
     """Draw the geometry of a run, from its probed steps or from its checkpoints."""
-    from corridor.paper.view import view
+    from corridor.paper.figures.fig07_geometry import view
 
     found = view(run, level=level, batches=batches)
     print(found.summary(level))

@@ -1,15 +1,20 @@
 """Build networks by name, for square images of any size and number of channels."""
 
+import importlib
+import inspect
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from operator import attrgetter
+from typing import Any
 
 from torch import nn
 
 from corridor._extras import reason
-from corridor.models.custom import build_custom
-from corridor.models.plain import cnn, mlp
+from corridor.models.plain import VGG16, cnn, mlp
 from corridor.models.resnet import ResNet
-from corridor.models.vgg import VGG16
 
 __all__ = ["NAMES", "build", "check_name"]
 
@@ -73,7 +78,7 @@ def build(
         if value is not None and value < 1:
             raise ValueError(f"{key} must be at least 1, got {value}")
     try:
-        return _BUILDERS[name](**arguments) if name in _BUILDERS else build_custom(name, arguments)
+        return _BUILDERS[name](**arguments) if name in _BUILDERS else _custom(name, arguments)
     except ValueError:
         raise
     except Exception as error:  # of the network's code, or of torch for lack of memory
@@ -82,3 +87,63 @@ def build(
             f"model {name} must accept {given}, got {reason(error)}; "
             "change the model or the numbers"
         ) from error
+
+
+def _custom(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """Call what the user named, with the arguments that it accepts and that are not None."""
+    function = _find(name)
+    model = function(**_accepted(name, function, arguments))
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model {name} must return a torch.nn.Module, got {type(model).__name__}; "
+            "return the network itself"
+        )
+    return model
+
+
+def _find(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last: a file here must not hide an installed package
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        # A module that exists may itself import one that does not: then name the latter.
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
+            raise ValueError(
+                f"model {name} must name an installed module, got no module {missing!r}; "
+                "install it or run in its folder"
+            ) from error
+        raise ValueError(
+            f"model {name} must be importable, got {reason(error)}; correct the module"
+        ) from error
+    got = f"no {attribute!r} in {module}"
+    with suppress(AttributeError):
+        found = attrgetter(attribute)(found)
+        if callable(found):
+            return found
+        got = type(found).__name__
+    raise ValueError(f"model {name} must name a function or class, got {got}; correct the name")
+
+
+def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    offered = {key: value for key, value in arguments.items() if value is not None}
+    signature = inspect.signature(function)
+    named = signature.parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values())
+    accepted = {key: value for key, value in offered.items() if takes_all or key in named}
+    if "width" in offered and "width" not in accepted:
+        raise ValueError(
+            f"width must be None for {name}, whose arguments are {', '.join(named) or 'none'}, "
+            f"got {offered['width']}; leave it out"
+        )
+    try:
+        signature.bind(**accepted)
+    except TypeError as error:
+        raise ValueError(
+            f"model {name} must require only {', '.join(arguments)}, got: {error}; "
+            "give other arguments a default"
+        ) from error
+    return accepted

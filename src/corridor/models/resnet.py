@@ -2,9 +2,7 @@
 
 from torch import Tensor, nn
 
-from corridor.models.plain import he_init
-
-IMAGENET_STEM_ABOVE = 64  # images wider than this, in pixels, get the 7x7 stem
+from corridor.models.plain import IMAGENET_STEM_ABOVE, he_init
 
 # (bottlenecks, blocks per stage, default width) by the number of layers with weights on the path
 FORMS = {

@@ -19,8 +19,7 @@ from corridor.train.folder import checkpoint, record, storage
 from corridor.train.folder.files import HELD_SECONDS, locked
 from corridor.train.folder.progress import Reporter, reporter
 from corridor.train.folder.record import Summary
-from corridor.train.processes import generators, restarted
-from corridor.train.processes.signals import Interrupted, StopFlag, listening
+from corridor.train.processes import Interrupted, StopFlag, generators, listening, restarted
 from corridor.train.processes.team import Team, joined
 from corridor.train.task import Task
 from corridor.train.trainer import Trainer
@@ -226,7 +225,7 @@ class Loop:
         """Write the pending steps; raise DivergedError if the run diverged at one of them."""
         lines, self.pending = self.pending, []
         fetch(lines, self.team)
-        self.rhythm.flushed()
+        self.rhythm.fetched = perf_counter()
         bad = self.watch.diverged(lines)
         self.position.skips_in_row = self.watch.in_row
         if bad is not None:  # the number of later lines depends on the time of this call
@@ -302,12 +301,7 @@ class Rhythm:
 
     def __init__(self, team: Team, step: int) -> None:
         self.team, self.last, self.next = team, step, step + 1
-        self.looked = perf_counter()
-        self.flushed()
-
-    def flushed(self) -> None:
-        """Start the time until the next write."""
-        self.fetched = perf_counter()
+        self.looked = self.fetched = perf_counter()
 
     def after(self, step: int, number: int) -> tuple[int, bool]:
         """Return the signal that came to any rank, 0 for none, and True if it is time to write."""

@@ -14,8 +14,8 @@ from corridor.paper.drawing import geometry
 from corridor.paper.figure import read_manifest
 from corridor.paper.figures import fig07_geometry as fig07
 from corridor.paper.figures import figure
+from corridor.paper.figures.fig07_geometry import view
 from corridor.paper.results import Plan
-from corridor.paper.view import view
 from corridor.train.config import Config
 from corridor.train.folder.record import read_run
 from corridor.train.loop import train

@@ -18,8 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from corridor import _torch
-from corridor.train.processes import launched
-from corridor.train.processes.signals import ElsewhereError, listening
+from corridor.train.processes import ElsewhereError, launched, listening
 
 # Seconds for other ranks to report that they wait too; a rank that does not is lost.
 GRACE = 3.0

@@ -12,8 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from corridor._extras import reason, required
-from corridor.train.processes import forget_launcher
-from corridor.train.processes.signals import Interrupted
+from corridor.train.processes import Interrupted, forget_launcher
 from corridor.train.sweep.pool import Ends, Job, Report, run_job
 
 ANSWER_SECONDS = 15.0

@@ -16,7 +16,7 @@ from corridor.train.folder.environment import usable_cores
 from corridor.train.folder.files import HELD_SECONDS, locked, made, wait_until_free
 from corridor.train.folder.progress import Overview
 from corridor.train.folder.record import Summary, ended, read_config, read_summary, write_failure
-from corridor.train.processes.signals import Interrupted, terminable
+from corridor.train.processes import Interrupted, listening
 from corridor.train.sweep.pool import TRACEBACK, Job, Runner, in_this_process, run_job, run_jobs
 
 POOLS = ("serial", "local", "ray")
@@ -145,7 +145,7 @@ def sweep(
     jobs = [Job(runs[i].config, folders[i].absolute()) for i in todo]
     console = Console(stderr=True, quiet=not progress)
     show = Overview([runs[i].name for i in todo], len(runs) - len(todo), console)
-    with locked(out), show, terminable() as flag:
+    with locked(out), show, listening(at_once=True) as flag:
         try:
             if jobs:
                 _train(jobs, workers.start(), show)
