@@ -33,7 +33,7 @@ def load(
 
     Up to 2 GiB of pixels are decoded into memory. The decoded images are cached in the folder
     CORRIDOR_CACHE, else in the user's cache folder. Larger data sets are decoded on the
-    fly. Without augmentation their images are equal. Their `mean` and `std` come from a sample.
+    fly. They give equal images without augmentation, and `mean` and `std` come from a sample.
 
     Args:
         name: One of `NAMES`, with a path or a hub name in place of PATH or NAME.

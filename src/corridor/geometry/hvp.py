@@ -85,7 +85,7 @@ def jet(
         closure: computes the scalar loss, forward only.
         params: a list, parameter groups, named pairs or a module. Frozen and unused parameters
             count as constants and get zeros.
-        engine: "auto" (default: the first that succeeds), "double_backward" (costs 3 gradients),
+        engine: "auto" (default: the first possible engine), "double_backward" (costs 3 gradients),
             "forward_over_reverse" (4) or "central_differences" (4, in the memory of one gradient;
             accurate to about 1e-4 in float32, and not reliable across kinks).
         check: None compares the backward pass of each autograd function that is not torch's with

@@ -80,7 +80,7 @@ class Probe:
         if not isinstance(every, int) or every < 1:
             raise ValueError(
                 f"every must be a whole number of at least 1, got {every!r}; "
-                "give the steps from one measurement to the next"
+                "give the number of steps from one measurement to the next"
             )
         self.params = _inputs.parameters(params)
         self._given = params if isinstance(params, nn.Module) else self.params

@@ -15,7 +15,7 @@ SAMPLES, ENTRIES, WIDE_ENTRIES = 4, 1 << 12, 1 << 16  # gradients; entries on a 
 class Trace:
     """Follow samples of the gradients of a watched loss, to detect when they are cleared.
 
-    A gradient that is only changed, by clipping, by a mask or by ``p.grad = p.grad / 2``, keeps it.
+    A gradient that is only changed, by clipping, a mask or ``p.grad = p.grad / 2``, keeps its loss.
     """
 
     def __init__(self, reached: list[Tensor]) -> None:

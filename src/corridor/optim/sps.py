@@ -97,8 +97,8 @@ class SPSSafe(PolyakOptimizer):
 class DecSPS(PolyakOptimizer):
     """Take decreasing Polyak steps, ``h_k = y_k / (c sqrt(k + 1))``, y_k the smallest step so far.
 
-    The steps converge where batches do not share a minimum and Polyak's steps would not. In
-    exchange they never grow. Steps with no gap or no gradient do not count.
+    The steps converge if batches do not share a minimum, where Polyak's steps do not. But
+    they never grow. Steps with no gap or no gradient do not count.
 
     Args:
         params: parameters, groups, or named parameters.

@@ -189,7 +189,7 @@ def gather(plan: Plan, number: int, recipes: Mapping[str, Recipe]) -> dict[str, 
         failed = [pair for pair in trained if pair not in ended]
         values["failed"] += [f"{run.name}: {end_of(record)['message']}" for run, record in failed]
         if not ended:
-            raise ValueError(f"all {len(trained)} runs failed, first {values['failed'][-1]}")
+            raise ValueError(f"all {len(trained)} runs failed; the first: {values['failed'][-1]}")
         (run, first), folder = ended[0], plan.out / "runs" / recipe.folder
         end = end_of(first)
         target = _target(folder / run.name, end["classes"])

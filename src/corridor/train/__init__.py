@@ -15,7 +15,7 @@ __all__ = ["Config", "RunRecord", "Summary", "Task", "read_run", "sweep", "train
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs torch at its first use."""
+    """Import names that need torch at their first use."""
     if name == "train_batched":
         raise ImportError("train_batched was removed in 0.2.0; use corridor.train.sweep.sweep")
     homes = {"train": "loop", "Task": "task", "sweep": "sweep"}

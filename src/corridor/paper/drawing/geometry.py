@@ -42,7 +42,7 @@ def below(line: dict[str, Any], level: float) -> bool:
 
 
 def near_corridor(lines: Lines, level: float) -> list[tuple[float, float]]:
-    """Return stretches of steps with 2 rho below a level, and half a probing interval around.
+    """Return stretches of steps with 2 rho below a level, widened by half a probing interval.
 
     >>> lines = [{"step": 10 * k, "rho": r} for k, r in enumerate([1, 0.1, 0.1, 1, 0.2])]
     >>> near_corridor(lines, 0.5)

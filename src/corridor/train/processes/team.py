@@ -130,7 +130,7 @@ class Team:
         return silent
 
     def report(self) -> None:
-        """Report to the ranks that wait for this one that it failed and raises its own error."""
+        """Report the failure of this rank, which raises its own error, to the waiting ranks."""
         if self.world > 1 and not self.reported:
             with suppress(RuntimeError):  # no rank is left
                 self._report("failed")
