@@ -27,7 +27,7 @@ class Summary:
         steps: Number of optimizer steps (default: 0).
         seconds: Training time without evaluations and checkpoints (default: 0).
         images_per_second: Training images per second of training time (default: 0).
-        final_loss: Mean of the batch losses over the last steps, for the length of an epoch (default:
+        final_loss: Mean of the batch losses over the last steps, one epoch long (default:
             None, no step was made, or metrics.jsonl has lost lines).
         best_test_accuracy: Maximum over all evaluations, between 0 and 1 (default: None, no
             evaluation).
