@@ -249,3 +249,51 @@ def test_an_f_star_above_losses_is_said_at_the_end(tmp_path, small):
     assert below > 0
     assert f"loss of {below} of 10 steps" in summary.message
     assert train(small(steps=3), tmp_path / "c", progress=False).message == ""
+
+
+def streamed_images(tmp_path, monkeypatch, damaged):
+    """Make an image folder that streams; return its options and one damaged file of its tests."""
+    monkeypatch.setattr("corridor.data.assemble.MEMORY_LIMIT", 0)
+    monkeypatch.setenv("CORRIDOR_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "images"
+    for place, split in enumerate(("train", "val")):
+        for number, name in enumerate("ab"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(70):
+                color = (i, 80 * place, 200 * number)
+                Image.new("RGB", (8, 8), color).save(folder / split / name / f"{i:02}.png")
+    path = folder / "val" / "a" / f"{damaged:02}.png"
+    options = {"data": f"imagefolder:{folder}", "model": LINEAR, "batch_size": 4, "image_size": 8}
+    return options, path
+
+
+@pytest.mark.parametrize("options", [{"epochs": 2}, {"steps": 20}])
+def test_an_evaluation_that_fails_costs_no_step_and_is_made_by_the_next_run(
+    tmp_path, monkeypatch, options
+):
+    more, path = streamed_images(tmp_path, monkeypatch, damaged=1)
+    config = Config(**options, **more)
+    train(config, tmp_path / "whole", progress=False)
+    content = path.read_bytes()
+    path.write_bytes(content[:40])
+    with pytest.raises(OSError, match=f"{path} must be an image"):
+        train(config, tmp_path / "run", progress=False)
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()]
+    path.write_bytes(content)
+    train(config, tmp_path / "run", resume=True, progress=False)
+    for part in ("steps", "evaluations"):
+        whole, found = (
+            [
+                {k: v for k, v in line.items() if k != "seconds"}
+                for line in getattr(read_run(tmp_path / name), part)
+            ]
+            for name in ("whole", "run")
+        )
+        assert found == whole
+
+
+def test_a_damaged_image_in_the_sample_of_the_data_is_named(tmp_path, monkeypatch):
+    more, path = streamed_images(tmp_path, monkeypatch, damaged=0)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(OSError, match=f"{path} must be an image"):
+        train(Config(epochs=1, **more), tmp_path / "run", progress=False)

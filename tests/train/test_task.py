@@ -1,5 +1,6 @@
 """A network, data and a loss of one's own, trained from Python."""
 
+import math
 from dataclasses import replace
 
 import numpy
@@ -251,3 +252,57 @@ def test_extra_state_is_resumed_or_refused_before_the_first_step(tmp_path):
     with pytest.raises(ValueError, match="states/model/_extra_state/scale must be a tensor or"):
         run(numpy.float64(2.0), 2, "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
+
+
+def evaluated(tmp_path, model, x, y, loss=nn.functional.cross_entropy):
+    task = Task(model, TensorDataset(x, y.clamp(min=0)), TensorDataset(x, y), loss)
+    train(Config(batch_size=4, steps=3), tmp_path, task=task, progress=False)
+    return read_run(tmp_path).evaluations[-1]
+
+
+@pytest.mark.parametrize("length", [5, 7])  # the last is the number of classes
+def test_tokens_have_a_loss_and_no_accuracy(tmp_path, length):
+    torch.manual_seed(0)
+    x = torch.randint(0, 7, (22, length))
+    model = nn.Sequential(nn.Embedding(7, 16), nn.Linear(16, 7))
+
+    def loss(outputs, targets):
+        return nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    y = (x + 1) % 7
+    y[:4] = -100  # a whole batch
+    y[5, 1:] = -100
+    found = evaluated(tmp_path, model, x, y, loss)
+    assert "test_accuracy" not in found
+    expected = float(loss(model(x), y).detach())
+    assert found["test_loss"] == pytest.approx(expected, rel=22 * 7 * 2**-23)
+
+
+def test_one_output_has_no_accuracy(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(22, 3)
+
+    def loss(outputs, targets):
+        return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.float())
+
+    assert "test_accuracy" not in evaluated(
+        tmp_path, nn.Linear(3, 1), x, (x[:, 0] > 0).long(), loss
+    )
+
+
+def test_ignored_targets_count_in_neither_loss_nor_accuracy(tmp_path):
+    torch.manual_seed(0)
+    x, y = torch.randn(22, 3), torch.randint(0, 3, (22,))
+    y[:10] = -100  # two whole batches, and a half
+    model = nn.Linear(3, 3)
+    found = evaluated(tmp_path, model, x, y)
+    outputs = model(x).detach()
+    expected = float(nn.functional.cross_entropy(outputs, y))
+    assert found["test_loss"] == pytest.approx(expected, rel=22 * 2**-23)
+    assert found["test_accuracy"] == float((outputs.argmax(1) == y)[10:].double().mean())
+
+
+def test_only_ignored_targets_have_no_loss(tmp_path):
+    found = evaluated(tmp_path, nn.Linear(3, 3), torch.randn(8, 3), torch.full((8,), -100))
+    assert math.isnan(found["test_loss"])
+    assert "test_accuracy" not in found

@@ -167,6 +167,9 @@ class Loop:
                 self.recorder.close()
 
     def _steps(self) -> None:
+        if self.position.step and self._due() and not self._evaluated():
+            with self._untimed():  # the process ended between checkpoint and evaluation
+                self._evaluate()
         while self.position.step < self.trainer.total:
             before, start = self.position.step, self.position.batch
             for images, labels in self.trainer.loader.train(self.position.epoch, start=start):
@@ -199,20 +202,21 @@ class Loop:
         # Read once: the step that stops the run must also save it.
         stop, late = self.rhythm.after(position.step, self.flag.number)
         last, epoch_ended = position.step == self.trainer.total, position.batch == 0
-        due = epoch_ended and config.eval_every > 0 and position.epoch % config.eval_every == 0
-        evaluate, every = last or due, config.checkpoint_every
+        evaluate, every = self._due(), config.checkpoint_every
         save = last or stop > 0 or (position.step % every == 0 if every else epoch_ended)
         if evaluate or save or late or len(self.pending) >= FLUSH_STEPS:
             self._flush()
         if evaluate or save or epoch_ended:
             with self._untimed():
-                accuracy = self._evaluate() if evaluate else None
-                if epoch_ended:
-                    self.show.epoch(position.epoch, accuracy)
                 if save:
                     # No checkpoint may be ahead of its metrics.
                     self.team.together(lambda: self.recorder and self.recorder.sync())
                     self.saver.save(position, self.trainer.state_dict())
+                if evaluate and save:
+                    self.saver.wait()  # an evaluation that fails must not cost the steps
+                accuracy = self._evaluate() if evaluate else None
+                if epoch_ended:
+                    self.show.epoch(position.epoch, accuracy)
         if stop and not last:
             self.saver.wait()
             raise Interrupted(
@@ -220,6 +224,17 @@ class Loop:
                 f"saved in {self.out}; go on with --resume",
                 stop,
             )
+
+    def _due(self) -> bool:
+        """Return True if the run is evaluated at its position."""
+        position, every = self.position, self.config.eval_every
+        epochs_done = every > 0 and position.batch == 0 and position.epoch % every == 0
+        return position.step == self.trainer.total or epochs_done
+
+    def _evaluated(self) -> bool:
+        """Return True if the metrics have an evaluation at the position of the run."""
+        lines = self.team.of_first(lambda: record.read_run(self.out).evaluations)
+        return any(line["step"] == self.position.step for line in lines)
 
     def _flush(self) -> None:
         """Write the pending steps; raise DivergedError if the run diverged at one of them."""

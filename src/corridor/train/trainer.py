@@ -1,5 +1,6 @@
 """Compute the steps and evaluations of a run, and hold the state that they change."""
 
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from corridor import _reduce, models
 from corridor import data as datasets
 from corridor._tree import squared_norm
+from corridor.data.decode import read_image
 from corridor.data.rng import derive
 from corridor.geometry import Probe
 from corridor.train import optimizers
@@ -24,6 +26,7 @@ from corridor.train.task import Task, TaskLoader, check_network, evaluating
 
 # Images of a streaming split whose pixels are in the checksum of the data.
 SAMPLED = 64
+IGNORED = -100  # target that has no part in torch's cross-entropy
 LOADER = ("batch_size", "seed", "augment", "drop_last", "channels_last", "workers")
 # What an optimizer that takes the loss leaves in its group.
 NUMBERS = ("effective_lr", "grad_norm", "skipped", "drift_limit")
@@ -227,22 +230,30 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Return the mean test loss, and the accuracy if there are classes; empty without data."""
+        """Return the mean test loss, and the accuracy of outputs [b, classes]; empty without data.
+
+        Targets that are no class, such as `IGNORED`, have no part in the accuracy.
+        """
         parallel.settle_buffers(self.model)
         sums: list[Tensor] = []
         with generators.kept(self.device), evaluating(self.model):
             for images, labels in self.loader.test():
                 outputs = self._outputs(images, self.forward)
                 # Float32 would lose digits in sums over all test images.
-                loss = self.loss(outputs, labels).double() * len(labels)
-                right, of = torch.zeros_like(loss), 0
+                loss = self.loss(outputs, labels).double()
+                weight, right, of = loss.new_tensor([len(labels), 0, 0])
                 if not labels.is_floating_point() and outputs.dim() == labels.dim() + 1:
-                    right, of = (outputs.argmax(1) == labels).sum().double(), labels.numel()
-                sums.append(torch.stack([loss, right, *loss.new_tensor([len(labels), of])]))
+                    weight = weight * (labels != IGNORED).double().mean()
+                    if labels.dim() == 1 < outputs.shape[1]:
+                        right = (outputs.argmax(1) == labels).double().sum()
+                        of = ((labels >= 0) & (labels < outputs.shape[1])).double().sum()
+                loss = torch.where(weight > 0, loss * weight, 0.0)  # a mean over no target is NaN
+                sums.append(torch.stack([loss, right, weight, of]))
         if not sums:
             return {}
         loss, right, count, of = self.team.total(torch.stack(sums).sum(0)).tolist()
-        return {"test_loss": loss / count, **({"test_accuracy": right / of} if of else {})}
+        mean = loss / count if count else math.nan
+        return {"test_loss": mean, **({"test_accuracy": right / of} if of else {})}
 
     def finite(self) -> bool:
         """Return True if all parameters are finite on all ranks."""
@@ -324,5 +335,4 @@ def _content(split: Any) -> Iterator[Any]:
         for i in chosen:  # the folder may move; its classes and names stay
             yield "/".join(cells[i].split(os.sep)[-2:]).encode()
     for i in chosen[:: max(1, len(chosen) // SAMPLED)]:
-        with split.rows.open(i) as image:
-            yield image.convert("RGB").tobytes()
+        yield read_image(split.rows, i, 3).tobytes()
