@@ -266,7 +266,7 @@ def test_a_nan_cap_on_a_device_is_a_skipped_step(parameter, monkeypatch):
     """A device's cap cannot be read without waiting; the step is skipped on the device instead."""
     from corridor.optim import _options
 
-    monkeypatch.setattr(_options, "check_no_nan", lambda groups: None)
+    monkeypatch.setattr(_options, "check_caps", lambda groups: None)
     p = parameter([1.0], [1.0])
     opt = CLR([p])
     opt.param_groups[0]["lr"] = torch.tensor(math.nan)

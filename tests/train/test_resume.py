@@ -260,8 +260,8 @@ def streamed_images(tmp_path, monkeypatch, damaged):
         for number, name in enumerate("ab"):
             (folder / split / name).mkdir(parents=True)
             for i in range(70):
-                color = (i, 80 * place, 200 * number)
-                Image.new("RGB", (8, 8), color).save(folder / split / name / f"{i:02}.png")
+                level = i + 80 * place + 100 * number
+                Image.new("L", (8, 8), level).save(folder / split / name / f"{i:02}.png")
     path = folder / "val" / "a" / f"{damaged:02}.png"
     options = {"data": f"imagefolder:{folder}", "model": LINEAR, "batch_size": 4, "image_size": 8}
     return options, path

@@ -207,27 +207,23 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def check_no_nan(groups: Groups) -> None:
-    """Raise ValueError for a NaN cap, where it can be read without waiting for a device."""
-    if torch.compiler.is_compiling():
-        return
-    for index, group in enumerate(groups):
+def check_caps(groups: Groups) -> bool:
+    """Raise ValueError for a NaN cap; return True if a scheduler scales an infinite cap.
+
+    A cap on another device, which could only be read by waiting, is left out.
+    """
+    in_vain = False
+    for index, group in enumerate([] if torch.compiler.is_compiling() else groups):
         cap = group["lr"]
         on_host = not isinstance(cap, Tensor) or cap.device.type == "cpu"
-        if on_host and math.isnan(float(cap)):
+        number = float(cap) if on_host else 0.0
+        if math.isnan(number):
             raise ValueError(
                 f"param_groups[{index}]['lr'] must be a number, got NaN, which a scheduler makes "
                 "of an infinite cap; give a finite max_lr to a scheduler"
             )
-
-
-def scheduled_in_vain(groups: Groups) -> bool:
-    """Return True if a scheduler scales an infinite cap, where that can be read without waiting."""
-    if torch.compiler.is_compiling():
-        return False
-    caps = [group["lr"] for group in groups if "initial_lr" in group]
-    on_host = [cap for cap in caps if not isinstance(cap, Tensor) or cap.device.type == "cpu"]
-    return any(float(cap) == math.inf for cap in on_host)
+        in_vain = in_vain or (number == math.inf and "initial_lr" in group)
+    return in_vain
 
 
 def settle(

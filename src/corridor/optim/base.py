@@ -146,8 +146,7 @@ class PolyakOptimizer(Optimizer):
         try:
             given, value, watched = self._channel.take(closure, loss)
             _options.check(self.param_groups, self._owner.shared)
-            _options.check_no_nan(self.param_groups)
-            if _options.scheduled_in_vain(self.param_groups):
+            if _options.check_caps(self.param_groups):
                 self._health.warn("scheduled", SCHEDULED)
             motion, limits = self._motion(), self._limits()
             measured: Memory = {}

@@ -167,9 +167,12 @@ class Loop:
                 self.recorder.close()
 
     def _steps(self) -> None:
-        if self.position.step and self._due() and not self._evaluated():
-            with self._untimed():  # the process ended between checkpoint and evaluation
-                self._evaluate()
+        if self.position.step and self._due():
+            # The last process may have ended between the checkpoint and its evaluation.
+            found = self.team.of_first(lambda: record.read_run(self.out).evaluations)
+            if all(line["step"] != self.position.step for line in found):
+                with self._untimed():
+                    self._evaluate()
         while self.position.step < self.trainer.total:
             before, start = self.position.step, self.position.batch
             for images, labels in self.trainer.loader.train(self.position.epoch, start=start):
@@ -228,13 +231,8 @@ class Loop:
     def _due(self) -> bool:
         """Return True if the run is evaluated at its position."""
         position, every = self.position, self.config.eval_every
-        epochs_done = every > 0 and position.batch == 0 and position.epoch % every == 0
-        return position.step == self.trainer.total or epochs_done
-
-    def _evaluated(self) -> bool:
-        """Return True if the metrics have an evaluation at the position of the run."""
-        lines = self.team.of_first(lambda: record.read_run(self.out).evaluations)
-        return any(line["step"] == self.position.step for line in lines)
+        ended = every > 0 and position.batch == 0 and position.epoch % every == 0
+        return ended or position.step == self.trainer.total
 
     def _flush(self) -> None:
         """Write the pending steps; raise DivergedError if the run diverged at one of them."""

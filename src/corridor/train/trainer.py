@@ -230,10 +230,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Return the mean test loss, and the accuracy of outputs [b, classes]; empty without data.
-
-        Targets that are no class, such as `IGNORED`, have no part in the accuracy.
-        """
+        """Return the mean test loss, and the accuracy of outputs [b, classes]; empty without data."""
         parallel.settle_buffers(self.model)
         sums: list[Tensor] = []
         with generators.kept(self.device), evaluating(self.model):
@@ -252,8 +249,8 @@ class Trainer:
         if not sums:
             return {}
         loss, right, count, of = self.team.total(torch.stack(sums).sum(0)).tolist()
-        mean = loss / count if count else math.nan
-        return {"test_loss": mean, **({"test_accuracy": right / of} if of else {})}
+        accuracy = {"test_accuracy": right / of} if of else {}
+        return {"test_loss": loss / count if count else math.nan, **accuracy}
 
     def finite(self) -> bool:
         """Return True if all parameters are finite on all ranks."""
