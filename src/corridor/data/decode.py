@@ -46,7 +46,7 @@ def open_image(rows: Rows, i: int) -> Image.Image:
 
 def _is_deep(image: Image.Image) -> bool:
     """Return True if the file has 16 bits per channel. Pillow drops half of them at `load`."""
-    parts = str([tile[3] for tile in getattr(image, "tile", ())])  # decoders' arguments
+    parts = str([tile[3] for tile in getattr(image, "tile", ())])
     levels = re.search(r"\('RGB', (\d+)\)", parts) if image.format == "PPM" else None
     return bool(re.search(r";16[BLNS]", parts) or (levels and int(levels[1]) > 255))
 

@@ -25,7 +25,7 @@ from corridor.data.types import Contents, Rows, Source
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
-TEST_SPLITS = ("val", "valid", "validation", "test")  # the first that exists is the test set
+TEST_SPLITS = ("val", "valid", "validation", "test")
 SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -212,7 +212,6 @@ def _parquet(argument: str, data_dir: Path | None = None) -> Source:
                 # The library's own name of a copy depends on the paths and mtimes alone.
                 copies = str(cache_folder() / f"arrow-{digest(files)}")
                 opened = [datasets.Dataset.from_parquet(p, cache_dir=copies) for p in pair]
-                # A table has the features of its first file.
                 features = [datasets.Features.from_arrow_schema(schema) for _, schema in ends]
             except datasets.exceptions.DatasetGenerationError as error:
                 cause = error.__cause__ or error

@@ -167,8 +167,8 @@ class Loop:
                 self.recorder.close()
 
     def _steps(self) -> None:
+        """Make the steps that are left, after an evaluation that the last process did not reach."""
         if self.position.step and self._due():
-            # The last process may have ended between the checkpoint and its evaluation.
             found = self.team.of_first(lambda: record.read_run(self.out).evaluations)
             if all(line["step"] != self.position.step for line in found):
                 with self._untimed():

@@ -230,7 +230,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Return the mean test loss, and the accuracy of outputs [b, classes]; empty without data."""
+        """Return the mean test loss, and the accuracy of outputs [b, classes]; empty: no data."""
         parallel.settle_buffers(self.model)
         sums: list[Tensor] = []
         with generators.kept(self.device), evaluating(self.model):
@@ -244,7 +244,7 @@ class Trainer:
                     if labels.dim() == 1 < outputs.shape[1]:
                         right = (outputs.argmax(1) == labels).double().sum()
                         of = ((labels >= 0) & (labels < outputs.shape[1])).double().sum()
-                loss = torch.where(weight > 0, loss * weight, 0.0)  # a mean over no target is NaN
+                loss = torch.where(weight > 0, loss * weight, 0.0)
                 sums.append(torch.stack([loss, right, weight, of]))
         if not sums:
             return {}
