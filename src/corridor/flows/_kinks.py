@@ -42,7 +42,11 @@ def advance(solver: Solver) -> Met:
     short = float((solver.point() - x).norm()) <= near
     larger = max(float(before.norm()), float(after.norm()))
     if short and float((before - after).norm()) > JUMP * larger:
-        return _locate(solver, x, before)
+        return _locate(solver, x, before, solver.point(), after)
+    # Behind a steep kink the solver's stages push the step back, and both ends lie before the kink.
+    ahead = solver.last_step * before
+    if short and float((solver.point() - x - ahead).norm()) > JUMP * float(ahead.norm()):
+        return _locate(solver, x, before, x + ahead, solver.field(x + ahead))
     return NOTHING
 
 
@@ -111,10 +115,9 @@ def _jump(solver: Solver, wait: float) -> Met:
     return _cross(solver, met, kink, beyond, v)
 
 
-def _locate(solver: Solver, x: Tensor, v: Tensor) -> Met:
-    """Find the kink within the last step by bisection, if the gradient jumps."""
-    low, high, end, taken = 0.0, 1.0, solver.point(), solver.last_step
-    low_v, high_v = v, solver.velocity()
+def _locate(solver: Solver, x: Tensor, v: Tensor, end: Tensor, high_v: Tensor) -> Met:
+    """Find the kink between two points by bisection, if the gradient jumps."""
+    low, high, low_v, taken = 0.0, 1.0, v, solver.last_step
     total = float((high_v - low_v).norm())
     for halving in range(20):
         middle = 0.5 * (low + high)

@@ -181,12 +181,22 @@ class _Switches(_torch.DispatchMode):
         elif name in BETWEEN:
             found = [args[0] - a for a in (*args[1:3], *kwargs.values()) if a is not None]
         elif name in LARGEST and isinstance(args[0], Tensor) and args[0].numel() > 1:
-            two = (LARGEST[name] * args[0]).flatten().topk(2).values
-            found = [two[0] - two[1]]
+            found = [_leads(LARGEST[name] * args[0], args[1] if args[1:] else [])]
+        elif name == "linalg_vector_norm" and args[1:2] in ((math.inf,), (-math.inf,)):
+            sign = math.copysign(1.0, args[1])
+            found = [_leads(sign * args[0].abs(), args[2] if args[2:] else [])]
         elif name == "linalg_vector_norm":
             found = [args[0] if args[1:2] == (1,) else func(*args, **kwargs)]
         self.found += [torch.as_tensor(value).detach().double().flatten() for value in found]
         return func(*args, **kwargs)
+
+
+def _leads(values: Tensor, dims: int | list[int] | None) -> Tensor:
+    """Return the lead of the largest number over the second, in each row along the dimensions."""
+    dims = [dims] if isinstance(dims, int) else list(dims or range(values.dim()))
+    rows = values.movedim(dims, list(range(-len(dims), 0))).flatten(-len(dims))
+    two = rows.topk(min(2, rows.shape[-1])).values
+    return two[..., 0] - two[..., -1] if two.shape[-1] > 1 else values.new_empty(0)
 
 
 def _found_switches(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
