@@ -12,9 +12,10 @@ from corridor.flows import (
     clr_descent,
     drift,
     gradient_descent,
+    gradient_flow,
     heavy_ball,
 )
-from corridor.surfaces import Cone, PNorm, Rosenbrock
+from corridor.surfaces import Cone, Glued, Linear, PNorm, Quadratic, Rosenbrock, surface
 
 START = torch.tensor([3.0, 4.0], dtype=torch.float64)
 ROSEN = Rosenbrock(1.0)
@@ -96,3 +97,19 @@ def test_bad_input_is_one_line(call, words):
     with pytest.raises(ValueError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_descent_sees_the_kinks_of_a_curve_and_of_a_seam():
+    """On both surfaces the first steps stay on the flow's line."""
+    wavy = surface("wavy-cone")
+    for x in wavy.sample(6, seed=3)[[0, 4, 5]]:
+        flow = gradient_flow(wavy, x, 3.5)
+        found = gradient_descent(wavy, x, 0.7, 5).exit_time
+        assert flow.exit_time is not None
+        assert found == pytest.approx(flow.exit_time, abs=1e-4)
+    hill = Quadratic([[-1.0, 0.0], [0.0, -1.0]])
+    roof = Glued([hill, Linear([0.0, 0.0], -50.0)], highest=True)
+    for step, time in ((3.0, 4.5), (3.1, 3.1 * (1.0 + 5.9 / 12.71))):
+        x = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        found = gradient_descent(roof, x, step, 3).exit_time
+        assert found == pytest.approx(time, rel=1e-6)

@@ -65,6 +65,13 @@ def test_a_curves_depth_is_the_radius_of_its_largest_circle():
     assert DistanceTo(Sphere(radius=0.7), absolute=False, slope=2.0).f_star == -1.4
 
 
+def test_a_cusp_of_a_curve_leaves_a_finite_room():
+    """The astroid has four."""
+    star = Curve(lambda t: torch.stack([t.cos() ** 3, t.sin() ** 3], -1))
+    x = torch.tensor([[1.0, 1.0], [0.3, 0.2]], dtype=torch.float64)
+    assert (star.focal(x) > 0.0).all()
+
+
 EPS = torch.finfo(torch.float64).eps
 
 

@@ -12,17 +12,22 @@ from torch import Tensor
 
 from corridor.surfaces import (
     SURFACES,
+    Box,
     Cone,
+    Curve,
     DistanceTo,
     Expression,
     Glued,
     Linear,
     NuclearNorm,
+    Points,
     Quadratic,
+    Segment,
     SpectralNorm,
     Sphere,
     Surface,
     Verdict,
+    flower,
     landscape,
     surface,
 )
@@ -77,10 +82,42 @@ def test_no_point_lies_below_the_infimum(name: str):
     assert float(loss(x).min()) >= loss.f_star - EXACT
 
 
-@pytest.mark.parametrize("name", [n for n in SURFACES if n != "wavy-cone" and n != "landscape"])
+OTHERS = {
+    "box in space": lambda: DistanceTo(Box([1.0, 0.5, 0.7]), absolute=False),
+    "absolute box": lambda: DistanceTo(Box([1.0, 0.5])),
+    "absolute flower": lambda: DistanceTo(flower()),
+    "ellipse of curves": lambda: DistanceTo(ELLIPSE, absolute=False),
+    "knot": lambda: DistanceTo(KNOT),
+    "segment in space": lambda: DistanceTo(Segment([0.0, 0.0, 0.0], [1.0, 1.0, 0.0])),
+    "glued cones": lambda: Glued([Cone(), DistanceTo(Points([[1.0, 1.0]]), slope=-2.0)]),
+}
+ELLIPSE = Curve(lambda t: torch.stack([2.0 * t.cos(), 0.7 * t.sin()], -1))
+KNOT = Curve(
+    lambda t: (
+        torch.stack([t.sin() + 2 * (2 * t).sin(), t.cos() - 2 * (2 * t).cos(), (3 * t).sin()]).mT
+    ),
+    signed=False,
+)
+GALLERY = {**SURFACES, **OTHERS}
+
+
+@pytest.mark.parametrize("name", GALLERY)
+def test_an_exact_margin_is_1_lipschitz(name: str):
+    """Along lines, nearby points show it more often than far ones."""
+    domain = GALLERY[name]().domain
+    x = GALLERY[name]().sample(60, spread=1.5, seed=5)
+    generator = torch.Generator().manual_seed(2)
+    for step in (3.0, 0.3, 0.03):
+        way = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        way *= step / way.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.dim() - 1))
+        change = (domain.margin(x + way) - domain.margin(x)).nan_to_num(0.0).abs()
+        assert not domain.exact or float(change.max()) <= step + 1e-9
+
+
+@pytest.mark.parametrize("name", GALLERY)
 def test_a_ball_of_the_margin_holds_no_kink(name: str):
     """Within the margin the gradient is continuous: halving a segment halves its jump."""
-    loss = surface(name)
+    loss = GALLERY[name]()
     generator = torch.Generator().manual_seed(1)
     for x in loss.sample(12, seed=6):
         room = min(float(loss.domain.margin(x)), 1.0)
@@ -161,6 +198,13 @@ def test_what_cannot_be_is_one_line(make, words):
     with pytest.raises(ValueError, match=words) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_the_margin_of_an_unbounded_slope_is_an_estimate():
+    well = Glued([Quadratic(), Cone(2.0)])
+    assert not well.domain.exact
+    assert not Glued([well, Cone()]).domain.exact
+    assert landscape().domain.exact
 
 
 def test_float32_points_stay_float32():

@@ -39,15 +39,16 @@ def _walk(
 
 def first_kink(flat_loss: FlatLoss, x: Tensor, y: Tensor) -> float | None:
     """Return the fraction of the segment from x to y before its first kink, None without a kink."""
-    # Each stride along the segment is as long as the margin, and therefore free of kinks.
     room, walked, length = flat_loss.margin(x), 0.0, float((y - x).norm())
     if room is None or length == 0.0:
         return None
+    # A stride as long as an exact margin is free of kinks. An estimate needs short strides.
+    longest = length if getattr(flat_loss.domain, "exact", True) else length / 16.0
     # The strides shrink towards a kink and would never reach it.
     while not room <= 1e-9 * length:
         if not walked < length:
             return None
-        walked += room
+        walked += min(room, longest)
         room = flat_loss.margin(x + min(walked / length, 1.0) * (y - x)) or 0.0
     return min(walked / length, 1.0)
 

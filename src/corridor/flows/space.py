@@ -99,7 +99,11 @@ class FlatLoss:
 
     def margin(self, flat: Tensor) -> float | None:
         """Return the radius of a ball without kinks or edges, None for a loss without a domain."""
-        return None if self.domain is None else float(self.domain.margin(self.unpack(flat)))
+        if self.domain is None:
+            return None
+        room = float(self.domain.margin(self.unpack(flat)))
+        # An estimate can be too large.
+        return room if getattr(self.domain, "exact", True) else room / 2.0
 
 
 def starting_at(loss: Loss, start: Point) -> FlatLoss:

@@ -47,6 +47,13 @@ class Curve(Shape):
         # Frequencies [k], and coefficients [2 k, n] of their cosines and sines.
         self.waves = torch.arange(len(size), dtype=torch.float64)[kept]
         self.rows = torch.cat([spectrum[kept].real, -spectrum[kept].imag])
+        # Normals [m, n] and radii of curvature [m] at the samples.
+        _, first, second = self._motion(self.times)
+        speed = first.square().sum(-1)
+        bent = second - ((second * first).sum(-1) / speed)[:, None] * first
+        # At a cusp the speed and the radius are 0.
+        self.bends = (speed / bent.norm(dim=-1)).nan_to_num(0.0, posinf=torch.inf)
+        self.normals = torch.nn.functional.normalize(bent.nan_to_num(0.0))
 
     def point(self, t: Tensor) -> Tensor:
         """Return the places [..., n] at times [...]."""
@@ -100,20 +107,18 @@ class Curve(Shape):
         return (away * normal).sum(-1) / normal.norm(dim=-1)
 
     def focal(self, x: Tensor) -> Tensor:
-        """Estimate the distance to the cut locus, to first order in that distance."""
+        """Return a lower bound of the distance to the cut locus, up to the spacing of samples."""
+        # Within r of x the distance has one minimum on the arc around the nearest sample where the
+        # center of curvature is farther than r, if the other samples are farther than D(x) + 2 r.
         with torch.no_grad():
             distances, count = self._distances(x), len(self.times)
             near, where = distances.min(-1)
-            ahead = (torch.arange(count, device=x.device) - where[..., None]) % count
-            lowest = (distances <= distances.roll(1, -1)) & (distances <= distances.roll(-1, -1))
-            apart = (ahead > 1) & (ahead < count - 1)
-            rival = torch.where(lowest & apart, distances, torch.inf).amin(-1)
-            place, first, second = self._motion(self.foot(x))
-            speed = first.square().sum(-1)
-            bent = second - ((second * first).sum(-1) / speed)[..., None] * first
-            curvature = bent.norm(dim=-1) / speed
-            slack = 1.0 - ((x - place) * second).sum(-1) / speed
-            room = torch.minimum((rival - near) / 2.0, slack / curvature)
+            across = ((x[..., None, :] - self.places.to(x)) * self.normals.to(x)).sum(-1)
+            ahead = (where[..., None] + torch.arange(count + 1, device=x.device)) % count
+            bend = (self.bends.to(x) - across).gather(-1, ahead)
+            arcs = bend.cummin(-1).values.maximum(bend.flip(-1).cummin(-1).values.flip(-1))
+            rival = (distances.gather(-1, ahead) - near[..., None]) / 2.0
+            room = torch.maximum(arcs, rival).amin(-1).clamp(min=0.0)
             return room if self.signed else torch.minimum(room, near)
 
 
@@ -155,6 +160,7 @@ class LevelSet(Shape):
     """
 
     depth = float("inf")
+    exact = False
 
     def __init__(
         self, function: Callable[[Tensor], Tensor], bounds: Bounds, *, cells: int = 100
@@ -224,7 +230,7 @@ class LevelSet(Shape):
         return (distance.to(x) + moved).reshape(x.shape[:-1])
 
     def focal(self, x: Tensor) -> Tensor:
-        """Estimate the distance to the cut locus."""
+        """Estimate the distance to the cut locus, to first order in that distance."""
         at = x.detach().reshape(-1, self.dimension).double()
         q, distance, normal, bend = self._nearest(at)
         curvature = torch.linalg.eigvalsh(bend)

@@ -32,12 +32,14 @@ class Shape:
         signed: True if the distance is negative inside. Default: True.
         depth: largest distance of an inner point from the boundary, inf if unknown. Default: 0.
         expression: the distance as text in x, y, ..., or None.
+        exact: False if the room is an estimate that can be too large. Default: True.
     """
 
     dimension: int
     signed: bool = True
     depth: float = 0.0
     expression: str | None = None
+    exact: bool = True
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the distance of points [..., n], shape [...]."""
@@ -124,12 +126,14 @@ class Box(Shape):
     def focal(self, x: Tensor) -> Tensor:
         beyond = x.abs() - self.half_widths.to(x)
         top, count = beyond.topk(2, dim=-1), (beyond > 0.0).sum(-1)
-        ridge = top.values[..., 0] - top.values[..., 1]
+        # Ridges lie at 45 degrees to the faces, and between two opposite faces in the middle.
+        ridge = (top.values[..., 0] - top.values[..., 1]) / 2.0**0.5
+        middle = x.abs().gather(-1, top.indices[..., :1])[..., 0]
         # Outside, the Hessian jumps where the faces of the distance meet edges and corners.
         others = beyond.abs().scatter(-1, top.indices[..., :1], torch.inf).amin(-1)
-        outer = torch.where(count == 1, others, beyond.abs().amin(-1))
-        # Ridges lie at 45 degrees to the faces.
-        return torch.where(count == 0, ridge, outer) / 2.0**0.5
+        outer = torch.where(count == 1, others, beyond.abs().amin(-1)) / 2.0**0.5
+        inner = torch.where(count == 0, ridge, outer).minimum(middle)
+        return torch.where(count < 2, inner, outer)
 
 
 class Points(Shape):
@@ -235,7 +239,8 @@ class DistanceTo(Surface):
         depth = 0.0 if self.absolute else shape.depth if known else float("inf")
         self.f_star = level - slope * depth if slope > 0.0 else -float("inf")
         self._focal = shape.focal if known else (margin or everywhere)
-        self.domain = Domain("where one point of the set is nearest", self._margin)
+        exact = not known or shape.exact
+        self.domain = Domain("where one point of the set is nearest", self._margin, exact)
         if known and shape.expression:
             inner = f"abs({shape.expression})" if self.absolute else shape.expression
             scaled = inner if slope == 1.0 else f"{slope!r}*({inner})"

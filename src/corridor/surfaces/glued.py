@@ -16,7 +16,8 @@ class Glued(Surface):
     """Take the minimum (or maximum) of surfaces, which is continuous.
 
     The seams are the points where two pieces are equal. Glued corridors are a corridor off the
-    seams, with one speed per piece. Glued surfaces can be pieces again.
+    seams, with one speed per piece. Glued surfaces can be pieces again. The margin is an estimate
+    of first order, which can be too large, if no bound of a piece's slope is known.
 
     Args:
         pieces: two or more surfaces of one dimension.
@@ -46,7 +47,8 @@ class Glued(Surface):
         self.speed = speeds.pop() if len(speeds) == 1 else None
         bound = (max if highest else min)(piece.f_star for piece in pieces)
         self.f_star = bound if f_star is None else f_star
-        self.domain = Domain("off the seams, where two pieces are equal", self._margin)
+        exact = self.steepest < torch.inf and all(piece.domain.exact for piece in pieces)
+        self.domain = Domain("off the seams, where two pieces are equal", self._margin, exact)
         if all(piece.expression for piece in pieces):
             inside = ", ".join(str(piece.expression) for piece in pieces)
             self.expression = f"{'max' if highest else 'min'}({inside})"
