@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from corridor.flows import clr_descent, drift, gradient_descent, gradient_flow
-from corridor.surfaces import Cone, Quadratic
+from corridor.surfaces import Cone, Helicoid, Quadratic
 
 START = torch.tensor([3.0, 4.0], dtype=torch.float64)
 
@@ -33,3 +35,21 @@ def test_the_relative_distance_is_zero_at_the_start():
 def test_a_path_without_a_step_is_one_line():
     with pytest.raises(ValueError, match="path must have a length, got 1 point"):
         drift(gradient_descent(Cone(), START, 0.1, 0), Cone())
+
+
+def test_the_relative_distance_divides_by_the_arc_of_the_flow():
+    """Two points of a circle have a short chord."""
+    x = torch.tensor([math.cos(3.1), math.sin(3.1)], dtype=torch.float64)
+    found = drift(gradient_descent(Helicoid(), x, 6.2, 1), Helicoid())
+    assert float(found.relative[-1]) == pytest.approx(float(found.distance[-1]) / 6.2, rel=1e-4)
+    x = x * torch.tensor([1.0, -1.0])
+    back = drift(gradient_flow(Helicoid(), x, -6.2, at=[-3.1, -6.2]), Helicoid(), tolerance=1e-6)
+    torch.testing.assert_close(back.times, torch.tensor([0.0, -3.1, -6.2], dtype=torch.float64))
+
+
+def test_the_length_of_a_path_without_density_is_that_of_its_chords():
+    x = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    fine = gradient_descent(Helicoid(), x, 0.1, 10)
+    found = drift(gradient_descent(Helicoid(), x, 0.5, 2), fine)
+    lengths = (fine.points[1:] - fine.points[:-1]).norm(dim=1).cumsum(0)[[4, 9]]
+    torch.testing.assert_close(found.distance[1:] / found.relative[1:], lengths)

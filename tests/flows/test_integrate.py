@@ -23,6 +23,7 @@ from corridor.surfaces import (
     Quadratic,
     Saddle,
     Sphere,
+    surface,
 )
 
 START = torch.tensor([3.0, 4.0], dtype=torch.float64)
@@ -318,3 +319,66 @@ def test_another_default_dtype_changes_no_flow():
             torch.set_default_dtype(torch.float32)
     for one, other in zip(paths[:6], paths[6:], strict=True):
         assert torch.equal(one.end, other.end)
+
+
+@pytest.mark.parametrize("steepness", [1.5, 10.0, 100.0, 1e4])
+def test_a_steep_kink_of_a_plain_loss_ends_the_flow(steepness: float):
+    def slope(x):
+        return -x[0] + steepness * (x[0] - 1.0).relu()
+
+    path = gradient_flow(slope, torch.zeros(1, dtype=torch.float64), 10.0, max_gradients=2000)
+    assert (path.stopped, len(path.events)) == ("minimum", 1)
+    assert float(path.times[-1]) == pytest.approx(1.0, abs=1e-8)
+
+
+@pytest.mark.parametrize("start", [-1.0, 1.0])
+def test_a_flow_that_slows_down_stops_at_a_steep_kink(start: float):
+    def lasso(x):
+        return 0.5 * (x[0] - 0.95) ** 2 + x[0].abs()
+
+    x = torch.tensor([start], dtype=torch.float64)
+    path = gradient_flow(lasso, x, 10.0, max_gradients=2000)
+    right = math.log(2.95 / 1.95 if start < 0.0 else 1.05 / 0.05)
+    assert path.stopped == "minimum"
+    assert float(path.times[-1]) == pytest.approx(right, abs=1e-6)
+
+
+LARGEST = {
+    "max": lambda rows: rows.max(1).values,
+    "amax": lambda rows: rows.amax(1),
+    "columns": lambda rows: rows.mT.amax(dim=(0,)),
+    "norm": lambda rows: (rows - 0.2 + 50).norm(math.inf, dim=1) - 49.8,
+    "min": lambda rows: -(-rows).min(dim=-1).values,
+    "amin": lambda rows: -(-rows)[None].amin((0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_of_each_row_is_a_switch(name: str):
+    """A thin wall in one row is not leapt over, although another row holds a larger number."""
+
+    def loss(x):
+        wall = torch.stack([10.0 * (x[0] - 4.99), 10.0 * (5.01 - x[0])]).amin()
+        rows = torch.stack([torch.stack([wall, 0.0 * wall]), torch.stack([0 * x[0], x[0] + 9.0])])
+        return LARGEST[name](rows)[0] - x[0]
+
+    path = gradient_flow(loss, torch.zeros(1, dtype=torch.float64), 10.0)
+    assert float(path.end) == pytest.approx(4.99, abs=1e-9)
+
+
+def test_the_middle_of_a_box_stops_a_path():
+    x = torch.tensor([0.3, 0.1], dtype=torch.float64)
+    path = gradient_flow(surface("box"), x, 1.0, max_gradients=500)
+    assert (path.stopped, [event.kind for event in path.events]) == ("minimum", ["kink"])
+    assert path.exit_time == pytest.approx(0.1, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("start", "time"),
+    [((3.0, 4.0), 7.0), ((3.0, 4.0), 6.5), ((1.0,), 2.0), ((0.9,), 2.0), ((0.3, 0.4), 1.0)],
+)
+def test_the_estimate_of_fixed_steps_covers_a_kink_that_both_paths_share(start, time: float):
+    x = torch.tensor(start, dtype=torch.float64)
+    path = fixed_step_flow(lambda x: x.norm(), x, time)
+    assert path.error is not None
+    assert float(path.end.norm()) <= float(path.error[-1])
