@@ -241,3 +241,11 @@ def test_constants_are_no_variables():
 def test_any_time_limit_is_one():
     assert prove("abs(x)", time_limit=float("inf"))
     assert prove("abs(x)", time_limit=1e300)
+
+
+def test_a_weak_corridor_is_proved_and_not_seen():
+    """Near the random points the step at x - y = 40 is constant to 40 digits."""
+    found = prove("(x + y)**2 + tanh(30*(x - y - 40))")
+    assert found.verdict is Verdict.UNDECIDED
+    assert found.witness is not None
+    assert prove("log(1 + x**2 + y**2 + z**2)").verdict is Verdict.WEAK

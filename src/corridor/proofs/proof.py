@@ -117,7 +117,8 @@ def prove(
 
     The formula is data, and none of it is evaluated as code. SymPy runs in a separate process.
     Since ``H g = grad ||g||^2 / 2``, the proof looks for a constant ``||g||`` on every smooth
-    piece. A rational point with ``Hg != 0`` to 40 digits refutes a formula.
+    piece. A rational point with ``Hg != 0`` to 40 digits refutes a formula. The verdict "weak
+    corridor" also needs a proof that Hg is parallel to g, otherwise the formula is undecided.
 
     Args:
         expression: the formula, such as ``abs(x) + max(y, 0)`` or ``x if x > 0 else -x``.

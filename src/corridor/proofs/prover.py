@@ -293,7 +293,7 @@ def _rooted(expr: Any) -> Any:
 
 
 def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> dict[str, Any]:
-    """Return verdict and pieces: a witness refutes, algebra proves."""
+    """Return verdict and pieces: a witness refutes, algebra proves, also that Hg is parallel."""
     if not any(piece.witness for piece in found):
         answers = [piece.solve() for piece in found]
         # A piece that no point met may be empty; it must be proved, but it is not shown.
@@ -305,12 +305,10 @@ def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> d
         if not any(piece.witness for piece in found):
             return {"verdict": "undecided", "pieces": met}
     against = next(piece for piece in found if piece.witness)
-    # Hg is parallel to g at all points seen, or by algebra where no point was seen.
-    bent = [p.bent if p.seen else any(map(sp.simplify, _cross(p.g, p.Hg))) for p in found]
     digits = against.at_witness
     Hg = [sp.factor(h) if h.count_ops() < 200 else h for h in against.Hg]
-    return {
-        "verdict": "not a corridor" if any(bent) else "weak corridor",
+    answer = {
+        "verdict": "not a corridor" if any(p.bent for p in found) else "undecided",
         "witness": {k: str(v) for k, v in (against.witness or {}).items()},
         "pieces": [against.answer(Hg)],
         "evidence": {
@@ -319,6 +317,12 @@ def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> d
             "digits": [f"{float(v):.4g}" if float(v) or not v else mp.nstr(v, 4) for v in digits],
         },
     }
+    if answer["verdict"] == "undecided":
+        # The witness remains if the time limit ends the algebra.
+        report(answer)
+        if all(sp.simplify(c) == 0 for p in found for c in _cross(p.g, p.Hg)):
+            answer["verdict"] = "weak corridor"
+    return answer
 
 
 def report(message: dict[str, Any]) -> None:
