@@ -27,6 +27,15 @@ def test_negative_coordinates_and_formulas(command):
     assert path["stopped"] == "time"
 
 
+@pytest.mark.parametrize("formula", ["x-y", "x", "x1-x2", "x-y-z"])
+def test_a_formula_may_look_like_a_name(command, formula):
+    start = [float(i) for i in range(1 + formula.count("-"))]
+    status, out, _ = command("flow", formula, "--start", *start, "--time", 2, "--json")
+    ends = [start[0] - 2.0, *(value + 2.0 for value in start[1:])]
+    assert status == 0
+    assert json.loads(out)["points"][-1] == pytest.approx(ends, abs=1e-9)
+
+
 def test_the_step_over_the_apex_is_told(command):
     arguments = ("--method", "gradient_descent", "--step", 7, "--steps", 1)
     _, out, _ = command("flow", "cone", "--start", 3, -4, *arguments)

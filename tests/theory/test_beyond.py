@@ -88,6 +88,15 @@ def test_the_logistic_number(z: float):
     assert float(found.rho) == pytest.approx(beyond.logistic_rho(z), rel=1e-12)
 
 
+def test_closed_forms_have_limits_where_exp_overflows():
+    assert [beyond.logistic_rho(z) for z in (-math.inf, -800.0)] == [0.0, 0.0]
+    assert [beyond.logistic_rho(z) for z in (800.0, math.inf)] == [0.5, 0.5]
+    # The smallest doubles have few digits.
+    assert beyond.logistic_rho(-740.0) == pytest.approx(370.0 * math.exp(-740.0), rel=1e-2)
+    assert beyond.logistic_rho(740.0) == pytest.approx(0.5, rel=1e-12)
+    assert beyond.drift_bound(1.0, 0.1, 1e3, -1.0) == math.inf
+
+
 def test_quadratics_fall_and_turn_by_the_closed_forms():
     """3.6: E_1 / E_0 = rho_par, the next CLR, and the distance from the minimum."""
     loss = Quadratic(M)

@@ -116,6 +116,19 @@ def test_a_check_says_what_it_found():
     assert "does not hold" in str(theory.lemma_2_9(Saddle(), torch.tensor([1.0, 0.4]).double(), 1))
 
 
+@pytest.mark.parametrize("loss", [Cone(), lambda x: x.norm()])
+def test_a_flow_that_ends_earlier_refutes(loss):
+    x = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    for found in (
+        theory.theorem_3_1(loss, x, 7.0, 1),
+        theory.lemma_2_9(loss, x, 7.0),
+        theory.proposition_2_10(loss, x, 7.0),
+    ):
+        assert not found
+        assert found.measured == math.inf
+    assert theory.theorem_3_1(loss, x, 0.5, 9)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,7 +53,9 @@ def flow(
     from corridor import flows, surfaces
 
     named = surface in surfaces.SURFACES or surface.replace("-", "").isidentifier()
-    loss = surfaces.surface(surface) if named else surfaces.Expression(surface)
+    # A difference of variables, such as x-y, looks like a name.
+    formula = all(re.fullmatch(r"[a-z]\d*", part) for part in surface.split("-"))
+    loss = surfaces.Expression(surface) if formula or not named else surfaces.surface(surface)
     x = _start(loss, [start, *context.args])
     if method == "gradient_flow":
         path = flows.gradient_flow(loss, x, time, tolerance)

@@ -56,9 +56,11 @@ def logistic_rho(z: float) -> float:
         >>> round(logistic_rho(0.0), 6), logistic_rho(-700.0) < 1e-300
         (0.346574, True)
     """
-    u = math.exp(-z)
-    # log1p keeps its digits for tiny u, where ln(1 + u) / u tends to 1.
-    return 0.5 * math.log1p(u) / u
+    u = math.exp(-abs(z))
+    if not u:
+        return 0.5 if z > 0.0 else 0.0
+    # log1p keeps its digits for tiny u. For z < 0, u is the inverse of exp(-z).
+    return 0.5 * (math.log1p(u) / u if z >= 0.0 else (math.log1p(u) - z) * u)
 
 
 def quadratic_next_clr(rho_parallel: float, rho: float) -> float:
@@ -180,5 +182,7 @@ def drift_bound(hg: float, step_size: float, time: float, least_curvature: float
     """
     rate = max(-least_curvature, 0.0)
     # expm1 keeps its digits for a small rate; its limit for rate 0 is the time.
-    growth = math.expm1(rate * time) / rate if rate else time
+    growth = time
+    if rate:
+        growth = math.expm1(rate * time) / rate if rate * time < 700.0 else math.inf
     return 0.5 * step_size * hg * growth

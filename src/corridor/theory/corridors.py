@@ -76,6 +76,15 @@ class Check:
         return f"{self.statement}: {verdict} ({self.measured:.3g}, bound {self.bound:.3g})"
 
 
+def flow_at(loss: Loss, start: Tensor, times: Sequence[float]) -> tuple[Tensor, Tensor] | None:
+    """Return the flow's points, as rows, and losses at ordered times; None if it ends earlier."""
+    flow = gradient_flow(loss, start, times[-1], dense=True)
+    if float(flow.times[-1]) < times[-1] * (1.0 - 1e-12):
+        return None
+    flat_loss, rows = FlatLoss(loss, start), torch.stack([flow.at(t).reshape(-1) for t in times])
+    return rows, torch.tensor([flat_loss.number(row) for row in rows], dtype=torch.float64)
+
+
 def lemma_2_8(loss: Loss, start: Tensor, delta: float = 1e-4) -> Check:
     """Check that the gradient changes at the rate ``d/dt g(theta(t)) = -Hg`` along the flow.
 
@@ -104,14 +113,16 @@ def _bent(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
     """Check that a flow in a corridor is ``theta_0 - t g(theta_0)``, with a constant gradient.
 
-    The line must stay inside the corridor. The detail contains both errors by name.
+    The line must stay inside the corridor: the check does not hold for a flow that ends earlier.
+    The detail contains both errors by name.
     """
     start = precise(loss, start)
     flat_loss, x, g = begin(loss, start)
     times = torch.linspace(0.0, time, samples, dtype=torch.float64).tolist()
-    rows = gradient_flow(loss, start, time, at=times).flat()
-    away = farthest(rows, torch.stack([x - t * g for t in times]))
-    change = max(float((flat_loss.gradient(row) - g).norm()) for row in rows)
+    flow, away, change = flow_at(loss, start, times), math.inf, math.inf
+    if flow is not None:
+        away = farthest(flow[0], torch.stack([x - t * g for t in times]))
+        change = max(float((flat_loss.gradient(row) - g).norm()) for row in flow[0])
     speed = float(g.norm())
     measured = max(away / max(speed * time, TINY), change / speed)
     detail = {"gradient change": change, "distance from the line": away}
@@ -129,11 +140,13 @@ def proposition_2_10(loss: Loss, start: Tensor, time: float, samples: int = 33) 
     start = precise(loss, start)
     fall = float(begin(loss, start)[2].square().sum())
     times = torch.linspace(0.0, time, samples, dtype=torch.float64)
-    losses = gradient_flow(loss, start, time, at=times.tolist()).losses
-    away = float((losses - (losses[0] - times * fall)).abs().max())
-    centered, values = times - times.mean(), losses - losses.mean()
-    fit = centered * (centered @ values) / centered.square().sum()
-    unexplained = float((values - fit).square().sum() / values.square().sum().clamp(min=TINY))
+    flow, away, unexplained = flow_at(loss, start, times.tolist()), math.inf, math.inf
+    if flow is not None:
+        losses = flow[1]
+        away = float((losses - (losses[0] - times * fall)).abs().max())
+        centered, values = times - times.mean(), losses - losses.mean()
+        fit = centered * (centered @ values) / centered.square().sum()
+        unexplained = float((values - fit).square().sum() / values.square().sum().clamp(min=TINY))
     measured, detail = away / max(fall * time, TINY), {"unexplained variance": unexplained}
     return Check("proposition 2.10, the loss falls linearly", measured, rounding(start), detail)
 
@@ -168,6 +181,8 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
     The statement holds until the flow first meets a kink or an edge. Iterates inside the corridor
     are not sufficient (S4 on the theory pages), so the check walks along the segments between them.
 
+    The check does not hold if the flow ends earlier.
+
     Returns:
         The check of the largest distance at equal times, divided by the length of the path, with
         "exit time", which is inf if no segment meets a kink of the domain.
@@ -182,11 +197,13 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
     descent = gradient_descent(loss, start, step_size, steps)
     left = math.inf if descent.exit_time is None else descent.exit_time
     measured = math.inf
+    flow = None
     if left >= step_size * steps * (1.0 - 1e-9):
-        flow = gradient_flow(loss, start, step_size * steps, at=descent.times).flat()
-        ours = descent.flat()[: len(flow)]
+        flow = flow_at(loss, start, descent.times.tolist())
+    if flow is not None:
+        ours = descent.flat()
         length = float((ours[1:] - ours[:-1]).norm(dim=1).sum())
-        measured = farthest(ours, flow) / max(length, TINY)
+        measured = farthest(ours, flow[0]) / max(length, TINY)
     name = "theorem 3.1, gradient descent steps on the flow"
     return Check(name, measured, rounding(start), {"exit time": round(left, 6)})
 
