@@ -65,6 +65,26 @@ def test_a_curves_depth_is_the_radius_of_its_largest_circle():
     assert DistanceTo(Sphere(radius=0.7), absolute=False, slope=2.0).f_star == -1.4
 
 
+@pytest.mark.parametrize("half", [[1.0, 0.5], [1.0, 0.5, 0.7]])
+def test_the_room_of_a_box_ends_at_its_middle_planes(half):
+    """There the nearest of two opposite faces changes, also for a point beyond one face."""
+    box, widths = Box(half), torch.tensor(half, dtype=torch.float64)
+    x = torch.rand(400, len(half), generator=torch.Generator().manual_seed(5), dtype=widths.dtype)
+    x = (2.0 * x - 1.0) * 1.3 * widths
+    for i in range(len(half)):
+        kink = x.clone()
+        kink[:, i] = 0.0
+        beyond = kink.abs() - widths
+        meets = (beyond.argmax(1) == i) & (beyond < 0.0).all(1)
+        assert meets.sum() > 5
+        assert not box.focal(kink[meets]).any()
+        assert (box.focal(x[meets]) <= x[meets, i].abs()).all()
+    change = (box.focal(x)[:, None] - box.focal(x)).abs()
+    assert (change <= (x[:, None] - x).norm(dim=-1) + EPS).all()
+    thin = DistanceTo(Box([1.0, 0.1]), absolute=False).domain.margin
+    assert float(thin(torch.tensor([0.0, 0.11], dtype=torch.float64))) == pytest.approx(0.11)
+
+
 def test_a_cusp_of_a_curve_leaves_a_finite_room():
     """The astroid has four."""
     star = Curve(lambda t: torch.stack([t.cos() ** 3, t.sin() ** 3], -1))

@@ -121,16 +121,16 @@ def test_a_ball_of_the_margin_holds_no_kink(name: str):
     generator = torch.Generator().manual_seed(1)
     for x in loss.sample(12, seed=6):
         room = min(float(loss.domain.margin(x)), 1.0)
-        way = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        way *= 0.98 * room / way.norm()
-        ends = torch.linspace(0.0, 1.0, 257, dtype=x.dtype)
-        path = x + ends.reshape(-1, *[1] * x.dim()) * way
-        assert torch.isfinite(loss(path)).all()
-        values = path.clone().requires_grad_()
-        (g,) = torch.autograd.grad(loss(values).sum(), values)
-        jumps = (g[1:] - g[:-1]).flatten(1).norm(dim=1)
-        total = (g[1:] - g[:-1]).flatten(1).norm(dim=1).sum()
-        assert float(jumps.max()) <= 0.25 * float(total) + 1e-9 or float(total) < 1e-9
+        ways = torch.randn(8, *x.shape, generator=generator, dtype=x.dtype)
+        ways *= 0.98 * room / ways.flatten(1).norm(dim=1).reshape(-1, *[1] * x.dim())
+        ends = torch.linspace(0.0, 1.0, 129, dtype=x.dtype)
+        paths = x + ends.reshape(-1, *[1] * (x.dim() + 1)) * ways
+        values = paths.requires_grad_()
+        losses = loss(values)
+        assert torch.isfinite(losses).all()
+        (g,) = torch.autograd.grad(losses.sum(), values)
+        jumps = (g[1:] - g[:-1]).flatten(2).norm(dim=2)
+        assert (jumps.amax(0) <= 0.4 * jumps.sum(0) + 1e-9).all()
 
 
 @pytest.mark.parametrize("n", [2, 5, 50])
