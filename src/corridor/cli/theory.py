@@ -53,7 +53,6 @@ def flow(
     from corridor import flows, surfaces
 
     named = surface in surfaces.SURFACES or surface.replace("-", "").isidentifier()
-    # A difference of variables, such as x-y, looks like a name.
     formula = all(re.fullmatch(r"[a-z]\d*", part) for part in surface.split("-"))
     loss = surfaces.Expression(surface) if formula or not named else surfaces.surface(surface)
     x = _start(loss, [start, *context.args])

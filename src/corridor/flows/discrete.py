@@ -146,12 +146,6 @@ def heavy_ball(
         steps: number of steps, 0 or more (default: 10).
         momentum: beta, in [0, 1) (default: 0.9).
         velocity: v at the start, with its shapes (default: 0). A number c means ``v = -c g``.
-
-    Example:
-        >>> import torch
-        >>> path = heavy_ball(lambda x: x.sum(), torch.zeros(1), 1.0, 3, momentum=0.5)
-        >>> path.points[:, 0].tolist()
-        [0.0, -1.0, -2.5, -4.25]
     """
     flat_loss = starting_at(loss, start)
     h, beta = space.number("step_size", step_size, "positive"), space.momentum_factor(momentum)
@@ -193,13 +187,6 @@ def runge_kutta(
 
     Raises:
         ValueError: as for `gradient_descent`, or the step size is too large for an implicit method.
-
-    Example:
-        >>> import torch
-        >>> x = torch.ones(1, dtype=torch.float64)
-        >>> path = runge_kutta(lambda x: 0.5 * x.square().sum(), x, 0.1, 10)
-        >>> bool((path.end - torch.exp(torch.tensor(-1.0))).abs() < 1e-6)
-        True
     """
     table = method if isinstance(method, Table) else TABLES.get(method)
     if table is None:

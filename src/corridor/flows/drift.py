@@ -86,7 +86,6 @@ def _lengths(path: Trajectory, times: Tensor) -> Tensor:
         rows = _rows(path, torch.cat([quarters.flatten(), marks[-1:]]))
         fine = (rows[1:] - rows[:-1]).norm(dim=1).reshape(-1, 4).sum(1)
         coarse = (rows[2::2] - rows[:-2:2]).norm(dim=1).reshape(-1, 2).sum(1)
-        # The error of chords is of order 2 in their duration, so two durations cancel it.
-        pieces = (4.0 * fine - coarse) / 3.0
+        pieces = (4.0 * fine - coarse) / 3.0  # cancels the error of order 2
     length = torch.cat([pieces.new_zeros(1), pieces.cumsum(0)]).cpu()
     return length[(times[:, None] - marks).abs().argmin(1)]

@@ -179,7 +179,8 @@ def fixed_step_flow(
     The function also takes half the step, and returns the finer path. The estimate `error` is three
     times the distance between the two. It assumes an order of convergence of 0.42, as at kinks.
     Both paths may stay beside one kink, whose two sides push towards each other. The estimate
-    therefore adds the longest way that the stages of any step so far went to and fro.
+    therefore adds the longest way that the stages of any step so far went to and fro, if the
+    velocity changes more within the step than on a smooth loss.
 
     Args:
         loss: function of a point that returns a scalar tensor.
@@ -236,7 +237,6 @@ def fixed_step_flow(
         # An order of 0.42 divides the error by 4/3, and 1 / (4/3 - 1) is 3.
         rows = torch.stack(stages)
         speeds, change = rows.norm(dim=1), rows.diff(dim=0).norm(dim=1).max()
-        # On a smooth loss the velocity changes by at most safety / 2 between two stages.
         if change > min(safety, 1.0) * speeds.max():
             lost = max(lost, h * float(weights @ speeds - (weights @ rows).norm()))
         errors.append(3.0 * float((fine - coarse).norm()) + lost)

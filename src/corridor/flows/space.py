@@ -102,7 +102,6 @@ class FlatLoss:
         if self.domain is None:
             return None
         room = float(self.domain.margin(self.unpack(flat)))
-        # An estimate can be too large.
         return room if getattr(self.domain, "exact", True) else room / 2.0
 
 

@@ -318,8 +318,7 @@ def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> d
         },
     }
     if answer["verdict"] == "undecided":
-        # The witness remains if the time limit ends the algebra.
-        report(answer)
+        report(answer)  # it remains if the time limit ends the algebra
         if all(sp.simplify(c) == 0 for p in found for c in _cross(p.g, p.Hg)):
             answer["verdict"] = "weak corridor"
     return answer

@@ -47,11 +47,10 @@ class Curve(Shape):
         # Frequencies [k], and coefficients [2 k, n] of their cosines and sines.
         self.waves = torch.arange(len(size), dtype=torch.float64)[kept]
         self.rows = torch.cat([spectrum[kept].real, -spectrum[kept].imag])
-        # Normals [m, n] and radii of curvature [m] at the samples.
+        # Radii of curvature [m], 0 at a cusp, and normals [m, n].
         _, first, second = self._motion(self.times)
         speed = first.square().sum(-1)
         bent = second - ((second * first).sum(-1) / speed)[:, None] * first
-        # At a cusp the speed and the radius are 0.
         self.bends = (speed / bent.norm(dim=-1)).nan_to_num(0.0, posinf=torch.inf)
         self.normals = torch.nn.functional.normalize(bent.nan_to_num(0.0))
 

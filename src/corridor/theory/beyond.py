@@ -19,10 +19,6 @@ def riccati(H: Tensor, time: float) -> Tensor:
 
     It solves ``H' = H^2``. H is the symmetric Hessian at the start, [n, n]. The `time` must be
     below the horizon ``1 / lambda_max(H_0)``.
-
-    Example:
-        >>> riccati(torch.diag(torch.tensor([0.5, 0.0])), 1.0).diagonal().tolist()
-        [1.0, 0.0]
     """
     top = float(torch.linalg.eigvalsh(H)[-1])
     if top * time >= 1.0:
@@ -32,12 +28,7 @@ def riccati(H: Tensor, time: float) -> Tensor:
 
 
 def power_rho(p: float) -> float:
-    """Return the corridor number ``(p - 1) / (2 p)`` of ``||theta||^p``, for powers p >= 1.
-
-    Example:
-        >>> power_rho(1.0), power_rho(2.0), power_rho(4.0)
-        (0.0, 0.25, 0.375)
-    """
+    """Return the corridor number ``(p - 1) / (2 p)`` of ``||theta||^p``, for powers p >= 1."""
     return (p - 1.0) / (2.0 * p)
 
 
@@ -51,10 +42,6 @@ def logistic_rho(z: float) -> float:
 
     It is ``ln(1 + u) / (2 u)`` with ``u = exp(-z)``. It tends to 0 for z to -inf, where the loss
     is a corridor, and to 1/2 in the exponential tail.
-
-    Example:
-        >>> round(logistic_rho(0.0), 6), logistic_rho(-700.0) < 1e-300
-        (0.346574, True)
     """
     u = math.exp(-abs(z))
     if not u:
@@ -75,10 +62,6 @@ def quadratic_distance_drop(loss: float, norm_sq: float, multiple: float = 1.0) 
     """Return ``d_0^2 - d_1^2 = (4 m - m^2) E^2 / ||g||^2`` for m times a CLR step on a quadratic.
 
     d is the distance from the minimum. The drop is largest at m = 2, and positive for m < 4.
-
-    Example:
-        >>> quadratic_distance_drop(0.5, 1.0)  # theta = 1 to 1/2
-        0.75
     """
     return (4.0 * multiple - multiple**2) * loss**2 / norm_sq
 
@@ -93,10 +76,6 @@ def quadratic_model_step(loss: float, norm_sq: float, rho_parallel: float) -> fl
 
     It leads to the first root of the quadratic model along -g, which exists for a parallel corridor
     number up to 1/4. It is exact on all quadratics, indefinite ones included.
-
-    Example:
-        >>> quadratic_model_step(0.5, 1.0, 0.25)  # from 1 to 0 on x^2 / 2
-        1.0
     """
     if not rho_parallel <= 0.25:
         advice = "take halley_step, because the quadratic model has no root"
@@ -108,10 +87,6 @@ def degree_step(loss: float, norm_sq: float, rho_parallel: float) -> float:
     """Return the step size ``CLR / (1 - 2 rho_par)``, which is exact on every power law.
 
     The factor on CLR is the degree of the power law, for a parallel corridor number below 1/2.
-
-    Example:
-        >>> degree_step(1.0, 4.0, power_rho(2.0))  # from 1 to 0 on x^2
-        0.5
     """
     if not rho_parallel < 0.5:
         raise ValueError(f"rho_parallel must be below 1/2, got {rho_parallel:g}; take halley_step")
@@ -131,11 +106,6 @@ def rho_from_logs(losses: Tensor, norm_sq: Tensor) -> Tensor:
     """Return ``rho_par = 1/4 d ln||g||^2 / d ln E`` between successive points of a path, [k - 1].
 
     The losses are E minus its lower bound, [k].
-
-    Example:
-        >>> E = torch.tensor([4.0, 1.0])
-        >>> rho_from_logs(E, 2 * E)  # a quadratic
-        tensor([0.2500])
     """
     found = rho_parallel_from_logs(losses.tolist(), norm_sq.sqrt().tolist(), window=2)
     return torch.tensor(found[1:]).to(losses)
