@@ -43,8 +43,7 @@ def advance(solver: Solver) -> Met:
     larger = max(float(before.norm()), float(after.norm()))
     if short and float((before - after).norm()) > JUMP * larger:
         return _locate(solver, x, before, solver.point(), after)
-    # Behind a steep kink the solver's stages push the step back, and both ends lie before the kink.
-    ahead = solver.last_step * before
+    ahead = solver.last_step * before  # a steep kink pushes the step back
     if short and float((solver.point() - x - ahead).norm()) > JUMP * float(ahead.norm()):
         return _locate(solver, x, before, x + ahead, solver.field(x + ahead))
     return NOTHING

@@ -75,7 +75,7 @@ def _rows(path: Trajectory, times: Tensor) -> Tensor:
 
 
 def _lengths(path: Trajectory, times: Tensor) -> Tensor:
-    """Return the length of a path up to each of the times, which are times of the path."""
+    """Return the length of a path up to each of its times, by chords extrapolated at order 2."""
     if path._dense is None:
         marks, rows = path.times, path.flat().double()
         pieces = (rows[1:] - rows[:-1]).norm(dim=1)
@@ -86,6 +86,6 @@ def _lengths(path: Trajectory, times: Tensor) -> Tensor:
         rows = _rows(path, torch.cat([quarters.flatten(), marks[-1:]]))
         fine = (rows[1:] - rows[:-1]).norm(dim=1).reshape(-1, 4).sum(1)
         coarse = (rows[2::2] - rows[:-2:2]).norm(dim=1).reshape(-1, 2).sum(1)
-        pieces = (4.0 * fine - coarse) / 3.0  # cancels the error of order 2
+        pieces = (4.0 * fine - coarse) / 3.0
     length = torch.cat([pieces.new_zeros(1), pieces.cumsum(0)]).cpu()
     return length[(times[:, None] - marks).abs().argmin(1)]

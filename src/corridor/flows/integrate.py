@@ -206,7 +206,6 @@ def fixed_step_flow(
         raise ValueError(f"safety must be in (0, 2], got {safety}; take 0.5 if unsure")
     whole_number("refresh", refresh)
     path, rk4 = Path(flat_loss, "gradient flow by fixed steps"), TABLES["rk4"].step
-
     stages: list[Tensor] = []
 
     def velocity(x: Tensor) -> Tensor:

@@ -293,7 +293,7 @@ def _rooted(expr: Any) -> Any:
 
 
 def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> dict[str, Any]:
-    """Return verdict and pieces: a witness refutes, algebra proves, also that Hg is parallel."""
+    """Return the verdict, and report a witness before the algebra, which can be too slow."""
     if not any(piece.witness for piece in found):
         answers = [piece.solve() for piece in found]
         # A piece that no point met may be empty; it must be proved, but it is not shown.
@@ -318,7 +318,7 @@ def _judge(found: list[Piece], points: list[dict[str, Any]], evidence: Any) -> d
         },
     }
     if answer["verdict"] == "undecided":
-        report(answer)  # it remains if the time limit ends the algebra
+        report(answer)
         if all(sp.simplify(c) == 0 for p in found for c in _cross(p.g, p.Hg)):
             answer["verdict"] = "weak corridor"
     return answer

@@ -130,11 +130,6 @@ class BlockCone(Surface):
     Args:
         sizes: sizes of the blocks, positive; their sum is the dimension.
         weights: c_j, positive. Default: 1 for each block.
-
-    Example:
-        >>> loss = BlockCone([2, 2], [2.0, 3.0])
-        >>> float(loss(torch.tensor([3.0, 4.0, 0.0, 1.0]))), round(loss.speed ** 2, 9)
-        (13.0, 13.0)
     """
 
     verdict = Verdict.CORRIDOR
@@ -198,11 +193,6 @@ class NuclearNorm(_Spectral):
     Args:
         rows: m, at least 1. Default: 3.
         columns: k, at least 1. Default: 2.
-
-    Example:
-        >>> loss = NuclearNorm(2, 2)
-        >>> round(float(loss(torch.diag(torch.tensor([3.0, 4.0])))), 5), round(loss.speed ** 2, 9)
-        (7.0, 2.0)
     """
 
     words = "matrices of full rank"

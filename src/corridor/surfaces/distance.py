@@ -126,7 +126,7 @@ class Box(Shape):
     def focal(self, x: Tensor) -> Tensor:
         beyond = x.abs() - self.half_widths.to(x)
         top, count = beyond.topk(2, dim=-1), (beyond > 0.0).sum(-1)
-        # Ridges lie at 45 degrees to the faces, and between two opposite faces in the middle.
+        # Ridges lie at 45 degrees to the faces, or in the middle between opposite faces.
         ridge = (top.values[..., 0] - top.values[..., 1]) / 2.0**0.5
         middle = x.abs().gather(-1, top.indices[..., :1])[..., 0]
         # Outside, the Hessian jumps where the faces of the distance meet edges and corners.

@@ -32,10 +32,6 @@ def momentum_distance(n: int, step_size: float, momentum: float, *, aligned: flo
 
     It is ``h (n / (1 - beta) - beta (1 - beta^n) / (1 - beta)^2) + aligned beta (1 - beta^n) /
     (1 - beta)``, the sum of the velocities.
-
-    Example:
-        >>> round(momentum_distance(2, 0.1, 0.5), 12)
-        0.25
     """
     rest, grown = 1.0 - momentum, momentum**n
     own = step_size * (n / rest - momentum * (1.0 - grown) / rest**2)

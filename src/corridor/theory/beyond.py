@@ -46,7 +46,6 @@ def logistic_rho(z: float) -> float:
     u = math.exp(-abs(z))
     if not u:
         return 0.5 if z > 0.0 else 0.0
-    # log1p keeps its digits for tiny u. For z < 0, u is the inverse of exp(-z).
     return 0.5 * (math.log1p(u) / u if z >= 0.0 else (math.log1p(u) - z) * u)
 
 

@@ -113,8 +113,8 @@ def _bent(loss: Loss, start: Tensor) -> tuple[FlatLoss, Tensor, Tensor]:
 def lemma_2_9(loss: Loss, start: Tensor, time: float, samples: int = 9) -> Check:
     """Check that a flow in a corridor is ``theta_0 - t g(theta_0)``, with a constant gradient.
 
-    The line must stay inside the corridor: the check does not hold for a flow that ends earlier.
-    The detail contains both errors by name.
+    The line must stay inside the corridor: no flow that ends earlier fulfills it. The detail
+    contains both errors by name.
     """
     start = precise(loss, start)
     flat_loss, x, g = begin(loss, start)
@@ -197,9 +197,8 @@ def theorem_3_1(loss: Loss, start: Tensor, step_size: float, steps: int) -> Chec
     descent = gradient_descent(loss, start, step_size, steps)
     left = math.inf if descent.exit_time is None else descent.exit_time
     measured = math.inf
-    flow = None
-    if left >= step_size * steps * (1.0 - 1e-9):
-        flow = flow_at(loss, start, descent.times.tolist())
+    reaches = left >= step_size * steps * (1.0 - 1e-9)
+    flow = flow_at(loss, start, descent.times.tolist()) if reaches else None
     if flow is not None:
         ours = descent.flat()
         length = float((ours[1:] - ours[:-1]).norm(dim=1).sum())
