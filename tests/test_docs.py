@@ -20,12 +20,9 @@ def test_the_readmes_code_learns():
     assert names["loss"].item() < 0.5
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if ">>> " in p.read_text()], ids=lambda p: p.name
-)
-def test_sessions_on_a_page_print_what_it_shows(page: Path):
-    ran = doctest.testfile(str(page), module_relative=False)
-    assert ran.attempted > 0
+def test_the_examples_of_new_parts_run():
+    ran = doctest.testfile(str(ROOT / "docs" / "architecture.md"), module_relative=False)
+    assert ran.attempted > 20
     assert ran.failed == 0
 
 
