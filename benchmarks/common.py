@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from corridor.train.folder.environment import environment
 from corridor.train.folder.files import write_json
+from corridor.train.folder.record import environment
 
 RESULTS = Path(__file__).parent / "results"
 

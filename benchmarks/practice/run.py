@@ -23,7 +23,7 @@ from benchmarks.practice import plan, problem, records, trial
 from benchmarks.practice.entrant import Entrant
 from benchmarks.practice.records import Key
 
-from corridor.train.folder.environment import git_commit
+from corridor.train.folder.record import git_commit
 
 OUT = Path("runs/practice")
 # torch imports the first at an optimizer's first use, which takes longer than to fork a process.

@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.practice.run import chosen, parser, run_all
 
-from corridor.train.folder.environment import git_commit
 from corridor.train.folder.files import write_json
+from corridor.train.folder.record import git_commit
 
 LOG = Path(__file__).parent / "held_out_log.json"
 RIVALS = ("yardstick", "tuned", "rival", "paper")

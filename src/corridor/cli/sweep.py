@@ -35,11 +35,7 @@ def worker_options() -> list[click.Parameter]:
 )
 @click.argument("what", required=False)
 @click.option("--out", type=PATH, required=True, help="Folder of the runs.")
-@click.option(
-    "--grid",
-    multiple=True,
-    help="An axis of the grid, name=value,value,...; may be given several times.",
-)
+@click.option("--grid", multiple=True, help="An axis, name=value,value,... (may be repeated).")
 @click.option("--seeds", type=int, help="Number of seeds per setting, starting at 0.")
 @click.option(
     "--scale",

@@ -23,9 +23,7 @@ Words: TypeAlias = tuple[str, ...]
 
 @click.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @click.argument("surface")
-@click.option(
-    "--start", type=float, required=True, help="Coordinates of the start, as in --start 3 4."
-)
+@click.option("--start", type=float, required=True, help="Coordinates, as in --start 3 4.")
 @click.option("--method", default=METHODS[0], help=f"{', '.join(METHODS)}, rk4, heun, ...")
 @click.option("--time", default=1.0, help="Time of the gradient flow.")
 @click.option("--step", default=0.1, help="Step size of the other methods.")

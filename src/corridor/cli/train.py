@@ -28,7 +28,7 @@ def train(out: Path | None, resume: str | None, progress: bool, options: Given) 
     from corridor.train.processes import prints, restarts_left
 
     found = None
-    if resume:  # the folder of a run that must exist
+    if resume:
         if out is not None and out != Path(resume):
             raise ValueError(f"--out must be the run to resume, got {out}; leave it out")
         out = Path(resume)

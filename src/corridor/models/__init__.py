@@ -84,20 +84,33 @@ def build(
     except Exception as error:  # of the network's code, or of torch for lack of memory
         given = ", ".join(f"{k}={v}" for k, v in arguments.items() if v is not None)
         raise ValueError(
-            f"model {name} must accept {given}, got {reason(error)}; "
-            "change the model or the numbers"
+            f"model {name} must accept {given}, got {reason(error)}; change the model or numbers"
         ) from error
 
 
 def _custom(name: str, arguments: dict[str, Any]) -> nn.Module:
     """Call what the user named, with the arguments that it accepts and that are not None."""
     function = _find(name)
-    model = function(**_accepted(name, function, arguments))
-    if not isinstance(model, nn.Module):
+    signature = inspect.signature(function)
+    named, offered = signature.parameters, {k: v for k, v in arguments.items() if v is not None}
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values())
+    accepted = {key: value for key, value in offered.items() if takes_all or key in named}
+    if "width" in offered and "width" not in accepted:
         raise ValueError(
-            f"model {name} must return a torch.nn.Module, got {type(model).__name__}; "
-            "return the network itself"
+            f"width must be None for {name}, whose arguments are {', '.join(named) or 'none'}, "
+            f"got {offered['width']}; leave it out"
         )
+    try:
+        signature.bind(**accepted)
+    except TypeError as error:
+        raise ValueError(
+            f"model {name} must require only {', '.join(arguments)}, got: {error}; "
+            "give other arguments a default"
+        ) from error
+    model = function(**accepted)
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise ValueError(f"model {name} must return a torch.nn.Module, got {kind}; return it")
     return model
 
 
@@ -126,24 +139,3 @@ def _find(name: str) -> Callable[..., Any]:
             return found
         got = type(found).__name__
     raise ValueError(f"model {name} must name a function or class, got {got}; correct the name")
-
-
-def _accepted(name: str, function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    offered = {key: value for key, value in arguments.items() if value is not None}
-    signature = inspect.signature(function)
-    named = signature.parameters
-    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values())
-    accepted = {key: value for key, value in offered.items() if takes_all or key in named}
-    if "width" in offered and "width" not in accepted:
-        raise ValueError(
-            f"width must be None for {name}, whose arguments are {', '.join(named) or 'none'}, "
-            f"got {offered['width']}; leave it out"
-        )
-    try:
-        signature.bind(**accepted)
-    except TypeError as error:
-        raise ValueError(
-            f"model {name} must require only {', '.join(arguments)}, got: {error}; "
-            "give other arguments a default"
-        ) from error
-    return accepted

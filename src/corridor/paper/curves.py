@@ -17,7 +17,7 @@ POINTS = 200
 class Curve:
     """Hold the curves and the summary numbers of one run; a point is a step, thinned."""
 
-    status: str  # finished, diverged or failed
+    status: str
     steps: list[int]
     loss: list[float]  # training loss per point, averaged over the last epoch's worth of batches
     effective_lr: list[float]

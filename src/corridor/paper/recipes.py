@@ -17,13 +17,9 @@ SCALES = ("demo", "laptop", "paper")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Make the runs of one experiment.
+    """Make the runs of one experiment from options of all and of each, per scale.
 
-    Attributes:
-        name: name on the command line.
-        folder: folder under ``out/runs``; recipes with one folder share runs.
-        bases: options of all runs, per scale.
-        settings: options that the experiment compares, per scale.
+    Recipes with one folder under ``out/runs`` share runs.
     """
 
     name: str

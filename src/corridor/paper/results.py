@@ -143,14 +143,9 @@ class Probed(Runs):
 
 @dataclass(frozen=True)
 class Plan:
-    """State which runs of a figure to make, and where.
+    """State which runs of a figure to make, in the folder `out` of runs and figures.
 
-    Attributes:
-        out: folder of runs and figures.
-        scale: demo, laptop or paper (default: demo).
-        seeds: seeds of every setting (default: 0, 1, 2).
-        workers: number of runs at a time, or a `Workers` (default: usable cores).
-        overrides: config fields that replace fields of the recipes (default: none).
+    Overrides replace config fields of the recipes. Workers are a number of runs or a `Workers`.
     """
 
     out: Path
@@ -229,8 +224,7 @@ def _target(folder: Path, classes: int) -> float:
     """
     if classes < 2:
         raise ValueError(
-            f"{folder} holds a run of an older version without the number of classes; "
-            "remove the folder and make the figure again"
+            f"{folder} holds a run of an older version; remove it and make the figure again"
         )
     return float(f"{TARGET_SHARE * math.log(classes):.2g}")
 

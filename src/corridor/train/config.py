@@ -148,8 +148,7 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """Return the config that `to_dict` wrote; a missing field takes its default."""
         known = {entry.name: entry.type for entry in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
+        if unknown := sorted(set(values) - set(known)):
             raise ValueError(
                 f"config must have known fields only, got {', '.join(unknown)}; "
                 f"known are {', '.join(known)}"
@@ -163,10 +162,7 @@ class Config:
 
 
 def differences(old: Config, new: Config, *, other_length: bool = False) -> list[str]:
-    """Return the names of the fields by which two configs compute different numbers.
-
-    With `other_length`, the length of a run with a constant schedule may differ (default: False).
-    """
+    """Return the fields that change the numbers; `other_length` allows a run of other length."""
     before, after = asdict(old), asdict(new)
     free = {*OPTIONS["free_on_resume"]}
     if other_length and new.schedule == "constant":

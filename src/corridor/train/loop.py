@@ -138,11 +138,8 @@ class Loop:
         skipped = int(trainer.optimizer.param_groups[0].get("skipped", 0))
         self.watch = Watch(trainer.takes_loss, skipped, self.position.skips_in_row)
         self.saver = checkpoint.Saver(out, self.team, self.config.keep)
-        self.recorder = self.team.together(
-            lambda: (
-                record.Recorder(out, self.config, self.position.step) if self.team.first else None
-            )
-        )
+        make = partial(record.Recorder, out, self.config, self.position.step)
+        self.recorder = self.team.together(lambda: make() if self.team.first else None)
 
     def run(self) -> Summary:
         """Train until the end, or until the run diverges or a signal comes."""
@@ -222,11 +219,8 @@ class Loop:
                     self.show.epoch(position.epoch, accuracy)
         if stop and not last:
             self.saver.wait()
-            raise Interrupted(
-                f"stopped at step {position.step} of {self.trainer.total}, "
-                f"saved in {self.out}; go on with --resume",
-                stop,
-            )
+            place = f"step {position.step} of {self.trainer.total}, saved in {self.out}"
+            raise Interrupted(f"stopped at {place}; go on with --resume", stop)
 
     def _due(self) -> bool:
         """Return True if the run is evaluated at its position."""

@@ -19,11 +19,7 @@ NAME = "geometry.jsonl"
 
 
 def measure_checkpoints(run: str | Path, *, batches: int = 10, device: str = "cpu") -> Path:
-    """Write the geometry of a run's first training batches at each checkpoint to a file.
-
-    The network is in training mode, as in the run: with dropout and the statistics of each batch.
-    ``sharpness`` is measured on the first batch.
-    """
+    """Write the geometry of a run's first training batches, in training mode, at checkpoints."""
     run = Path(run)
     config = require_config(run)
     if batches < 1:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from corridor.train.folder.environment import git_commit
+from corridor.train.folder.record import git_commit
 
 
 @pytest.fixture

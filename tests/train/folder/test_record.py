@@ -10,8 +10,7 @@ import torch
 import corridor
 from corridor.train.config import Config
 from corridor.train.folder import record
-from corridor.train.folder.environment import environment
-from corridor.train.folder.record import Recorder, Summary, open_folder, read_run
+from corridor.train.folder.record import Recorder, Summary, environment, open_folder, read_run
 
 
 def line(step, loss=1.0):

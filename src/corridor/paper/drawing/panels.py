@@ -21,11 +21,7 @@ CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 2, "
 
 @dataclass(frozen=True)
 class Line:
-    """Describe a median over seeds with its range; lines of one label share a legend entry.
-
-    The values are lists ``x``, ``low``, ``median`` and ``high``. A cross marks the end if all runs
-    diverged.
-    """
+    """Describe a median over seeds with its range; a cross marks the end if all runs diverged."""
 
     label: str
     look: Style
@@ -49,11 +45,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Make panels of settings, in one style and in the order of the legend.
-
-    Styles and labels come from `style.of` and `words.label`, unless they are given. With `per`,
-    the number of steps per epoch of each setting, the horizontal axis shows epochs.
-    """
+    """Make panels of settings, over epochs if `per` has the number of steps per epoch of each."""
 
     settings: Sequence[Setting]
     styles: Sequence[Style] | None = None

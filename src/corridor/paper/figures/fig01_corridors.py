@@ -98,7 +98,6 @@ def _corridor(axes: Any, scene: dict[str, Any], view: tuple[float, float]) -> No
     span = _surface(axes, scene)
     for line in scene["lines"]:
         p = _line(axes, line, 0.012 * span, color=INK, linewidth=1.2, zorder=10)
-        # An arrow in the middle shows the direction of descent.
         a, b = p[len(p) // 2 - 1 : len(p) // 2 + 1]
         axes.quiver(*a, *(b - a), color=INK, linewidth=1.2, arrow_length_ratio=0.9, zorder=11)
     axes.set_title(scene["name"], loc="center", fontsize=10, fontweight="normal", y=0.98)

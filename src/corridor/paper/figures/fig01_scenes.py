@@ -13,7 +13,7 @@ from corridor.flows import gradient_flow
 from corridor.optim import step_size as rules
 from corridor.surfaces import Cone, DistanceTo, Glued, Surface, flower
 from corridor.theory import detect
-from corridor.train.folder.environment import environment
+from corridor.train.folder.record import environment
 
 # Steps of this size are exact inside a corridor (theorem 3.1).
 FINE = 0.02
@@ -150,11 +150,7 @@ def _picks(scene: Scene) -> Tensor:
 
 
 def paths(scene: Scene, starts: Tensor) -> dict[str, Tensor]:
-    """Return the paths of each method from starts [s, 2], as [steps + 1, s, 2].
-
-    In a single corridor a path ends at the boundary, and NaN follows. On a glued surface it
-    continues, and the flow follows the crease at the bottom of a valley.
-    """
+    """Return paths [steps + 1, s, 2] of each method; NaN follows the boundary of one corridor."""
     h, steps = scene.step, round(scene.time / scene.step)
 
     def clr(loss: Tensor, g: Tensor, v: Tensor) -> Tensor:

@@ -181,12 +181,7 @@ class View:
 
 
 def view(run: str | Path, *, level: float = 0.5, batches: int = 10) -> View:
-    """Draw the panels of figure 7 for a run.
-
-    A run that was trained with ``probe`` is drawn from its metrics. Otherwise its checkpoints are
-    measured on several batches, and written to ``geometry.jsonl``. Stretches with 2 rho below the
-    level are shaded.
-    """
+    """Draw figure 7 for a run: from its metrics, or else from its checkpoints on some batches."""
     if not level > 0.0:
         raise ValueError(f"level must be above 0, got {level}")
     run = Path(run)

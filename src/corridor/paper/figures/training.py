@@ -35,7 +35,7 @@ def training_figure(
     """Return a figure that trains the runs of recipes and draws their curves.
 
     `groups` names the recipe of each group, by the paper's data set. With `headed`, replacements of
-    the paper's networks stand above the panels. The note is the last remark below the table.
+    the paper's networks stand above the panels.
     """
     recipes = {group: RECIPES[name] for group, name in groups.items()}
 

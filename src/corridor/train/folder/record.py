@@ -1,15 +1,20 @@
 """Write and read a run folder: config, environment, metrics (docs/quickstart.md) and summary."""
 
 import os
+import platform
+import re
+import subprocess
+import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import corridor
 from corridor.train.config import LENGTH, Config, differences, one_of, typed
 from corridor.train.folder import files
-from corridor.train.folder.environment import environment
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -29,10 +34,8 @@ class Summary:
         images_per_second: Training images per second of training time (default: 0).
         final_loss: Mean of the batch losses over the last steps, one epoch long (default:
             None, no step was made, or metrics.jsonl has lost lines).
-        best_test_accuracy: Maximum over all evaluations, between 0 and 1 (default: None, no
-            evaluation).
-        final_test_accuracy: Accuracy of the last evaluation, between 0 and 1 (default: None, no
-            evaluation).
+        best_test_accuracy: Maximum over all evaluations, in [0, 1] (default: None, no evaluation).
+        final_test_accuracy: Of the last evaluation, in [0, 1] (default: None, no evaluation).
         skipped: Number of steps that the optimizer skipped (default: 0).
         parameters: Number of trainable values in the network (default: 0).
         data: Title of the data set (default: empty).
@@ -266,3 +269,55 @@ class Recorder:
 def _split(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     steps = [line for line in lines if "loss" in line]
     return steps, [line for line in lines if "test_loss" in line]
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process can use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def environment() -> dict[str, Any]:
+    """Return the machine and the software as JSON values."""
+    import torch
+
+    from corridor._reduce import world_size
+
+    cuda = torch.cuda.is_available()
+    return {
+        "corridor": corridor.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "processes": world_size(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git_commit": git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    """Return the model of the processor; on Linux, the platform module lacks it."""
+    with suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit(file: Path = Path(corridor.__file__)) -> str | None:
+    """Return the commit of a file's checkout, with ``-dirty``, or None for an untracked file."""
+    file, answer = file.resolve(), ""
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    for arguments in (("ls-files", "--error-unmatch", file.name), describe):
+        git = ["git", "-C", str(file.parent), *arguments]
+        try:
+            answer = subprocess.check_output(git, stderr=subprocess.DEVNULL, text=True, timeout=5)
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return answer.strip()

@@ -160,8 +160,7 @@ def place(name: str) -> torch.device:
         raise ValueError(f"device must differ between processes, got {name} for all; use cuda")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(
-            f"device must be one of the {count} CUDA devices that torch finds, got {name}; "
-            "use cpu or auto"
+            f"device must be one of {count} CUDA devices that torch finds, got {name}; use cpu"
         )
     return device
 

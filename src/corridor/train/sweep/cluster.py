@@ -27,10 +27,7 @@ class StoppedError(RuntimeError):
 def run_on_cluster(
     jobs: Sequence[Job], *, report: Report, address: str | None, gpus: float | None, retries: int
 ) -> Ends:
-    """Run jobs on a cluster (None: this machine's cluster, ``local``: a new one).
-
-    `gpus` is the number per run (default: 1 if the cluster has any and the config can use it).
-    """
+    """Run jobs on a cluster (None: this machine's cluster, ``local``: a new one)."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with required("ray", extra="sweeps"):
         ray: Any = import_module("ray")

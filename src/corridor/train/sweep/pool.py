@@ -89,9 +89,8 @@ def run_jobs(
 ) -> Ends:
     """Run jobs in worker processes with OMP_NUM_THREADS=1; yield each job as it ends.
 
-    If a worker dies, a new one tries its job once more. A job that raises is not tried again. When
-    the iterator is closed or this process is killed, the workers get SIGTERM, save and end. The
-    function `work` must be at the top of a module.
+    If a worker dies, a new one tries its job once more. When the iterator is closed or this process
+    is killed, the workers get SIGTERM, save and end. `work` must be at the top of a module.
     """
     waiting, deaths = deque(range(len(jobs))), Counter[int]()
     workers = [_Worker() for _ in range(min(processes, len(jobs)))]

@@ -12,10 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from corridor.train.config import Config
-from corridor.train.folder.environment import usable_cores
+from corridor.train.folder import record
 from corridor.train.folder.files import HELD_SECONDS, locked, made, wait_until_free
 from corridor.train.folder.progress import Overview
-from corridor.train.folder.record import Summary, ended, read_config, read_summary, write_failure
+from corridor.train.folder.record import Summary
 from corridor.train.processes import Interrupted, listening
 from corridor.train.sweep.pool import TRACEBACK, Job, Runner, in_this_process, run_job, run_jobs
 
@@ -94,7 +94,7 @@ class Workers:
             )
         if self.pool == "serial":
             return in_this_process
-        return partial(run_jobs, run_job, processes=self.processes or usable_cores())
+        return partial(run_jobs, run_job, processes=self.processes or record.usable_cores())
 
 
 def sweep(
@@ -137,9 +137,9 @@ def sweep(
     out = Path(out)
     workers = processes if isinstance(processes, Workers) else Workers(processes=processes)
     folders = [out / name for name in _names(runs)]
-    if read_config(out) is not None:
+    if record.read_config(out) is not None:
         raise ValueError(f"out must be a folder of runs, got the run {out}; give a new folder")
-    todo = [i for i, run in enumerate(runs) if ended(folders[i], run.config) is None]
+    todo = [i for i, run in enumerate(runs) if record.ended(folders[i], run.config) is None]
     check_data(runs, out, workers)
     made(out)
     jobs = [Job(runs[i].config, folders[i].absolute()) for i in todo]
@@ -159,7 +159,7 @@ def check_data(runs: Sequence[Run], out: Path, workers: Workers) -> None:
     """Load the data of all runs that have not ended; the runs find decoded images in the cache."""
     if workers.pool == "ray":  # its hosts can have data that this machine does not have
         return
-    configs = [run.config for run in runs if ended(out / run.name, run.config) is None]
+    configs = [run.config for run in runs if record.ended(out / run.name, run.config) is None]
     for data, folder, size in dict.fromkeys((c.data, c.data_dir, c.image_size) for c in configs):
         from corridor.data import load  # a sweep that has ended needs no torch
 
@@ -172,12 +172,12 @@ def _train(jobs: Sequence[Job], runner: Runner, show: Overview) -> None:
             folder = jobs[index].folder
             if error and (folder / TRACEBACK).exists():
                 error += f"; see {TRACEBACK} in its folder"
-            summary = read_summary(folder)
+            summary = record.read_summary(folder)
             if not error and (summary is None or summary.status == "failed"):
                 error = f"left no summary in {folder}; use a folder that all hosts share"
             if error and wait_until_free(folder, HELD_SECONDS):  # else another process trains it
-                write_failure(folder, jobs[index].config, error)
-            show.ended(index, f"{folder.name}: {_result(read_summary(folder))}")
+                record.write_failure(folder, jobs[index].config, error)
+            show.ended(index, f"{folder.name}: {_result(record.read_summary(folder))}")
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
