@@ -14,10 +14,7 @@ from corridor.train.sweep.grid import grid as grid_of
 
 def worker_options() -> list[click.Parameter]:
     """Return the options that choose where runs are trained. They enter the dict `workers`."""
-    cluster = (
-        "HOST:PORT of the cluster's head (ray) [default: the cluster of this machine]; "
-        "local starts a cluster here."
-    )
+    cluster = "HOST:PORT of the head (ray) [default: this machine's cluster]; local starts one."
     rows: list[tuple[list[str], type, str]] = [
         (["--engine", "pool"], str, "serial, local or ray. [default: local]"),
         (["--processes"], int, "Runs at the same time (local) [default: the usable cores]."),
@@ -99,10 +96,8 @@ def _runs(
             raise ValueError(f"recipe {what} has a grid; leave --grid out")
         return RECIPES[what](scale or "demo", chosen or range(3), overrides=fixed)
     if scale is not None:
-        raise ValueError(
-            f"--scale {scale} needs a recipe; for the option of a run, use an axis: "
-            f"--grid scale={scale}"
-        )
+        axis = f"for the option of a run, use an axis: --grid scale={scale}"
+        raise ValueError(f"--scale {scale} needs a recipe; {axis}")
     if chosen:
         axes["seed"] = list(chosen)
     options = {**fixed, **axes}

@@ -125,10 +125,8 @@ def _find(name: str) -> Callable[..., Any]:
         # A module that exists may itself import one that does not: then name the latter.
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module}.".startswith(f"{missing}."):
-            raise ValueError(
-                f"model {name} must name an installed module, got no module {missing!r}; "
-                "install it or run in its folder"
-            ) from error
+            advice = f"got no module {missing!r}; install it or run in its folder"
+            raise ValueError(f"model {name} must name an installed module, {advice}") from error
         raise ValueError(
             f"model {name} must be importable, got {reason(error)}; correct the module"
         ) from error

@@ -19,10 +19,8 @@ def verdicts(results: Path) -> str:
     """Return the page of verdicts, from a folder with one folder of kept numbers per scale."""
     scales = [scale for scale in reversed(SCALES) if (results / scale).is_dir()]
     if not scales:
-        raise FileNotFoundError(
-            f"no results in {results}; make them with: "
-            f"corridor reproduce --scale laptop --keep {results / 'laptop'}"
-        )
+        command = f"corridor reproduce --scale laptop --keep {results / 'laptop'}"
+        raise FileNotFoundError(f"no results in {results}; make them with: {command}")
     found = {
         scale: [figure(number).describe(file) for number, file in kept(results / scale).items()]
         for scale in scales
@@ -66,8 +64,6 @@ def block(results: Path) -> str:
 def _figure2(folder: Path, scale: str) -> Manifest:
     files = kept(folder)
     if 2 not in files:
-        raise FileNotFoundError(
-            f"no figure 2 in {folder}; "
-            f"make it with: corridor reproduce --scale {scale} --keep {folder}"
-        )
+        command = f"corridor reproduce --scale {scale} --keep {folder}"
+        raise FileNotFoundError(f"no figure 2 in {folder}; make it with: {command}")
     return figure(2).describe(files[2])
