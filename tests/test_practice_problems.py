@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,13 +27,18 @@ def cache_of_its_own(monkeypatch, tmp_path_factory):
     )
 
 
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
+    """Skip what needs CIFAR-10 where it is not local, in place of a slow try to download it."""
+    folder = Path(os.environ.get("CORRIDOR_DATA", "/nowhere"))
+    if not list(folder.glob("cifar10/*.parquet")):
+        reason = "CORRIDOR_DATA names no folder with cifar10/*.parquet"
+        monkeypatch.setattr(data, "cifar", lambda size=32: pytest.skip(reason))
+
+
 def made(problem: Problem, seed: int) -> Task:
     try:
         return problem.make(seed)
-    except OSError as error:
-        if "CORRIDOR_DATA" in str(error):
-            pytest.skip("CORRIDOR_DATA names no folder with cifar10/*.parquet")
-        raise
     except ValueError as error:
         if "must have the hash" in str(error):
             pytest.skip(str(error))
