@@ -294,7 +294,7 @@ ROWS: dict[str, Row] = {
     "step(None)": Row(
         _refused(lambda o: o.step(None), "no loss reached"), "one line of ValueError"
     ),
-    "a loss that is no scalar": Row(
+    "a loss that is not a scalar": Row(
         _refused(lambda o: o.step(loss=torch.ones(2)), "one real number"), "one line of ValueError"
     ),
     "a loss given twice": Row(
@@ -304,7 +304,7 @@ ROWS: dict[str, Row] = {
     "a closure that runs backward": Row(_closure, "called once, same step"),
     "watched micro-batches": Row(_watched, "the mean loss"),
     "a parameter without gradient": Row(_without_gradient, "left alone"),
-    "two groups with caps of their own": Row(_groups, "each its own cap"),
+    "two groups with different caps": Row(_groups, "each its own cap"),
     "float32 against float64": Row(_like_float64(torch.float32, 1e-5), "right to 1e-05"),
     "bfloat16 against float64": Row(_like_float64(torch.bfloat16, 2e-2), "right to 0.02"),
     "float16 against float64": Row(_like_float64(torch.float16, 5e-3), "right to 0.005"),

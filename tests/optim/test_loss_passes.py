@@ -42,7 +42,7 @@ def test_a_compiled_backward_pass_counts():
 def test_a_loss_of_other_parameters_makes_no_step():
     (model, _), (_, opt) = fresh(), fresh()
     opt.watch(loss_of(model, *data())).backward()
-    with pytest.raises(ValueError, match="give the optimizer the parameters that the loss"):
+    with pytest.raises(ValueError, match="give the optimizer the parameters of the loss"):
         opt.step()
 
 

@@ -47,7 +47,7 @@ def measure(
         >>> import torch
         >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
         >>> cone = measure(lambda: x.norm(), [x])
-        >>> float(cone.rho) < 1e-6, float(cone.clr)
+        >>> float(cone.rho) < 1e-6, round(float(cone.clr), 4)
         (True, 5.0)
         >>> bowl = measure(lambda: 0.5 * x.square().sum(), [x], step=0.5)
         >>> float(bowl.rho), float(bowl.secant.rho), float(bowl.secant.decrease)
