@@ -71,7 +71,7 @@ def load(name: str) -> Entrant:
     """Return one entrant.
 
     Raises:
-        ValueError: there is no such entrant, or its file names another one.
+        ValueError: the name is unknown, or its file defines another entrant.
     """
     if name not in names():
         raise ValueError(f"entrant must be one of {', '.join(names())}, got {name!r}")
@@ -144,7 +144,7 @@ def kernels(entrant: Entrant) -> AbstractContextManager[None]:
 
 
 def begin(made: Made) -> None:
-    """Switch a schedule-free optimizer to its training weights. Others have no such method."""
+    """Switch an optimizer that has train() to its training weights."""
     if hasattr(made[0], "train"):
         made[0].train()
 

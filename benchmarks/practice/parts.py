@@ -1,4 +1,4 @@
-"""What the problem files share: seeds, orders of examples, and the making of a task."""
+"""Provide seeds, orders of examples and tasks to the problem files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def task(
         loss: returns the training loss of a batch.
         examples: validation batches.
         score: returns the validation loss of a batch (default: `loss`).
-        accuracy: returns the share of right answers in a batch (default: there is none).
+        accuracy: returns the share of right answers in a batch (default: None, no accuracy).
         floor: smallest validation loss. A smaller one counts as the floor (default: 0).
     """
     kept = list(examples)

@@ -80,7 +80,7 @@ def load(half: str, name: str) -> Problem:
         name: name of its file.
 
     Raises:
-        ValueError: the half has no such problem, or the file names another one.
+        ValueError: the name is unknown in this half, or its file defines another problem.
     """
     known = names(half)
     if name not in known:

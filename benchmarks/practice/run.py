@@ -65,7 +65,7 @@ class Queue:
             self._add(one, plan.further_runs(*parts))
 
     def pop(self) -> Key | None:
-        """Return the next run, None if there is none at present."""
+        """Return the next run, or None while all known runs are taken."""
         return heapq.heappop(self.heap)[1] if self.heap else None
 
     def ended(self, record: dict[str, Any]) -> None:
